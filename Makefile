@@ -1,0 +1,66 @@
+# OrderGrid. `make` explains itself; every target works from a fresh clone.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+
+NODES ?= 3
+SEEDS ?= 100
+CARGO := .ci/cargo
+CACHE := $(or $(ORDERGRID_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ordergrid)
+BIN    = $(or $(CARGO_TARGET_DIR),target)/release/ordergrid
+
+export PATH := $(PATH):$(CACHE)/tools/bin
+# What the tests run. They look at the built program from outside.
+export ORDERGRID_BIN = $(abspath $(BIN))
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test verify fix bench sim setup setup-checks build fmt-check clippy docs deny advisories
+
+help: ## Show this list.
+	@echo "OrderGrid: make <target>"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
+
+demo: build ## Place, pay and ship 15,829 real orders on NODES=3 (or 1) nodes, then prove the laws of stock on the result.
+	tests/demo.sh "$(ORDERGRID_BIN)" $(NODES)
+
+test: build ## Run every test, against the release build of the program.
+	if cargo nextest --version > /dev/null 2>&1; then $(CARGO) nextest run --locked --workspace --no-fail-fast; else $(CARGO) test --locked --workspace --all-targets --no-fail-fast; fi
+	$(CARGO) test --locked --workspace --doc --quiet
+
+verify: setup-checks fmt-check clippy docs deny test sim ## Say "done": format, lints, docs, dependencies, tests, simulation. Changes no file.
+
+fix: setup-checks ## Format, and apply what the linter can mend.
+	cargo fmt --all
+	$(CARGO) clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
+	cargo fmt --all
+
+bench: build ## Closed-loop load on a self-started grid of NODES nodes: orders/s and latency.
+	for workload in uniform hot cart lifecycle; do "$(ORDERGRID_BIN)" bench --workload "$$workload" --nodes $(NODES) --skus 10000 --connections 64 --duration 10; done
+
+sim: setup ## Draw SEEDS=100 random histories and hold the domain against an oracle.
+	$(CARGO) run --locked --release --quiet --package ordergrid-sim -- run --seeds $(SEEDS)
+
+setup: ## Install what is missing to build (Debian, Ubuntu: g++ and libclang, through apt).
+	.ci/setup
+
+setup-checks:
+	.ci/setup checks
+
+build: setup
+	$(CARGO) build --locked --release --package ordergrid-node
+
+fmt-check:
+	cargo fmt --all --check
+
+clippy: setup
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+docs: setup
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+deny: setup-checks
+	cargo deny --locked check bans licenses sources
+
+advisories: setup-checks ## Look the dependencies up in the advisory database (needs a network).
+	cargo deny --locked check advisories

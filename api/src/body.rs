@@ -1,0 +1,199 @@
+//! From the bytes of a body to a typed request: fast when it is right, exact about what is wrong when it is not.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body as _;
+use serde::Deserialize;
+use serde_json::error::Category;
+use serde_path_to_error::{Path, Segment};
+
+use crate::fault::{Fault, kinds};
+use crate::wire::request::UNBUILT;
+use strict::Strictly;
+
+mod strict;
+
+/// Reads a whole body.
+///
+/// Dropped while waiting, the rest of the body is not read and nothing has happened.
+pub(crate) async fn read(body: Body, limit: usize, patience: Duration) -> Result<Bytes, Fault> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large(limit));
+    }
+    match tokio::time::timeout(patience, Limited::new(body, limit).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
+        Ok(Err(_)) => Err(Fault::new(&kinds::INCOMPLETE_BODY, "the connection ended before the body did")),
+        Err(_) => Err(Fault::new(&kinds::BODY_TOO_SLOW, format!("the body was not here after {} s", patience.as_secs()))),
+    }
+}
+
+fn too_large(limit: usize) -> Fault {
+    Fault::new(&kinds::BODY_TOO_LARGE, format!("the limit is {limit} bytes"))
+}
+
+/// Reads a request, or says only that it cannot be read.
+pub(crate) fn parse_fast<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    sonic_rs::from_slice::<Strictly<T>>(bytes).ok().map(|request| request.0)
+}
+
+/// Reads a request. The fast parser only says that something is wrong; then the slow one finds out what.
+pub(crate) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
+    parse_fast(bytes).map_or_else(|| parse_exactly(bytes), Ok)
+}
+
+/// Reads a request whose fields are all optional: no body at all is `{}`.
+pub(crate) fn parse_optional<'a, T: Deserialize<'a> + Default>(bytes: &'a [u8]) -> Result<T, Fault> {
+    if bytes.is_empty() { Ok(T::default()) } else { parse(bytes) }
+}
+
+/// Reads a request, tracking where it is.
+pub(crate) fn parse_exactly<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let Strictly(request) =
+        serde_path_to_error::deserialize(&mut deserializer).map_err(|error| explain(error.path(), error.inner()))?;
+    deserializer.end().map_err(|error| malformed(&error))?;
+    Ok(request)
+}
+
+fn malformed(error: &serde_json::Error) -> Fault {
+    Fault::new(&kinds::MALFORMED_JSON, error.to_string())
+}
+
+/// Names what serde found wrong. Its messages are the only thing it tells; a test holds them.
+fn explain(path: &Path, error: &serde_json::Error) -> Fault {
+    if error.classify() != Category::Data {
+        return malformed(error);
+    }
+    let message = error.to_string();
+    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message).to_owned();
+    if let Some(field) = quoted(&message, "missing field ") {
+        let param = inside(path, field);
+        return Fault::new(&kinds::MISSING_FIELD, message).at(param);
+    }
+    if let Some(field) = quoted(&message, "unknown field ") {
+        let param = inside(path, field);
+        return Fault::new(&kinds::UNKNOWN_FIELD, message).at(param);
+    }
+    if let Some(field) = quoted(&message, "duplicate field ") {
+        let param = inside(path, field);
+        return Fault::new(&kinds::DUPLICATE_FIELD, message).at(param);
+    }
+    let kind = if message == UNBUILT { &kinds::UNSUPPORTED } else { kinds::invalid(field_of(path)) };
+    let fault = Fault::new(kind, message);
+    let place = path.to_string();
+    if place == "." { fault } else { fault.at(place) }
+}
+
+/// The name in backticks after `prefix`.
+fn quoted<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
+    message.strip_prefix(prefix)?.strip_prefix('`')?.split('`').next()
+}
+
+/// The path of a field in the object that `path` stands in; the tracker may have seen its name already.
+fn inside(path: &Path, field: &str) -> String {
+    let place = path.to_string();
+    let seen = matches!(path.iter().next_back(), Some(Segment::Map { key }) if key == field);
+    match (place.as_str(), seen) {
+        (".", _) => field.to_owned(),
+        (_, true) => place,
+        (_, false) => format!("{place}.{field}"),
+    }
+}
+
+/// The field that decides the code: the last that is named, but of addresses and metadata the whole.
+fn field_of(path: &Path) -> &str {
+    let mut last = "";
+    for segment in path.iter() {
+        if let Segment::Map { key } = segment {
+            last = key;
+            if key == "ship_to" || key == "metadata" {
+                break;
+            }
+        }
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::{PlaceBatch, PlaceOrder, PutSku};
+
+    const ORDER: &str = r#"{"user_id":"17850","reference":"r\u00e9\n\"","currency":"GBP","discount":0,"total":1530,
+        "lines":[{"sku":"85123A","quantity":6,"unit_price":255,"tax":0},{"sku":"b","quantity":1,"unit_price":0}],
+        "ship_to":{"lines":["a","b"],"city":null},"metadata":{"k":"v"},"payment_window_seconds":60}"#;
+
+    /// What each parser makes of the same bytes.
+    fn both(bytes: &[u8]) -> [Option<PlaceOrder>; 2] {
+        [parse_fast(bytes), parse_exactly(bytes).ok()]
+    }
+
+    proptest! {
+        /// The fast parser must not let through what the exact one refuses, nor read it as something else.
+        #[test]
+        fn both_parsers_agree(at in 0..ORDER.len(), byte in any::<u8>(), how in 0..3) {
+            let mut bytes = ORDER.as_bytes().to_vec();
+            match how {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                _ => { bytes.remove(at); }
+            }
+            let [fast, exact] = both(&bytes);
+            prop_assert_eq!(fast, exact, "{}", String::from_utf8_lossy(&bytes));
+        }
+
+        #[test]
+        fn whatever_is_sent_is_answered(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            prop_assert!(parse::<PlaceBatch>(&bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn both_parsers_agree_on_numbers() {
+        for number in ["6", "06", "-0", "+6", "6.0", "6e0", "0x6", "1e400", "18446744073709551616", "NaN", "\"6\"", "6 6"] {
+            let [fast, exact] = both(ORDER.replace(":6,", &format!(":{number},")).as_bytes());
+            assert_eq!(fast, exact, "{number}");
+        }
+    }
+
+    #[test]
+    fn depth_overflows_no_stack() {
+        for body in [
+            format!(r#"{{"user_id":{}"#, "[".repeat(500_000)),
+            format!(r#"{{"user_id":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000)),
+            "[".repeat(500_000),
+            "{\"user_id\":".repeat(50_000),
+        ] {
+            assert!(parse::<PlaceOrder>(body.as_bytes()).is_err());
+        }
+        let policy = format!(r#"{{"name":"a","purchase_limit":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert!(parse::<PutSku>(policy.as_bytes()).is_err());
+        for field in ["user_id", "lines", "discount", "total", "terms", "ship_to", "metadata", "reference"] {
+            let body = format!(r#"{{"{field}":{}"#, "[".repeat(100_000));
+            assert!(parse::<PlaceOrder>(body.as_bytes()).is_err());
+            let body = format!(r#"{{"{field}":{}"#, r#"{"x":"#.repeat(100_000));
+            assert!(parse::<PlaceOrder>(body.as_bytes()).is_err());
+        }
+        let batch = format!(r#"{{"orders":[{}{}]}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert!(parse::<PlaceBatch>(batch.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn fields_have_names() {
+        for body in [
+            r#"[null,"17850",null,"GBP",[{"sku":"a","quantity":1,"unit_price":1}],0,0,null,"prepaid",null,null,null,{}]"#,
+            r#"{"user_id":"17850","currency":"GBP","lines":[["a",1,1,0,0]]}"#,
+            r#"{"user_id":"17850","currency":"GBP","lines":[],"ship_to":[null,[],null,null,null,null]}"#,
+        ] {
+            let [fast, exact] = both(body.as_bytes());
+            assert_eq!((fast, exact), (None, None), "{body}");
+        }
+        assert!(parse::<PlaceBatch>(b"[[]]").is_err());
+    }
+}

@@ -1,0 +1,244 @@
+//! From typed requests to commands: every limit and sign that needs no state, refused by the path of the field.
+//!
+//! What takes the order's arithmetic (totals, sums that are too large) the domain refuses, also before anything is asked.
+
+use std::time::Duration;
+
+use ordergrid_domain::command::{OrderAction, OrderRequest, SkuAction};
+use ordergrid_domain::order::{self, CancelReason, LineRequest, Operator, RefundState, limits};
+use ordergrid_domain::{FulfilmentId, Key, Money, Quantity, RefundId, WarehouseId};
+
+use crate::fault::{Fault, kinds};
+use crate::wire::{
+    Address, AdjustStock, CancelOrder, LineUnits, PayOrder, PickOrder, PlaceLine, PlaceOrder, PutSku, ReceiveStock,
+    RefundOrder, RefundOutcome, ShipFulfilment,
+};
+
+/// Most lines of an address.
+const ADDRESS_LIMIT: usize = 10;
+
+/// An order to be placed under `key`; `body_hash` is of the request as it came.
+pub(crate) fn place(request: PlaceOrder, key: Key, body_hash: u64, most_lines: usize) -> Result<OrderRequest, Fault> {
+    if request.lines.is_empty() {
+        return Err(Fault::new(&kinds::INVALID_LINES, "an order has at least one line").at("lines"));
+    }
+    if request.lines.len() > most_lines {
+        let detail = format!("{} lines, the limit is {most_lines}", request.lines.len());
+        return Err(Fault::new(&kinds::TOO_MANY_LINES, detail).at("lines"));
+    }
+    for (index, line) in request.lines.iter().enumerate() {
+        check_line(line)
+            .map_err(|(field, detail)| Fault::new(kinds::invalid(field), detail).at(format!("lines[{index}].{field}")))?;
+    }
+    not_negative("discount", request.discount)?;
+    not_negative("shipping_fee", request.shipping_fee)?;
+    let payment_window = payment_window(request.payment_window_seconds)?;
+    let ship_to = request.ship_to.map(address).transpose()?;
+    let request = OrderRequest {
+        user: request.user_id,
+        key,
+        body_hash,
+        reference: request.reference,
+        currency: request.currency,
+        lines: request.lines.into_iter().map(line).collect(),
+        discount: Money(request.discount),
+        shipping_fee: Money(request.shipping_fee),
+        total: request.total.map(Money),
+        terms: request.terms,
+        payment_method: request.payment_method,
+        payment_window,
+        ship_to,
+        metadata: request.metadata,
+    };
+    request.check()?;
+    Ok(request)
+}
+
+/// What is wrong with a line, by field.
+fn check_line(line: &PlaceLine) -> Result<(), (&'static str, String)> {
+    if line.quantity == 0 || line.quantity > Quantity::LIMIT.0 {
+        return Err(("quantity", out_of_range(line.quantity)));
+    }
+    if line.unit_price < 0 {
+        return Err(("unit_price", format!("{} is below zero", line.unit_price)));
+    }
+    let price = Money(line.unit_price)
+        .checked_mul(Quantity(line.quantity))
+        .ok_or_else(|| ("unit_price", "quantity times price does not fit".to_owned()))?;
+    if line.discount < 0 || line.discount > price.0 {
+        return Err(("discount", format!("{} is not between 0 and quantity times price, {price}", line.discount)));
+    }
+    if line.tax < 0 {
+        return Err(("tax", format!("{} is below zero", line.tax)));
+    }
+    Ok(())
+}
+
+fn line(line: PlaceLine) -> LineRequest {
+    LineRequest {
+        sku: line.sku,
+        quantity: Quantity(line.quantity),
+        unit_price: Money(line.unit_price),
+        discount: Money(line.discount),
+        tax: Money(line.tax),
+    }
+}
+
+fn out_of_range(quantity: u64) -> String {
+    format!("{quantity} is not between 1 and {}", Quantity::LIMIT)
+}
+
+fn not_negative(field: &'static str, amount: i64) -> Result<(), Fault> {
+    if amount < 0 {
+        return Err(Fault::new(kinds::invalid(field), format!("{amount} is below zero")).at(field));
+    }
+    Ok(())
+}
+
+fn payment_window(seconds: Option<u64>) -> Result<Duration, Fault> {
+    let window = seconds.map_or(limits::PAYMENT_WINDOW, Duration::from_secs);
+    if !(limits::PAYMENT_WINDOW_MIN..=limits::PAYMENT_WINDOW_MAX).contains(&window) {
+        let (least, most) = (limits::PAYMENT_WINDOW_MIN.as_secs(), limits::PAYMENT_WINDOW_MAX.as_secs());
+        let detail = format!("{} is not between {least} and {most}", window.as_secs());
+        return Err(Fault::new(&kinds::INVALID_PAYMENT_WINDOW, detail).at("payment_window_seconds"));
+    }
+    Ok(window)
+}
+
+fn address(address: Address) -> Result<order::Address, Fault> {
+    if address.lines.len() > ADDRESS_LIMIT {
+        let detail = format!("{} lines, the limit is {ADDRESS_LIMIT}", address.lines.len());
+        return Err(Fault::new(&kinds::INVALID_SHIP_TO, detail).at("ship_to.lines"));
+    }
+    Ok(order::Address {
+        recipient: address.recipient,
+        lines: address.lines,
+        city: address.city,
+        postal_code: address.postal_code,
+        country: address.country,
+        phone: address.phone,
+    })
+}
+
+/// A payment told by its provider.
+pub(crate) fn pay(request: PayOrder) -> Result<OrderAction, Fault> {
+    Ok(OrderAction::Pay {
+        provider_payment_id: request.provider_payment_id,
+        state: request.status,
+        amount: above_zero(request.amount)?,
+        currency: request.currency,
+    })
+}
+
+fn above_zero(amount: i64) -> Result<Money, Fault> {
+    if amount <= 0 {
+        return Err(Fault::new(&kinds::INVALID_AMOUNT, format!("{amount} is not above zero")).at("amount"));
+    }
+    Ok(Money(amount))
+}
+
+/// A cancellation, and who asks for it.
+pub(crate) fn cancel(request: CancelOrder) -> Result<(Operator, OrderAction), Fault> {
+    if matches!(request.reason, CancelReason::Timeout | CancelReason::Shortfall) {
+        return Err(Fault::new(&kinds::INVALID_REASON, "must be one of user merchant risk").at("reason"));
+    }
+    let operator = request.operator.unwrap_or_else(|| CancelOrder::usual_operator(request.reason));
+    if !matches!(operator, Operator::User | Operator::Merchant) {
+        return Err(Fault::new(&kinds::INVALID_OPERATOR, "must be one of user merchant").at("operator"));
+    }
+    Ok((operator, OrderAction::Cancel { reason: request.reason, note: request.note, lines: units(request.lines)? }))
+}
+
+/// Units per line: nothing for an absent list; an empty one says nothing and is refused, lest it be taken for all.
+fn units(lines: Option<Vec<LineUnits>>) -> Result<Vec<(u32, Quantity)>, Fault> {
+    let Some(lines) = lines else {
+        return Ok(Vec::new());
+    };
+    if lines.is_empty() {
+        return Err(Fault::new(&kinds::INVALID_LINES, "leave the list out to mean all, an empty one means nothing").at("lines"));
+    }
+    if lines.len() > limits::LINES {
+        let detail = format!("{} lines, the limit is {}", lines.len(), limits::LINES);
+        return Err(Fault::new(&kinds::TOO_MANY_LINES, detail).at("lines"));
+    }
+    let one = |(index, units): (usize, &LineUnits)| {
+        if units.line == 0 {
+            return Err(Fault::new(&kinds::INVALID_LINE, "lines count from 1").at(format!("lines[{index}].line")));
+        }
+        if units.quantity == 0 || units.quantity > Quantity::LIMIT.0 {
+            let fault = Fault::new(&kinds::INVALID_QUANTITY, out_of_range(units.quantity));
+            return Err(fault.at(format!("lines[{index}].quantity")));
+        }
+        if lines[..index].iter().any(|before| before.line == units.line) {
+            let fault = Fault::new(&kinds::INVALID_LINE, format!("line {} stands here twice", units.line));
+            return Err(fault.at(format!("lines[{index}].line")));
+        }
+        Ok((units.line, Quantity(units.quantity)))
+    };
+    lines.iter().enumerate().map(one).collect()
+}
+
+/// A fulfilment to be started.
+pub(crate) fn pick(request: PickOrder) -> Result<OrderAction, Fault> {
+    Ok(OrderAction::Pick { lines: units(request.lines)?, warehouse: warehouse(request.warehouse)? })
+}
+
+/// There is one warehouse so far; the formats know many.
+fn warehouse(warehouse: Option<WarehouseId>) -> Result<WarehouseId, Fault> {
+    let warehouse = warehouse.unwrap_or_default();
+    if warehouse != WarehouseId::default() {
+        return Err(Fault::new(&kinds::UNSUPPORTED, "there is only the warehouse default so far").at("warehouse"));
+    }
+    Ok(warehouse)
+}
+
+/// A parcel that leaves.
+pub(crate) fn ship(fulfilment: FulfilmentId, request: ShipFulfilment) -> OrderAction {
+    OrderAction::Ship { fulfilment, carrier: request.carrier, tracking: request.tracking }
+}
+
+/// A refund: of an amount, or of lines, never both.
+pub(crate) fn refund(request: RefundOrder) -> Result<OrderAction, Fault> {
+    match (request.amount, &request.lines) {
+        (None, None) => return Err(Fault::new(&kinds::MISSING_FIELD, "give an amount or lines").at("amount")),
+        (Some(_), Some(_)) => {
+            return Err(Fault::new(&kinds::INVALID_AMOUNT, "give an amount or lines, not both").at("amount"));
+        }
+        _ => {}
+    }
+    Ok(OrderAction::Refund {
+        amount: request.amount.map(above_zero).transpose()?,
+        lines: units(request.lines)?,
+        reason: request.reason,
+    })
+}
+
+/// How a refund ended.
+pub(crate) fn refund_outcome(refund: RefundId, request: RefundOutcome) -> Result<OrderAction, Fault> {
+    if request.status == RefundState::Requested {
+        return Err(Fault::new(&kinds::INVALID_STATUS, "must be one of succeeded failed").at("status"));
+    }
+    Ok(OrderAction::RefundOutcome { refund, state: request.status })
+}
+
+/// A catalogue row; its policies are refused where they are read.
+pub(crate) fn put(request: PutSku) -> SkuAction {
+    SkuAction::Put { name: request.name }
+}
+
+/// Goods that arrive.
+pub(crate) fn receive(request: ReceiveStock) -> Result<SkuAction, Fault> {
+    if request.quantity == 0 || request.quantity > Quantity::LIMIT.0 {
+        return Err(Fault::new(&kinds::INVALID_QUANTITY, out_of_range(request.quantity)).at("quantity"));
+    }
+    Ok(SkuAction::Receive { warehouse: warehouse(request.warehouse)?, quantity: Quantity(request.quantity) })
+}
+
+/// Goods that were found or lost.
+pub(crate) fn adjust(request: AdjustStock) -> Result<SkuAction, Fault> {
+    if request.delta == 0 || request.delta.unsigned_abs() > Quantity::LIMIT.0 {
+        let detail = format!("{} is zero, or further from it than {}", request.delta, Quantity::LIMIT);
+        return Err(Fault::new(&kinds::INVALID_DELTA, detail).at("delta"));
+    }
+    Ok(SkuAction::Adjust { warehouse: warehouse(request.warehouse)?, delta: request.delta, reason: request.reason })
+}

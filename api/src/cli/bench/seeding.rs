@@ -1,0 +1,45 @@
+//! Stock for a bench: enough that nothing sells out.
+
+use futures::{StreamExt, stream};
+use ordergrid_domain::{Key, SkuId, Text};
+
+use super::{BenchOptions, workload};
+use crate::cli::VerbFailure;
+use crate::client::{CallError, Client};
+use crate::wire::{PutSku, ReceiveStock, Unbuilt};
+
+/// Units below which a SKU is stocked up.
+const ENOUGH: u64 = 500_000_000;
+/// Units that it then receives: as many as one receipt may have.
+const RECEIVED: u64 = 1_000_000_000;
+/// SKUs that are stocked at the same time.
+const AT_ONCE: usize = 64;
+
+/// Sees to it that every SKU of a bench has more stock than the bench can sell.
+pub(super) async fn stock(client: &Client, options: &BenchOptions) -> Result<(), VerbFailure> {
+    let skus = 0..options.workload.skus(options);
+    let mut done =
+        stream::iter(skus.map(|number| stock_one(client, workload::sku(number), options.run))).buffer_unordered(AT_ONCE);
+    while let Some(one) = done.next().await {
+        one?;
+    }
+    Ok(())
+}
+
+async fn stock_one(client: &Client, name: String, run: u64) -> Result<(), VerbFailure> {
+    let sku = SkuId::new(&name).expect("the name is short");
+    match client.sku(&sku).await {
+        Ok(answer) if answer.value.stock.available >= ENOUGH => return Ok(()),
+        Ok(_) => {}
+        Err(CallError::Refused(refusal)) if refusal.status == 404 => {
+            let name = Text::new(&name).expect("the name is short");
+            let row =
+                PutSku { name, backorder_limit: Unbuilt::Unset, purchase_limit: Unbuilt::Unset, safety_stock: Unbuilt::Unset };
+            client.put_sku(&sku, &row).await?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let key = Key::new(format!("bench-{run:x}")).expect("the key is short");
+    client.receive(&sku, &ReceiveStock { quantity: RECEIVED, warehouse: None }, &key).await?;
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! The routes: how each is asked ([`Call`]s to be sent or shown) and what each answers (methods of [`Client`]).
+
+use hyper::Method;
+use hyper::header::HeaderValue;
+use ordergrid_domain::{FulfilmentId, Key, OrderId, RefundId, SkuId, UserId};
+
+use super::{Answer, Call, CallError, Client, path_segment};
+use crate::wire::{
+    AdjustStock, Batch, CancelOrder, ClusterStatus, Empty, FulfilmentChanged, Order, PayOrder, PickOrder, PlaceBatch,
+    PlaceOrder, PutSku, ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, Sku, StatusHistory, UserOrders, VerifyReport,
+};
+
+type Ended<T> = Result<Answer<T>, CallError>;
+
+/// How a call is written down; nothing is sent.
+impl Call {
+    /// `POST /v1/orders`.
+    #[must_use]
+    pub fn place(order: &PlaceOrder, key: &Key) -> Self {
+        Self::post("/v1/orders", header(key)).with_json(order)
+    }
+
+    /// `POST /v1/orders/batch`; each order carries its own key.
+    #[must_use]
+    pub fn place_batch(batch: &PlaceBatch) -> Self {
+        Self::new(Method::POST, "/v1/orders/batch").with_json(batch)
+    }
+
+    /// `GET /v1/orders/{id}`.
+    #[must_use]
+    pub fn order(id: OrderId) -> Self {
+        Self::get(&format!("/v1/orders/{id}"))
+    }
+
+    /// `GET /v1/orders/{id}/status-history`.
+    #[must_use]
+    pub fn status_history(id: OrderId) -> Self {
+        Self::get(&format!("/v1/orders/{id}/status-history"))
+    }
+
+    /// `POST /v1/orders/{id}/payments`.
+    #[must_use]
+    pub fn pay(id: OrderId, payment: &PayOrder, key: &Key) -> Self {
+        Self::post(&format!("/v1/orders/{id}/payments"), header(key)).with_json(payment)
+    }
+
+    /// `POST /v1/orders/{id}/cancel`.
+    #[must_use]
+    pub fn cancel(id: OrderId, cancel: &CancelOrder, key: &Key) -> Self {
+        Self::post(&format!("/v1/orders/{id}/cancel"), header(key)).with_json(cancel)
+    }
+
+    /// `POST /v1/orders/{id}/complete`.
+    #[must_use]
+    pub fn complete(id: OrderId, key: &Key) -> Self {
+        Self::post(&format!("/v1/orders/{id}/complete"), header(key)).with_json(&Empty {})
+    }
+
+    /// `POST /v1/orders/{id}/refunds`.
+    #[must_use]
+    pub fn refund(id: OrderId, refund: &RefundOrder, key: &Key) -> Self {
+        Self::post(&format!("/v1/orders/{id}/refunds"), header(key)).with_json(refund)
+    }
+
+    /// `POST /v1/orders/{id}/fulfilments`.
+    #[must_use]
+    pub fn pick(id: OrderId, pick: &PickOrder, key: &Key) -> Self {
+        Self::post(&format!("/v1/orders/{id}/fulfilments"), header(key)).with_json(pick)
+    }
+
+    /// `POST /v1/fulfilments/{id}/ship`.
+    #[must_use]
+    pub fn ship(id: FulfilmentId, ship: &ShipFulfilment, key: &Key) -> Self {
+        Self::post(&format!("/v1/fulfilments/{id}/ship"), header(key)).with_json(ship)
+    }
+
+    /// `POST /v1/fulfilments/{id}/deliver`.
+    #[must_use]
+    pub fn deliver(id: FulfilmentId, key: &Key) -> Self {
+        Self::post(&format!("/v1/fulfilments/{id}/deliver"), header(key)).with_json(&Empty {})
+    }
+
+    /// `POST /v1/fulfilments/{id}/cancel`.
+    #[must_use]
+    pub fn unpick(id: FulfilmentId, key: &Key) -> Self {
+        Self::post(&format!("/v1/fulfilments/{id}/cancel"), header(key)).with_json(&Empty {})
+    }
+
+    /// `POST /v1/orders/{id}/refunds/{refund}`.
+    #[must_use]
+    pub fn refund_outcome(id: RefundId, outcome: RefundOutcome, key: &Key) -> Self {
+        Self::post(&format!("/v1/orders/{}/refunds/{id}", id.order), header(key)).with_json(&outcome)
+    }
+
+    /// `GET /v1/users/{id}/orders`: up to `size` orders, newest first, from `cursor` of the page before.
+    #[must_use]
+    pub fn user_orders(user: &UserId, size: u32, cursor: Option<&str>) -> Self {
+        let after = cursor.map(|cursor| format!("&cursor={}", path_segment(cursor))).unwrap_or_default();
+        Self::get(&format!("/v1/users/{}/orders?size={size}{after}", path_segment(user.as_str())))
+    }
+
+    /// `PUT /v1/skus/{id}`.
+    #[must_use]
+    pub fn put_sku(id: &SkuId, sku: &PutSku) -> Self {
+        Self::new(Method::PUT, &sku_path(id, "")).with_json(sku)
+    }
+
+    /// `GET /v1/skus/{id}`.
+    #[must_use]
+    pub fn sku(id: &SkuId) -> Self {
+        Self::get(&sku_path(id, ""))
+    }
+
+    /// `POST /v1/skus/{id}/receive`.
+    #[must_use]
+    pub fn receive(id: &SkuId, receive: &ReceiveStock, key: &Key) -> Self {
+        Self::post(&sku_path(id, "/receive"), header(key)).with_json(receive)
+    }
+
+    /// `POST /v1/skus/{id}/adjust`.
+    #[must_use]
+    pub fn adjust(id: &SkuId, adjust: &AdjustStock, key: &Key) -> Self {
+        Self::post(&sku_path(id, "/adjust"), header(key)).with_json(adjust)
+    }
+
+    /// `GET /admin/v1/cluster/status`.
+    #[must_use]
+    pub fn cluster_status() -> Self {
+        Self::get("/admin/v1/cluster/status")
+    }
+
+    /// `GET /admin/v1/cluster/verify`.
+    #[must_use]
+    pub fn cluster_verify() -> Self {
+        Self::get("/admin/v1/cluster/verify")
+    }
+}
+
+/// One method per route. Each ends as done, refused or unknown.
+#[expect(clippy::missing_errors_doc, reason = "CallError, everywhere, as `send` describes it")]
+impl Client {
+    /// Places an order.
+    pub async fn place(&self, order: &PlaceOrder, key: &Key) -> Ended<Order> {
+        self.ask(&Call::place(order, key)).await
+    }
+
+    /// Places many orders; each has its own result.
+    pub async fn place_batch(&self, batch: &PlaceBatch) -> Ended<Batch> {
+        self.ask(&Call::place_batch(batch)).await
+    }
+
+    /// Reads an order.
+    pub async fn order(&self, id: OrderId) -> Ended<Order> {
+        self.ask(&Call::order(id)).await
+    }
+
+    /// Reads what happened to an order.
+    pub async fn status_history(&self, id: OrderId) -> Ended<StatusHistory> {
+        self.ask(&Call::status_history(id)).await
+    }
+
+    /// Records a payment attempt.
+    pub async fn pay(&self, id: OrderId, payment: &PayOrder, key: &Key) -> Ended<Order> {
+        self.ask(&Call::pay(id, payment, key)).await
+    }
+
+    /// Cancels what is not picked.
+    pub async fn cancel(&self, id: OrderId, cancel: &CancelOrder, key: &Key) -> Ended<Order> {
+        self.ask(&Call::cancel(id, cancel, key)).await
+    }
+
+    /// Completes an order.
+    pub async fn complete(&self, id: OrderId, key: &Key) -> Ended<Order> {
+        self.ask(&Call::complete(id, key)).await
+    }
+
+    /// Asks for a refund.
+    pub async fn refund(&self, id: OrderId, refund: &RefundOrder, key: &Key) -> Ended<Order> {
+        self.ask(&Call::refund(id, refund, key)).await
+    }
+
+    /// Picks what is held, or a part of it.
+    pub async fn pick(&self, id: OrderId, pick: &PickOrder, key: &Key) -> Ended<FulfilmentChanged> {
+        self.ask(&Call::pick(id, pick, key)).await
+    }
+
+    /// Ships a fulfilment.
+    pub async fn ship(&self, id: FulfilmentId, ship: &ShipFulfilment, key: &Key) -> Ended<Order> {
+        self.ask(&Call::ship(id, ship, key)).await
+    }
+
+    /// Delivers a fulfilment.
+    pub async fn deliver(&self, id: FulfilmentId, key: &Key) -> Ended<Order> {
+        self.ask(&Call::deliver(id, key)).await
+    }
+
+    /// Takes back what was picked and has not been shipped.
+    pub async fn unpick(&self, id: FulfilmentId, key: &Key) -> Ended<Order> {
+        self.ask(&Call::unpick(id, key)).await
+    }
+
+    /// Records how a refund ended.
+    pub async fn refund_outcome(&self, id: RefundId, outcome: RefundOutcome, key: &Key) -> Ended<Order> {
+        self.ask(&Call::refund_outcome(id, outcome, key)).await
+    }
+
+    /// Reads a user's orders, newest first.
+    pub async fn user_orders(&self, user: &UserId, size: u32, cursor: Option<&str>) -> Ended<UserOrders> {
+        self.ask(&Call::user_orders(user, size, cursor)).await
+    }
+
+    /// Creates a SKU or changes its row in the catalogue.
+    pub async fn put_sku(&self, id: &SkuId, sku: &PutSku) -> Ended<Sku> {
+        self.ask(&Call::put_sku(id, sku)).await
+    }
+
+    /// Reads a SKU and its stock.
+    pub async fn sku(&self, id: &SkuId) -> Ended<Sku> {
+        self.ask(&Call::sku(id)).await
+    }
+
+    /// Receives stock.
+    pub async fn receive(&self, id: &SkuId, receive: &ReceiveStock, key: &Key) -> Ended<Sku> {
+        self.ask(&Call::receive(id, receive, key)).await
+    }
+
+    /// Adds to stock or takes from it.
+    pub async fn adjust(&self, id: &SkuId, adjust: &AdjustStock, key: &Key) -> Ended<Sku> {
+        self.ask(&Call::adjust(id, adjust, key)).await
+    }
+
+    /// Reads the state of the cluster.
+    pub async fn cluster_status(&self) -> Ended<ClusterStatus> {
+        self.ask(&Call::cluster_status()).await
+    }
+
+    /// Has the laws proven.
+    pub async fn cluster_verify(&self) -> Ended<VerifyReport> {
+        self.ask(&Call::cluster_verify()).await
+    }
+}
+
+fn sku_path(id: &SkuId, rest: &str) -> String {
+    format!("/v1/skus/{}{rest}", path_segment(id.as_str()))
+}
+
+/// A key as a header.
+///
+/// # Panics
+/// If the key is not visible ASCII. Keys of requests are read with that check, keys of this crate are made of ids that are.
+fn header(key: &Key) -> HeaderValue {
+    HeaderValue::from_str(key.as_str()).unwrap_or_else(|_| panic!("`{}` cannot be an idempotency key", key.as_str()))
+}

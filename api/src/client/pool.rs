@@ -1,0 +1,207 @@
+//! The client over several endpoints: idle connections, fail-over, retries.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, timeout};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::{Answer, Broken, Call, CallError, Connector, Endpoint, Lane, RawAnswer, RetryPolicy};
+
+/// How a client behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientOptions {
+    /// When to ask again.
+    pub retry: RetryPolicy,
+    /// Deadline of connecting to a node.
+    pub connect_timeout: Duration,
+    /// Connections to one node that are kept while nobody uses them.
+    pub idle_per_node: usize,
+    /// A node that could not be reached is passed over for this long, if there is another.
+    pub avoid_for: Duration,
+    /// Of the jitter in waits, so that a simulation can repeat a run.
+    pub seed: u64,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            retry: RetryPolicy::default(),
+            connect_timeout: Duration::from_secs(2),
+            idle_per_node: 256,
+            avoid_for: Duration::from_secs(1),
+            seed: 0,
+        }
+    }
+}
+
+/// A client of a grid. Clones share connections.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    connector: Arc<dyn Connector>,
+    options: ClientOptions,
+    nodes: Vec<Node>,
+    next_node: AtomicUsize,
+    draws: AtomicU64,
+    started: Instant,
+}
+
+struct Node {
+    endpoint: Endpoint,
+    idle: Mutex<Vec<Lane>>,
+    /// Milliseconds after `started` until which it is passed over.
+    avoid_until_ms: AtomicU64,
+}
+
+impl Client {
+    /// A client of the grid that these nodes belong to. It connects when it is used.
+    ///
+    /// # Panics
+    /// If there is no endpoint: there would be nobody to ask.
+    #[must_use]
+    pub fn new(endpoints: &[Endpoint], connector: Arc<dyn Connector>, options: ClientOptions) -> Self {
+        assert!(!endpoints.is_empty(), "a client needs an endpoint");
+        let nodes = endpoints
+            .iter()
+            .map(|endpoint| Node { endpoint: endpoint.clone(), idle: Mutex::default(), avoid_until_ms: AtomicU64::new(0) })
+            .collect();
+        let (next_node, draws, started) = (AtomicUsize::new(0), AtomicU64::new(0), Instant::now());
+        Self { shared: Arc::new(Shared { connector, options, nodes, next_node, draws, started }) }
+    }
+
+    /// The nodes it asks, in the order given.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.shared.nodes.iter().map(|node| node.endpoint.clone()).collect()
+    }
+
+    /// Sends a call under the client's own policy and reads the answer.
+    ///
+    /// # Errors
+    /// [`CallError`]: refused, not sent, or unknown; or an answer that this version cannot read.
+    pub async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<Answer<T>, CallError> {
+        self.send(call, &self.shared.options.retry).await?.read()
+    }
+
+    /// Sends a call, again and again as the policy says, each time to the next node. Dropping the future leaves the outcome
+    /// of a call that moves something unknown.
+    ///
+    /// # Errors
+    /// [`CallError`]; if any attempt may have been acted on, only a final refusal or success takes that doubt away.
+    pub async fn send(&self, call: &Call, policy: &RetryPolicy) -> Result<RawAnswer, CallError> {
+        let shared = &*self.shared;
+        let started = Instant::now();
+        let first_node = shared.next_node.fetch_add(1, Ordering::Relaxed);
+        let mut in_doubt = false;
+        for tried in 1.. {
+            let node = shared.node(first_node.wrapping_add(tried as usize - 1));
+            let left = policy.patience.saturating_sub(started.elapsed());
+            let error = match shared.attempt(node, call, policy.attempt_timeout.min(left)).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let wait = policy.wait(&error, tried, started.elapsed(), shared.nodes.len(), shared.chance());
+            in_doubt |= error.outcome_unknown();
+            match wait {
+                Some(wait) if call.may_be_repeated() => sleep(wait).await,
+                _ => return Err(if in_doubt { error.after_doubt() } else { error }),
+            }
+        }
+        unreachable!("the policy ends before the attempts can no longer be counted")
+    }
+}
+
+impl Shared {
+    /// The node whose turn it is, or the next one that answered lately.
+    fn node(&self, turn: usize) -> &Node {
+        let now = self.now_ms();
+        let in_turn = |step: usize| &self.nodes[turn.wrapping_add(step) % self.nodes.len()];
+        (0..self.nodes.len())
+            .map(in_turn)
+            .find(|node| node.avoid_until_ms.load(Ordering::Relaxed) <= now)
+            .unwrap_or_else(|| in_turn(0))
+    }
+
+    async fn attempt(&self, node: &Node, call: &Call, deadline: Duration) -> Result<RawAnswer, CallError> {
+        let only_reads = call.only_reads();
+        let ends_at = Instant::now() + deadline;
+        loop {
+            let (mut lane, fresh) = match node.take_idle() {
+                Some(lane) => (lane, false),
+                None => (self.connect(node, deadline).await?, true),
+            };
+            let left = ends_at.saturating_duration_since(Instant::now());
+            let result = match timeout(left, lane.call(call)).await {
+                Ok(result) => result,
+                Err(_) => {
+                    let cause = format!("nothing came within {} ms", deadline.as_millis());
+                    return Err(CallError::of_broken(Broken::Lost { endpoint: node.endpoint.clone(), cause }, only_reads));
+                }
+            };
+            match result {
+                Ok(answer) => {
+                    node.give_back(lane, self.options.idle_per_node);
+                    return answer.done(only_reads);
+                }
+                // The node had closed an idle connection; nothing was sent on it.
+                Err(Broken::NotSent { .. }) if !fresh => {}
+                Err(broken) => return Err(CallError::of_broken(broken, only_reads)),
+            }
+        }
+    }
+
+    async fn connect(&self, node: &Node, deadline: Duration) -> Result<Lane, CallError> {
+        let limit = self.options.connect_timeout.min(deadline);
+        let opened = match timeout(limit, Lane::open(&*self.connector, &node.endpoint)).await {
+            Ok(opened) => opened,
+            Err(_) => {
+                let cause = format!("no connection within {} ms", limit.as_millis());
+                Err(Broken::NotSent { endpoint: node.endpoint.clone(), cause })
+            }
+        };
+        opened.map_err(|broken| {
+            let avoid_ms = u64::try_from(self.options.avoid_for.as_millis()).unwrap_or(u64::MAX);
+            node.avoid_until_ms.store(self.now_ms().saturating_add(avoid_ms), Ordering::Relaxed);
+            CallError::of_broken(broken, true)
+        })
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Uniform in 0..1 and repeatable.
+    fn chance(&self) -> f64 {
+        let draw = self.draws.fetch_add(1, Ordering::Relaxed);
+        let bits = xxh3_64_with_seed(&draw.to_le_bytes(), self.options.seed) >> 11;
+        bits as f64 / (1_u64 << 53) as f64
+    }
+}
+
+impl Node {
+    fn take_idle(&self) -> Option<Lane> {
+        let mut idle = self.idle.lock().expect("nobody panics while holding it");
+        while let Some(mut lane) = idle.pop() {
+            if lane.usable() {
+                return Some(lane);
+            }
+        }
+        None
+    }
+
+    fn give_back(&self, mut lane: Lane, limit: usize) {
+        if !lane.usable() {
+            return;
+        }
+        let mut idle = self.idle.lock().expect("nobody panics while holding it");
+        if idle.len() < limit {
+            idle.push(lane);
+        }
+    }
+}

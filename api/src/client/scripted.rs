@@ -1,0 +1,151 @@
+//! Nodes that answer as a test tells them to, over streams in memory.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+
+use super::{Connector, Endpoint, Stream};
+
+/// A request as it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) node: String,
+    pub(crate) method: String,
+    /// With the query.
+    pub(crate) path: String,
+    pub(crate) key: Option<String>,
+    pub(crate) body: Bytes,
+}
+
+impl Asked {
+    /// Method and path, as tests name a request.
+    pub(crate) fn line(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).expect("clients send JSON")
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    /// It is answered: status, headers, body.
+    Answer(u16, Vec<(&'static str, String)>, String),
+    /// The connection breaks before an answer.
+    HangUp,
+    /// No answer ever comes.
+    Silence,
+}
+
+impl Told {
+    pub(crate) fn json(status: u16, body: &serde_json::Value) -> Self {
+        Self::Answer(status, Vec::new(), body.to_string())
+    }
+
+    pub(crate) fn problem(status: u16, code: &str, retryable: bool) -> Self {
+        let body = serde_json::json!({
+            "type": format!("urn:{code}"), "title": code, "status": status, "detail": format!("it is {code}"), "code": code,
+            "retryable": retryable, "outcome": "refused", "request_id": "r1",
+        });
+        Self::json(status, &body)
+    }
+}
+
+type Script = dyn Fn(&Asked) -> Told + Send + Sync;
+
+/// A network of scripted nodes. Clones are the same network.
+#[derive(Clone)]
+pub(crate) struct Scripted {
+    script: Arc<Script>,
+    down: Arc<Mutex<BTreeSet<String>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Scripted {
+    pub(crate) fn new(script: impl Fn(&Asked) -> Told + Send + Sync + 'static) -> Self {
+        Self { script: Arc::new(script), down: Arc::default(), asked: Arc::default(), connections: Arc::default() }
+    }
+
+    /// Each request in turn gets the next of these.
+    pub(crate) fn in_turn(told: Vec<Told>) -> Self {
+        let left = Mutex::new(told.into_iter());
+        Self::new(move |asked| left.lock().unwrap().next().unwrap_or_else(|| panic!("nothing is scripted for {asked:?}")))
+    }
+
+    /// The node refuses connections from now on.
+    pub(crate) fn stop(&self, node: &str) {
+        self.down.lock().unwrap().insert(node.to_owned());
+    }
+
+    /// Everything that was asked so far.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// Connections that were opened so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+impl Connector for Scripted {
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        async move {
+            let node = endpoint.host().to_owned();
+            if self.down.lock().unwrap().contains(&node) {
+                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "connection refused"));
+            }
+            self.connections.fetch_add(1, Ordering::Relaxed);
+            let (ours, theirs) = tokio::io::duplex(1 << 20);
+            tokio::spawn(serve(self.clone(), node, theirs));
+            Ok(Box::new(ours) as Box<dyn Stream>)
+        }
+        .boxed()
+    }
+}
+
+async fn serve(network: Scripted, node: String, stream: tokio::io::DuplexStream) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let (network, node) = (network.clone(), node.clone());
+        async move { answer(&network, node, request).await }
+    });
+    // A connection that a script breaks ends with an error, as it should.
+    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+}
+
+async fn answer(network: &Scripted, node: String, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'static str> {
+    let (head, body) = request.into_parts();
+    let asked = Asked {
+        node,
+        method: head.method.to_string(),
+        path: head.uri.to_string(),
+        key: head.headers.get("idempotency-key").map(|key| key.to_str().unwrap().to_owned()),
+        body: body.collect().await.map_err(|_| "the client went away")?.to_bytes(),
+    };
+    network.asked.lock().unwrap().push(asked.clone());
+    match (network.script)(&asked) {
+        Told::HangUp => Err("hung up"),
+        Told::Silence => std::future::pending().await,
+        Told::Answer(status, headers, body) => {
+            let mut response = Response::builder().status(status);
+            for (name, value) in headers {
+                response = response.header(name, value);
+            }
+            Ok(response.body(Full::new(body.into())).expect("scripted headers are well formed"))
+        }
+    }
+}

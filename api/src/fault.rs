@@ -1,0 +1,278 @@
+//! What can go wrong, as clients are told: one table from every rejection and failure to status, code and outcome.
+//!
+//! Read next: `wire::problem` for the body, `body` and `check` for faults of what was sent.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use ordergrid_domain::Rejection;
+use serde::Serialize;
+
+use crate::fault::kinds::Kind;
+use crate::grid::{Failure, Refusal, UnknownCause};
+use crate::wire::{PROBLEM_JSON, ShortLine};
+
+pub mod kinds;
+
+/// An error on its way to a client; boxed, so that what goes well stays small.
+#[derive(Debug)]
+pub(crate) struct Fault(Box<Told>);
+
+#[derive(Debug)]
+struct Told {
+    kind: &'static Kind,
+    detail: Cow<'static, str>,
+    param: Option<Cow<'static, str>>,
+    retry_after: Option<Duration>,
+    lines: Vec<ShortLine>,
+    cursor: Option<String>,
+    nothing_happened: bool,
+}
+
+impl Fault {
+    pub(crate) fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Told {
+            kind,
+            detail: detail.into(),
+            param: None,
+            retry_after: None,
+            lines: Vec::new(),
+            cursor: None,
+            nothing_happened: false,
+        }))
+    }
+
+    /// Names what was wrong: a JSON path, a query parameter or a header.
+    #[must_use]
+    pub(crate) fn at(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+        self.0.param = Some(param.into());
+        self
+    }
+
+    /// Names the lines that are short.
+    #[must_use]
+    pub(crate) fn short(mut self, lines: Vec<ShortLine>) -> Self {
+        self.0.lines = lines;
+        self
+    }
+
+    /// Names the cursor to go on with.
+    #[must_use]
+    pub(crate) fn go_on_with(mut self, cursor: String) -> Self {
+        self.0.cursor = Some(cursor);
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// The request was a read: whatever failed, nothing can have happened.
+    #[must_use]
+    pub(crate) fn of_a_read(mut self) -> Self {
+        self.0.nothing_happened = true;
+        self
+    }
+
+    pub(crate) fn kind(&self) -> &'static Kind {
+        self.0.kind
+    }
+
+    pub(crate) fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// Something may have happened.
+    pub(crate) fn outcome_unknown(&self) -> bool {
+        self.0.kind.unknown && !self.0.nothing_happened
+    }
+
+    /// The body, borrowed.
+    pub(crate) fn body<'a>(&'a self, request_id: &'a str) -> ProblemBody<'a> {
+        ProblemBody {
+            kind: self.0.kind.uri,
+            title: self.0.kind.title,
+            status: self.0.kind.status,
+            detail: &self.0.detail,
+            code: self.0.kind.code,
+            param: self.0.param.as_deref(),
+            retryable: self.0.kind.retryable,
+            outcome: if self.outcome_unknown() { "unknown" } else { "refused" },
+            request_id,
+            lines: &self.0.lines,
+            cursor: self.0.cursor.as_deref(),
+        }
+    }
+
+    /// The whole answer.
+    pub(crate) fn answer(&self, request_id: &str) -> Response<Body> {
+        let body = sonic_rs::to_vec(&self.body(request_id)).expect("a problem has only texts and numbers");
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = StatusCode::from_u16(self.0.kind.status).expect("the table has valid statuses only");
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some(wait) = self.wait() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait));
+        }
+        response
+    }
+
+    /// Whole seconds for `Retry-After`, at least one; every 429 and 503 has them.
+    fn wait(&self) -> Option<u64> {
+        let given = self.0.retry_after.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+        match (given, self.0.kind.status) {
+            (Some(seconds), _) => Some(seconds.max(1)),
+            (None, 429 | 503) => Some(1),
+            (None, _) => None,
+        }
+    }
+}
+
+/// [`crate::wire::Problem`], borrowed: the same members in the same order.
+#[derive(Serialize)]
+pub(crate) struct ProblemBody<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    param: Option<&'a str>,
+    retryable: bool,
+    outcome: &'static str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "<[ShortLine]>::is_empty")]
+    lines: &'a [ShortLine],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<&'a str>,
+}
+
+impl ProblemBody<'_> {
+    /// Without the words: for `?return=minimal`.
+    pub(crate) fn minimal(self) -> MinimalProblem {
+        MinimalProblem { code: self.code, retryable: self.retryable, outcome: self.outcome }
+    }
+}
+
+/// Code and outcome alone.
+#[derive(Serialize)]
+pub(crate) struct MinimalProblem {
+    code: &'static str,
+    retryable: bool,
+    outcome: &'static str,
+}
+
+impl From<Rejection> for Fault {
+    fn from(rejection: Rejection) -> Self {
+        let fault = Self::new(kind_of_rejection(&rejection), rejection.to_string());
+        match param_of(&rejection) {
+            Some(param) => fault.at(param),
+            None => fault,
+        }
+    }
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Rejected(rejection) => rejection.into(),
+            Failure::Refused { reason, retry_after } => {
+                Self::new(kind_of_refusal(reason), reason.to_string()).retry_after(retry_after)
+            }
+            Failure::Unknown { cause } => Self::new(kind_of_unknown(cause), cause.to_string()),
+        }
+    }
+}
+
+/// The table of final refusals.
+pub(crate) fn kind_of_rejection(rejection: &Rejection) -> &'static Kind {
+    match rejection {
+        Rejection::OutOfStock { .. } | Rejection::OutOfStocks(_) => &kinds::OUT_OF_STOCK,
+        Rejection::NoSuchSku(_) => &kinds::NO_SUCH_SKU,
+        Rejection::NoSuchOrder(_) => &kinds::NO_SUCH_ORDER,
+        Rejection::NoSuchFulfilment(_) => &kinds::NO_SUCH_FULFILMENT,
+        Rejection::NoSuchRefund(_) => &kinds::NO_SUCH_REFUND,
+        Rejection::NoSuchLine(_) => &kinds::NO_SUCH_LINE,
+        Rejection::NoSuchWarehouse => &kinds::NO_SUCH_WAREHOUSE,
+        Rejection::KeyReused => &kinds::IDEMPOTENCY_KEY_REUSED,
+        Rejection::ReferenceTaken(_) => &kinds::REFERENCE_TAKEN,
+        Rejection::StaleVersion { .. } => &kinds::STALE_VERSION,
+        Rejection::WrongPhase { .. } => &kinds::WRONG_PHASE,
+        Rejection::WrongFulfilmentState { .. } => &kinds::WRONG_FULFILMENT_STATE,
+        Rejection::WrongRefundState => &kinds::WRONG_REFUND_STATE,
+        Rejection::WrongPaymentState => &kinds::WRONG_PAYMENT_STATE,
+        Rejection::WrongCurrency => &kinds::WRONG_CURRENCY,
+        Rejection::TotalMismatch { .. } => &kinds::TOTAL_MISMATCH,
+        Rejection::AmountOutOfRange => &kinds::INVALID_AMOUNT,
+        Rejection::QuantityOutOfRange(_) => &kinds::INVALID_QUANTITY,
+        Rejection::NotEnoughOnLine { .. } => &kinds::NOT_ENOUGH_ON_LINE,
+        Rejection::NothingLeft => &kinds::NOTHING_LEFT,
+        Rejection::RefundTooLarge { .. } => &kinds::REFUND_TOO_LARGE,
+        Rejection::StillOpen => &kinds::STILL_OPEN,
+        Rejection::WouldOversell { .. } => &kinds::WOULD_OVERSELL,
+        Rejection::NoLines => &kinds::INVALID_LINES,
+        Rejection::TooManyLines { .. } => &kinds::TOO_MANY_LINES,
+        Rejection::TooManyMetadata { .. } => &kinds::INVALID_METADATA,
+        Rejection::PaymentWindowOutOfRange => &kinds::INVALID_PAYMENT_WINDOW,
+        Rejection::LineQuantityOutOfRange { .. } => &kinds::INVALID_QUANTITY,
+        Rejection::LineAmountOutOfRange { .. } => &kinds::INVALID_AMOUNT,
+        Rejection::ReasonReserved => &kinds::INVALID_REASON,
+        Rejection::HistoryFull { .. } => &kinds::HISTORY_FULL,
+        // Between shards: the node takes another try by itself, so a client sees these only when its tries ran out.
+        Rejection::HoldExpired { .. } | Rejection::HoldEnded | Rejection::StaleAttempt { .. } => &kinds::HOLD_TIMED_OUT,
+        Rejection::StreamGap { .. } | Rejection::WrongShard => &kinds::NO_LEADER,
+    }
+}
+
+/// What of the request a refusal is about.
+fn param_of(rejection: &Rejection) -> Option<Cow<'static, str>> {
+    let fixed = match *rejection {
+        Rejection::LineQuantityOutOfRange { line, .. } => return Some(format!("lines[{}].quantity", line - 1).into()),
+        Rejection::LineAmountOutOfRange { line } => return Some(format!("lines[{}]", line - 1).into()),
+        Rejection::KeyReused => "Idempotency-Key",
+        Rejection::StaleVersion { .. } => "If-Match",
+        Rejection::ReferenceTaken(_) => "reference",
+        Rejection::WrongCurrency => "currency",
+        Rejection::TotalMismatch { .. } => "total",
+        Rejection::RefundTooLarge { .. } => "amount",
+        Rejection::WouldOversell { .. } => "delta",
+        Rejection::NoSuchWarehouse => "warehouse",
+        Rejection::QuantityOutOfRange(_) => "quantity",
+        Rejection::TooManyMetadata { .. } => "metadata",
+        Rejection::PaymentWindowOutOfRange => "payment_window_seconds",
+        Rejection::ReasonReserved => "reason",
+        Rejection::NoSuchLine(_) | Rejection::NotEnoughOnLine { .. } | Rejection::NoLines | Rejection::TooManyLines { .. } => {
+            "lines"
+        }
+        _ => return None,
+    };
+    Some(fixed.into())
+}
+
+/// The table of refusals for now.
+pub(crate) fn kind_of_refusal(reason: Refusal) -> &'static Kind {
+    match reason {
+        Refusal::Overloaded => &kinds::OVERLOADED,
+        Refusal::NoLeader => &kinds::NO_LEADER,
+        Refusal::NotReady => &kinds::NOT_READY,
+        Refusal::ClockSkew => &kinds::CLOCK_SKEW,
+        Refusal::HoldTimedOut => &kinds::HOLD_TIMED_OUT,
+        Refusal::Unreachable => &kinds::UNREACHABLE,
+        Refusal::TokenAhead => &kinds::TOKEN_AHEAD,
+    }
+}
+
+/// The table of unknown outcomes.
+pub(crate) fn kind_of_unknown(cause: UnknownCause) -> &'static Kind {
+    match cause {
+        UnknownCause::TimedOut => &kinds::TIMED_OUT,
+        UnknownCause::LeaderChanged | UnknownCause::ConnectionLost | UnknownCause::ActorFailed | UnknownCause::Stopped => {
+            &kinds::OUTCOME_UNKNOWN
+        }
+    }
+}

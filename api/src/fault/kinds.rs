@@ -1,0 +1,168 @@
+//! Every kind of error there is. Codes are for programs and never change their meaning.
+
+/// A kind of error.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// The HTTP status.
+    pub status: u16,
+    /// The word for programs.
+    pub code: &'static str,
+    /// The same as a URI.
+    pub uri: &'static str,
+    /// The kind in words.
+    pub title: &'static str,
+    /// The same request may succeed later.
+    pub retryable: bool,
+    /// It may have happened; else nothing has.
+    pub unknown: bool,
+}
+
+macro_rules! kinds {
+    ($($name:ident $status:literal $code:literal $outcome:ident $again:ident $title:literal;)*) => {
+        $(
+            #[doc = $title]
+            pub const $name: Kind = Kind {
+                status: $status,
+                code: $code,
+                uri: concat!("urn:ordergrid:problem:", $code),
+                title: $title,
+                retryable: kinds!(@$again),
+                unknown: kinds!(@$outcome),
+            };
+        )*
+
+        /// All of them, by status.
+        pub const ALL: &[&Kind] = &[$(&$name),*];
+    };
+    (@refused) => { false };
+    (@unknown) => { true };
+    (@never) => { false };
+    (@later) => { true };
+}
+
+kinds! {
+    MALFORMED_JSON               400 "malformed_json"               refused never "The body is not valid JSON";
+    UNKNOWN_FIELD                400 "unknown_field"                refused never "The body has a field that is not known here";
+    DUPLICATE_FIELD              400 "duplicate_field"              refused never "The body has a field twice";
+    UNKNOWN_PARAMETER            400 "unknown_parameter"            refused never "The URL has a query parameter that is not known here";
+    MISSING_IDEMPOTENCY_KEY      400 "missing_idempotency_key"      refused never "An idempotency key is required";
+    INVALID_IDEMPOTENCY_KEY      400 "invalid_idempotency_key"      refused never "The idempotency key is not valid";
+    INVALID_IF_MATCH             400 "invalid_if_match"             refused never "The header If-Match is not valid";
+    INVALID_GRID_TOKEN           400 "invalid_grid_token"           refused never "The header Grid-Token is not valid";
+    INCOMPLETE_BODY              400 "incomplete_body"              refused never "The body ended too early";
+    NO_SUCH_ROUTE                404 "no_such_route"                refused never "There is nothing at this path";
+    NO_SUCH_ORDER                404 "no_such_order"                refused never "There is no such order";
+    NO_SUCH_SKU                  404 "no_such_sku"                  refused never "There is no such SKU";
+    NO_SUCH_FULFILMENT           404 "no_such_fulfilment"           refused never "There is no such fulfilment";
+    NO_SUCH_REFUND               404 "no_such_refund"               refused never "There is no such refund";
+    METHOD_NOT_ALLOWED           405 "method_not_allowed"           refused never "The path does not know this method";
+    BODY_TOO_SLOW                408 "body_too_slow"                refused later "The body took too long";
+    OUT_OF_STOCK                 409 "out_of_stock"                 refused never "There is not enough stock";
+    REFERENCE_TAKEN              409 "reference_taken"              refused never "The reference is taken";
+    WRONG_PHASE                  409 "wrong_phase"                  refused never "The order's phase does not allow it";
+    WRONG_FULFILMENT_STATE       409 "wrong_fulfilment_state"       refused never "The fulfilment's state does not allow it";
+    WRONG_REFUND_STATE           409 "wrong_refund_state"           refused never "The refund has ended the other way";
+    WRONG_PAYMENT_STATE          409 "wrong_payment_state"          refused never "The payment cannot change like this";
+    NOT_ENOUGH_ON_LINE           409 "not_enough_on_line"           refused never "The line does not have so many units for this";
+    NOTHING_LEFT                 409 "nothing_left"                 refused never "Nothing is left for this";
+    REFUND_TOO_LARGE             409 "refund_too_large"             refused never "More than what can be refunded";
+    STILL_OPEN                   409 "still_open"                   refused never "Something of the order is still open";
+    HISTORY_FULL                 409 "history_full"                 refused never "The order's history is full";
+    WOULD_OVERSELL               409 "would_oversell"               refused never "The units are promised to orders";
+    STALE_VERSION                412 "stale_version"                refused never "The version is another one by now";
+    BODY_TOO_LARGE               413 "body_too_large"               refused never "The body is too large";
+    UNSUPPORTED_ENCODING         415 "unsupported_encoding"         refused never "Encoded bodies are not supported";
+    MISSING_FIELD                422 "missing_field"                refused never "A required field is missing";
+    UNSUPPORTED                  422 "unsupported"                  refused never "This is not supported yet";
+    TOO_MANY_LINES               422 "too_many_lines"               refused never "The order has too many lines";
+    TOO_MANY_ORDERS              422 "too_many_orders"              refused never "The batch has too many orders";
+    PAGE_TOO_DEEP                422 "page_too_deep"                refused never "Pages end here: go on with a cursor";
+    IDEMPOTENCY_KEY_REUSED       422 "idempotency_key_reused"       refused never "The idempotency key was used with another body";
+    TOTAL_MISMATCH               422 "total_mismatch"               refused never "The total does not add up";
+    WRONG_CURRENCY               422 "wrong_currency"               refused never "The order is in another currency";
+    NO_SUCH_LINE                 422 "no_such_line"                 refused never "The order has no such line";
+    NO_SUCH_WAREHOUSE            422 "no_such_warehouse"            refused never "There is no such warehouse";
+    INVALID_AMOUNT               422 "invalid_amount"               refused never "An amount is not valid";
+    INVALID_BODY                 422 "invalid_body"                 refused never "The body is not what is expected here";
+    INVALID_CARRIER              422 "invalid_carrier"              refused never "The carrier is not valid";
+    INVALID_CONSISTENCY          422 "invalid_consistency"          refused never "The consistency is not valid";
+    INVALID_CURRENCY             422 "invalid_currency"             refused never "The currency is not valid";
+    INVALID_CURSOR               422 "invalid_cursor"               refused never "The cursor is not valid";
+    INVALID_DELTA                422 "invalid_delta"                refused never "The delta is not valid";
+    INVALID_DISCOUNT             422 "invalid_discount"             refused never "The discount is not valid";
+    INVALID_LINE                 422 "invalid_line"                 refused never "The line number is not valid";
+    INVALID_LINES                422 "invalid_lines"                refused never "The lines are not valid";
+    INVALID_METADATA             422 "invalid_metadata"             refused never "The metadata are not valid";
+    INVALID_NAME                 422 "invalid_name"                 refused never "The name is not valid";
+    INVALID_NOTE                 422 "invalid_note"                 refused never "The note is not valid";
+    INVALID_OPERATOR             422 "invalid_operator"             refused never "The operator is not valid";
+    INVALID_ORDERS               422 "invalid_orders"               refused never "The orders are not valid";
+    INVALID_PAGE                 422 "invalid_page"                 refused never "The page is not valid";
+    INVALID_PARAMETER            422 "invalid_parameter"            refused never "A query parameter is not valid";
+    INVALID_PAYMENT_METHOD       422 "invalid_payment_method"       refused never "The payment method is not valid";
+    INVALID_PAYMENT_WINDOW       422 "invalid_payment_window"       refused never "The payment window is not valid";
+    INVALID_PROVIDER_PAYMENT_ID  422 "invalid_provider_payment_id"  refused never "The provider's payment id is not valid";
+    INVALID_QUANTITY             422 "invalid_quantity"             refused never "The quantity is not valid";
+    INVALID_REASON               422 "invalid_reason"               refused never "The reason is not valid";
+    INVALID_REFERENCE            422 "invalid_reference"            refused never "The reference is not valid";
+    INVALID_SHIP_TO              422 "invalid_ship_to"              refused never "The address is not valid";
+    INVALID_SHIPPING_FEE         422 "invalid_shipping_fee"         refused never "The shipping fee is not valid";
+    INVALID_SIZE                 422 "invalid_size"                 refused never "The size of a page is not valid";
+    INVALID_SKU                  422 "invalid_sku"                  refused never "The SKU id is not valid";
+    INVALID_STATUS               422 "invalid_status"               refused never "The status is not valid";
+    INVALID_TAX                  422 "invalid_tax"                  refused never "The tax is not valid";
+    INVALID_TERMS                422 "invalid_terms"                refused never "The payment terms are not valid";
+    INVALID_TOTAL                422 "invalid_total"                refused never "The total is not valid";
+    INVALID_TRACKING             422 "invalid_tracking"             refused never "The tracking number is not valid";
+    INVALID_UNIT_PRICE           422 "invalid_unit_price"           refused never "The unit price is not valid";
+    INVALID_USER_ID              422 "invalid_user_id"              refused never "The user id is not valid";
+    INVALID_WAREHOUSE            422 "invalid_warehouse"            refused never "The warehouse is not valid";
+    INTERNAL_ERROR               500 "internal_error"               unknown later "Something broke here";
+    OVERLOADED                   503 "overloaded"                   refused later "The cluster is busy";
+    TOO_MANY_CONNECTIONS         503 "too_many_connections"         refused later "This node has too many connections";
+    NO_LEADER                    503 "no_leader"                    refused later "The shard has no leader";
+    NOT_READY                    503 "not_ready"                    refused later "This node is not ready";
+    CLOCK_SKEW                   503 "clock_skew"                   refused later "The clocks are too far apart";
+    HOLD_TIMED_OUT               503 "hold_timed_out"               refused later "The stock could not be held in time";
+    UNREACHABLE                  503 "unreachable"                  refused later "The shard's leader cannot be reached";
+    TOKEN_AHEAD                  503 "token_ahead"                  refused later "This replica is behind the token";
+    OUTCOME_UNKNOWN              503 "outcome_unknown"              unknown later "The outcome is not known";
+    TIMED_OUT                    504 "timed_out"                    unknown later "There was no answer in time";
+}
+
+/// The kind of a value that can be read and is wrong, by the name of its field.
+pub fn invalid(field: &str) -> &'static Kind {
+    match field {
+        "amount" => &INVALID_AMOUNT,
+        "carrier" => &INVALID_CARRIER,
+        "currency" => &INVALID_CURRENCY,
+        "delta" => &INVALID_DELTA,
+        "discount" => &INVALID_DISCOUNT,
+        "idempotency_key" => &INVALID_IDEMPOTENCY_KEY,
+        "line" => &INVALID_LINE,
+        "lines" => &INVALID_LINES,
+        "metadata" => &INVALID_METADATA,
+        "name" => &INVALID_NAME,
+        "note" => &INVALID_NOTE,
+        "operator" => &INVALID_OPERATOR,
+        "orders" => &INVALID_ORDERS,
+        "payment_method" => &INVALID_PAYMENT_METHOD,
+        "payment_window_seconds" => &INVALID_PAYMENT_WINDOW,
+        "provider_payment_id" => &INVALID_PROVIDER_PAYMENT_ID,
+        "quantity" => &INVALID_QUANTITY,
+        "reason" => &INVALID_REASON,
+        "reference" => &INVALID_REFERENCE,
+        "ship_to" => &INVALID_SHIP_TO,
+        "shipping_fee" => &INVALID_SHIPPING_FEE,
+        "sku" => &INVALID_SKU,
+        "status" => &INVALID_STATUS,
+        "tax" => &INVALID_TAX,
+        "terms" => &INVALID_TERMS,
+        "total" => &INVALID_TOTAL,
+        "tracking" => &INVALID_TRACKING,
+        "unit_price" => &INVALID_UNIT_PRICE,
+        "user_id" => &INVALID_USER_ID,
+        "warehouse" => &INVALID_WAREHOUSE,
+        _ => &INVALID_BODY,
+    }
+}

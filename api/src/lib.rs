@@ -1,0 +1,23 @@
+//! What HTTP means: routes, errors, the typed client and the client verbs of the CLI.
+//!
+//! The server asks its node through one seam, [`Grid`]; the node implements it. Start with `grid` (what can be asked), then
+//! `wire` (the JSON), then `routes` (one request from bytes to bytes) and `serve` (connections).
+
+mod body;
+mod check;
+pub mod cli;
+pub mod client;
+pub mod fault;
+pub mod grid;
+mod limits;
+mod metrics;
+mod request_id;
+mod routes;
+pub mod serve;
+pub mod wire;
+
+pub use grid::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, Token, UnknownCause};
+pub use limits::Limits;
+pub use routes::router;
+pub use serve::{Accept, ServeConfig, Stream, serve};
+

@@ -1,0 +1,55 @@
+//! What operators and probes ask. Life, readiness and metrics need no quorum.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+use super::call::Call;
+use super::{Api, Ended, reply};
+use crate::fault::Fault;
+use crate::wire::Readiness;
+
+/// `GET /livez`: the process answers.
+pub(super) async fn live(_: Arc<Api>, _: Call) -> Ended {
+    #[derive(Serialize)]
+    struct Live {
+        live: bool,
+    }
+    Ok(reply::json(StatusCode::OK, &Live { live: true }, 16))
+}
+
+/// `GET /readyz`: this node can take requests. With `?verbose` every check is told, else those that fail.
+pub(super) async fn ready(api: Arc<Api>, call: Call) -> Ended {
+    let [verbose] = call.query(["verbose"])?;
+    let verbose = verbose.is_some_and(|value| value != "false");
+    let checks = api.grid.readiness().await;
+    let ready = checks.iter().all(|check| check.ok);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let checks = checks.into_iter().filter(|check| verbose || !check.ok).collect();
+    Ok(reply::json(status, &Readiness { ready, checks }, 256))
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(api: Arc<Api>, _: Call) -> Ended {
+    let mut response = Response::new(Body::from(api.grid.metrics()));
+    let prometheus = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, prometheus);
+    Ok(response)
+}
+
+/// `GET /admin/v1/cluster/status`
+pub(super) async fn status(api: Arc<Api>, call: Call) -> Ended {
+    let [] = call.query([])?;
+    let answer = api.seen(api.grid.status()).await?;
+    Ok(reply::json(StatusCode::OK, &answer.value, 4_096))
+}
+
+/// `POST /admin/v1/cluster/verify`, and `GET`: it changes nothing. A violation is an answer, not an error.
+pub(super) async fn verify(api: Arc<Api>, call: Call) -> Ended {
+    let [] = call.query([])?;
+    let answer = api.at_length(api.grid.verify(), api.limits.verify_patience).await;
+    let answer = answer.map_err(|failure| Fault::from(failure).of_a_read())?;
+    Ok(reply::json(StatusCode::OK, &answer.value, 4_096))
+}

@@ -1,0 +1,177 @@
+//! Placing one order, and reading orders.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use ordergrid_domain::order::{Order, Status};
+use ordergrid_domain::{Key, OrderId, Quantity, Rejection, SkuId};
+
+use super::call::Call;
+use super::{Api, Ended, reply};
+use crate::body;
+use crate::check;
+use crate::fault::{Fault, kinds};
+use crate::grid::{Answer, Failure, ReadOptions, UserOrders, UserOrdersQuery};
+use crate::metrics::Stage;
+use crate::wire::canonical::Canon;
+use crate::wire::{self, PlaceOrder, ShortLine, WireText};
+
+/// `POST /v1/orders`
+pub(super) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
+    let key = call.key()?;
+    refuse_dry_run(&call)?;
+    let bytes = call.body(&api, api.limits.body_bytes).await?;
+    let order: PlaceOrder = body::parse(&bytes)?;
+    if order.idempotency_key.is_some() {
+        let fault = Fault::new(&kinds::UNKNOWN_FIELD, "the key of a single order is in the header Idempotency-Key");
+        return Err(fault.at("idempotency_key"));
+    }
+    let order = request(order, key, &mut Canon::new(), api.limits.order_lines)?;
+    call.ends(&api, Stage::Parse);
+    let answer = api.done(api.grid.place(order)).await;
+    call.ends(&api, Stage::Grid);
+    let answer = answer.map_err(|failure| of_place(failure, || body::parse(&bytes).ok()))?;
+    let placed: &Order = &answer.value;
+    let response = reply::versioned(StatusCode::CREATED, &answer, placed.version, &wire::Order::from(placed));
+    call.ends(&api, Stage::Write);
+    Ok(response)
+}
+
+/// Checks one order; its hash is that of what the client meant, before any default.
+pub(super) fn request(
+    order: PlaceOrder,
+    key: Key,
+    canon: &mut Canon,
+    most_lines: usize,
+) -> Result<ordergrid_domain::command::OrderRequest, Fault> {
+    let body_hash = canon.hash(&order);
+    check::place(order, key, body_hash, most_lines)
+}
+
+fn refuse_dry_run(call: &Call) -> Result<(), Fault> {
+    match call.query(["dry_run"])? {
+        [None] => Ok(()),
+        [Some(value)] if value == "false" => Ok(()),
+        [Some(_)] => Err(Fault::new(&kinds::UNSUPPORTED, "dry runs are not supported yet").at("dry_run")),
+    }
+}
+
+/// Why an order was not placed. Where lines are to be named, `sent` reads the order again: only the few that fail pay.
+pub(super) fn of_place(failure: Failure, sent: impl FnOnce() -> Option<PlaceOrder>) -> Fault {
+    let short: Vec<(SkuId, Quantity)> = match &failure {
+        Failure::Rejected(Rejection::OutOfStock { sku, available, .. }) => vec![(sku.clone(), *available)],
+        Failure::Rejected(Rejection::OutOfStocks(short)) => {
+            short.iter().map(|(sku, _, available)| (sku.clone(), *available)).collect()
+        }
+        Failure::Rejected(Rejection::NoSuchSku(sku)) => {
+            let position = sent().and_then(|order| order.lines.iter().position(|line| line.sku == *sku));
+            let fault = Fault::from(failure);
+            return match position {
+                Some(index) => fault.at(format!("lines[{index}].sku")),
+                None => fault,
+            };
+        }
+        _ => return failure.into(),
+    };
+    let lines = sent().map(|order| short_lines(&order, short)).unwrap_or_default();
+    let fault = Fault::from(failure);
+    match lines.first() {
+        Some(first) => fault.at(format!("lines[{}].quantity", first.line - 1)).short(lines),
+        None => fault,
+    }
+}
+
+/// Gives what is available to the lines in their order, and names those that get less than they ask for.
+fn short_lines(order: &PlaceOrder, mut available: Vec<(SkuId, Quantity)>) -> Vec<ShortLine> {
+    let mut short = Vec::new();
+    for (number, line) in (1..).zip(&order.lines) {
+        let Some((_, left)) = available.iter_mut().find(|(sku, _)| *sku == line.sku) else {
+            continue;
+        };
+        let given = left.0.min(line.quantity);
+        left.0 -= given;
+        if given < line.quantity {
+            short.push(ShortLine { line: number, sku: line.sku.clone(), asked: line.quantity, available: given });
+        }
+    }
+    short
+}
+
+/// `GET /v1/orders/{id}`
+pub(super) async fn order(api: Arc<Api>, mut call: Call) -> Ended {
+    let answer = read(&api, &mut call).await?;
+    let order: &Order = &answer.value;
+    Ok(reply::versioned(StatusCode::OK, &answer, order.version, &wire::Order::from(order)))
+}
+
+/// `GET /v1/orders/{id}/status-history`
+pub(super) async fn status_history(api: Arc<Api>, mut call: Call) -> Ended {
+    let answer = read(&api, &mut call).await?;
+    let order: &Order = &answer.value;
+    Ok(reply::versioned(StatusCode::OK, &answer, order.version, &wire::StatusHistory::from(order)))
+}
+
+async fn read(api: &Api, call: &mut Call) -> Result<Answer<Box<Order>>, Fault> {
+    let [consistency] = call.query(["consistency"])?;
+    let options = call.read_options(consistency.as_deref())?;
+    let answer = api.seen(api.grid.order(call.order()?, options)).await?;
+    call.ends(api, Stage::Grid);
+    Ok(answer)
+}
+
+/// Most orders of a page.
+const LARGEST_PAGE: u32 = 100;
+/// Orders of a page unless told otherwise.
+const USUAL_PAGE: u32 = 20;
+
+/// `GET /v1/users/{id}/orders`
+pub(super) async fn of_user(api: Arc<Api>, mut call: Call) -> Ended {
+    let [status, page, size, cursor, consistency] = call.query(["status", "page", "size", "cursor", "consistency"])?;
+    let options = call.read_options(consistency.as_deref())?;
+    let size = number(&kinds::INVALID_SIZE, "size", size, USUAL_PAGE, LARGEST_PAGE)?;
+    let paged = page.is_some();
+    let page = number(&kinds::INVALID_PAGE, "page", page, 1, u32::MAX)?;
+    let cursor = cursor.map(|text| OrderId::read(&text)).transpose();
+    let cursor = cursor.map_err(|detail| Fault::new(&kinds::INVALID_CURSOR, detail).at("cursor"))?;
+    if paged && cursor.is_some() {
+        return Err(Fault::new(&kinds::INVALID_CURSOR, "page and cursor exclude each other").at("cursor"));
+    }
+    let status = status.map(|word| Status::read(&word)).transpose();
+    let status = status.map_err(|detail| Fault::new(&kinds::INVALID_STATUS, detail).at("status"))?;
+    let query = UserOrdersQuery { user: call.user()?, status, page, size, cursor };
+    let answer = page_of(&api, query, options).await?;
+    call.ends(&api, Stage::Grid);
+    let page = wire::UserOrders {
+        orders: answer.value.orders.iter().map(Into::into).collect(),
+        total: answer.value.total,
+        next_cursor: answer.value.next.map(|order| order.to_string()),
+    };
+    let mut response = reply::json(StatusCode::OK, &page, 256 + page.orders.len() * 1_024);
+    reply::stamp(&mut response, &answer);
+    call.ends(&api, Stage::Write);
+    Ok(response)
+}
+
+fn number(kind: &'static kinds::Kind, name: &'static str, given: Option<String>, usual: u32, most: u32) -> Result<u32, Fault> {
+    let Some(text) = given else {
+        return Ok(usual);
+    };
+    let wrong = || Fault::new(kind, format!("must be a number from 1 to {most}")).at(name);
+    u32::read(&text).ok().filter(|number| (1..=most).contains(number)).ok_or_else(wrong)
+}
+
+/// A page, or past the depth that page numbers may reach the error that names the cursor to go on with. A list that ends
+/// before that depth simply has no such page.
+async fn page_of(api: &Api, query: UserOrdersQuery, options: ReadOptions) -> Result<Answer<UserOrders>, Fault> {
+    let deepest = (api.limits.page_depth / query.size).max(1);
+    if query.page <= deepest {
+        return Ok(api.seen(api.grid.orders_of(query, options)).await?);
+    }
+    let asked = query.page;
+    let last = api.seen(api.grid.orders_of(UserOrdersQuery { page: deepest, ..query }, options)).await?;
+    let Some(next) = last.value.next else {
+        return Ok(last.map(|page| UserOrders { orders: Vec::new(), next: None, total: page.total }));
+    };
+    let detail = format!("page {asked} is beyond the last, {deepest}: go on with cursor={next}");
+    Err(Fault::new(&kinds::PAGE_TOO_DEEP, detail).at("page").go_on_with(next.to_string()))
+}

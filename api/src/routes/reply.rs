@@ -1,0 +1,63 @@
+//! Answers that are no errors: serialised straight into one buffer.
+
+use std::fmt::Write as _;
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use bytes::BytesMut;
+use serde::Serialize;
+
+use crate::grid::{Answer, Token};
+use crate::wire::{GRID_AGE, GRID_TOKEN, IDEMPOTENT_REPLAYED, JSON};
+
+static TOKEN: HeaderName = HeaderName::from_static(GRID_TOKEN);
+static REPLAYED: HeaderName = HeaderName::from_static(IDEMPOTENT_REPLAYED);
+static AGE: HeaderName = HeaderName::from_static(GRID_AGE);
+
+/// Room for one order of a few lines; a larger answer grows the buffer.
+const USUAL_BYTES: usize = 1_536;
+
+/// A JSON answer.
+pub(super) fn json(status: StatusCode, value: &impl Serialize, bytes: usize) -> Response<Body> {
+    let mut buffer = Vec::with_capacity(bytes);
+    sonic_rs::to_writer(&mut buffer, value).expect("wire types have only texts, numbers and lists");
+    let mut response = Response::new(Body::from(buffer));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    response
+}
+
+/// The answer about one thing that has a version: with `Grid-Token`, `ETag`, and `Idempotent-Replayed` where it is.
+pub(super) fn versioned<T>(status: StatusCode, answer: &Answer<T>, version: u64, body: &impl Serialize) -> Response<Body> {
+    let mut response = json(status, body, USUAL_BYTES);
+    stamp(&mut response, answer);
+    response.headers_mut().insert(header::ETAG, text(format_args!("\"{version}\"")));
+    response
+}
+
+/// Adds the headers that every answer of the grid has.
+pub(super) fn stamp<T>(response: &mut Response<Body>, answer: &Answer<T>) {
+    let headers = response.headers_mut();
+    headers.insert(TOKEN.clone(), token(answer.token));
+    if answer.replayed {
+        headers.insert(REPLAYED.clone(), HeaderValue::from_static("true"));
+    }
+    if let Some(age) = answer.age_ms {
+        headers.insert(AGE.clone(), HeaderValue::from(age));
+    }
+}
+
+fn token(token: Token) -> HeaderValue {
+    text(format_args!("{token}"))
+}
+
+fn text(arguments: std::fmt::Arguments<'_>) -> HeaderValue {
+    let mut text = BytesMut::with_capacity(24);
+    text.write_fmt(arguments).expect("the buffer grows");
+    HeaderValue::from_maybe_shared(text.freeze()).expect("only digits and punctuation are written")
+}
+
+/// 201 where something was created, else 200.
+pub(super) fn created_or_ok(created: bool) -> StatusCode {
+    if created { StatusCode::CREATED } else { StatusCode::OK }
+}

@@ -1,0 +1,205 @@
+//! What operators read: readiness, the cluster's state, and the proof of the laws. Nodes send these to each other too.
+
+use std::collections::BTreeMap;
+
+use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use super::text;
+
+/// One condition of readiness.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct Check {
+    /// Its name, as `leaders_known`.
+    pub name: String,
+    /// It holds.
+    pub ok: bool,
+    /// Why, or the figures behind it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// Answer of `/readyz?verbose`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Every check holds.
+    pub ready: bool,
+    /// The checks, where they were asked for or one does not hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
+}
+
+/// The cluster in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Every shard has a leader, every node is reachable.
+    Healthy,
+    /// Every shard has a leader, something is missing.
+    Degraded,
+    /// A shard has no leader.
+    Unavailable,
+}
+
+/// Answer of `GET /admin/v1/cluster/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct ClusterStatus {
+    /// Its name.
+    pub cluster: String,
+    /// Its id, made when it was initialised.
+    pub cluster_id: String,
+    /// Version of the answering node's binary.
+    pub version: String,
+    /// The cluster in one word.
+    pub health: Health,
+    /// Orders placed per second lately, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orders_per_s: Option<u64>,
+    /// The nodes, by id; unreachable ones too.
+    pub nodes: Vec<NodeStatus>,
+    /// The groups by id, the meta group (0) included.
+    pub shards: Vec<ShardStatus>,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct NodeStatus {
+    /// Its id.
+    #[serde(with = "text")]
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Its zone.
+    pub zone: String,
+    /// Where its HTTP API is.
+    pub http: String,
+    /// `ok`, `not_ready` or `unreachable`.
+    pub state: String,
+    /// It answered.
+    pub reachable: bool,
+    /// Groups it leads.
+    pub leaders: u32,
+    /// Replicas it has.
+    pub replicas: u32,
+    /// Entries that its furthest replica is behind, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
+    /// Bytes on disk, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// Bytes of resident rows, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident_bytes: Option<u64>,
+    /// Seconds since it started, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_seconds: Option<u64>,
+}
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct ShardStatus {
+    /// Its id; 0 is the meta group.
+    #[serde(with = "text")]
+    pub shard: u32,
+    /// First slot it owns; the meta group owns none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_slot: Option<u16>,
+    /// Last slot it owns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_slot: Option<u16>,
+    /// The node that leads it.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub leader: Option<u64>,
+    /// Its term.
+    pub term: u64,
+    /// Its replicas, by node.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// A replica of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct ReplicaStatus {
+    /// The node it is on.
+    #[serde(with = "text")]
+    pub node: u64,
+    /// Its replica id.
+    #[serde(with = "text")]
+    pub replica: u64,
+    /// Index of its last log entry, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_log: Option<u64>,
+    /// Index it knows to be committed, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed: Option<u64>,
+    /// Index it has applied, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<u64>,
+    /// Index of its last durable checkpoint, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<u64>,
+    /// State hash at `applied`, 16 hexadecimal digits, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+}
+
+/// Answer of `/admin/v1/cluster/verify`: the laws of stock, order and money, proven at one index per shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct VerifyReport {
+    /// Every law holds.
+    pub ok: bool,
+    /// Where each shard was looked at.
+    pub shards: Vec<ShardReport>,
+    /// What was counted, by name (`orders`, `orders.completed`, `skus`, `units_sold`, …).
+    pub counts: BTreeMap<String, u64>,
+    /// Every law that was looked at, in the order of ARCHITECTURE.md.
+    pub laws: Vec<LawReport>,
+    /// What was under way and therefore not yet where it belongs.
+    pub in_flight: InFlight,
+}
+
+/// A shard of a verification.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct ShardReport {
+    /// Its id.
+    #[serde(with = "text")]
+    pub shard: u32,
+    /// The index that was looked at.
+    pub index: u64,
+    /// State hash per replica.
+    pub replicas: Vec<ReplicaHash>,
+}
+
+/// A replica's state hash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct ReplicaHash {
+    /// The node it is on.
+    #[serde(with = "text")]
+    pub node: u64,
+    /// The index of the hash; comparable only where equal.
+    pub index: u64,
+    /// 16 hexadecimal digits; left out when the replica did not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+}
+
+/// A law and what broke it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct LawReport {
+    /// Its name, as `NoOversell`.
+    pub law: String,
+    /// It holds.
+    pub ok: bool,
+    /// Each violation in words; the first 100.
+    pub violations: Vec<String>,
+}
+
+/// What was under way during a verification.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct InFlight {
+    /// Holds whose order is not known yet.
+    pub tentative_holds: u64,
+    /// Messages between shards that are not applied yet.
+    pub undelivered_messages: u64,
+    /// Attempts to place that are running.
+    pub running_attempts: u64,
+}

@@ -1,0 +1,46 @@
+//! The JSON that travels: bodies of requests and answers, shared by the server and the typed client.
+//!
+//! Wire types are not domain types: a change of the domain must not change what clients see. Requests are closed, so that
+//! a misspelt field is refused by name; answers are open, so that a client survives a newer server. Read next: `request`
+//! (what is asked), `order` and `sku` (what is answered), `canonical` (what an idempotency key stands for).
+
+mod answer;
+pub mod canonical;
+pub mod cluster;
+pub mod order;
+pub mod problem;
+pub mod request;
+pub mod sku;
+pub(crate) mod text;
+mod words;
+
+pub use cluster::{
+    Check, ClusterStatus, Health, InFlight, LawReport, NodeStatus, Readiness, ReplicaHash, ReplicaStatus, ShardReport,
+    ShardStatus, VerifyReport,
+};
+pub use order::{
+    Address, Batch, BatchOrder, BatchResult, Fulfilment, FulfilmentChanged, Happening, Line, Order, OrderWords, Part, Payment,
+    Refund, RefundPart, StatusHistory, UserOrders,
+};
+pub use problem::{Problem, ShortLine};
+pub use request::{
+    AdjustStock, CancelOrder, Empty, LineUnits, PayOrder, PickOrder, PlaceBatch, PlaceLine, PlaceOrder, PutSku, ReceiveStock,
+    RefundOrder, RefundOutcome, ShipFulfilment, Unbuilt,
+};
+pub use sku::{Sku, Stock, WarehouseStock};
+pub use text::WireText;
+
+/// Header with the idempotency key of a POST that moves stock or money.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Header that says that an answer is that of an earlier request with the same key.
+pub const IDEMPOTENT_REPLAYED: &str = "idempotent-replayed";
+/// Header with shard and log index of what was written or read; sent back, a read sees at least that.
+pub const GRID_TOKEN: &str = "grid-token";
+/// Header with the age in milliseconds of an answer to a read that allowed stale data.
+pub const GRID_AGE: &str = "grid-age-ms";
+/// Header that names the request in logs and problems.
+pub const REQUEST_ID: &str = "x-request-id";
+/// Media type of every error.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+/// Media type of every other answer with a body.
+pub const JSON: &str = "application/json";

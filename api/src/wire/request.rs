@@ -1,0 +1,336 @@
+//! Bodies of requests. Closed: a field that is not here is refused by name.
+
+use ordergrid_domain::order::{CancelReason, Operator, PaymentState, RefundState, Terms};
+use ordergrid_domain::{Currency, Key, ProviderPaymentId, Reference, SkuId, Text, UserId, WarehouseId};
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::order::Address;
+use super::text;
+
+fn is_zero(amount: &i64) -> bool {
+    *amount == 0
+}
+
+fn is_prepaid(terms: &Terms) -> bool {
+    *terms == Terms::Prepaid
+}
+
+/// `POST /v1/orders`, and one order of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlaceOrder {
+    /// Only in a batch, where it is required; a single order has it in the header.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<Key>,
+    /// Whose order it is.
+    #[serde(with = "text")]
+    pub user_id: UserId,
+    /// The client's own name of it, unique per user.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
+    /// Currency of every amount here.
+    #[serde(with = "text")]
+    pub currency: Currency,
+    /// 1 to 1,000 lines; a SKU may stand on several.
+    pub lines: Vec<PlaceLine>,
+    /// Taken off the order as a whole, minor units.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub discount: i64,
+    /// Carriage, minor units.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shipping_fee: i64,
+    /// The client's own total, minor units; refused when it differs from ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<i64>,
+    /// When the money is due; prepaid unless told otherwise.
+    #[serde(default, with = "text", skip_serializing_if = "is_prepaid")]
+    pub terms: Terms,
+    /// How the buyer pays, in the client's words.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub payment_method: Option<Text>,
+    /// Seconds the buyer has to pay, 1 to 2,592,000 (30 days); 900 unless told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment_window_seconds: Option<u64>,
+    /// Where it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ship_to: Option<Address>,
+    /// The client's own pairs, at most 50.
+    #[serde(default, with = "text::pairs", skip_serializing_if = "Vec::is_empty")]
+    pub metadata: Vec<(Text, Text)>,
+}
+
+impl PlaceOrder {
+    /// The smallest order: everything optional left out.
+    #[must_use]
+    pub fn new(user_id: UserId, currency: Currency, lines: Vec<PlaceLine>) -> Self {
+        Self {
+            idempotency_key: None,
+            user_id,
+            reference: None,
+            currency,
+            lines,
+            discount: 0,
+            shipping_fee: 0,
+            total: None,
+            terms: Terms::Prepaid,
+            payment_method: None,
+            payment_window_seconds: None,
+            ship_to: None,
+            metadata: Vec::new(),
+        }
+    }
+}
+
+/// A line of an order to be placed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlaceLine {
+    /// What is bought.
+    #[serde(with = "text")]
+    pub sku: SkuId,
+    /// Units, 1 to 1,000,000,000.
+    pub quantity: u64,
+    /// Price of one unit in minor units, zero allowed.
+    pub unit_price: i64,
+    /// Taken off the line as a whole, at most quantity times price.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub discount: i64,
+    /// Added to the line as a whole.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tax: i64,
+}
+
+/// `POST /v1/orders/batch`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlaceBatch {
+    /// 1 to 1,000 orders, each with its own idempotency key and its own result.
+    pub orders: Vec<PlaceOrder>,
+}
+
+/// `POST /v1/orders/{id}/payments`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PayOrder {
+    /// The provider's id of the payment: counts once.
+    #[serde(with = "text")]
+    pub provider_payment_id: ProviderPaymentId,
+    /// Where the payment stands now.
+    #[serde(with = "text")]
+    pub status: PaymentState,
+    /// Its amount in minor units, above zero.
+    pub amount: i64,
+    /// Must be the order's.
+    #[serde(with = "text")]
+    pub currency: Currency,
+}
+
+/// Units of one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LineUnits {
+    /// Line number from 1.
+    pub line: u32,
+    /// Units, 1 or more.
+    pub quantity: u64,
+}
+
+/// `POST /v1/orders/{id}/cancel`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CancelOrder {
+    /// `user`, `merchant` or `risk`.
+    #[serde(with = "text")]
+    pub reason: CancelReason,
+    /// Who asks: `user` or `merchant`; follows from the reason when left out.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub operator: Option<Operator>,
+    /// Words for the history.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub note: Option<Text>,
+    /// Units per line; left out, everything that is not picked is cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<Vec<LineUnits>>,
+}
+
+impl CancelOrder {
+    /// Who asks when nobody is named.
+    #[must_use]
+    pub fn usual_operator(reason: CancelReason) -> Operator {
+        match reason {
+            CancelReason::User => Operator::User,
+            CancelReason::Merchant | CancelReason::Risk => Operator::Merchant,
+            CancelReason::Timeout | CancelReason::Shortfall => Operator::System,
+        }
+    }
+}
+
+/// `POST /v1/orders/{id}/fulfilments`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PickOrder {
+    /// Units per line; left out, everything that is held is picked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<Vec<LineUnits>>,
+    /// From where; `default` when left out.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub warehouse: Option<WarehouseId>,
+}
+
+/// `POST /v1/fulfilments/{id}/ship`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShipFulfilment {
+    /// Who carries it.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<Text>,
+    /// The carrier's number.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub tracking: Option<Text>,
+}
+
+/// `{}`, or no body at all: deliver and cancel of a fulfilment, complete of an order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
+
+/// `POST /v1/orders/{id}/refunds`: an amount, or lines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefundOrder {
+    /// Minor units, above zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<i64>,
+    /// Units that are paid back at their frozen price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<Vec<LineUnits>>,
+    /// Words for the history.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Text>,
+}
+
+/// `POST /v1/orders/{id}/refunds/{refund}`: how a refund ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefundOutcome {
+    /// `succeeded` or `failed`.
+    #[serde(with = "text")]
+    pub status: RefundState,
+}
+
+/// `PUT /v1/skus/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PutSku {
+    /// Its name in the catalogue.
+    #[serde(with = "text")]
+    pub name: Text,
+    /// Not built yet: refused unless it is zero.
+    #[serde(default, skip_serializing)]
+    pub backorder_limit: Unbuilt,
+    /// Not built yet: refused unless it is zero.
+    #[serde(default, skip_serializing)]
+    pub purchase_limit: Unbuilt,
+    /// Not built yet: refused unless it is zero.
+    #[serde(default, skip_serializing)]
+    pub safety_stock: Unbuilt,
+}
+
+/// `POST /v1/skus/{id}/receive`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiveStock {
+    /// Units, 1 to 1,000,000,000.
+    pub quantity: u64,
+    /// Where; `default` when left out.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub warehouse: Option<WarehouseId>,
+}
+
+/// `POST /v1/skus/{id}/adjust`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdjustStock {
+    /// Units found (above zero) or lost (below zero).
+    pub delta: i64,
+    /// Words for the history.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Text>,
+    /// Where; `default` when left out.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub warehouse: Option<WarehouseId>,
+}
+
+/// A field that the API names and this version cannot honour: nothing but absence, `null` or zero is accepted, so that a
+/// policy is never silently ignored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unbuilt {
+    /// Absent, `null` or zero.
+    #[default]
+    Unset,
+}
+
+/// Begins the message of an [`Unbuilt`] field that is set.
+pub(crate) const UNBUILT: &str = "not supported yet";
+
+impl Serialize for Unbuilt {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Unbuilt {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UnbuiltVisitor)
+    }
+}
+
+struct UnbuiltVisitor;
+
+impl UnbuiltVisitor {
+    fn set<T, E: de::Error>() -> Result<T, E> {
+        Err(E::custom(UNBUILT))
+    }
+}
+
+/// Lists and objects are refused unread: nothing here walks into what a client has nested.
+impl<'de> Visitor<'de> for UnbuiltVisitor {
+    type Value = Unbuilt;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("nothing or zero")
+    }
+
+    fn visit_unit<E>(self) -> Result<Unbuilt, E> {
+        Ok(Unbuilt::Unset)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Unbuilt, E> {
+        if number == 0 { Ok(Unbuilt::Unset) } else { Self::set() }
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Unbuilt, E> {
+        Self::set()
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Unbuilt, E> {
+        Self::set()
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Unbuilt, E> {
+        Self::set()
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<Unbuilt, E> {
+        Self::set()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Unbuilt, A::Error> {
+        Self::set()
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Unbuilt, A::Error> {
+        Self::set()
+    }
+}

@@ -1,0 +1,118 @@
+//! A SKU as clients see it: every bucket, version and index together.
+
+use ordergrid_domain::sku::Buckets;
+use ordergrid_domain::{SkuId, Text, WarehouseId};
+use serde::{Deserialize, Serialize};
+
+use super::text;
+
+/// A SKU and its stock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sku {
+    /// Its id.
+    #[serde(with = "text")]
+    pub id: SkuId,
+    /// Its name in the catalogue.
+    #[serde(with = "text")]
+    pub name: Text,
+    /// Counts changes of the row and of its stock, from 1; for `If-Match`.
+    pub version: u64,
+    /// Log index of its shard at which all this was true.
+    pub index: u64,
+    /// Sum over the warehouses.
+    pub stock: Stock,
+    /// Stock per warehouse, by name.
+    pub warehouses: Vec<WarehouseStock>,
+}
+
+/// The buckets. `available = on_hand - unavailable - reserved - committed`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stock {
+    /// Physically there.
+    pub on_hand: u64,
+    /// There, not for sale.
+    pub unavailable: u64,
+    /// Held for unpaid orders.
+    pub reserved: u64,
+    /// Held for confirmed orders.
+    pub committed: u64,
+    /// What a new order may take.
+    pub available: u64,
+    /// Promised beyond stock.
+    pub backordered: u64,
+    /// Ever shipped.
+    pub sold: u64,
+    /// Ever received.
+    pub received: u64,
+    /// Ever put back after a return.
+    pub restocked: u64,
+    /// Sum of all adjustments.
+    pub adjusted: i64,
+}
+
+impl From<&Buckets> for Stock {
+    fn from(buckets: &Buckets) -> Self {
+        Self {
+            on_hand: buckets.on_hand.0,
+            unavailable: buckets.unavailable.0,
+            reserved: buckets.reserved.0,
+            committed: buckets.committed.0,
+            available: buckets.available().0,
+            backordered: buckets.backordered.0,
+            sold: buckets.sold.0,
+            received: buckets.received.0,
+            restocked: buckets.restocked.0,
+            adjusted: buckets.adjusted,
+        }
+    }
+}
+
+impl Stock {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            on_hand: self.on_hand + other.on_hand,
+            unavailable: self.unavailable + other.unavailable,
+            reserved: self.reserved + other.reserved,
+            committed: self.committed + other.committed,
+            available: self.available + other.available,
+            backordered: self.backordered + other.backordered,
+            sold: self.sold + other.sold,
+            received: self.received + other.received,
+            restocked: self.restocked + other.restocked,
+            adjusted: self.adjusted + other.adjusted,
+        }
+    }
+}
+
+/// The stock in one warehouse.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarehouseStock {
+    /// Which one.
+    #[serde(with = "text")]
+    pub warehouse: WarehouseId,
+    /// Its buckets.
+    #[serde(flatten)]
+    pub stock: Stock,
+}
+
+impl Sku {
+    /// The answer about a SKU as it was at `index` of its shard.
+    #[must_use]
+    pub fn new(sku: &ordergrid_domain::Sku, index: u64) -> Self {
+        let warehouses: Vec<_> = sku
+            .stock
+            .iter()
+            .map(|(warehouse, buckets)| WarehouseStock { warehouse: warehouse.clone(), stock: buckets.into() })
+            .collect();
+        Self {
+            id: sku.id.clone(),
+            name: sku.name.clone(),
+            version: sku.version,
+            index,
+            stock: warehouses.iter().fold(Stock::default(), |sum, one| sum.plus(one.stock)),
+            warehouses,
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Connections: both protocols, limits, silence, slowness, and the end of the server.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{Request, StatusCode, Version};
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http_body_util::Full;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use ordergrid_api::{Accept, ServeConfig, Stream, serve};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::scripted::{Script, Scripted};
+use crate::site::SMALLEST;
+
+/// Accepts what a test connects.
+struct Connected(mpsc::UnboundedReceiver<io::Result<DuplexStream>>);
+
+impl Accept for Connected {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, String)>> {
+        async {
+            match self.0.recv().await {
+                Some(stream) => stream.map(|stream| (Box::new(stream) as Box<dyn Stream>, "test".to_owned())),
+                None => std::future::pending().await,
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A running server.
+struct Server {
+    grid: Arc<Scripted>,
+    connect: mpsc::UnboundedSender<io::Result<DuplexStream>>,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<usize>,
+}
+
+impl Server {
+    fn start(config: ServeConfig) -> Self {
+        let grid = Arc::new(Scripted::default());
+        let (connect, connections) = mpsc::unbounded_channel();
+        let (stop, stopped) = oneshot::channel();
+        let stopped = stopped.map(|_| ());
+        let served = tokio::spawn(serve(Connected(connections), grid.clone(), config, stopped));
+        Self { grid, connect, stop, served }
+    }
+
+    fn connect(&self) -> DuplexStream {
+        let (ours, theirs) = duplex(64 << 10);
+        self.connect.send(Ok(theirs)).expect("the server runs");
+        ours
+    }
+
+    /// Stops it; gives the number of connections it cut off.
+    async fn stop(self) -> usize {
+        self.stop.send(()).expect("the server runs");
+        self.served.await.expect("the server does not panic")
+    }
+}
+
+fn quick() -> ServeConfig {
+    ServeConfig { idle: Duration::from_secs(60), drain: Duration::from_secs(10), connections: 2, ..ServeConfig::default() }
+}
+
+fn order() -> Request<Full<Bytes>> {
+    let request = Request::post("http://grid/v1/orders").header("host", "grid").header("idempotency-key", "k");
+    request.body(Full::from(SMALLEST)).expect("valid")
+}
+
+async fn http1(stream: DuplexStream) -> (http1::SendRequest<Full<Bytes>>, JoinHandle<hyper::Result<()>>) {
+    let (client, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a connection");
+    (client, tokio::spawn(connection))
+}
+
+/// Everything the server says until it closes the connection, and when it did.
+async fn until_closed(mut stream: DuplexStream) -> (String, Duration) {
+    let since = Instant::now();
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).await.expect("a clean end");
+    (String::from_utf8(said).expect("text"), since.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_protocols_are_spoken_on_the_same_listener() {
+    let server = Server::start(quick());
+    let (mut client, _connection) = http1(server.connect()).await;
+    for _ in 0..3 {
+        let answer = client.send_request(order()).await.expect("an answer");
+        assert_eq!((answer.status(), answer.version()), (StatusCode::CREATED, Version::HTTP_11));
+    }
+    let stream = TokioIo::new(server.connect());
+    let (client, connection) = http2::handshake(TokioExecutor::new(), stream).await.expect("a connection");
+    tokio::spawn(connection);
+    let both = futures::future::join(client.clone().send_request(order()), client.clone().send_request(order())).await;
+    for answer in [both.0, both.1] {
+        let answer = answer.expect("an answer");
+        assert_eq!((answer.status(), answer.version()), (StatusCode::CREATED, Version::HTTP_2));
+    }
+    drop(client);
+    assert_eq!(server.stop().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_and_trickling_connections_end() {
+    let server = Server::start(quick());
+    let (said, after) = until_closed(server.connect()).await;
+    assert_eq!((said.as_str(), after.as_secs()), ("", 60), "nothing was ever asked");
+
+    let mut trickle = server.connect();
+    let since = Instant::now();
+    while trickle.write_all(b"G").await.is_ok() {
+        sleep(Duration::from_secs(7)).await;
+        assert!(since.elapsed() < Duration::from_secs(80), "a byte now and then holds the connection");
+    }
+
+    let (mut client, connection) = http1(server.connect()).await;
+    sleep(Duration::from_secs(50)).await;
+    assert_eq!(client.send_request(order()).await.expect("an answer").status(), StatusCode::CREATED);
+    sleep(Duration::from_secs(50)).await;
+    assert_eq!(client.send_request(order()).await.expect("an answer").status(), StatusCode::CREATED, "not idle for 60 s");
+    let since = Instant::now();
+    connection.await.expect("no panic").ok();
+    assert_eq!(since.elapsed().as_secs(), 60);
+    assert_eq!(server.stop().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_request_is_not_idleness() {
+    let mut config = quick();
+    config.limits.grid_patience = Duration::from_secs(300);
+    let server = Server::start(config);
+    server.grid.script(Script::Hangs);
+    let (mut client, _connection) = http1(server.connect()).await;
+    let answer = client.send_request(order()).await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(server.stop().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_connection_too_many_is_told_so() {
+    let server = Server::start(quick());
+    let (mut first, first_connection) = http1(server.connect()).await;
+    let (mut second, _connection) = http1(server.connect()).await;
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.send_request(order()).await.expect("an answer").status(), StatusCode::CREATED);
+    }
+    let (said, _) = until_closed(server.connect()).await;
+    let (head, body) = said.split_once("\r\n\r\n").expect("head and body");
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("retry-after: 1"), "{head}");
+    let problem: ordergrid_api::wire::Problem = serde_json::from_str(body).expect("a problem");
+    assert_eq!((problem.code.as_str(), problem.outcome.as_str()), ("too_many_connections", "refused"));
+
+    drop(first);
+    first_connection.await.expect("no panic").ok();
+    // The server's side ends when it has read the end of ours.
+    tokio::task::yield_now().await;
+    sleep(Duration::from_millis(1)).await;
+    let (mut third, _connection) = http1(server.connect()).await;
+    assert_eq!(third.send_request(order()).await.expect("an answer").status(), StatusCode::CREATED);
+    assert_eq!(server.stop().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_accept_ends_nothing() {
+    let server = Server::start(quick());
+    server.connect.send(Err(io::Error::other("too many open files"))).expect("the server runs");
+    let (mut client, _connection) = http1(server.connect()).await;
+    assert_eq!(client.send_request(order()).await.expect("an answer").status(), StatusCode::CREATED);
+    assert_eq!(server.stop().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_lets_requests_finish() {
+    let mut config = quick();
+    config.limits.grid_patience = Duration::from_secs(5);
+    let server = Server::start(config);
+    server.grid.script(Script::Hangs);
+    let (mut client, _connection) = http1(server.connect()).await;
+    let (_idle, idle_connection) = http1(server.connect()).await;
+    let answer = client.send_request(order());
+    let stop = async {
+        sleep(Duration::from_secs(1)).await;
+        let since = Instant::now();
+        (server.stop().await, since.elapsed().as_secs())
+    };
+    let (answer, (cut_off, took)) = futures::future::join(answer, stop).await;
+    assert_eq!(answer.expect("an answer").status(), StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!((cut_off, took), (0, 4), "the request had four seconds to go");
+    idle_connection.await.expect("no panic").ok();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_ever() {
+    let mut config = quick();
+    config.limits.grid_patience = Duration::from_secs(300);
+    let server = Server::start(config);
+    server.grid.script(Script::Hangs);
+    let (mut client, _connection) = http1(server.connect()).await;
+    let answer = client.send_request(order());
+    let stop = async {
+        sleep(Duration::from_secs(1)).await;
+        let since = Instant::now();
+        (server.stop().await, since.elapsed().as_secs())
+    };
+    let (answer, (cut_off, took)) = futures::future::join(answer, stop).await;
+    assert!(answer.is_err(), "the connection was cut off");
+    assert_eq!((cut_off, took), (1, 10));
+}

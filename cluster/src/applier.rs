@@ -1,0 +1,310 @@
+//! Drives a [`Machine`] and its [`StateStore`] as openraft wants its state machine driven.
+//!
+//! Apply touches memory only. A checkpoint is openraft's snapshot: the machine is frozen between two applies, its dirty
+//! rows are written in the background in one atomic batch together with what is applied (rule 26 of placing), and only
+//! then is the checkpoint reported, so that the log is never purged above it (rule 27). After a restart the machine is
+//! reloaded from the last checkpoint and the log is applied again from there.
+
+use std::io;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
+use openraft::{AsyncRuntime, OptionalSend, RaftSnapshotBuilder};
+use ordergrid_domain::GroupId;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedMutexGuard, watch};
+
+use crate::encoding::{decode_snapshot_meta, encode_snapshot_meta};
+use crate::grid::{CommittedLeaderId, EntryBody, Grid, Host, LogId, RaftEntry, SnapshotMeta, StoredMembership};
+use crate::ids::{EntryId, ReplicaId};
+use crate::machine::{DirtyRow, Machine};
+use crate::metrics;
+use crate::state::{Install, StateStore, StateView};
+
+/// Rows are copied between stores in chunks of about this many bytes.
+const COPY_CHUNK: usize = 1 << 20;
+
+/// openraft's state machine over a [`Machine`] and a [`StateStore`].
+///
+/// [`start_group`](crate::start_group) makes one; it is public so that openraft's own suite can be run over a store.
+pub struct Applier<RT> {
+    shared: Arc<Shared>,
+    applied: SnapshotMeta,
+    runtime: PhantomData<fn() -> RT>,
+}
+
+/// What the applier shares with its builders and with the group's handle.
+pub(crate) struct Shared {
+    group: GroupId,
+    machine: Arc<dyn Machine>,
+    store: Arc<dyn StateStore>,
+    /// One past the last applied index, so that 0 means "nothing yet".
+    applied: watch::Sender<u64>,
+    applied_term: AtomicU64,
+    /// One past the index of the last durable checkpoint.
+    durable: watch::Sender<u64>,
+    /// Checkpoints and installs exclude each other: a late checkpoint must not land in a new generation.
+    writing: Arc<tokio::sync::Mutex<()>>,
+    /// An install waits for the checkpoint that is being written, which must not wait for anything else then.
+    installing: watch::Sender<bool>,
+    dirty_limit: u64,
+    /// Raised by apply when the limit is passed, taken by the checkpoint task.
+    pub(crate) dirty: tokio::sync::Notify,
+    /// Resolves when the log is durable up to an index; set once the group runs. A checkpoint ahead of its log could
+    /// meet a conflicting entry there after a crash.
+    pub(crate) log_durable: Mutex<Option<LogGate>>,
+}
+
+/// Waits until the local log is durable up to the given id.
+pub(crate) type LogGate = Arc<dyn Fn(LogId) -> futures::future::BoxFuture<'static, ()> + Send + Sync>;
+
+impl Shared {
+    /// One past the last applied index.
+    pub(crate) fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    /// One past the last applied index, now.
+    pub(crate) fn applied_next(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
+    /// One past the index of the last durable checkpoint, now.
+    pub(crate) fn durable_next(&self) -> u64 {
+        *self.durable.borrow()
+    }
+
+    /// Term of the last applied entry.
+    pub(crate) fn applied_term(&self) -> u64 {
+        self.applied_term.load(Ordering::Acquire)
+    }
+
+    /// One past the index of the last durable checkpoint.
+    pub(crate) fn durable(&self) -> watch::Receiver<u64> {
+        self.durable.subscribe()
+    }
+
+    /// Resolves when no checkpoint and no install is being written.
+    pub(crate) async fn quiet(&self) {
+        drop(self.writing.lock().await);
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn StateStore> {
+        &self.store
+    }
+
+    fn publish(&self, applied: &SnapshotMeta) {
+        if let Some(last) = &applied.last_log_id {
+            self.applied_term.store(last.leader_id.term, Ordering::Release);
+            self.applied.send_replace(last.index + 1);
+        }
+    }
+}
+
+impl<RT: AsyncRuntime> Applier<RT> {
+    /// Reloads the machine from its store. `dirty_limit` is the number of dirty bytes that calls for a checkpoint.
+    ///
+    /// # Errors
+    /// If the store cannot be read, its meta is of an unknown format, or the machine refuses the rows.
+    pub async fn open(
+        group: GroupId,
+        machine: Arc<dyn Machine>,
+        store: Arc<dyn StateStore>,
+        dirty_limit: u64,
+    ) -> io::Result<Self> {
+        let applied = match store.meta().await.map_err(io::Error::other)? {
+            Some(meta) => decode_snapshot_meta(meta).map_err(io::Error::other)?,
+            None => SnapshotMeta::default(),
+        };
+        machine.reload().await.map_err(io::Error::other)?;
+        let shared = Shared {
+            group,
+            machine,
+            store,
+            applied: watch::Sender::new(0),
+            applied_term: AtomicU64::new(0),
+            durable: watch::Sender::new(next_index(&applied)),
+            writing: Arc::default(),
+            installing: watch::Sender::new(false),
+            dirty_limit,
+            dirty: tokio::sync::Notify::new(),
+            log_durable: Mutex::new(None),
+        };
+        shared.publish(&applied);
+        Ok(Self { shared: Arc::new(shared), applied, runtime: PhantomData })
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    async fn apply_one(&mut self, entry: RaftEntry) -> io::Result<()> {
+        let id = entry.log_id;
+        match entry.payload {
+            EntryBody::Blank => {}
+            EntryBody::Normal(payload) => {
+                self.shared.machine.apply(EntryId::from(&id), &payload.0).await.map_err(io::Error::other)?;
+            }
+            EntryBody::Membership(membership) => {
+                self.applied.last_membership = StoredMembership::new(Some(id), membership);
+            }
+        }
+        self.applied.last_log_id = Some(id);
+        Ok(())
+    }
+}
+
+fn next_index(meta: &SnapshotMeta) -> u64 {
+    meta.last_log_id.map_or(0, |id| id.index + 1)
+}
+
+impl<RT: AsyncRuntime> RaftStateMachine<Grid<RT>> for Applier<RT> {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = CheckpointBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied.last_log_id, self.applied.last_membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Grid<RT>>, io::Error>> + Unpin + OptionalSend,
+    {
+        let started = tokio::time::Instant::now();
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            self.apply_one(entry).await?;
+            // Published before the answer, so that whoever is answered can read what it wrote.
+            self.shared.publish(&self.applied);
+            if let Some(responder) = responder {
+                responder.send(());
+            }
+        }
+        metrics::applied(self.shared.group, started.elapsed());
+        if self.shared.machine.dirty_bytes() >= self.shared.dirty_limit {
+            self.shared.dirty.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<CheckpointBuilder> {
+        let writing = self.shared.writing.clone();
+        let guard = if force { writing.lock_owned().await } else { writing.try_lock_owned().ok()? };
+        Some(CheckpointBuilder {
+            rows: self.shared.machine.freeze(),
+            meta: self.applied.clone(),
+            shared: self.shared.clone(),
+            guard: Some(guard),
+        })
+    }
+
+    async fn get_snapshot_builder(&mut self) -> CheckpointBuilder {
+        self.try_create_snapshot_builder(true).await.expect("a forced builder is always made")
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        self.shared.installing.send_replace(true);
+        let _guard = self.shared.writing.clone().lock_owned().await;
+        self.shared.installing.send_replace(false);
+        let install = match snapshot {
+            SnapshotData::Staged(install) => install,
+            SnapshotData::View(view) => copy(&*view, &*self.shared.store).await?,
+        };
+        install.commit(meta_bytes(meta)).await.map_err(io::Error::other)?;
+        self.shared.machine.reload().await.map_err(io::Error::other)?;
+        self.applied = meta.clone();
+        self.shared.durable.send_replace(next_index(meta));
+        self.shared.publish(&self.applied);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<GridSnapshot>, io::Error> {
+        current_snapshot(&*self.shared.store).await
+    }
+}
+
+/// A snapshot of a group: what it covers, and its rows.
+pub(crate) type GridSnapshot = Snapshot<CommittedLeaderId, ReplicaId, Host, SnapshotData>;
+
+async fn current_snapshot(store: &dyn StateStore) -> io::Result<Option<GridSnapshot>> {
+    let Some(view) = store.view().await.map_err(io::Error::other)? else {
+        return Ok(None);
+    };
+    let meta = decode_snapshot_meta(view.meta()).map_err(io::Error::other)?;
+    Ok(Some(Snapshot { meta, snapshot: SnapshotData::View(view) }))
+}
+
+async fn copy(view: &dyn StateView, store: &dyn StateStore) -> io::Result<Box<dyn Install>> {
+    let mut install = store.install().await.map_err(io::Error::other)?;
+    let mut after = None;
+    loop {
+        let rows = view.next_chunk(after.take(), COPY_CHUNK).await.map_err(io::Error::other)?;
+        let Some((last, _)) = rows.last() else {
+            return Ok(install);
+        };
+        after = Some(last.clone());
+        install.put(rows).await.map_err(io::Error::other)?;
+    }
+}
+
+fn meta_bytes(meta: &SnapshotMeta) -> Bytes {
+    let mut bytes = BytesMut::new();
+    encode_snapshot_meta(meta, &mut bytes);
+    bytes.freeze()
+}
+
+/// The rows of a snapshot: a handle, never the rows themselves.
+pub enum SnapshotData {
+    /// Rows of this node's store, to be sent.
+    View(Arc<dyn StateView>),
+    /// Rows received from another node, complete but not switched to yet.
+    Staged(Box<dyn Install>),
+}
+
+impl std::fmt::Debug for SnapshotData {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::View(_) => "View",
+            Self::Staged(_) => "Staged",
+        })
+    }
+}
+
+/// One checkpoint on its way to disk.
+pub struct CheckpointBuilder {
+    shared: Arc<Shared>,
+    meta: SnapshotMeta,
+    rows: Vec<DirtyRow>,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<GridSnapshot, io::Error> {
+        let started = tokio::time::Instant::now();
+        let gate = self.shared.log_durable.lock().clone();
+        if let (Some(gate), Some(last)) = (gate, self.meta.last_log_id) {
+            let mut installing = self.shared.installing.subscribe();
+            tokio::select! {
+                biased;
+                () = gate(last) => {}
+                // What is about to be installed replaces this checkpoint anyway.
+                _ = installing.wait_for(|installing| *installing) => {}
+            }
+        }
+        let rows = std::mem::take(&mut self.rows);
+        let bytes = rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum();
+        self.shared.store.checkpoint(meta_bytes(&self.meta), rows).await.map_err(io::Error::other)?;
+        self.shared.machine.frozen_durable();
+        self.shared.durable.send_replace(next_index(&self.meta));
+        metrics::checkpointed(self.shared.group, started.elapsed(), bytes);
+        let snapshot = current_snapshot(&*self.shared.store).await?;
+        self.guard = None;
+        snapshot.ok_or_else(|| io::Error::other("the checkpoint just written is not there"))
+    }
+}

@@ -1,0 +1,121 @@
+//! The Raft type config: what OrderGrid fills into openraft, generic over the async runtime.
+//!
+//! Read `encoding` next for how these types look on disk and on the wire.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::marker::PhantomData;
+
+use openraft::impls::{BoxedErrorSource, InlineBatch, ProgressResponder, leader_id_std};
+use openraft::{AsyncRuntime, EntryPayload, OptionalSend, RaftTypeConfig};
+
+use crate::ids::{EntryId, NodeId, ReplicaId};
+use crate::packed::Payload;
+use crate::runtime::Prompt;
+
+/// A leader's identity: term and replica.
+pub type LeaderId = leader_id_std::LeaderId<u64, ReplicaId>;
+/// A leader that a quorum elected: its term says it all.
+pub type CommittedLeaderId = <LeaderId as openraft::vote::RaftLeaderId>::Committed;
+/// openraft's form of [`EntryId`].
+pub type LogId = openraft::LogId<CommittedLeaderId>;
+/// A vote, given or won.
+pub type Vote = openraft::Vote<LeaderId>;
+/// What a log entry carries: nothing, a payload of ours, or a membership.
+pub type EntryBody = EntryPayload<Payload, ReplicaId, Host>;
+/// A log entry.
+pub type RaftEntry = openraft::Entry<CommittedLeaderId, EntryBody>;
+/// Who votes and who only learns.
+pub type Membership = openraft::Membership<ReplicaId, Host>;
+/// A membership with the place of the entry that set it.
+pub type StoredMembership = openraft::StoredMembership<CommittedLeaderId, ReplicaId, Host>;
+/// What a snapshot (a checkpoint) says of itself.
+pub type SnapshotMeta = openraft::SnapshotMeta<CommittedLeaderId, ReplicaId, Host>;
+
+impl From<&LogId> for EntryId {
+    fn from(id: &LogId) -> Self {
+        Self { term: id.leader_id.term, index: id.index }
+    }
+}
+
+/// The Raft type config of every group. `RT` is the async runtime: tokio's in production, a seeded wrapper of it in
+/// the simulation. Hand-written derives, because derived ones would ask `RT` for `Clone`, `Ord` and so on.
+pub struct Grid<RT>(PhantomData<fn() -> RT>);
+
+impl<RT> Clone for Grid<RT> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<RT> Copy for Grid<RT> {}
+
+impl<RT> Default for Grid<RT> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<RT> fmt::Debug for Grid<RT> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Grid")
+    }
+}
+
+impl<RT> PartialEq for Grid<RT> {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl<RT> Eq for Grid<RT> {}
+
+impl<RT> PartialOrd for Grid<RT> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<RT> Ord for Grid<RT> {
+    fn cmp(&self, _other: &Self) -> Ordering {
+        Ordering::Equal
+    }
+}
+
+/// What a membership says of a replica: the host it lives on. Addresses are resolved elsewhere, because changing a
+/// replica's node data through a membership can split the brain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Host(pub NodeId);
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0)
+    }
+}
+
+impl<RT> RaftTypeConfig for Grid<RT>
+where
+    RT: AsyncRuntime,
+{
+    type D = Payload;
+    /// Outcomes reach their waiters inside apply, so that consensus answers only "applied".
+    type R = ();
+    type NodeId = ReplicaId;
+    type Node = Host;
+    type Term = u64;
+    /// One leader per term: the term is the fencing token of a proposal.
+    type LeaderId = LeaderId;
+    type Vote = Vote;
+    type Payload = EntryBody;
+    type Entry = RaftEntry;
+    type Responder<T>
+        = ProgressResponder<Self, T>
+    where
+        T: OptionalSend + 'static;
+    type Batch<T>
+        = InlineBatch<T>
+    where
+        T: OptionalSend + 'static;
+    type AsyncRuntime = Prompt<RT>;
+    type ErrorSource = BoxedErrorSource;
+}

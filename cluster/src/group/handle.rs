@@ -1,0 +1,314 @@
+//! The handle behind [`Group`]: what each call does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use openraft::alias::WatchReceiverOf;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
+use openraft::impls::ProgressResponder;
+use openraft::metrics::{RaftDataMetrics, RaftServerMetrics};
+use openraft::type_config::TypeConfigExt;
+use openraft::{AsyncRuntime, ServerState};
+use ordergrid_domain::GroupId;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::barrier::Barriers;
+use super::peer::{GroupPeer, Raft};
+use super::{
+    BarrierError, Group, GroupConfig, GroupStatus, Leadership, Member, ProposeError, Role, Stopped, TransferError, closed,
+};
+use crate::applier::Shared;
+use crate::grid::Grid;
+use crate::ids::{EntryId, NodeId, ReplicaId};
+use crate::mesh::{Mesh, RaftPeer};
+use crate::metrics::{self, Proposal};
+use crate::packed::{Packed, Payload};
+
+/// What openraft reports of a replica, kept because asking for a subscription costs more than reading one.
+pub(crate) struct Reports<RT: AsyncRuntime> {
+    server: WatchReceiverOf<Grid<RT>, RaftServerMetrics<Grid<RT>>>,
+    data: WatchReceiverOf<Grid<RT>, RaftDataMetrics<Grid<RT>>>,
+}
+
+impl<RT: AsyncRuntime + Send + Sync> Reports<RT> {
+    pub(super) fn of(raft: &Raft<RT>) -> Self {
+        Self { server: raft.server_metrics(), data: raft.data_metrics() }
+    }
+}
+
+/// A running replica.
+pub(crate) struct Handle<RT: AsyncRuntime + Send + Sync> {
+    pub(super) group: GroupId,
+    pub(super) replica: ReplicaId,
+    pub(super) config: Arc<GroupConfig>,
+    pub(super) raft: Raft<RT>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) mesh: Mesh,
+    /// How peers reach the replica, once they may.
+    pub(super) peer: Mutex<Option<Arc<dyn RaftPeer>>>,
+    /// openraft's reports, subscribed to once.
+    pub(super) reports: Reports<RT>,
+    pub(super) leadership: watch::Receiver<Leadership>,
+    /// Leadership is being handed over: no proposals, no lease.
+    pub(super) transferring: AtomicBool,
+    pub(super) barriers: Mutex<Barriers>,
+    /// Raised to end the replica's tasks.
+    pub(super) closing: watch::Sender<bool>,
+    /// A handle on itself, for work that outlives a call.
+    pub(super) me: std::sync::Weak<Self>,
+}
+
+impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
+    /// Whether a quorum acknowledged this leader so lately that nobody else can lead yet.
+    fn lease_held(&self) -> bool {
+        let leadership = *self.leadership.borrow();
+        if !leadership.ready_here || self.transferring.load(Ordering::Acquire) {
+            return false;
+        }
+        {
+            // The leadership watch may lag behind: it must still be this very term that the quorum acknowledged.
+            let server = self.reports.server.borrow_watched();
+            if server.state != ServerState::Leader || server.vote.leader_id.term != leadership.term {
+                return false;
+            }
+            let voters = server.membership_config.membership().voter_ids();
+            if voters.eq([self.replica]) {
+                return self.shared.applied_term() == leadership.term;
+            }
+        }
+        let lease = self.config.election_max.saturating_sub(self.config.lease_margin);
+        let acked = self.reports.data.borrow_watched().last_quorum_acked;
+        acked.is_some_and(|acked| <Grid<RT> as TypeConfigExt>::now() < *acked + lease)
+            && self.shared.applied_term() == leadership.term
+    }
+
+    fn node_of(&self, replica: ReplicaId) -> Option<NodeId> {
+        let server = self.reports.server.borrow_watched();
+        server.membership_config.get_node(&replica).map(|host| host.0)
+    }
+
+    /// Why a proposal was turned away before it was appended.
+    fn refusal(&self, forward: &ForwardToLeader<Grid<RT>>) -> ProposeError {
+        match forward.reason {
+            ForwardReason::LeaseExpired | ForwardReason::LeadershipTransfer => ProposeError::NotReady,
+            ForwardReason::NotLeader => {
+                let known = forward.leader_node.map(|host| host.0);
+                ProposeError::NotLeader { leader: known.or_else(|| forward.leader_id.and_then(|id| self.node_of(id))) }
+            }
+        }
+    }
+
+    async fn outcome(
+        self: Arc<Self>,
+        answer: impl Future<Output = Option<Result<EntryId, ClientWriteError<Grid<RT>>>>>,
+        started: Instant,
+    ) -> Result<EntryId, ProposeError> {
+        let outcome = match answer.await {
+            Some(Ok(at)) => Ok(at),
+            Some(Err(ClientWriteError::ForwardToLeader(forward))) => Err(self.refusal(&forward)),
+            Some(Err(_)) | None => Err(ProposeError::Unknown),
+        };
+        let counted = match &outcome {
+            Ok(_) => Proposal::Applied,
+            Err(ProposeError::Unknown) => Proposal::Unknown,
+            Err(_) => Proposal::Refused,
+        };
+        metrics::proposed(self.group, counted, started.elapsed());
+        outcome
+    }
+
+    /// Puts the replica on the mesh, unless it is ending already.
+    pub(super) fn attach(&self) {
+        let mut attached = self.peer.lock();
+        if *self.closing.borrow() {
+            return;
+        }
+        let peer: Arc<dyn RaftPeer> = Arc::new(GroupPeer::new(self.group, self.raft.clone(), self.shared.clone()));
+        self.mesh.attach(self.group, self.replica, peer.clone());
+        *attached = Some(peer);
+    }
+
+    /// Ends the replica's tasks and takes it off the mesh.
+    fn leave(&self) {
+        self.closing.send_replace(true);
+        if let Some(peer) = self.peer.lock().take() {
+            self.mesh.detach(self.group, &peer);
+        }
+    }
+
+    fn this(&self) -> Arc<Self> {
+        self.me.upgrade().expect("called through an Arc")
+    }
+
+    pub(super) async fn applied_at_least(&self, next: u64) -> Result<(), Stopped> {
+        if self.shared.applied_next() >= next {
+            return Ok(());
+        }
+        let mut applied = self.shared.applied();
+        let mut closing = self.closing.subscribe();
+        tokio::select! {
+            biased;
+            reached = applied.wait_for(|applied| *applied >= next) => reached.map(|_| ()).map_err(|_| Stopped),
+            () = closed(&mut closing) => Err(Stopped),
+        }
+    }
+}
+
+/// Without its handle a replica stops, only nobody waits for it.
+impl<RT: AsyncRuntime + Send + Sync> Drop for Handle<RT> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
+    fn id(&self) -> GroupId {
+        self.group
+    }
+
+    fn replica(&self) -> ReplicaId {
+        self.replica
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    fn propose(&self, term: u64, entry: Arc<Packed>) -> BoxFuture<'static, Result<EntryId, ProposeError>> {
+        let started = Instant::now();
+        if self.transferring.load(Ordering::Acquire) {
+            return std::future::ready(Err(ProposeError::NotReady)).boxed();
+        }
+        let raft = self.raft.clone();
+        let (responder, answer) = ProgressResponder::complete_only();
+        let submit = async move { raft.write(Payload(entry)).with_leader(term).responder(responder).await };
+        // Submitted within this call, so that the order of the calls is the order of the log. There is one await
+        // inside, on room in the queue: a submission that would have to wait is refused and never made, because a later
+        // one could overtake it. Unconstrained, because a spent task budget would look like a full queue.
+        let submitted = tokio::task::unconstrained(Box::pin(submit)).now_or_never();
+        let refused = match submitted {
+            Some(Ok(())) => None,
+            Some(Err(_stopped)) => Some(ProposeError::NotLeader { leader: None }),
+            None => Some(ProposeError::Busy),
+        };
+        if let Some(refused) = refused {
+            metrics::proposed(self.group, Proposal::Refused, started.elapsed());
+            return std::future::ready(Err(refused)).boxed();
+        }
+        let answer = async move {
+            let answer = answer.await.ok()?;
+            Some(answer.map(|done| EntryId::from(&done.log_id)))
+        };
+        self.this().outcome(answer, started).boxed()
+    }
+
+    fn barrier(&self) -> BoxFuture<'_, Result<u64, BarrierError>> {
+        if self.lease_held() {
+            metrics::barrier(self.group, 1, true);
+            // Whatever this leader acknowledged is applied here, and what earlier leaders did lies below its first
+            // entry, which is applied too.
+            return std::future::ready(Ok(self.applied())).boxed();
+        }
+        self.this().by_quorum().boxed()
+    }
+
+    fn has_lease(&self) -> bool {
+        self.lease_held()
+    }
+
+    fn applied(&self) -> u64 {
+        self.shared.applied_next().saturating_sub(1)
+    }
+
+    fn wait_applied(&self, index: u64) -> BoxFuture<'_, Result<(), Stopped>> {
+        self.applied_at_least(index + 1).boxed()
+    }
+
+    fn transfer(&self, to: NodeId) -> BoxFuture<'_, Result<(), TransferError>> {
+        self.hand_over(to).boxed()
+    }
+
+    fn checkpoint(&self) -> BoxFuture<'_, Result<(), Stopped>> {
+        self.checkpoint_now().boxed()
+    }
+
+    fn status(&self) -> GroupStatus {
+        let watched = self.raft.metrics();
+        let metrics = watched.borrow_watched();
+        let index = |id: &Option<crate::grid::LogId>| id.as_ref().map_or(0, |id| id.index);
+        let stopped = metrics.running_state.is_err() || *self.closing.borrow();
+        let membership = metrics.membership_config.membership();
+        let voters: Vec<ReplicaId> = membership.voter_ids().collect();
+        let matched = |replica: &ReplicaId| {
+            let known = metrics.replication.as_ref()?;
+            known.get(replica).map(index)
+        };
+        GroupStatus {
+            group: self.group,
+            replica: self.replica,
+            role: if stopped { Role::Stopped } else { role(metrics.state) },
+            term: metrics.vote.leader_id.term,
+            leader: metrics.current_leader.and_then(|leader| membership.get_node(&leader)).map(|host| host.0),
+            last_log: metrics.last_log_index.unwrap_or(0),
+            committed: index(&metrics.local_committed),
+            applied: self.applied(),
+            checkpoint: self.shared.durable_next().saturating_sub(1),
+            purged: index(&metrics.purged),
+            members: membership
+                .nodes()
+                .map(|(replica, host)| Member {
+                    replica: *replica,
+                    node: host.0,
+                    voter: voters.contains(replica),
+                    matched: matched(replica),
+                })
+                .collect(),
+        }
+    }
+
+    fn stopped(&self) -> BoxFuture<'static, Option<String>> {
+        let mut watched = self.raft.metrics();
+        let mut closing = self.closing.subscribe();
+        async move {
+            loop {
+                let running = watched.borrow_and_update().running_state.clone();
+                if let Err(fatal) = running {
+                    return if *closing.borrow() { None } else { Some(fatal.to_string()) };
+                }
+                tokio::select! {
+                    biased;
+                    () = closed(&mut closing) => return None,
+                    changed = watched.changed() => if changed.is_err() { return None },
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        async move {
+            self.leave();
+            if let Err(failed) = self.raft.shutdown().await {
+                tracing::warn!(group = %self.group, %failed, "the replica did not stop cleanly");
+            }
+            // A checkpoint may still be on its way to a store that is about to be closed.
+            self.shared.quiet().await;
+        }
+        .boxed()
+    }
+}
+
+fn role(state: ServerState) -> Role {
+    match state {
+        ServerState::Leader => Role::Leader,
+        ServerState::Follower => Role::Follower,
+        ServerState::Candidate => Role::Candidate,
+        ServerState::Learner => Role::Learner,
+        ServerState::Shutdown => Role::Stopped,
+    }
+}

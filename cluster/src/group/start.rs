@@ -1,0 +1,183 @@
+//! Brings a replica up: reload, replay, join its peers, and vote only when it is safe to.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use openraft::AsyncRuntime;
+use openraft::storage::{RaftLogReader, RaftLogStorage};
+use ordergrid_domain::GroupId;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::checkpoint::{self, gate_on_log};
+use super::config::ConfigError;
+use super::handle::{Handle, Reports};
+use super::leadership;
+use super::{GroupConfig, GroupRef, Leadership, closed};
+use crate::applier::Applier;
+use crate::grid::{Grid, Host};
+use crate::ids::{NodeId, ReplicaId};
+use crate::machine::Machine;
+use crate::mesh::Mesh;
+use crate::network::{MESSAGE_OVERHEAD, Network};
+use crate::state::StateStore;
+
+/// Everything a replica is made of, apart from its log.
+pub struct GroupParts {
+    /// The group.
+    pub group: GroupId,
+    /// This node's replica of it.
+    pub replica: ReplicaId,
+    /// The group's replicas by the shard map. While the group does not exist yet, it is founded with them; that is
+    /// repeated harmlessly until it has happened. Empty for a replica that joins a group which exists already.
+    pub founders: BTreeMap<ReplicaId, NodeId>,
+    /// This node founds the group and asks to lead it; the other founders do so only if this one does not show up.
+    pub preferred: bool,
+    /// Its settings.
+    pub config: GroupConfig,
+    /// What it runs.
+    pub machine: Arc<dyn Machine>,
+    /// Where its rows live.
+    pub store: Arc<dyn StateStore>,
+    /// How it reaches its peers.
+    pub mesh: Mesh,
+}
+
+/// Why a replica did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its log, its rows or its machine failed.
+    #[error("cannot recover the replica: {0}")]
+    Recover(#[from] io::Error),
+    /// Consensus refused to start on what was recovered.
+    #[error("consensus cannot start: {0}")]
+    Consensus(String),
+}
+
+/// Starts a replica: reloads its machine from the last checkpoint, applies the log from there, and takes part. Returns
+/// once that is done; a leader is found later, see [`Group::leadership`](super::Group::leadership). Must be called
+/// inside the runtime `RT`.
+///
+/// # Errors
+/// [`StartError`]; nothing is left running then.
+pub async fn start_group<RT, LS>(parts: GroupParts, mut log: LS) -> Result<GroupRef, StartError>
+where
+    RT: AsyncRuntime + Send + Sync,
+    LS: RaftLogStorage<Grid<RT>>,
+{
+    let GroupParts { group, replica, founders, preferred, config, machine, store, mesh } = parts;
+    config.validate()?;
+    let room = mesh.frame_limit().saturating_sub(MESSAGE_OVERHEAD);
+    if config.bytes_per_message.max(config.snapshot_chunk) > room {
+        let rule = "bytes_per_message and snapshot_chunk must fit into the mesh's frame_limit";
+        return Err(ConfigError(rule.to_owned()).into());
+    }
+    let consensus = Arc::new(config.consensus(&group.to_string())?);
+    let config = Arc::new(config);
+    let applier = Applier::<RT>::open(group, machine, store, config.checkpoint_bytes).await?;
+    let shared = applier.shared();
+    let voted_before = log.get_log_reader().await.read_vote().await?.is_some();
+    let logged = log.get_log_state().await?.last_log_id.map_or(0, |last| last.index + 1);
+    let network = Network { mesh: mesh.clone(), group, config: config.clone(), runtime: PhantomData::<fn() -> RT> };
+    let raft = openraft::Raft::build(replica, consensus, network, log, applier)
+        .await
+        .map_err(|fatal| StartError::Consensus(fatal.to_string()))?;
+    gate_on_log(&raft, &shared, logged);
+    let (publish, leadership) = watch::channel(Leadership::default());
+    let (closing, closed) = watch::channel(false);
+    let handle = Arc::new_cyclic(|me| Handle {
+        group,
+        replica,
+        config,
+        raft: raft.clone(),
+        shared: shared.clone(),
+        mesh,
+        peer: Mutex::default(),
+        reports: Reports::of(&raft),
+        leadership,
+        transferring: AtomicBool::new(false),
+        barriers: Mutex::default(),
+        closing,
+        me: me.clone(),
+    });
+    drop(RT::spawn(leadership::follow(group, replica, raft, shared, publish, closed)));
+    drop(RT::spawn(checkpoint::keep(Arc::downgrade(&handle))));
+    let joining = Joining { handle: handle.clone(), founders, preferred, voted_before };
+    joining.start().await;
+    Ok(handle)
+}
+
+/// What is left to do before a replica takes part.
+struct Joining<RT: AsyncRuntime + Send + Sync> {
+    handle: Arc<Handle<RT>>,
+    founders: BTreeMap<ReplicaId, NodeId>,
+    preferred: bool,
+    voted_before: bool,
+}
+
+impl<RT: AsyncRuntime + Send + Sync> Joining<RT> {
+    async fn start(self) {
+        let alone = self.founders.len() == 1;
+        let must_wait = self.voted_before && !alone && self.handle.config.delay_after_restart;
+        if must_wait {
+            drop(RT::spawn(self.start_late()));
+        } else {
+            self.run().await;
+        }
+    }
+
+    /// A voter that restarts has forgotten which leader it promised not to replace. Until that promise has run out it
+    /// answers nobody, else a stale read could be served under the old leader's lease.
+    async fn start_late(self) {
+        let mut closing = self.handle.closing.subscribe();
+        tokio::select! {
+            biased;
+            () = closed(&mut closing) => {}
+            () = tokio::time::sleep(self.handle.config.election_max) => self.run().await,
+        }
+    }
+
+    async fn run(self) {
+        let Self { handle, founders, preferred, .. } = self;
+        handle.raft.run();
+        handle.attach();
+        let alone = founders.len() == 1;
+        if preferred || alone {
+            found(&handle, &founders).await;
+        } else if !founders.is_empty() {
+            drop(RT::spawn(found_if_nobody_does(handle.clone(), founders)));
+        }
+        if alone {
+            // Nobody else can lead: no reason to wait for a timeout after a restart.
+            handle.raft.trigger().elect(false).await.ok();
+        }
+    }
+}
+
+async fn found<RT: AsyncRuntime + Send + Sync>(handle: &Handle<RT>, founders: &BTreeMap<ReplicaId, NodeId>) {
+    if !matches!(handle.raft.is_initialized().await, Ok(false)) {
+        return;
+    }
+    let members: BTreeMap<ReplicaId, Host> = founders.iter().map(|(replica, node)| (*replica, Host(*node))).collect();
+    match handle.raft.initialize(members).await {
+        Ok(()) => tracing::info!(group = %handle.group, "founded"),
+        // Entries of the other founders came in between.
+        Err(refused) => tracing::debug!(group = %handle.group, %refused, "founded elsewhere"),
+    }
+}
+
+/// Founding is the preferred leader's business; the others step in when it is missing.
+async fn found_if_nobody_does<RT: AsyncRuntime + Send + Sync>(handle: Arc<Handle<RT>>, founders: BTreeMap<ReplicaId, NodeId>) {
+    let mut closing = handle.closing.subscribe();
+    tokio::select! {
+        biased;
+        () = closed(&mut closing) => {}
+        () = tokio::time::sleep(2 * handle.config.election_max) => found(&handle, &founders).await,
+    }
+}

@@ -1,0 +1,54 @@
+//! Which entries are applied, in which order, who leads, and where replicas live.
+//!
+//! A node starts a [`Mesh`], runs a [`Bootstrapper`], starts a [`Group`] per replica with [`start_group`], and routes with
+//! a [`Router`]. What it must bring: a [`Transport`], a [`WireCodec`], and per replica a log (openraft's `RaftLogStorage`
+//! over [`Grid`], encoding with `encoding`), a [`StateStore`] and a [`Machine`].
+//!
+//! | Module | Decides |
+//! |---|---|
+//! | `group` | what a replica does: propose, read, lead, checkpoint, hand over |
+//! | `applier` | how a machine and its rows become openraft's state machine |
+//! | `mesh` | how nodes talk: lanes, frames, identities, deadlines |
+//! | `network`, `wire` | how consensus talks over the mesh |
+//! | `meta` | what a cluster is and how it is founded |
+//! | `router`, `balancer` | who serves a slot, and who should |
+//! | `grid`, `encoding`, `runtime` | openraft's types filled in, and in bytes |
+
+mod applier;
+mod balancer;
+pub mod encoding;
+mod grid;
+mod group;
+mod ids;
+mod machine;
+mod mesh;
+mod meta;
+pub mod metrics;
+mod network;
+mod packed;
+mod router;
+mod runtime;
+mod state;
+mod wire;
+
+pub use applier::{Applier, CheckpointBuilder, SnapshotData};
+pub use balancer::{BalancerConfig, balance};
+pub use encoding::DecodeError;
+pub use grid::{
+    CommittedLeaderId, EntryBody, Grid, Host, LeaderId, LogId, Membership, RaftEntry, SnapshotMeta, StoredMembership, Vote,
+};
+pub use group::{
+    BarrierError, ConfigError, Group, GroupConfig, GroupParts, GroupRef, GroupStatus, Leadership, Member, ProposeError, Role,
+    StartError, Stopped, TransferError, start_group,
+};
+pub use ids::{ClusterId, EntryId, NodeId, ReplicaId};
+pub use machine::{DirtyRow, Machine, MachineError};
+pub use mesh::{CallError, Listener, Mesh, MeshConfig, Service, Stream, Transport, WireCodec};
+pub use meta::{
+    BootstrapError, Bootstrapper, ClusterSpec, IdentityStore, MetaMachine, MetaView, NodeSpec, Placement, Shard, ShardMap,
+    SpecError, found_meta,
+};
+pub use packed::{Packed, Payload};
+pub use router::{Route, Router};
+pub use runtime::Prompt;
+pub use state::{Install, Row, StateStore, StateView, StoreError};

@@ -1,0 +1,179 @@
+//! The other side of the peers' lanes: takes connections, checks who comes, and handles requests.
+//!
+//! Requests of one connection start in the order they were written. What does not finish at once goes on in a task of
+//! its own; their number is bounded, and past the bound the connection is not read.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::frame::{self, FrameReader, Hello, Message, Operation, PROTOCOL, Status, Verdict, Welcome};
+use super::transport::{Listener, Stream};
+use super::{Inner, RAFT_PREFIX};
+use crate::ids::ClusterId;
+
+/// Takes connections until the mesh is gone.
+pub(super) async fn run(mesh: Arc<Inner>, mut listener: Box<dyn Listener>) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, from)) if connections.len() >= mesh.config.connections => {
+                tracing::warn!(node = mesh.node, %from, "too many connections");
+                drop(stream);
+            }
+            Ok((stream, from)) => {
+                let mesh = mesh.clone();
+                connections.spawn(async move {
+                    if let Err(ended) = serve(mesh.clone(), stream).await {
+                        tracing::debug!(node = mesh.node, %from, %ended, "connection ended");
+                    }
+                });
+            }
+            Err(failed) => {
+                tracing::warn!(node = mesh.node, %failed, "cannot take a connection");
+                tokio::time::sleep(mesh.config.reconnect_min).await;
+            }
+        }
+    }
+}
+
+async fn serve(mesh: Arc<Inner>, stream: Box<dyn Stream>) -> io::Result<()> {
+    let (read, mut write) = tokio::io::split(stream);
+    let mut reader = FrameReader::new(read, mesh.config.frame_limit);
+    let greeting = tokio::time::timeout(mesh.config.connect_deadline, greet(&mesh, &mut reader, &mut write));
+    let hello = greeting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let (answers, mut queue) = mpsc::channel::<BytesMut>(mesh.config.calls_handled);
+    let codec = mesh.codec.clone();
+    // A task of its own, so that a flood of requests cannot hold up the answers; it ends with this one.
+    let mut writer = JoinSet::new();
+    writer.spawn(async move { frame::write_all(write, &*codec, &mut queue, Some).await });
+    tokio::select! {
+        biased;
+        Some(ended) = writer.join_next() => ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked))),
+        ended = Handler { mesh, hello, answers }.run(reader) => ended,
+    }
+}
+
+async fn greet<R, W>(mesh: &Inner, reader: &mut FrameReader<R>, write: &mut W) -> io::Result<Hello>
+where
+    R: tokio::io::AsyncRead + Unpin,
+    W: tokio::io::AsyncWrite + Unpin,
+{
+    let Message::Hello(hello) = reader.next(&*mesh.codec).await? else {
+        return Err(frame::broken("no hello"));
+    };
+    let mine = mesh.cluster();
+    let verdict = if hello.protocol != PROTOCOL {
+        Verdict::OtherProtocol
+    } else if hello.to != mesh.node {
+        Verdict::OtherNode
+    } else if mine.is_some() && hello.cluster.is_some() && mine != hello.cluster {
+        Verdict::OtherCluster
+    } else {
+        Verdict::Welcome
+    };
+    let welcome = Welcome { verdict, node: mesh.node, cluster: mine };
+    frame::write_one(write, &*mesh.codec, &frame::welcome(&welcome)).await?;
+    if verdict == Verdict::Welcome {
+        return Ok(hello);
+    }
+    tracing::warn!(node = mesh.node, peer = hello.from, ?verdict, "refused a peer");
+    Err(io::ErrorKind::PermissionDenied.into())
+}
+
+/// Handles the requests of one connection.
+struct Handler {
+    mesh: Arc<Inner>,
+    hello: Hello,
+    answers: mpsc::Sender<BytesMut>,
+}
+
+type Handling = BoxFuture<'static, (Status, Bytes)>;
+
+impl Handler {
+    async fn run<R: tokio::io::AsyncRead + Unpin>(self, mut reader: FrameReader<R>) -> io::Result<()> {
+        let room = Arc::new(Semaphore::new(self.mesh.config.calls_handled));
+        let mut tasks = JoinSet::new();
+        loop {
+            let Message::Request { id, operation, body } = reader.next(&*self.mesh.codec).await? else {
+                return Err(frame::broken("not a request"));
+            };
+            while tasks.try_join_next().is_some() {}
+            let permit = room.clone().acquire_owned().await.expect("never closed");
+            let mut handling = self.start(operation, body);
+            // Started here and now, so that entries reach their group in the order they were sent. Unconstrained,
+            // because a spent task budget would look like "not ready" before anything has begun.
+            if let Some((status, body)) = tokio::task::unconstrained(&mut handling).now_or_never() {
+                self.answers.send(frame::response(id, status, &body)).await.map_err(|_| gone())?;
+                drop(permit);
+            } else {
+                tasks.spawn(finish(id, handling, self.answers.clone(), permit, self.mesh.config.handling_deadline));
+            }
+        }
+    }
+
+    fn start(&self, operation: Operation, body: Bytes) -> Handling {
+        match self.find(operation, body) {
+            Ok(handling) => handling,
+            Err(status) => std::future::ready((status, Bytes::new())).boxed(),
+        }
+    }
+
+    fn find(&self, operation: Operation, mut body: Bytes) -> Result<Handling, Status> {
+        match operation {
+            Operation::Ping => return Ok(std::future::ready((Status::Done, Bytes::new())).boxed()),
+            Operation::Probe => {
+                let probe = self.mesh.probe.read().clone().ok_or(Status::NoService)?;
+                return Ok(probe(self.hello.from, body).map(|answer| (Status::Done, answer)).boxed());
+            }
+            _ => {}
+        }
+        if !same_cluster(self.hello.cluster, self.mesh.cluster()) {
+            return Err(Status::NotOneCluster);
+        }
+        if operation == Operation::Service {
+            let service = body.try_get_u8().map_err(|_| Status::Malformed)?;
+            let serve = self.mesh.services.read().get(&service).cloned().ok_or(Status::NoService)?;
+            return Ok(serve(self.hello.from, body).map(|answer| (Status::Done, answer)).boxed());
+        }
+        if body.len() < RAFT_PREFIX {
+            return Err(Status::Malformed);
+        }
+        let group = body.get_u32_le();
+        let to = body.get_u64_le();
+        let attached = self.mesh.groups.read().get(&group).cloned().ok_or(Status::NoGroup)?;
+        if attached.replica != to {
+            return Err(Status::WrongReplica);
+        }
+        Ok(attached.peer.handle(operation, body))
+    }
+}
+
+fn same_cluster(theirs: Option<ClusterId>, mine: Option<ClusterId>) -> bool {
+    mine.is_some() && mine == theirs
+}
+
+async fn finish(
+    id: u64,
+    handling: Handling,
+    answers: mpsc::Sender<BytesMut>,
+    _permit: OwnedSemaphorePermit,
+    deadline: std::time::Duration,
+) {
+    let (status, body) = match tokio::time::timeout(deadline, handling).await {
+        Ok(done) => done,
+        Err(_) => (Status::Failed, Bytes::new()),
+    };
+    // A connection that is gone takes its answers with it.
+    answers.send(frame::response(id, status, &body)).await.ok();
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
+}

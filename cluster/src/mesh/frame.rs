@@ -1,0 +1,352 @@
+//! The messages between nodes, and reading and writing them on a connection.
+//!
+//! | Message | Layout, little endian |
+//! |---|---|
+//! | request | 1u8, id u64, operation u8, body |
+//! | response | 2u8, id u64, status u8, body |
+//! | hello | 3u8, protocol u16, lane u8, from u64, to u64, cluster (0u8, or 1u8 and u128) |
+//! | welcome | 4u8, verdict u8, node u64, cluster (0u8, or 1u8 and u128) |
+//!
+//! Ids count per connection. The dialler sends a hello and then requests; the other side welcomes and then responds.
+
+use std::io;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::transport::WireCodec;
+use crate::ids::{ClusterId, NodeId};
+
+/// Raised when a message changes its meaning; nodes of different protocols refuse each other.
+pub(super) const PROTOCOL: u16 = 1;
+/// Bytes before the body of a request or response.
+pub(super) const PREFIX: usize = 10;
+/// Frames that are queued are written together up to about this many bytes.
+const GATHER: usize = 256 << 10;
+/// Room asked for when reading.
+const READ: usize = 64 << 10;
+
+const REQUEST: u8 = 1;
+const RESPONSE: u8 = 2;
+const HELLO: u8 = 3;
+const WELCOME: u8 = 4;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// Entries or a heartbeat.
+    Append = 1,
+    Vote = 2,
+    PreVote = 3,
+    Transfer = 4,
+    SnapshotBegin = 5,
+    SnapshotChunk = 6,
+    SnapshotCommit = 7,
+    /// One of the node's own services; the first byte of the body says which.
+    Service = 8,
+    /// Answered with nothing, to see whether the peer is there.
+    Ping = 9,
+    /// Asks how far the peer is in bootstrapping; the only one allowed before both are of one cluster.
+    Probe = 10,
+}
+
+impl Operation {
+    fn from_u8(tag: u8) -> Option<Self> {
+        Some(match tag {
+            1 => Self::Append,
+            2 => Self::Vote,
+            3 => Self::PreVote,
+            4 => Self::Transfer,
+            5 => Self::SnapshotBegin,
+            6 => Self::SnapshotChunk,
+            7 => Self::SnapshotCommit,
+            8 => Self::Service,
+            9 => Self::Ping,
+            10 => Self::Probe,
+            _ => return None,
+        })
+    }
+}
+
+/// How a request ended on the other side. Everything but `Done` and `Failed` means that nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Done = 0,
+    /// The node has no such group, or not yet.
+    NoGroup = 1,
+    /// The node has the group, but another replica of it: the sender's membership is old.
+    WrongReplica = 2,
+    NoService = 3,
+    /// The two nodes are not known to be of one cluster.
+    NotOneCluster = 4,
+    /// The request could not be read.
+    Malformed = 5,
+    /// The replica failed while handling it.
+    Failed = 6,
+}
+
+impl Status {
+    fn from_u8(tag: u8) -> Option<Self> {
+        Some(match tag {
+            0 => Self::Done,
+            1 => Self::NoGroup,
+            2 => Self::WrongReplica,
+            3 => Self::NoService,
+            4 => Self::NotOneCluster,
+            5 => Self::Malformed,
+            6 => Self::Failed,
+            _ => return None,
+        })
+    }
+}
+
+/// A peer's introduction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hello {
+    pub(super) protocol: u16,
+    pub(super) lane: u8,
+    pub(super) from: NodeId,
+    pub(super) to: NodeId,
+    pub(super) cluster: Option<ClusterId>,
+}
+
+/// What the other side makes of an introduction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Welcome = 0,
+    OtherProtocol = 1,
+    OtherNode = 2,
+    OtherCluster = 3,
+}
+
+/// The answer to a hello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Welcome {
+    pub(super) verdict: Verdict,
+    pub(super) node: NodeId,
+    pub(super) cluster: Option<ClusterId>,
+}
+
+/// A message as read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Message {
+    Request { id: u64, operation: Operation, body: Bytes },
+    Response { id: u64, status: Status, body: Bytes },
+    Hello(Hello),
+    Welcome(Welcome),
+}
+
+/// A request with room for its id, to which the body is appended.
+pub(crate) fn request(operation: Operation) -> BytesMut {
+    let mut out = BytesMut::with_capacity(64);
+    out.put_u8(REQUEST);
+    out.put_u64_le(0);
+    out.put_u8(operation as u8);
+    out
+}
+
+/// Puts the connection's id into a [`request`].
+pub(super) fn number(request: &mut BytesMut, id: u64) {
+    request[1..9].copy_from_slice(&id.to_le_bytes());
+}
+
+pub(super) fn response(id: u64, status: Status, body: &[u8]) -> BytesMut {
+    let mut out = BytesMut::with_capacity(PREFIX + body.len());
+    out.put_u8(RESPONSE);
+    out.put_u64_le(id);
+    out.put_u8(status as u8);
+    out.put_slice(body);
+    out
+}
+
+pub(super) fn hello(hello: &Hello) -> BytesMut {
+    let mut out = BytesMut::new();
+    out.put_u8(HELLO);
+    out.put_u16_le(hello.protocol);
+    out.put_u8(hello.lane);
+    out.put_u64_le(hello.from);
+    out.put_u64_le(hello.to);
+    put_cluster(hello.cluster, &mut out);
+    out
+}
+
+pub(super) fn welcome(welcome: &Welcome) -> BytesMut {
+    let mut out = BytesMut::new();
+    out.put_u8(WELCOME);
+    out.put_u8(welcome.verdict as u8);
+    out.put_u64_le(welcome.node);
+    put_cluster(welcome.cluster, &mut out);
+    out
+}
+
+fn put_cluster(cluster: Option<ClusterId>, out: &mut BytesMut) {
+    out.put_u8(u8::from(cluster.is_some()));
+    if let Some(cluster) = cluster {
+        out.put_u128_le(cluster.0);
+    }
+}
+
+/// Reads a message from a frame's body.
+pub(super) fn parse(body: Bytes) -> io::Result<Message> {
+    try_parse(body).ok_or_else(|| broken("a message of unknown form"))
+}
+
+fn try_parse(mut body: Bytes) -> Option<Message> {
+    Some(match body.try_get_u8().ok()? {
+        REQUEST => {
+            Message::Request { id: body.try_get_u64_le().ok()?, operation: Operation::from_u8(body.try_get_u8().ok()?)?, body }
+        }
+        RESPONSE => {
+            Message::Response { id: body.try_get_u64_le().ok()?, status: Status::from_u8(body.try_get_u8().ok()?)?, body }
+        }
+        HELLO => Message::Hello(Hello {
+            protocol: body.try_get_u16_le().ok()?,
+            lane: body.try_get_u8().ok()?,
+            from: body.try_get_u64_le().ok()?,
+            to: body.try_get_u64_le().ok()?,
+            cluster: take_cluster(&mut body)?,
+        }),
+        WELCOME => Message::Welcome(Welcome {
+            verdict: match body.try_get_u8().ok()? {
+                0 => Verdict::Welcome,
+                1 => Verdict::OtherProtocol,
+                2 => Verdict::OtherNode,
+                3 => Verdict::OtherCluster,
+                _ => return None,
+            },
+            node: body.try_get_u64_le().ok()?,
+            cluster: take_cluster(&mut body)?,
+        }),
+        _ => return None,
+    })
+}
+
+fn take_cluster(body: &mut Bytes) -> Option<Option<ClusterId>> {
+    match body.try_get_u8().ok()? {
+        0 => Some(None),
+        1 => Some(Some(ClusterId(body.try_get_u128_le().ok()?))),
+        _ => None,
+    }
+}
+
+pub(super) fn broken(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.into())
+}
+
+/// Reads whole frames from a connection.
+pub(super) struct FrameReader<R> {
+    from: R,
+    buffer: BytesMut,
+    /// Largest body in bytes.
+    limit: usize,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    pub(super) fn new(from: R, limit: usize) -> Self {
+        Self { from, buffer: BytesMut::new(), limit }
+    }
+
+    /// The next message. An end between two frames is an error too: connections end by failing.
+    pub(super) async fn next(&mut self, codec: &dyn WireCodec) -> io::Result<Message> {
+        let header = codec.header_len();
+        loop {
+            let mut wanted = header;
+            if self.buffer.len() >= header {
+                let len = codec.body_len(&self.buffer[..header])?;
+                if len > self.limit {
+                    return Err(broken(format!("a frame of {len} bytes, more than {}", self.limit)));
+                }
+                wanted = header + len;
+                if self.buffer.len() >= wanted {
+                    let frame = self.buffer.split_to(wanted).freeze();
+                    return parse(codec.open(frame)?);
+                }
+            }
+            self.buffer.reserve((wanted - self.buffer.len()).max(READ));
+            if self.from.read_buf(&mut self.buffer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+/// Writes one message by itself.
+pub(super) async fn write_one<W>(to: &mut W, codec: &dyn WireCodec, body: &[u8]) -> io::Result<()>
+where
+    W: AsyncWrite + Unpin,
+{
+    let mut out = BytesMut::new();
+    codec.seal(body, &mut out);
+    to.write_all(&out).await?;
+    to.flush().await
+}
+
+/// Writes what comes out of `queue` until it closes: everything waiting goes out in one write. `prepare` numbers a
+/// message, or drops one that nobody waits for any more.
+pub(super) async fn write_all<W, T>(
+    mut to: W,
+    codec: &dyn WireCodec,
+    queue: &mut mpsc::Receiver<T>,
+    mut prepare: impl FnMut(T) -> Option<BytesMut>,
+) -> io::Result<()>
+where
+    W: AsyncWrite + Unpin,
+{
+    let mut out = BytesMut::with_capacity(READ);
+    loop {
+        let Some(first) = queue.recv().await else {
+            return Ok(());
+        };
+        let mut next = Some(first);
+        while let Some(message) = next {
+            if let Some(body) = prepare(message) {
+                codec.seal(&body, &mut out);
+            }
+            next = if out.len() < GATHER { queue.try_recv().ok() } else { None };
+        }
+        if !out.is_empty() {
+            to.write_all(&out).await?;
+            to.flush().await?;
+        }
+        if out.capacity() > 4 * GATHER {
+            out = BytesMut::with_capacity(READ);
+        } else {
+            out.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_the_wire() {
+        let mut asked = request(Operation::Vote);
+        number(&mut asked, 7);
+        asked.put_slice(b"body");
+        let introduced = Hello { protocol: 1, lane: 2, from: 3, to: 4, cluster: Some(ClusterId(0x0102_0304_0506_0708)) };
+        let welcomed = Welcome { verdict: Verdict::OtherCluster, node: 9, cluster: None };
+        let cases = [
+            (asked, Message::Request { id: 7, operation: Operation::Vote, body: Bytes::from_static(b"body") }),
+            (
+                response(8, Status::WrongReplica, b""),
+                Message::Response { id: 8, status: Status::WrongReplica, body: Bytes::new() },
+            ),
+            (hello(&introduced), Message::Hello(introduced)),
+            (welcome(&welcomed), Message::Welcome(welcomed)),
+        ];
+        for (bytes, message) in cases {
+            assert_eq!(parse(bytes.freeze()).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn cut_and_unknown_messages_are_refused() {
+        let cases: [&[u8]; 5] = [b"", b"\x01", b"\x01\0\0\0\0\0\0\0\0\xff", b"\x09", b"\x03\x01\0"];
+        for bytes in cases {
+            parse(Bytes::copy_from_slice(bytes)).expect_err("not a message");
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Calls between nodes over a few long-lived connections.
+//!
+//! A call goes to `lane` (the caller's side: queue, connection, numbered requests) and arrives at `accept` (the other
+//! side: who is it, which group or service, answer). `frame` has the messages. Consensus speaks through
+//! `crate::network`, the node through [`Mesh::call`] and [`Mesh::serve`].
+
+mod accept;
+mod frame;
+mod lane;
+mod transport;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use ordergrid_domain::GroupId;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+pub(crate) use frame::{Operation, Status, request};
+pub use lane::CallError;
+pub(crate) use lane::{Lane, Pending};
+pub use transport::{Listener, Stream, Transport, WireCodec};
+
+use crate::group::ConfigError;
+use crate::ids::{ClusterId, NodeId, ReplicaId};
+
+/// Group and target replica, in front of every message of consensus.
+const RAFT_PREFIX: usize = 12;
+
+/// Limits and waits of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshConfig {
+    /// Largest message in bytes.
+    pub frame_limit: usize,
+    /// Most calls queued per lane.
+    pub calls_queued: usize,
+    /// Most calls of one connection handled at a time.
+    pub calls_handled: usize,
+    /// Most connections taken.
+    pub connections: usize,
+    /// Longest wait for a connection and its introduction.
+    pub connect_deadline: Duration,
+    /// First pause after a failed connection.
+    pub reconnect_min: Duration,
+    /// Longest pause after failed connections.
+    pub reconnect_max: Duration,
+    /// A connection with an overdue call and nothing heard for this long is pinged, and cut if the ping gets no answer
+    /// for as long again.
+    pub silence: Duration,
+    /// Longest a request from a peer may take here.
+    pub handling_deadline: Duration,
+}
+
+impl Default for MeshConfig {
+    fn default() -> Self {
+        Self {
+            frame_limit: 64 << 20,
+            calls_queued: 4_096,
+            calls_handled: 4_096,
+            connections: 256,
+            connect_deadline: Duration::from_secs(2),
+            reconnect_min: Duration::from_millis(20),
+            reconnect_max: Duration::from_secs(1),
+            silence: Duration::from_secs(1),
+            handling_deadline: Duration::from_secs(600),
+        }
+    }
+}
+
+impl MeshConfig {
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    /// Names the first one that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let rules = [
+            (self.frame_limit >= 512, "frame_limit must be at least 512"),
+            (self.frame_limit <= 1 << 30, "frame_limit must be at most 1 GiB"),
+            (self.calls_queued > 0, "calls_queued must not be 0"),
+            (self.calls_handled > 0, "calls_handled must not be 0"),
+            (self.connections > 0, "connections must not be 0"),
+            (!self.reconnect_min.is_zero(), "reconnect_min must not be 0"),
+            (self.reconnect_min <= self.reconnect_max, "reconnect_min must not be longer than reconnect_max"),
+        ];
+        match rules.into_iter().find(|(holds, _)| !holds) {
+            Some((_, rule)) => Err(ConfigError(rule.to_owned())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Answers a call of one of the node's services: who asks, and what.
+pub type Service = Arc<dyn Fn(NodeId, Bytes) -> BoxFuture<'static, Bytes> + Send + Sync>;
+
+/// A replica as peers reach it. Part of the mesh's contract with `group`.
+pub(crate) trait RaftPeer: Send + Sync + 'static {
+    /// Handles a request. The first poll submits it, so that requests are submitted in the order of the calls.
+    fn handle(&self, operation: Operation, body: Bytes) -> BoxFuture<'static, (Status, Bytes)>;
+}
+
+/// This node's side of the mesh. Clones share it; the last one to go closes it.
+#[derive(Clone)]
+pub struct Mesh {
+    inner: Arc<Inner>,
+    tasks: Arc<Tasks>,
+}
+
+pub(crate) struct Inner {
+    node: NodeId,
+    config: MeshConfig,
+    transport: Arc<dyn Transport>,
+    codec: Arc<dyn WireCodec>,
+    local_addr: String,
+    cluster: watch::Sender<Option<ClusterId>>,
+    services: RwLock<BTreeMap<u8, Service>>,
+    probe: RwLock<Option<Service>>,
+    groups: RwLock<BTreeMap<u32, Attached>>,
+}
+
+/// A replica on this node and how to hand it a message.
+#[derive(Clone)]
+struct Attached {
+    replica: ReplicaId,
+    peer: Arc<dyn RaftPeer>,
+}
+
+impl Inner {
+    fn cluster(&self) -> Option<ClusterId> {
+        *self.cluster.borrow()
+    }
+}
+
+/// Lanes to the peers, and everything that must end with the mesh.
+struct Tasks {
+    lanes: Mutex<BTreeMap<NodeId, Peer>>,
+    accept: Mutex<Option<AbortHandle>>,
+}
+
+struct Peer {
+    addr: String,
+    lanes: [Arc<lane::Line>; 3],
+    tasks: Vec<AbortHandle>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        if let Some(accept) = self.accept.get_mut().take() {
+            accept.abort();
+        }
+    }
+}
+
+impl Mesh {
+    /// Listens on `addr` and starts to take connections. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// If the settings contradict each other or the address cannot be listened on.
+    pub async fn start(
+        node: NodeId,
+        config: MeshConfig,
+        transport: Arc<dyn Transport>,
+        codec: Arc<dyn WireCodec>,
+        addr: &str,
+    ) -> io::Result<Self> {
+        config.validate().map_err(|broken| io::Error::new(io::ErrorKind::InvalidInput, broken))?;
+        let listener = transport.listen(addr).await?;
+        let inner = Arc::new(Inner {
+            node,
+            config,
+            transport,
+            codec,
+            local_addr: listener.local_addr(),
+            cluster: watch::Sender::new(None),
+            services: RwLock::default(),
+            probe: RwLock::default(),
+            groups: RwLock::default(),
+        });
+        let accept = tokio::spawn(accept::run(inner.clone(), listener)).abort_handle();
+        let tasks = Tasks { lanes: Mutex::default(), accept: Mutex::new(Some(accept)) };
+        Ok(Self { inner, tasks: Arc::new(tasks) })
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.inner.node
+    }
+
+    /// Where this node listens.
+    #[must_use]
+    pub fn local_addr(&self) -> &str {
+        &self.inner.local_addr
+    }
+
+    /// The cluster this node belongs to, once it knows.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.inner.cluster()
+    }
+
+    /// Fixes the cluster. Connections made before are made again, because they were only good for probing.
+    pub fn set_cluster(&self, cluster: ClusterId) {
+        let changed = self.inner.cluster.send_replace(Some(cluster)) != Some(cluster);
+        if changed {
+            for peer in self.tasks.lanes.lock().values() {
+                peer.lanes.iter().for_each(|line| line.cut());
+            }
+        }
+    }
+
+    /// Where the other nodes listen. Those not named are dropped, those whose address changed are connected anew; this
+    /// node itself may be among them and is ignored.
+    pub fn set_peers(&self, peers: impl IntoIterator<Item = (NodeId, String)>) {
+        let mut lanes = self.tasks.lanes.lock();
+        let mut old = std::mem::take(&mut *lanes);
+        for (node, addr) in peers.into_iter().filter(|(node, _)| *node != self.inner.node) {
+            let peer = match old.remove(&node) {
+                Some(peer) if peer.addr == addr => peer,
+                _ => self.peer(node, addr),
+            };
+            lanes.insert(node, peer);
+        }
+    }
+
+    fn peer(&self, node: NodeId, addr: String) -> Peer {
+        let mut tasks = Vec::new();
+        let lanes = Lane::ALL.map(|lane| {
+            let (line, queued) = lane::Line::new(node, lane, &self.inner.config);
+            let task = lane::run(self.inner.clone(), line.clone(), addr.clone(), queued);
+            tasks.push(tokio::spawn(task).abort_handle());
+            line
+        });
+        Peer { addr, lanes, tasks }
+    }
+
+    /// Asks `service` on `node` and waits for the answer. A call to this node itself takes no detour.
+    ///
+    /// # Errors
+    /// [`CallError::NotSent`] if the other side has not acted and will not, else [`CallError::Unknown`].
+    pub fn call(
+        &self,
+        node: NodeId,
+        service: u8,
+        body: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, CallError>> {
+        if node == self.inner.node {
+            return self.call_here(service, body, deadline);
+        }
+        let mut message = request(Operation::Service);
+        message.reserve(1 + body.len());
+        message.put_u8(service);
+        message.put_slice(&body);
+        let pending = self.line(node, Lane::Bulk).and_then(|line| line.try_submit(message));
+        async move { done(pending?.wait(deadline).await?) }.boxed()
+    }
+
+    fn call_here(&self, service: u8, body: Bytes, deadline: Duration) -> BoxFuture<'static, Result<Bytes, CallError>> {
+        let Some(serve) = self.inner.services.read().get(&service).cloned() else {
+            return std::future::ready(Err(refused(Status::NoService))).boxed();
+        };
+        let answer = tokio::time::timeout(deadline, serve(self.inner.node, body));
+        async move { answer.await.map_err(|_| CallError::Unknown) }.boxed()
+    }
+
+    /// Answers calls of `service` from now on. An answer is expected soon: what takes longer than the callers'
+    /// deadlines is wasted.
+    pub fn serve(&self, service: u8, answer: Service) {
+        self.inner.services.write().insert(service, answer);
+    }
+
+    /// Whether `node` answers within `deadline`.
+    pub async fn reaches(&self, node: NodeId, deadline: Duration) -> bool {
+        if node == self.inner.node {
+            return true;
+        }
+        match self.submit(node, Lane::Control, request(Operation::Ping), deadline).await {
+            Ok(pending) => matches!(pending.wait(deadline).await, Ok((Status::Done, _))),
+            Err(_) => false,
+        }
+    }
+
+    /// Closes every connection and stops listening. Calls in flight end as unknown.
+    pub fn shutdown(&self) {
+        if let Some(accept) = self.tasks.accept.lock().take() {
+            accept.abort();
+        }
+        self.tasks.lanes.lock().clear();
+        self.inner.groups.write().clear();
+        self.inner.services.write().clear();
+    }
+
+    pub(crate) fn serve_probe(&self, answer: Service) {
+        *self.inner.probe.write() = Some(answer);
+    }
+
+    pub(crate) async fn probe(&self, node: NodeId, body: &[u8], deadline: Duration) -> Result<Bytes, CallError> {
+        let mut message = request(Operation::Probe);
+        message.put_slice(body);
+        let pending = self.submit(node, Lane::Control, message, deadline).await?;
+        done(pending.wait(deadline).await?)
+    }
+
+    pub(crate) fn attach(&self, group: GroupId, replica: ReplicaId, peer: Arc<dyn RaftPeer>) {
+        self.inner.groups.write().insert(group.0, Attached { replica, peer });
+    }
+
+    /// Peers no longer reach `peer`; a later one of the same group stays attached.
+    pub(crate) fn detach(&self, group: GroupId, peer: &Arc<dyn RaftPeer>) {
+        let mut groups = self.inner.groups.write();
+        if groups.get(&group.0).is_some_and(|attached| Arc::ptr_eq(&attached.peer, peer)) {
+            groups.remove(&group.0);
+        }
+    }
+
+    pub(crate) async fn submit(
+        &self,
+        node: NodeId,
+        lane: Lane,
+        message: BytesMut,
+        deadline: Duration,
+    ) -> Result<Pending, CallError> {
+        self.line(node, lane)?.submit(message, deadline).await
+    }
+
+    pub(crate) fn frame_limit(&self) -> usize {
+        self.inner.config.frame_limit
+    }
+
+    fn line(&self, node: NodeId, lane: Lane) -> Result<Arc<lane::Line>, CallError> {
+        let lanes = self.tasks.lanes.lock();
+        match lanes.get(&node) {
+            Some(peer) => Ok(peer.lanes[lane as usize].clone()),
+            None => Err(CallError::NotSent(format!("node {node} is not known"))),
+        }
+    }
+}
+
+fn done((status, body): (Status, Bytes)) -> Result<Bytes, CallError> {
+    match status {
+        Status::Done => Ok(body),
+        Status::Failed => Err(CallError::Unknown),
+        refusal => Err(refused(refusal)),
+    }
+}
+
+fn refused(status: Status) -> CallError {
+    CallError::NotSent(match status {
+        Status::NoGroup => "the other node has no such group".into(),
+        Status::WrongReplica => "the other node has another replica".into(),
+        Status::NoService => "the other node has no such service".into(),
+        Status::NotOneCluster => "the other node is not known to be of this cluster".into(),
+        status => format!("the other node refused it: {status:?}"),
+    })
+}

@@ -1,0 +1,277 @@
+//! The meta group's machine: nodes, shard map, settings.
+//!
+//! It is small and changes rarely, so it is kept as one decoded view, replaced as a whole and published to whoever
+//! routes. Its rows are the cluster's record, the map, one per node and one per setting.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::map::ShardMap;
+use super::spec::{ClusterSpec, NodeSpec};
+use crate::group::GroupRef;
+use crate::ids::{ClusterId, EntryId, NodeId};
+use crate::machine::{DirtyRow, Machine, MachineError};
+use crate::packed::Packed;
+use crate::state::StateStore;
+
+/// Bytes of rows read at a time.
+const READ: usize = 1 << 20;
+
+/// The cluster as its meta group knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetaView {
+    /// The cluster's identity.
+    pub cluster: ClusterId,
+    /// Its name.
+    pub name: String,
+    /// The level of features that every node has; commands of a higher one are not used yet.
+    pub feature_level: u32,
+    /// The next replica id to be given away.
+    pub next_replica: u64,
+    /// The nodes by id.
+    pub nodes: BTreeMap<NodeId, NodeSpec>,
+    /// Where everything lives.
+    pub map: Arc<ShardMap>,
+    /// Cluster-wide settings by name.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// Commands of the meta group. Variants are only ever added.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+enum MetaCommand {
+    /// Founds the cluster; without effect on one that is founded.
+    InitV1(InitV1),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+struct InitV1 {
+    cluster: ClusterId,
+    name: String,
+    feature_level: u32,
+    next_replica: u64,
+    nodes: Vec<NodeSpec>,
+    map: ShardMap,
+}
+
+#[derive(Encode, Decode)]
+enum ClusterRow {
+    V1 { cluster: ClusterId, name: String, feature_level: u32, next_replica: u64 },
+}
+
+const CLUSTER: &[u8] = b"cluster";
+const MAP: &[u8] = b"map";
+const NODE: &[u8] = b"node/";
+const SETTING: &[u8] = b"setting/";
+
+/// The machine of group 0.
+pub struct MetaMachine {
+    store: Arc<dyn StateStore>,
+    view: watch::Sender<Option<Arc<MetaView>>>,
+    dirty: Mutex<BTreeMap<Bytes, Option<Bytes>>>,
+}
+
+impl MetaMachine {
+    /// An empty machine over its rows; reloaded when its group starts.
+    #[must_use]
+    pub fn new(store: Arc<dyn StateStore>) -> Arc<Self> {
+        Arc::new(Self { store, view: watch::Sender::new(None), dirty: Mutex::default() })
+    }
+
+    /// The cluster as known here; `None` until it is founded.
+    #[must_use]
+    pub fn view(&self) -> watch::Receiver<Option<Arc<MetaView>>> {
+        self.view.subscribe()
+    }
+
+    fn found(&self, init: &InitV1) {
+        if self.view.borrow().is_some() {
+            return;
+        }
+        let view = MetaView {
+            cluster: init.cluster,
+            name: init.name.clone(),
+            feature_level: init.feature_level,
+            next_replica: init.next_replica,
+            nodes: init.nodes.iter().map(|node| (node.id, node.clone())).collect(),
+            map: Arc::new(init.map.clone()),
+            settings: BTreeMap::new(),
+        };
+        let rows = rows(&view);
+        self.dirty.lock().extend(rows.into_iter().map(|(key, value)| (key, Some(value))));
+        self.view.send_replace(Some(Arc::new(view)));
+    }
+
+    async fn load(&self) -> Result<Option<MetaView>, MachineError> {
+        let mut rows = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let chunk = self.store.scan(Bytes::new(), after.take(), READ).await.map_err(MachineError::new)?;
+            let Some((last, _)) = chunk.last() else {
+                break;
+            };
+            after = Some(last.clone());
+            rows.extend(chunk);
+        }
+        view_of(&rows).map_err(MachineError::new)
+    }
+}
+
+fn rows(view: &MetaView) -> BTreeMap<Bytes, Bytes> {
+    let cluster = ClusterRow::V1 {
+        cluster: view.cluster,
+        name: view.name.clone(),
+        feature_level: view.feature_level,
+        next_replica: view.next_replica,
+    };
+    let mut rows = BTreeMap::from([
+        (Bytes::from_static(CLUSTER), super::encode(cluster)),
+        (Bytes::from_static(MAP), super::encode(&*view.map)),
+    ]);
+    for (id, node) in &view.nodes {
+        rows.insert([NODE, &id.to_be_bytes()].concat().into(), super::encode(node));
+    }
+    for (name, value) in &view.settings {
+        rows.insert([SETTING, name.as_bytes()].concat().into(), value.clone().into_bytes().into());
+    }
+    rows
+}
+
+fn view_of(rows: &BTreeMap<Bytes, Bytes>) -> Result<Option<MetaView>, String> {
+    let Some(cluster) = rows.get(CLUSTER) else {
+        return Ok(None);
+    };
+    let ClusterRow::V1 { cluster, name, feature_level, next_replica } = super::decode(cluster)?;
+    let map: ShardMap = super::decode(rows.get(MAP).ok_or("the shard map is missing")?)?;
+    let mut view = MetaView {
+        cluster,
+        name,
+        feature_level,
+        next_replica,
+        nodes: BTreeMap::new(),
+        map: Arc::new(map),
+        settings: BTreeMap::new(),
+    };
+    for (key, value) in rows {
+        if key.starts_with(NODE) {
+            let node: NodeSpec = super::decode(value)?;
+            view.nodes.insert(node.id, node);
+        } else if let Some(name) = key.strip_prefix(SETTING) {
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| "a setting is not text");
+            view.settings.insert(text(name)?, text(value)?);
+        }
+    }
+    Ok(Some(view))
+}
+
+impl Machine for MetaMachine {
+    fn apply<'a>(&'a self, _at: EntryId, entry: &'a Arc<Packed>) -> BoxFuture<'a, Result<(), MachineError>> {
+        let applied =
+            entry.decoded(|bytes| super::decode::<MetaCommand>(bytes)).map_err(MachineError::new).map(
+                |command| match &*command {
+                    MetaCommand::InitV1(init) => self.found(init),
+                },
+            );
+        std::future::ready(applied).boxed()
+    }
+
+    fn freeze(&self) -> Vec<DirtyRow> {
+        std::mem::take(&mut *self.dirty.lock()).into_iter().collect()
+    }
+
+    fn frozen_durable(&self) {}
+
+    fn reload(&self) -> BoxFuture<'_, Result<(), MachineError>> {
+        async move {
+            let view = self.load().await?;
+            self.dirty.lock().clear();
+            self.view.send_replace(view.map(Arc::new));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn dirty_bytes(&self) -> u64 {
+        let dirty = self.dirty.lock();
+        dirty.iter().map(|(key, value)| (key.len() + value.as_ref().map_or(0, Bytes::len)) as u64).sum()
+    }
+}
+
+/// Has the meta group's leader write the cluster's first record, and returns once this node knows it. Every node calls
+/// this at every start; on a founded cluster it only waits for the local replica to know.
+///
+/// Ends with `None` when the group stops first.
+pub async fn found_meta(
+    group: GroupRef,
+    machine: Arc<MetaMachine>,
+    spec: ClusterSpec,
+    cluster: ClusterId,
+) -> Option<Arc<MetaView>> {
+    let init = MetaCommand::InitV1(InitV1 {
+        cluster,
+        name: spec.name.clone(),
+        feature_level: 1,
+        next_replica: spec.next_replica(),
+        map: spec.shard_map(),
+        nodes: spec.nodes,
+    });
+    let mut view = machine.view();
+    let mut leadership = group.leadership();
+    loop {
+        if let Some(view) = view.borrow_and_update().clone() {
+            return Some(view);
+        }
+        let now = *leadership.borrow_and_update();
+        if now.ready_here {
+            // Ready means that everything earlier leaders wrote is applied, so the cluster is not founded yet. A
+            // failure shows as no view, and the loop comes back here with the next change.
+            let entry = Packed::new(super::encode(&init), Arc::new(init.clone()));
+            if group.propose(now.term, Arc::new(entry)).await.is_ok() {
+                continue;
+            }
+        }
+        tokio::select! {
+            biased;
+            changed = view.changed() => if changed.is_err() { return None },
+            changed = leadership.changed() => if changed.is_err() { return None },
+            () = tokio::time::sleep(std::time::Duration::from_millis(200)), if now.ready_here => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::spec::tests::spec;
+
+    fn view() -> MetaView {
+        let spec = spec(3, 2);
+        MetaView {
+            cluster: ClusterId(77),
+            name: "shop".into(),
+            feature_level: 1,
+            next_replica: spec.next_replica(),
+            map: Arc::new(spec.shard_map()),
+            nodes: spec.nodes.into_iter().map(|node| (node.id, node)).collect(),
+            settings: BTreeMap::from([("color".into(), "blue".into())]),
+        }
+    }
+
+    #[test]
+    fn a_view_survives_its_rows() {
+        assert_eq!(view_of(&rows(&view())).unwrap(), Some(view()));
+        assert_eq!(view_of(&BTreeMap::new()).unwrap(), None);
+    }
+
+    #[test]
+    fn the_cluster_row_has_the_bytes_of_version_1() {
+        let row = ClusterRow::V1 { cluster: ClusterId(5), name: "shop".into(), feature_level: 1, next_replica: 10 };
+        assert_eq!(&*super::super::encode(row), b"\x00\x05\x04shop\x01\x0a");
+    }
+}

@@ -1,0 +1,345 @@
+//! Consensus' way to the other replicas: openraft's network over the mesh.
+//!
+//! Entries are pipelined: requests leave in order as fast as the window allows, answers are awaited in order. Votes and
+//! heartbeats take the control lane, entries the bulk lane, snapshots their own.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{AsyncRuntime, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use ordergrid_domain::GroupId;
+
+use crate::applier::{GridSnapshot, SnapshotData};
+use crate::encoding::{DecodeError, decode_vote};
+use crate::grid::{Grid, Host, LogId, Vote};
+use crate::group::GroupConfig;
+use crate::ids::{NodeId, ReplicaId};
+use crate::mesh::{CallError, Lane, Mesh, Operation, Pending, Status, request};
+use crate::metrics;
+use crate::state::StateView;
+use crate::wire;
+
+/// Room for everything in a message but its entries or rows.
+pub(crate) const MESSAGE_OVERHEAD: usize = 256;
+
+/// Makes a [`Client`] per peer.
+pub(crate) struct Network<RT> {
+    pub(crate) mesh: Mesh,
+    pub(crate) group: GroupId,
+    pub(crate) config: Arc<GroupConfig>,
+    pub(crate) runtime: PhantomData<fn() -> RT>,
+}
+
+impl<RT: AsyncRuntime + Send + Sync> Network<RT> {
+    fn client(&self, replica: ReplicaId, host: Host, lane: Lane) -> Client<RT> {
+        Client {
+            mesh: self.mesh.clone(),
+            group: self.group,
+            node: host.0,
+            replica,
+            lane,
+            config: self.config.clone(),
+            runtime: PhantomData,
+        }
+    }
+}
+
+impl<RT: AsyncRuntime + Send + Sync> RaftNetworkFactory<Grid<RT>> for Network<RT> {
+    type Network = Client<RT>;
+
+    async fn new_client(&mut self, target: ReplicaId, node: &Host) -> Client<RT> {
+        self.client(target, *node, Lane::Bulk)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: ReplicaId, node: &Host) -> Client<RT> {
+        self.client(target, *node, Lane::Control)
+    }
+
+    async fn new_snapshot_client(&mut self, target: ReplicaId, node: &Host) -> Client<RT> {
+        self.client(target, *node, Lane::Snapshot)
+    }
+}
+
+/// Talks to one replica over one lane.
+pub(crate) struct Client<RT> {
+    mesh: Mesh,
+    group: GroupId,
+    node: NodeId,
+    replica: ReplicaId,
+    lane: Lane,
+    config: Arc<GroupConfig>,
+    runtime: PhantomData<fn() -> RT>,
+}
+
+impl<RT> Clone for Client<RT> {
+    fn clone(&self) -> Self {
+        Self { mesh: self.mesh.clone(), config: self.config.clone(), ..*self }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("the other node refused it: {0:?}")]
+    Refused(Status),
+    #[error(transparent)]
+    Answer(#[from] DecodeError),
+}
+
+impl Failed {
+    /// Unreachable makes openraft pause at once, which is right when nothing got through.
+    fn rpc<RT: AsyncRuntime + Send + Sync>(&self) -> RPCError<Grid<RT>> {
+        match self {
+            Self::Call(CallError::NotSent(_)) | Self::Refused(_) => RPCError::Unreachable(Unreachable::new(self)),
+            Self::Call(CallError::Unknown) | Self::Answer(_) => RPCError::Network(NetworkError::new(self)),
+        }
+    }
+}
+
+async fn answered(pending: Pending, deadline: Duration) -> Result<Bytes, Failed> {
+    match pending.wait(deadline).await? {
+        (Status::Done, body) => Ok(body),
+        (status, _) => Err(Failed::Refused(status)),
+    }
+}
+
+impl<RT: AsyncRuntime + Send + Sync> Client<RT> {
+    fn message(&self, operation: Operation) -> BytesMut {
+        let mut message = request(operation);
+        message.put_u32_le(self.group.0);
+        message.put_u64_le(self.replica);
+        message
+    }
+
+    async fn call(&self, lane: Lane, message: BytesMut, deadline: Duration) -> Result<Bytes, Failed> {
+        let pending = self.mesh.submit(self.node, lane, message, deadline).await?;
+        answered(pending, deadline).await
+    }
+
+    /// The longest wait for an answer to entries or a heartbeat.
+    fn append_deadline(&self, option: &RPCOption) -> Duration {
+        if self.lane == Lane::Control { option.hard_ttl() } else { self.config.append_deadline }
+    }
+
+    /// Queues one request and returns what is needed to understand its answer.
+    async fn send(&self, request: AppendEntriesRequest<Grid<RT>>, deadline: Duration) -> Sent {
+        let mut message = self.message(Operation::Append);
+        let entries = wire::put_append(&request, self.config.bytes_per_message, &mut message);
+        if entries > 0 {
+            metrics::replicated(self.node, entries, message.len());
+        }
+        Sent {
+            previous: request.prev_log_id,
+            last: wire::last_of(&request, entries),
+            cut: entries < request.entries.len(),
+            pending: self.mesh.submit(self.node, self.lane, message, deadline).await,
+        }
+    }
+}
+
+/// A request of entries on its way.
+struct Sent {
+    previous: Option<LogId>,
+    last: Option<LogId>,
+    /// Not all entries of the request fitted.
+    cut: bool,
+    pending: Result<Pending, CallError>,
+}
+
+impl Sent {
+    /// The answer, and whether the stream goes on after it.
+    async fn answer<RT>(self, deadline: Duration) -> (Result<StreamAppendResult<Grid<RT>>, RPCError<Grid<RT>>>, bool)
+    where
+        RT: AsyncRuntime + Send + Sync,
+    {
+        let answer = async {
+            let body = answered(self.pending?, deadline).await?;
+            Ok::<AppendEntriesResponse<Grid<RT>>, Failed>(wire::take_append_answer(body)?)
+        };
+        match answer.await {
+            // openraft takes it for granted that only a request with something before it can conflict.
+            Ok(AppendEntriesResponse::Conflict) if self.previous.is_none() => {
+                (Err(Failed::Refused(Status::Malformed).rpc()), false)
+            }
+            Ok(answer) => {
+                let whole = matches!(answer, AppendEntriesResponse::Success) && !self.cut;
+                (Ok(answer.into_stream_result(self.previous, self.last)), whole)
+            }
+            Err(failed) => (Err(failed.rpc()), false),
+        }
+    }
+}
+
+impl<RT: AsyncRuntime + Send + Sync> RaftNetworkV2<Grid<RT>> for Client<RT> {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Grid<RT>>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Grid<RT>>, RPCError<Grid<RT>>> {
+        let deadline = self.append_deadline(&option);
+        let sent = self.send(rpc, deadline).await;
+        let (last, cut) = (sent.last, sent.cut);
+        let answer = async {
+            let body = answered(sent.pending?, deadline).await?;
+            Ok::<_, Failed>(wire::take_append_answer(body)?)
+        };
+        match answer.await {
+            Ok(AppendEntriesResponse::Success) if cut => Ok(AppendEntriesResponse::PartialSuccess(last)),
+            Ok(answer) => Ok(answer),
+            Err(failed) => Err(failed.rpc()),
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Grid<RT>>, RPCError<Grid<RT>>>>, RPCError<Grid<RT>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Grid<RT>>> + OptionalSend + Unpin + 'static,
+    {
+        let deadline = self.append_deadline(&option);
+        let window = self.config.messages_in_flight;
+        let client = self.clone();
+        // Sending is one step after another, so requests leave in order; only the waiting overlaps.
+        let sent = input.then(move |request| {
+            let client = client.clone();
+            async move { client.send(request, deadline).await }
+        });
+        let answers = sent.map(move |sent| sent.answer::<RT>(deadline)).buffered(window);
+        // The first answer that is not plain success ends the stream: openraft starts a new one from there.
+        let until_broken = futures::stream::unfold(Some(Box::pin(answers)), |answers| async move {
+            let mut answers = answers?;
+            let (answer, goes_on) = answers.next().await?;
+            Some((answer, goes_on.then_some(answers)))
+        });
+        let stream: BoxStream<'s, _> = Box::pin(until_broken);
+        Box::pin(std::future::ready(Ok(stream)))
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Grid<RT>>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Grid<RT>>, RPCError<Grid<RT>>> {
+        let mut message = self.message(Operation::Vote);
+        wire::put_vote_request(&rpc, &mut message);
+        self.ask_vote(message, option.hard_ttl()).await.map_err(|failed| failed.rpc())
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Grid<RT>>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Grid<RT>>, RPCError<Grid<RT>>> {
+        let mut message = self.message(Operation::PreVote);
+        wire::put_vote_request(&rpc, &mut message);
+        self.ask_vote(message, option.hard_ttl()).await.map_err(|failed| failed.rpc())
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: GridSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Grid<RT>>, StreamingError<Grid<RT>>> {
+        let mut cancel = std::pin::pin!(cancel);
+        tokio::select! {
+            biased;
+            closed = &mut cancel => Err(closed.into()),
+            sent = self.send_snapshot(vote, snapshot) => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Err(Unsent::Failed(failed)) => Err(failed.rpc::<RT>().into()),
+                Err(Unsent::Store(why)) => Err(NetworkError::from_string(why).into()),
+            },
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<Grid<RT>>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Grid<RT>>, RPCError<Grid<RT>>> {
+        let mut message = self.message(Operation::Transfer);
+        wire::put_transfer(&req, &mut message);
+        let body = self.call(Lane::Control, message, option.hard_ttl()).await.map_err(|failed| failed.rpc())?;
+        if body.first() == Some(&0) {
+            return Ok(Ok(()));
+        }
+        // Why it was refused is in the other node's log; here it only ends the hand-over.
+        Ok(Err(openraft::raft::TransferLeaderError::LogNotFlushed { expected: req.last_log_id().copied(), actual: None }))
+    }
+
+    /// Quick to come back: peers start and restart within fractions of a second, and refusals are cheap.
+    fn backoff(&self) -> Option<Backoff> {
+        let longest = Duration::from_millis(500);
+        let pauses = std::iter::successors(Some(Duration::from_millis(20)), move |pause| Some((*pause * 2).min(longest)));
+        Some(Backoff::new(pauses))
+    }
+}
+
+enum Unsent {
+    Failed(Failed),
+    Store(String),
+}
+
+impl<E: Into<Failed>> From<E> for Unsent {
+    fn from(failed: E) -> Self {
+        Self::Failed(failed.into())
+    }
+}
+
+impl<RT: AsyncRuntime + Send + Sync> Client<RT> {
+    async fn ask_vote(&self, message: BytesMut, deadline: Duration) -> Result<VoteResponse<Grid<RT>>, Failed> {
+        let body = self.call(Lane::Control, message, deadline).await?;
+        Ok(wire::take_vote_answer(body)?)
+    }
+
+    /// Sends a snapshot chunk by chunk, each stored before the next is sent, and returns the other side's vote.
+    async fn send_snapshot(&self, vote: Vote, snapshot: GridSnapshot) -> Result<Vote, Unsent> {
+        let SnapshotData::View(view) = snapshot.snapshot else {
+            return Err(Unsent::Store("only a stored snapshot can be sent".into()));
+        };
+        let mut message = self.message(Operation::SnapshotBegin);
+        wire::put_snapshot_begin(&vote, &snapshot.meta, &mut message);
+        let begun = self.call(Lane::Snapshot, message, self.config.snapshot_chunk_deadline).await?;
+        let transfer = wire::take_u64_body(begun).map_err(Failed::from)?;
+        let chunks = self.send_chunks(transfer, &*view).await?;
+        let mut message = self.message(Operation::SnapshotCommit);
+        wire::put_snapshot_commit(transfer, chunks, &mut message);
+        let body = self.call(Lane::Snapshot, message, self.config.snapshot_install_deadline).await?;
+        Ok(decode_vote(body).map_err(Failed::from)?)
+    }
+
+    async fn send_chunks(&self, transfer: u64, view: &dyn StateView) -> Result<u64, Unsent> {
+        let mut after = None;
+        for number in 0.. {
+            let next = view.next_chunk(after.take(), self.config.snapshot_chunk).await;
+            let rows = next.map_err(|failed| Unsent::Store(failed.to_string()))?;
+            let Some((last, _)) = rows.last() else {
+                return Ok(number);
+            };
+            after = Some(last.clone());
+            let mut message = self.message(Operation::SnapshotChunk);
+            wire::put_snapshot_chunk(transfer, number, &rows, &mut message);
+            self.call(Lane::Snapshot, message, self.config.snapshot_chunk_deadline).await?;
+        }
+        unreachable!("a snapshot has an end")
+    }
+}

@@ -1,0 +1,79 @@
+//! What an entry carries: bytes, encoded once on the leader, and at most one decoded form per process.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+/// An encoded entry body with room for its decoded form.
+///
+/// The log, the network and the machine share one `Arc<Packed>`: replication and the log writer read
+/// [`bytes`](Self::bytes), apply reads [`decoded`](Self::decoded). On the leader the decoded form is put in when the
+/// entry is made, so that it is never decoded there at all.
+pub struct Packed {
+    bytes: Bytes,
+    decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Packed {
+    /// An entry of which only the bytes are known, as it comes from the log or the network.
+    #[must_use]
+    pub fn from_bytes(bytes: Bytes) -> Self {
+        Self { bytes, decoded: OnceLock::new() }
+    }
+
+    /// An entry that has just been encoded from `decoded`.
+    #[must_use]
+    pub fn new(bytes: Bytes, decoded: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { bytes, decoded: OnceLock::from(decoded) }
+    }
+
+    /// The encoded body.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The decoded form, made by `decode` if this process does not have it yet.
+    ///
+    /// # Errors
+    /// What `decode` returns; nothing is kept then.
+    ///
+    /// # Panics
+    /// If the entry was decoded as another type before: one group has one machine, hence one entry type.
+    pub fn decoded<T, E>(&self, decode: impl FnOnce(&Bytes) -> Result<T, E>) -> Result<Arc<T>, E>
+    where
+        T: Any + Send + Sync,
+    {
+        if self.decoded.get().is_none() {
+            let fresh: Arc<dyn Any + Send + Sync> = Arc::new(decode(&self.bytes)?);
+            // Lost races are harmless: both forms come from the same bytes.
+            self.decoded.set(fresh).ok();
+        }
+        let form = self.decoded.get().expect("set just above").clone();
+        Ok(form.downcast().expect("an entry is decoded as the one type of its group"))
+    }
+}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Packed({} bytes, decoded: {})", self.bytes.len(), self.decoded.get().is_some())
+    }
+}
+
+/// Consensus' view of an entry body: shared, printable, otherwise opaque.
+#[derive(Clone, Debug)]
+pub struct Payload(pub Arc<Packed>);
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.bytes == other.0.bytes
+    }
+}
+
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.bytes.len())
+    }
+}

@@ -1,0 +1,240 @@
+//! Founding a cluster: together, alone, after a crash in the middle, and never on a lost disk.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all, ready};
+use openraft::TokioRuntime;
+use ordergrid_cluster::{
+    BootstrapError, Bootstrapper, ClusterId, ClusterSpec, GroupConfig, GroupParts, IdentityStore, Mesh, MeshConfig,
+    MetaMachine, NodeSpec, Route, Router, found_meta, start_group,
+};
+use ordergrid_domain::{GroupId, Slot};
+use parking_lot::Mutex;
+
+use crate::support::log::MemLog;
+use crate::support::net::Wires;
+use crate::support::store::{MemStore, Tally};
+use crate::support::{addr, mesh, packed, within};
+
+#[derive(Clone, Default)]
+struct Disk {
+    record: Arc<Mutex<Option<Bytes>>>,
+    /// Saves from here on fail, as if the process died.
+    dies_after: Arc<Mutex<Option<usize>>>,
+}
+
+impl IdentityStore for Disk {
+    fn load(&self) -> BoxFuture<'_, io::Result<Option<Bytes>>> {
+        ready(Ok(self.record.lock().clone())).boxed()
+    }
+
+    fn save(&self, record: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        if let Some(left) = &mut *self.dies_after.lock() {
+            if *left == 0 {
+                return ready(Err(io::Error::other("crashed"))).boxed();
+            }
+            *left -= 1;
+        }
+        *self.record.lock() = Some(record);
+        ready(Ok(())).boxed()
+    }
+}
+
+fn spec(nodes: u64) -> ClusterSpec {
+    let node = |id: u64| NodeSpec {
+        id,
+        name: format!("n{id}"),
+        zone: "a".into(),
+        mesh_addr: addr(id),
+        http_addr: format!("http-{id}"),
+    };
+    ClusterSpec { name: "shop".into(), nodes: (1..=nodes).map(node).collect(), shards: 4 }
+}
+
+async fn start(wires: &Wires, node: u64, of: u64, disk: &Disk) -> (Mesh, Result<ClusterId, BootstrapError>) {
+    let mesh = mesh(wires, node, None, MeshConfig::default()).await;
+    let bootstrapper = Bootstrapper {
+        spec: spec(of),
+        node,
+        mesh: mesh.clone(),
+        store: Arc::new(disk.clone()),
+        fresh: ClusterId(u128::from(node) * 100),
+    };
+    let founded = within(bootstrapper.run()).await;
+    (mesh, founded)
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_empty_nodes_agree_whatever_the_order() {
+    let wires = Wires::default();
+    let disks: Vec<Disk> = (0..3).map(|_| Disk::default()).collect();
+    let started = join_all([3, 1, 2].map(|node| {
+        let (wires, disk) = (wires.clone(), disks[node as usize - 1].clone());
+        async move {
+            tokio::time::sleep(Duration::from_secs(node)).await;
+            start(&wires, node, 3, &disk).await
+        }
+    }))
+    .await;
+    for (mesh, founded) in &started {
+        assert_eq!(founded.as_ref().unwrap(), &ClusterId(100), "node {}", mesh.node());
+        assert_eq!(mesh.cluster(), Some(ClusterId(100)));
+    }
+    drop(started);
+    // Each starts again alone, without asking anybody.
+    let (_mesh, again) = start(&wires, 2, 3, &disks[1]).await;
+    assert_eq!(again.unwrap(), ClusterId(100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_node_founds_alone() {
+    let (_mesh, founded) = start(&Wires::default(), 1, 1, &Disk::default()).await;
+    assert_eq!(founded.unwrap(), ClusterId(100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_any_step_is_survived() {
+    for (crashing, saves) in [(1, 0), (1, 1), (3, 0), (3, 1)] {
+        let wires = Wires::default();
+        let disks: Vec<Disk> = (0..3).map(|_| Disk::default()).collect();
+        *disks[crashing as usize - 1].dies_after.lock() = Some(saves);
+        let others = [1, 2, 3].into_iter().filter(|node| *node != crashing).map(|node| {
+            let (wires, disk) = (wires.clone(), disks[node as usize - 1].clone());
+            async move { start(&wires, node, 3, &disk).await }
+        });
+        let crashed = async {
+            let (mesh, died) = start(&wires, crashing, 3, &disks[crashing as usize - 1]).await;
+            assert!(matches!(died, Err(BootstrapError::Disk(_))), "{died:?}");
+            mesh.shutdown();
+            drop(mesh);
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            *disks[crashing as usize - 1].dies_after.lock() = None;
+            start(&wires, crashing, 3, &disks[crashing as usize - 1]).await
+        };
+        let (others, again) = futures::join!(join_all(others), crashed);
+        for (mesh, founded) in others.into_iter().chain([again]) {
+            let case = format!("node {crashing} crashes after {saves} saves, node {}", mesh.node());
+            assert_eq!(founded.unwrap_or_else(|failed| panic!("{case}: {failed}")), ClusterId(100), "{case}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_disk_is_refused() {
+    let wires = Wires::default();
+    let disks: Vec<Disk> = (0..3).map(|_| Disk::default()).collect();
+    let nodes = join_all((1..=3).map(|node| start(&wires, node, 3, &disks[node as usize - 1]))).await;
+    let mut meshes = nodes.into_iter().map(|(mesh, _)| mesh);
+    let _others = [meshes.next(), meshes.next()];
+    meshes.next().unwrap().shutdown();
+    let (_mesh, refused) = start(&wires, 3, 3, &Disk::default()).await;
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, BootstrapError::DiskLost { peer: 1, cluster: ClusterId(100) }), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_nodes_disk_is_refused() {
+    let wires = Wires::default();
+    let disk = Disk::default();
+    let (mesh, _) = start(&wires, 1, 1, &disk).await;
+    mesh.shutdown();
+    let other = crate::support::mesh(&wires, 3, None, MeshConfig::default()).await;
+    let run = |node, name: &str| Bootstrapper {
+        spec: ClusterSpec { name: name.into(), ..spec(3) },
+        node,
+        mesh: other.clone(),
+        store: Arc::new(disk.clone()),
+        fresh: ClusterId(9),
+    };
+    let refused = run(3, "shop").run().await.unwrap_err();
+    assert_eq!(refused.to_string(), "this disk belongs to node 1, not to node 3");
+    let refused = run(1, "other").run().await.unwrap_err();
+    assert_eq!(refused.to_string(), "this disk belongs to the cluster shop, not to other");
+    let refused = run(4, "shop").run().await.unwrap_err();
+    assert_eq!(refused.to_string(), "node 4 is not among the nodes of the cluster");
+}
+
+/// A whole node as the product wires it: identity, meta group, shards, router.
+struct Whole {
+    mesh: Mesh,
+    router: Arc<Router>,
+    tallies: Vec<(GroupId, Arc<Tally>)>,
+}
+
+async fn whole(wires: &Wires, id: u64, of: u64) -> Whole {
+    let (mesh, cluster) = start(wires, id, of, &Disk::default()).await;
+    let cluster = cluster.expect("it is founded");
+    let spec = spec(of);
+    let first = Arc::new(spec.shard_map());
+    let router = Router::new(id, first.clone());
+    let mut tallies = Vec::new();
+    let mut meta = None;
+    for (group, replicas) in first.groups_on(id) {
+        let store = MemStore::default();
+        let tally = Tally::new(store.clone());
+        let machine = MetaMachine::new(Arc::new(store.clone()));
+        let is_meta = group == GroupId::META;
+        let parts = GroupParts {
+            group,
+            replica: replicas.iter().find(|place| place.node == id).expect("it is on this node").replica,
+            founders: replicas.iter().map(|place| (place.replica, place.node)).collect(),
+            preferred: replicas[0].node == id,
+            config: GroupConfig::default(),
+            machine: if is_meta { machine.clone() } else { tally.clone() },
+            store: Arc::new(store),
+            mesh: mesh.clone(),
+        };
+        let started = start_group::<TokioRuntime, _>(parts, MemLog::default()).await.expect("an empty disk");
+        router.add(started.clone());
+        if is_meta {
+            meta = Some((started, machine));
+        } else {
+            tallies.push((group, tally));
+        }
+    }
+    let (group, machine) = meta.expect("every node has group 0");
+    let view = within(found_meta(group, machine, spec.clone(), cluster)).await.expect("the group runs");
+    assert_eq!((view.cluster, &view.name, view.nodes.len()), (cluster, &spec.name, of as usize));
+    assert_eq!(view.map, first);
+    router.set_map(view.map.clone());
+    Whole { mesh, router, tallies }
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_nodes_found_their_groups_and_spread_the_leaders() {
+    let wires = Wires::default();
+    let nodes = join_all((1..=3).map(|id| whole(&wires, id, 3))).await;
+    for node in &nodes {
+        for (group, tally) in &node.tallies {
+            let mut leadership = node.router.group(*group).unwrap().leadership();
+            within(leadership.wait_for(|now| now.leader.is_some())).await.unwrap();
+            assert!(tally.applied().is_empty());
+        }
+    }
+    // Every slot has one leader, the preferred one, and everybody agrees on it.
+    for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        let slot = Slot::of(name);
+        let map = nodes[0].router.map();
+        let preferred = map.shard_of(slot).preferred().unwrap();
+        for node in &nodes {
+            let group = node.router.group(map.shard_of(slot).group).unwrap();
+            if node.mesh.node() == preferred {
+                within(group.leadership().wait_for(|now| now.ready_here)).await.unwrap();
+                let Route::Local { group, term } = node.router.route(slot) else { panic!("it leads") };
+                within(group.propose(term, packed(&format!("{name}=1")))).await.unwrap();
+            } else {
+                within(group.leadership().wait_for(|now| now.leader == Some(preferred))).await.unwrap();
+                assert!(matches!(node.router.route(slot), Route::Remote { node, .. } if node == preferred));
+            }
+        }
+    }
+    // A node that stops hands its leaderships over first.
+    nodes[0].router.hand_over_all(Duration::from_secs(5)).await;
+    for group in nodes[0].router.groups() {
+        assert_ne!(group.status().leader, Some(1), "{}", group.id());
+    }
+}

@@ -1,0 +1,9 @@
+//! The cluster crate from outside: groups, mesh and bootstrapping of several nodes in one process.
+
+mod bootstrap;
+mod chaos;
+mod groups;
+mod mesh;
+mod suite;
+mod support;
+mod tcp;

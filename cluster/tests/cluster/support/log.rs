@@ -1,0 +1,104 @@
+//! A log in memory that is always durable: what consensus needs of a disk, without one.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use openraft::{AsyncRuntime, OptionalSend};
+use ordergrid_cluster::{Grid, LogId, RaftEntry, Vote};
+use parking_lot::Mutex;
+
+/// Clones share the log, as a restart would.
+#[derive(Clone, Default)]
+pub(crate) struct MemLog(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+    purged: Option<LogId>,
+    entries: BTreeMap<u64, RaftEntry>,
+}
+
+impl MemLog {
+    /// Indexes of the entries that are still there.
+    pub(crate) fn indexes(&self) -> Vec<u64> {
+        self.0.lock().entries.keys().copied().collect()
+    }
+}
+
+impl<RT: AsyncRuntime> RaftLogReader<Grid<RT>> for MemLog {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> Result<Vec<RaftEntry>, io::Error>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let end = match range.end_bound() {
+            Bound::Included(end) => end + 1,
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(start) => start + 1,
+            Bound::Unbounded => 0,
+        };
+        Ok(self.0.lock().entries.range(start..end.max(start)).map(|(_, entry)| entry.clone()).collect())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.0.lock().vote)
+    }
+}
+
+impl<RT: AsyncRuntime> RaftLogStorage<Grid<RT>> for MemLog {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Grid<RT>>, io::Error> {
+        let inner = self.0.lock();
+        let last = inner.entries.last_key_value().map(|(_, entry)| entry.log_id);
+        Ok(LogState { last_purged_log_id: inner.purged, last_log_id: last.or(inner.purged) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.0.lock().vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        self.0.lock().committed = committed;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.0.lock().committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Grid<RT>>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = RaftEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        self.0.lock().entries.extend(entries.into_iter().map(|entry| (entry.log_id.index, entry)));
+        callback.io_completed(Ok(()));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        self.0.lock().entries.split_off(&last.map_or(0, |last| last.index + 1));
+        Ok(())
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let mut inner = self.0.lock();
+        inner.entries = inner.entries.split_off(&(upto.index + 1));
+        inner.purged = Some(upto);
+        Ok(())
+    }
+}

@@ -1,0 +1,500 @@
+//! Proves the laws from the rows of all shards, as `verify` and the simulation do: from what is stored, not from what the
+//! running code believes. Needs memory for every SKU and every message in flight, not for orders.
+//!
+//! Feed one [`Audit`] per shard with every row of one moment of that shard, the row of table 0 first (it is first in key
+//! order); merge them; finish. The moments of different shards need not be the same, but a shard seen before another one
+//! told it something cannot be judged against it: such pairs are *torn*, look again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::command::Message;
+use crate::encoding::{BytesError, read_row};
+use crate::ids::{GroupId, OrderId, SkuId};
+use crate::law::Law;
+use crate::machine::{KEY_RETENTION, STATUSES};
+use crate::money::Quantity;
+use crate::order::Status;
+use crate::rows::keys::{self, From, MarkKey, OutboxKey, TableKey, TimerKey, To};
+use crate::rows::kinds::{
+    AttemptRow, Counts, HoldRow, Mark, Meta, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn, StreamOut, UserRow,
+};
+use crate::rows::{
+    ATTEMPT, CHUNK, HOLD, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER, USER,
+};
+use crate::sku::Sku;
+
+/// Violations kept per law; more are only counted.
+const KEPT: usize = 100;
+
+/// The laws that rows can prove.
+const PROVEN: [Law; 9] = [
+    Law::NoOversell,
+    Law::HoldsAddUp,
+    Law::AllOrNothing,
+    Law::MoneyConserved,
+    Law::OneKeyOneOrder,
+    Law::ReadsAreCurrent,
+    Law::TimersFire,
+    Law::EventsGapless,
+    Law::Heals,
+];
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditReport {
+    /// How many there are of what.
+    pub counts: AuditCounts,
+    /// Every law that rows can prove, with its violations: none, if it holds.
+    pub laws: Vec<(Law, Vec<String>)>,
+    /// What is under way between shards. Nothing, once faults and traffic have stopped (Heals).
+    pub in_flight: InFlight,
+    /// Pairs (source, destination) whose moments do not fit together: AllOrNothing was not judged. Look again; if it
+    /// stays, one of them was restored from something older (rule 20).
+    pub torn: Vec<(GroupId, GroupId)>,
+}
+
+impl AuditReport {
+    /// No law is broken.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.laws.iter().all(|(_, violations)| violations.is_empty())
+    }
+
+    /// Every violation with its law.
+    pub fn violations(&self) -> impl Iterator<Item = (Law, &str)> {
+        self.laws.iter().flat_map(|(law, violations)| violations.iter().map(|text| (*law, text.as_str())))
+    }
+}
+
+/// How many there are of what, over all shards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditCounts {
+    /// Shards looked at.
+    pub shards: u64,
+    /// Orders.
+    pub orders: u64,
+    /// Orders by status; statuses without orders are left out.
+    pub by_status: BTreeMap<Status, u64>,
+    /// Idempotency records of placing.
+    pub keys: u64,
+    /// SKUs.
+    pub skus: u64,
+    /// Holds that belong to an order.
+    pub holds: u64,
+    /// Timers that run.
+    pub timers: u64,
+    /// Units on hand.
+    pub on_hand: u64,
+    /// Units ever shipped.
+    pub sold: u64,
+    /// Rows of every kind.
+    pub rows: u64,
+}
+
+/// What is under way between shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InFlight {
+    /// Holds whose *keep* has not arrived.
+    pub tentative: u64,
+    /// Messages that their destination has not applied.
+    pub undelivered: u64,
+}
+
+/// Sums over one SKU.
+#[derive(Debug, Default)]
+struct SkuSums {
+    buckets_reserved: i128,
+    buckets_committed: i128,
+    tentative: i128,
+    kept_reserved: i128,
+    kept_committed: i128,
+    /// Units that orders count on.
+    counted: i128,
+}
+
+/// What a message not yet applied changes between what orders count on and what is kept.
+#[derive(Debug)]
+struct Flight {
+    pair: (GroupId, GroupId),
+    number: u64,
+    units: Vec<(SkuId, i128)>,
+    shortfall: bool,
+}
+
+/// Sums of hashes that must agree: each side is a set of pairs seen from one end.
+#[derive(Debug, Default)]
+struct Sides {
+    orders: u64,
+    rows: u64,
+}
+
+/// One shard's own sums.
+#[derive(Debug, Default)]
+struct Shard {
+    meta: Meta,
+    counts: Counts,
+    outgoing: BTreeMap<GroupId, StreamOut>,
+    incoming: BTreeMap<GroupId, u64>,
+    queued: BTreeMap<GroupId, (u64, u64)>,
+    keys: Sides,
+    references: Sides,
+    users: Sides,
+    timers: Sides,
+    attempts: Sides,
+}
+
+/// Takes rows, proves laws.
+#[derive(Debug)]
+pub struct Audit {
+    shard: GroupId,
+    retention: Duration,
+    shards: BTreeMap<GroupId, Shard>,
+    skus: BTreeMap<SkuId, SkuSums>,
+    flights: Vec<Flight>,
+    counts: AuditCounts,
+    tentative: u64,
+    violations: BTreeMap<Law, (u64, Vec<String>)>,
+}
+
+impl Audit {
+    /// For the rows of one shard whose idempotency records live as long as usual.
+    #[must_use]
+    pub fn of(shard: GroupId) -> Self {
+        Self::new(shard, KEY_RETENTION)
+    }
+
+    /// For the rows of one shard.
+    #[must_use]
+    pub fn new(shard: GroupId, retention: Duration) -> Self {
+        Self {
+            shard,
+            retention,
+            shards: BTreeMap::from([(shard, Shard::default())]),
+            skus: BTreeMap::new(),
+            flights: Vec::new(),
+            counts: AuditCounts { shards: 1, ..AuditCounts::default() },
+            tentative: 0,
+            violations: BTreeMap::new(),
+        }
+    }
+
+    /// Takes one row. One that cannot be read is reported under [`Law::ReadsAreCurrent`]: nobody can read it either.
+    pub fn add(&mut self, key: &[u8], value: &[u8]) {
+        self.counts.rows += 1;
+        if let Err(error) = self.take(key, value) {
+            let key = key.escape_ascii();
+            self.violation(Law::ReadsAreCurrent, format!("shard {}: row {key} cannot be read: {error}", self.shard));
+        }
+    }
+
+    fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), BytesError> {
+        match key.first().copied().ok_or(BytesError::Key)? {
+            META => self.here().meta = read_row(value)?,
+            TIMER => {
+                let timer = TimerKey::parse(key)?;
+                self.counts.timers += 1;
+                let here = self.here();
+                here.timers.rows = here.timers.rows.wrapping_add(hash(timer.write().as_bytes(), timer.1));
+            }
+            OUTBOX => self.message(OutboxKey::parse(key)?, &read_row(value)?),
+            STREAM_OUT => drop(self.here().outgoing.insert(To::parse(key)?.0, read_row(value)?)),
+            STREAM_IN => drop(self.here().incoming.insert(From::parse(key)?.0, read_row::<StreamIn>(value)?.high)),
+            ATTEMPT => {
+                let row: AttemptRow = read_row(value)?;
+                let sum = hash(key, OrderId(0)).wrapping_mul(u64::from(row.outstanding));
+                let here = self.here();
+                here.attempts.rows = here.attempts.rows.wrapping_add(sum);
+            }
+            MARK => self.mark(MarkKey::parse(key)?, &read_row(value)?),
+            ORDER => self.order(keys::order_part(key)?, &read_row(value)?),
+            SKU => self.sku(&read_row(value)?),
+            HOLD => {
+                let (_, sku) = keys::hold_parts(key)?;
+                let row: HoldRow = read_row(value)?;
+                self.hold(sku, &row);
+            }
+            PLACED => self.placed(key, &read_row(value)?),
+            USER | CHUNK => self.user(keys::user_part(key)?, UserRow::read(value)?),
+            REFERENCE => {
+                let row: ReferenceRow = read_row(value)?;
+                let here = self.here();
+                here.references.rows = here.references.rows.wrapping_add(hash(key, row.order));
+            }
+            SKU_KEY => drop(read_row::<SkuKeyRow>(value)?),
+            _ => return Err(BytesError::Key),
+        }
+        Ok(())
+    }
+
+    fn here(&mut self) -> &mut Shard {
+        self.shards.get_mut(&self.shard).expect("the shard is entered when the audit begins")
+    }
+
+    fn violation(&mut self, law: Law, text: String) {
+        let (count, texts) = self.violations.entry(law).or_default();
+        *count += 1;
+        if texts.len() < KEPT {
+            texts.push(text);
+        }
+    }
+
+    fn order(&mut self, id: OrderId, row: &OrderRow) {
+        let order = &row.order;
+        if id != order.id {
+            self.violation(Law::ReadsAreCurrent, format!("the row of order {id} holds order {}", order.id));
+        }
+        for (law, text) in order.violations() {
+            self.violation(law, format!("order {id}: {text}"));
+        }
+        self.counts.orders += 1;
+        let status = order.status();
+        *self.counts.by_status.entry(status).or_default() += 1;
+        let place = STATUSES.iter().position(|known| *known == status).expect("every status is in the list");
+        self.here().counts.orders[place] += 1;
+        for line in &order.lines {
+            let units = i128::from(line.held.0) + i128::from(line.picking.0);
+            if units > 0 {
+                self.skus.entry(line.sku.clone()).or_default().counted += units;
+            }
+        }
+        let retention = self.retention;
+        let here = self.here();
+        if here.meta.time <= order.created_at.after(retention) {
+            let key = keys::placed(&order.user, &order.key);
+            here.keys.orders = here.keys.orders.wrapping_add(hash(key.as_bytes(), id));
+        }
+        if let Some(reference) = &order.reference {
+            let key = keys::reference(&order.user, reference);
+            here.references.orders = here.references.orders.wrapping_add(hash(key.as_bytes(), id));
+        }
+        here.users.orders = here.users.orders.wrapping_add(hash(order.user.as_str().as_bytes(), id));
+        for (kind, due) in &row.timers {
+            let key = (*due, id, *kind).write();
+            here.timers.orders = here.timers.orders.wrapping_add(hash(key.as_bytes(), id));
+        }
+    }
+
+    fn placed(&mut self, key: &[u8], row: &PlacedRow) {
+        self.counts.keys += 1;
+        let retention = self.retention;
+        let here = self.here();
+        if here.meta.time <= row.at.after(retention) {
+            here.keys.rows = here.keys.rows.wrapping_add(hash(key, row.order));
+        }
+    }
+
+    fn user(&mut self, user: &str, row: UserRow<'_>) {
+        let sum = row.newest_first().fold(0, |sum: u64, id| sum.wrapping_add(hash(user.as_bytes(), id)));
+        let here = self.here();
+        here.users.rows = here.users.rows.wrapping_add(sum);
+    }
+
+    fn sku(&mut self, sku: &Sku) {
+        for (law, text) in sku.violations() {
+            self.violation(law, text);
+        }
+        self.counts.skus += 1;
+        self.here().counts.skus += 1;
+        let sums = self.skus.entry(sku.id.clone()).or_default();
+        for (_, buckets) in &sku.stock {
+            sums.buckets_reserved += i128::from(buckets.reserved.0);
+            sums.buckets_committed += i128::from(buckets.committed.0);
+            self.counts.on_hand += buckets.on_hand.0;
+            self.counts.sold += buckets.sold.0;
+        }
+    }
+
+    fn hold(&mut self, sku: SkuId, row: &HoldRow) {
+        self.counts.holds += 1;
+        self.here().counts.holds += 1;
+        if row.quantity == Quantity::ZERO {
+            self.violation(Law::HoldsAddUp, format!("order {} has an empty hold of {sku}", row.order));
+        }
+        let sums = self.skus.entry(sku).or_default();
+        let kept = if row.committed { &mut sums.kept_committed } else { &mut sums.kept_reserved };
+        *kept += i128::from(row.quantity.0);
+    }
+
+    fn mark(&mut self, (_, sku): MarkKey, mark: &Mark) {
+        if let Mark::Tentative { quantity, .. } = mark {
+            self.tentative += 1;
+            self.skus.entry(sku).or_default().tentative += i128::from(quantity.0);
+        }
+    }
+
+    fn message(&mut self, (to, number): OutboxKey, message: &Message) {
+        let signed = |items: &[(SkuId, Quantity)], sign: i128| {
+            items.iter().map(|(sku, quantity)| (sku.clone(), sign * i128::from(quantity.0))).collect()
+        };
+        let units = match message {
+            Message::Keep { items, .. } => signed(items, 1),
+            Message::Free { items, .. } | Message::Ship { items, .. } => signed(items, -1),
+            Message::Shortfall { sku, missing, .. } => vec![(sku.clone(), i128::from(missing.0))],
+            Message::Commit { .. } | Message::Release(_) => Vec::new(),
+        };
+        let shortfall = matches!(message, Message::Shortfall { .. });
+        self.flights.push(Flight { pair: (self.shard, to), number, units, shortfall });
+        let here = self.here();
+        if let Message::Keep { attempt, .. } = message {
+            here.attempts.orders = here.attempts.orders.wrapping_add(hash(attempt.write().as_bytes(), OrderId(0)));
+        }
+        let (count, sum) = here.queued.entry(to).or_default();
+        *count += 1;
+        *sum = sum.wrapping_add(number);
+    }
+
+    /// Takes what another audit has seen.
+    pub fn merge(&mut self, other: Self) {
+        for (shard, sums) in other.shards {
+            assert!(self.shards.insert(shard, sums).is_none(), "shard {shard} is merged twice");
+        }
+        for (sku, sums) in other.skus {
+            let mine = self.skus.entry(sku).or_default();
+            mine.buckets_reserved += sums.buckets_reserved;
+            mine.buckets_committed += sums.buckets_committed;
+            mine.tentative += sums.tentative;
+            mine.kept_reserved += sums.kept_reserved;
+            mine.kept_committed += sums.kept_committed;
+            mine.counted += sums.counted;
+        }
+        self.flights.extend(other.flights);
+        for (law, (count, texts)) in other.violations {
+            let mine = self.violations.entry(law).or_default();
+            mine.0 += count;
+            mine.1.extend(texts);
+        }
+        self.tentative += other.tentative;
+        let (mine, counts) = (&mut self.counts, other.counts);
+        for (status, count) in counts.by_status {
+            *mine.by_status.entry(status).or_default() += count;
+        }
+        mine.shards += counts.shards;
+        mine.orders += counts.orders;
+        mine.keys += counts.keys;
+        mine.skus += counts.skus;
+        mine.holds += counts.holds;
+        mine.timers += counts.timers;
+        mine.on_hand += counts.on_hand;
+        mine.sold += counts.sold;
+        mine.rows += counts.rows;
+    }
+
+    /// Judges.
+    #[must_use]
+    pub fn finish(mut self) -> AuditReport {
+        for (id, shard) in std::mem::take(&mut self.shards) {
+            self.judge_shard(id, &shard);
+            self.shards.insert(id, shard);
+        }
+        let skus = std::mem::take(&mut self.skus);
+        for (sku, sums) in &skus {
+            self.judge_holds(sku, sums);
+        }
+        let torn = self.torn();
+        let undelivered = self.judge_units(&skus, torn.is_empty());
+        let mut violations = self.violations;
+        let laws = PROVEN.into_iter().map(|law| {
+            let (count, mut texts) = violations.remove(&law).unwrap_or_default();
+            if count > texts.len() as u64 {
+                texts.push(format!("and {} more", count - texts.len() as u64));
+            }
+            (law, texts)
+        });
+        AuditReport {
+            laws: laws.collect(),
+            counts: self.counts,
+            in_flight: InFlight { tentative: self.tentative, undelivered },
+            torn,
+        }
+    }
+
+    fn judge_shard(&mut self, id: GroupId, shard: &Shard) {
+        let sides = [
+            (Law::OneKeyOneOrder, "idempotency records", &shard.keys),
+            (Law::OneKeyOneOrder, "references", &shard.references),
+            (Law::ReadsAreCurrent, "the orders of users", &shard.users),
+            (Law::TimersFire, "timers", &shard.timers),
+            (Law::Heals, "the index of attempts", &shard.attempts),
+        ];
+        for (law, what, sides) in sides {
+            if sides.orders != sides.rows {
+                self.violation(law, format!("shard {id}: {what} and orders do not agree"));
+            }
+        }
+        let (known, seen) = (&shard.meta.counts, &shard.counts);
+        if known != seen {
+            self.violation(Law::ReadsAreCurrent, format!("shard {id}: counted {seen:?}, its own count is {known:?}"));
+        }
+        for (to, stream) in &shard.outgoing {
+            let waiting = stream.next - 1 - stream.trimmed;
+            let sum = (u128::from(stream.trimmed + stream.next) * u128::from(waiting) / 2) as u64;
+            if shard.queued.get(to).copied().unwrap_or_default() != (waiting, sum) {
+                self.violation(Law::Heals, format!("the stream {id} -> {to} has a hole: {stream:?}"));
+            }
+        }
+        for to in shard.queued.keys().filter(|to| !shard.outgoing.contains_key(to)) {
+            self.violation(Law::Heals, format!("messages {id} -> {to} belong to no stream"));
+        }
+    }
+
+    fn judge_holds(&mut self, sku: &SkuId, sums: &SkuSums) {
+        let (reserved, committed) = (sums.tentative + sums.kept_reserved, sums.kept_committed);
+        if (sums.buckets_reserved, sums.buckets_committed) != (reserved, committed) {
+            let text = format!("{sku}: holds make {reserved} reserved and {committed} committed: {sums:?}");
+            self.violation(Law::HoldsAddUp, text);
+        }
+    }
+
+    /// Pairs of which one was seen before the other told it something that the other's rows no longer show, or the reverse.
+    fn torn(&self) -> Vec<(GroupId, GroupId)> {
+        let mut torn = Vec::new();
+        for (from, source) in &self.shards {
+            for (to, target) in &self.shards {
+                let stream = source.outgoing.get(to).copied().unwrap_or_default();
+                let high = target.incoming.get(from).copied().unwrap_or_default();
+                if high < stream.trimmed || high >= stream.next {
+                    torn.push((*from, *to));
+                }
+            }
+            let strangers = source.outgoing.keys().filter(|to| !self.shards.contains_key(to));
+            torn.extend(strangers.map(|to| (*from, *to)));
+        }
+        torn
+    }
+
+    /// AllOrNothing: per SKU, what orders count on is what is kept, up to what is under way. Returns how many messages are.
+    fn judge_units(&mut self, skus: &BTreeMap<SkuId, SkuSums>, judge: bool) -> u64 {
+        let mut flying: BTreeMap<SkuId, (i128, i128)> = BTreeMap::new();
+        let mut undelivered = 0;
+        for flight in std::mem::take(&mut self.flights) {
+            let (from, to) = flight.pair;
+            let high = self.shards.get(&to).and_then(|shard| shard.incoming.get(&from)).copied().unwrap_or_default();
+            if flight.number <= high {
+                continue;
+            }
+            undelivered += 1;
+            for (sku, units) in flight.units {
+                let (sum, short) = flying.entry(sku).or_default();
+                *if flight.shortfall { short } else { sum } += units;
+            }
+        }
+        for (sku, sums) in skus.iter().filter(|_| judge) {
+            let (sum, short) = flying.get(sku).copied().unwrap_or_default();
+            let kept = sums.kept_reserved + sums.kept_committed;
+            // An order that was cancelled meanwhile no longer counts on what a shortfall under way will tell it.
+            let missing = sums.counted - kept - sum;
+            if missing < 0 || missing > short {
+                let text = format!("{sku}: orders count on {}, {kept} are kept, {sum} are under way", sums.counted);
+                self.violation(Law::AllOrNothing, text);
+            }
+        }
+        undelivered
+    }
+}
+
+fn hash(key: &[u8], order: OrderId) -> u64 {
+    xxh3_64_with_seed(key, order.0)
+}

@@ -1,0 +1,376 @@
+//! What can be asked of a shard, and what it answers. Every command is one of these; an entry of the log holds many.
+
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+
+use crate::ids::{AttemptId, FulfilmentId, GroupId, Key, OrderId, ProviderPaymentId, Reference, RefundId, SkuId, Text, UserId, WarehouseId};
+use crate::money::{Currency, Money, Quantity};
+use crate::order::{Address, CancelReason, LineRequest, Operator, Order, PaymentState, RefundState, Terms};
+use crate::rejection::Rejection;
+use crate::sku::Sku;
+use crate::time::Timestamp;
+
+/// The body of one log entry: commands that were packed together, with the leader's clock.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Entry {
+    /// The leader's clock; apply takes the maximum of this and the last (placing.md, rule 21).
+    pub at: Timestamp,
+    /// What is asked, in order.
+    pub commands: Vec<Command>,
+}
+
+/// Where an entry stands in its group's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Position {
+    /// The term it was proposed in.
+    pub term: u64,
+    /// Its index.
+    pub index: u64,
+}
+
+/// What is asked of a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Command {
+    /// Order shard: the commit point of an order whose holds are granted.
+    Place(Box<Place>),
+    /// Order shard that also owns every SKU of the order: hold and place in one step (rule 13).
+    PlaceLocal(Box<Place>),
+    /// Order shard: something happens to an order.
+    Order(Box<OrderCommand>),
+    /// SKU shard: something happens to a SKU.
+    Sku(Box<SkuCommand>),
+    /// SKU shard: hold units for an attempt.
+    Hold(Hold),
+    /// SKU shard: an attempt gives up (rules 8, 10, 15).
+    Release(Release),
+    /// SKU shard: the order shard answered *gone* about these tentative holds (rule 14).
+    Gone(Vec<(AttemptId, SkuId)>),
+    /// Any shard: a run of another shard's stream (rule 17).
+    Deliver(Deliver),
+    /// Any shard: the destination has applied this stream up to here.
+    Trim {
+        /// The destination.
+        to: GroupId,
+        /// Highest number it has applied.
+        high: u64,
+    },
+    /// Any shard: the only command that expires anything (rule 22).
+    Tick,
+}
+
+/// Everything of an order that the client decides.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct OrderRequest {
+    /// Whose it is.
+    pub user: UserId,
+    /// Idempotency key, scoped to the user.
+    pub key: Key,
+    /// Hash of the canonical body: another body under the same key is refused.
+    pub body_hash: u64,
+    /// The client's own name of it, unique per user.
+    pub reference: Option<Reference>,
+    /// Currency of every amount here.
+    pub currency: Currency,
+    /// 1 to 1,000 lines.
+    pub lines: Vec<LineRequest>,
+    /// Taken off the order as a whole.
+    pub discount: Money,
+    /// Carriage.
+    pub shipping_fee: Money,
+    /// The client's own total; refused when it differs from ours.
+    pub total: Option<Money>,
+    /// Payment terms.
+    pub terms: Terms,
+    /// How the buyer pays.
+    pub payment_method: Option<Text>,
+    /// How long the buyer has to pay: 1 s to 30 d.
+    pub payment_window: Duration,
+    /// Where it goes.
+    pub ship_to: Option<Address>,
+    /// The client's own pairs.
+    pub metadata: Vec<(Text, Text)>,
+}
+
+/// An order with its attempt and the names its SKUs answered.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Place {
+    /// The attempt whose holds are granted.
+    pub attempt: AttemptId,
+    /// What the client asked.
+    pub request: OrderRequest,
+    /// The catalogue name per line, as its SKU's shard answered; empty for [`Command::PlaceLocal`].
+    pub names: Vec<Text>,
+}
+
+/// A command on one order.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct OrderCommand {
+    /// Which order.
+    pub order: OrderId,
+    /// Idempotency key, scoped to the order.
+    pub key: Key,
+    /// Hash of the canonical body.
+    pub body_hash: u64,
+    /// Refused unless the order has this version.
+    pub expect_version: Option<u64>,
+    /// Who asks.
+    pub operator: Operator,
+    /// What is asked.
+    pub action: OrderAction,
+}
+
+/// What can be asked of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum OrderAction {
+    /// T5, and T9's refund: the provider tells of a payment attempt.
+    Pay {
+        /// The provider's id.
+        provider_payment_id: ProviderPaymentId,
+        /// Where the attempt stands now.
+        state: PaymentState,
+        /// Its amount.
+        amount: Money,
+        /// Must be the order's.
+        currency: Currency,
+    },
+    /// T7, or T8 when lines are named.
+    Cancel {
+        /// Why.
+        reason: CancelReason,
+        /// In whose words.
+        note: Option<Text>,
+        /// Units per line (number from 1); empty cancels all that is not picked.
+        lines: Vec<(u32, Quantity)>,
+    },
+    /// T10: start a fulfilment; no lines picks all that is held.
+    Pick {
+        /// Units per line (number from 1).
+        lines: Vec<(u32, Quantity)>,
+        /// From where.
+        warehouse: WarehouseId,
+    },
+    /// T11.
+    Ship {
+        /// Which parcel.
+        fulfilment: FulfilmentId,
+        /// Who carries it.
+        carrier: Option<Text>,
+        /// The carrier's number.
+        tracking: Option<Text>,
+    },
+    /// T13, first half.
+    Deliver {
+        /// Which parcel.
+        fulfilment: FulfilmentId,
+    },
+    /// T12.
+    Unpick {
+        /// Which parcel.
+        fulfilment: FulfilmentId,
+    },
+    /// T13, second half, by hand.
+    Complete,
+    /// T15: ask for a refund of an amount, or of lines.
+    Refund {
+        /// How much; `None` when `lines` say it.
+        amount: Option<Money>,
+        /// Units of a line that are paid back at their frozen price (number from 1).
+        lines: Vec<(u32, Quantity)>,
+        /// In whose words.
+        reason: Option<Text>,
+    },
+    /// T15: the provider tells how a refund ended.
+    RefundOutcome {
+        /// Which refund.
+        refund: RefundId,
+        /// `Succeeded` or `Failed`.
+        state: RefundState,
+    },
+}
+
+/// A command on one SKU.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SkuCommand {
+    /// Which SKU.
+    pub sku: SkuId,
+    /// Idempotency key, scoped to the SKU; `None` for `Put`, which is idempotent by itself.
+    pub key: Option<Key>,
+    /// Hash of the canonical body.
+    pub body_hash: u64,
+    /// Refused unless the SKU has this version.
+    pub expect_version: Option<u64>,
+    /// What is asked.
+    pub action: SkuAction,
+}
+
+/// What can be asked of a SKU.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum SkuAction {
+    /// Create or rename the catalogue row.
+    Put {
+        /// Its name.
+        name: Text,
+    },
+    /// Goods arrived.
+    Receive {
+        /// Where.
+        warehouse: WarehouseId,
+        /// Units.
+        quantity: Quantity,
+    },
+    /// Goods were found or lost: a delta, refused when it would take units that are promised.
+    Adjust {
+        /// Where.
+        warehouse: WarehouseId,
+        /// Units, not zero.
+        delta: i64,
+        /// In whose words.
+        reason: Option<Text>,
+    },
+}
+
+/// Ask for units of one SKU, summed over the lines of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Hold {
+    /// For which attempt.
+    pub attempt: AttemptId,
+    /// Of which SKU.
+    pub sku: SkuId,
+    /// How many.
+    pub quantity: Quantity,
+    /// Refused as expired once this shard's log time has passed this (rule 11).
+    pub valid_until: Timestamp,
+}
+
+/// End the tentative holds of an attempt, known or unknown.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Release {
+    /// Of which attempt.
+    pub attempt: AttemptId,
+    /// On which SKUs of this shard.
+    pub skus: Vec<SkuId>,
+    /// The valid-until of the holds: how long the tombstone is kept (rule 10).
+    pub valid_until: Timestamp,
+}
+
+/// A run of one stream.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Deliver {
+    /// The source.
+    pub from: GroupId,
+    /// Number of the first message.
+    pub first: u64,
+    /// The messages, numbered from `first` without gaps.
+    pub messages: Vec<Message>,
+}
+
+/// What one shard tells another, exactly once and in order.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Message {
+    /// Order to SKU: the attempt's holds belong to this order now.
+    Keep {
+        /// Whose holds.
+        attempt: AttemptId,
+        /// The order they belong to.
+        order: OrderId,
+        /// Already confirmed: keep as committed instead of reserved.
+        committed: bool,
+        /// SKUs of the destination, with the quantity the order counts on.
+        items: Vec<(SkuId, Quantity)>,
+    },
+    /// Order to SKU: paid, reserved becomes committed.
+    Commit {
+        /// Whose holds.
+        attempt: AttemptId,
+        /// SKUs of the destination.
+        skus: Vec<SkuId>,
+    },
+    /// Order to SKU: these units are free again (kept holds; rule 15).
+    Free {
+        /// Whose holds.
+        attempt: AttemptId,
+        /// Units per SKU.
+        items: Vec<(SkuId, Quantity)>,
+    },
+    /// Order to SKU: an attempt that lost to an earlier one of the same key gives its tentative holds up (rule 5).
+    Release(Release),
+    /// Order to SKU: these units left the shelf.
+    Ship {
+        /// Whose holds.
+        attempt: AttemptId,
+        /// Units per SKU.
+        items: Vec<(SkuId, Quantity)>,
+    },
+    /// SKU to order: a hold that the order counts on is missing or smaller (rule 18).
+    Shortfall {
+        /// Which order.
+        order: OrderId,
+        /// Of which SKU.
+        sku: SkuId,
+        /// Units missing.
+        missing: Quantity,
+    },
+}
+
+/// What a command came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Place: the order, or the first one of the same key.
+    Placed {
+        /// The order as it was placed.
+        order: Box<Order>,
+        /// The key had been used with the same body: `order` is the first answer.
+        replayed: bool,
+    },
+    /// A command on an order was done.
+    Order {
+        /// The order now.
+        order: Box<Order>,
+        /// What it created.
+        created: Option<Created>,
+        /// The key had been used with the same body.
+        replayed: bool,
+    },
+    /// A command on a SKU was done.
+    Sku {
+        /// The SKU now.
+        sku: Box<Sku>,
+        /// The row did not exist before.
+        created: bool,
+        /// The key had been used with the same body.
+        replayed: bool,
+    },
+    /// The units are held, now or already.
+    Held {
+        /// Name of the SKU in the catalogue.
+        name: Text,
+    },
+    /// A delivery was applied.
+    Delivered {
+        /// Highest number applied of that stream.
+        high: u64,
+    },
+    /// A tick was applied.
+    Ticked {
+        /// Items that expired.
+        expired: u32,
+        /// More are due.
+        more: bool,
+    },
+    /// Done, with nothing to tell.
+    Done,
+    /// A final no: nothing happened.
+    Rejected(Rejection),
+}
+
+/// What a command on an order created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Created {
+    /// A fulfilment.
+    Fulfilment(FulfilmentId),
+    /// A refund.
+    Refund(RefundId),
+    /// A payment attempt was heard of for the first time.
+    Payment,
+}

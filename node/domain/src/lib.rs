@@ -1,0 +1,32 @@
+//! What an order and a SKU are and do.
+//!
+//! Pure and deterministic: the result of [`ShardMachine::apply`] depends on the state and the entry alone. Nothing here
+//! reads a clock, draws a random number, does I/O or logs. Start with `command` (what can be asked), then `machine`.
+
+pub mod audit;
+pub mod command;
+pub mod encoding;
+pub mod ids;
+pub mod law;
+pub mod machine;
+pub mod money;
+pub mod order;
+pub mod rejection;
+pub mod rows;
+pub mod sku;
+pub mod time;
+
+pub use audit::{Audit, AuditReport};
+pub use command::{Command, Entry, Message, Outcome};
+pub use ids::{
+    AttemptId, FulfilmentId, GroupId, IdError, Key, OrderId, ProviderPaymentId, Reference, RefundId, SkuId, Slot, Text,
+    UserId, WarehouseId,
+};
+pub use law::Law;
+pub use machine::{Lookup, ShardConfig, ShardMachine, SlotOwners};
+pub use money::{Currency, Money, Quantity};
+pub use order::Order;
+pub use rejection::Rejection;
+pub use rows::RowKey;
+pub use sku::Sku;
+pub use time::Timestamp;

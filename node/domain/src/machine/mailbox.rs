@@ -1,0 +1,225 @@
+//! Streams of messages between shards (rules 16 to 20): numbered by the source, applied in order and once by the
+//! destination, kept by the source until the destination has told that it applied them.
+
+use super::ShardMachine;
+use crate::command::{Deliver, Message, Outcome};
+use crate::ids::{AttemptId, GroupId, OrderId};
+use crate::order::StockEffect;
+use crate::rejection::Rejection;
+use crate::rows::keys::{From, To};
+use crate::rows::kinds::{AttemptRow, StreamIn, StreamOut};
+
+/// Where an outgoing stream stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// The destination.
+    pub to: GroupId,
+    /// The number that the next message will have; numbers start at 1.
+    pub next: u64,
+    /// Highest number that the destination has told to be applied.
+    pub trimmed: u64,
+}
+
+impl Stream {
+    /// Messages that the destination has not told to be applied.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.next - 1 - self.trimmed
+    }
+}
+
+/// Rule 20: the destination asks for messages that it had told to be applied: it was restored from something older.
+/// Raise an alarm and stop the stream; never skip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("group {to} wants message {wanted} again, which was trimmed up to {trimmed}: it was restored from something older")]
+pub struct BelowTrim {
+    /// The destination.
+    pub to: GroupId,
+    /// The number that it wants.
+    pub wanted: u64,
+    /// Highest number trimmed.
+    pub trimmed: u64,
+}
+
+impl ShardMachine {
+    /// Rule 17: a run that starts above the next number is refused whole; numbers applied before are skipped one by one.
+    pub(super) fn deliver(&mut self, run: &Deliver) -> Result<Outcome, Rejection> {
+        if run.from == self.config.shard {
+            return Err(Rejection::WrongShard);
+        }
+        let mut high = self.high(run.from);
+        if run.first > high + 1 {
+            return Err(Rejection::StreamGap { first: run.first, next: high + 1 });
+        }
+        for (number, message) in (run.first..).zip(&run.messages) {
+            if number == high + 1 {
+                high = number;
+                self.receive(message.clone());
+                self.receive_local();
+            }
+        }
+        self.streams_in.put(From(run.from), StreamIn { high });
+        Ok(Outcome::Delivered { high })
+    }
+
+    /// Rule 17: trim takes the maximum. A destination that is ahead of us means that we were restored from something
+    /// older: refused, like a gap.
+    pub(super) fn trim(&mut self, to: GroupId, high: u64) -> Result<Outcome, Rejection> {
+        let mut stream = self.stream_out(to);
+        if high >= stream.next {
+            return Err(Rejection::StreamGap { first: high, next: stream.next });
+        }
+        while stream.trimmed < high {
+            stream.trimmed += 1;
+            let message = self.outbox.remove(&(to, stream.trimmed)).expect("what is not trimmed is in the outbox");
+            if let Message::Keep { attempt, .. } = message {
+                self.forget_keep(attempt);
+            }
+            self.streams_out.put(To(to), stream);
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Rule 16: the index attempt -> order lives until every *keep* of the attempt has been trimmed.
+    fn forget_keep(&mut self, attempt: AttemptId) {
+        let mut row = *self.attempts.get(&attempt).expect("an untrimmed keep has its attempt indexed");
+        row.outstanding -= 1;
+        if row.outstanding == 0 {
+            self.attempts.remove(&attempt);
+        } else {
+            self.attempts.put(attempt, row);
+        }
+    }
+
+    /// What an order wants done to stock, as messages to the shards of the SKUs.
+    pub(super) fn post_stock(&mut self, attempt: AttemptId, order: OrderId, effects: Vec<StockEffect>) {
+        for effect in effects {
+            match effect {
+                StockEffect::Keep { committed, items } => {
+                    for (to, items) in self.split(items, |item| &item.0) {
+                        self.post(to, Message::Keep { attempt, order, committed, items });
+                    }
+                }
+                StockEffect::Commit { skus } => {
+                    for (to, skus) in self.split(skus, |sku| sku) {
+                        self.post(to, Message::Commit { attempt, skus });
+                    }
+                }
+                StockEffect::Free { items } => {
+                    for (to, items) in self.split(items, |item| &item.0) {
+                        self.post(to, Message::Free { attempt, items });
+                    }
+                }
+                StockEffect::Ship { items } => {
+                    for (to, items) in self.split(items, |item| &item.0) {
+                        self.post(to, Message::Ship { attempt, items });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a message: to another shard through its stream, to this one at the end of the command.
+    pub(super) fn post(&mut self, to: GroupId, message: Message) {
+        if to == self.config.shard {
+            self.local.push_back(message);
+            return;
+        }
+        if let Message::Keep { attempt, order, .. } = &message {
+            let outstanding = self.attempts.get(attempt).map_or(0, |row| row.outstanding) + 1;
+            self.attempts.put(*attempt, AttemptRow { order: *order, outstanding });
+        }
+        let mut stream = self.stream_out(to);
+        self.outbox.put((to, stream.next), message);
+        stream.next += 1;
+        self.streams_out.put(To(to), stream);
+    }
+
+    /// Applies what this shard has told itself, in the order of telling.
+    pub(super) fn receive_local(&mut self) {
+        while let Some(message) = self.local.pop_front() {
+            self.receive(message);
+        }
+    }
+
+    /// Rule 18: every message is total.
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Keep { attempt, order, committed, items } => {
+                for (sku, quantity) in items {
+                    let missing = self.keep(attempt, order, committed, &sku, quantity);
+                    if let (true, Some(to)) = (missing.0 > 0, self.owner(order.slot())) {
+                        self.post(to, Message::Shortfall { order, sku, missing });
+                    }
+                }
+            }
+            Message::Commit { attempt, skus } => skus.iter().for_each(|sku| self.commit(attempt, sku)),
+            Message::Free { attempt, items } => {
+                items.iter().for_each(|(sku, quantity)| self.free(attempt, sku, *quantity));
+            }
+            Message::Release(release) => {
+                for sku in &release.skus {
+                    self.end_tentative(release.attempt, sku, Some(release.valid_until));
+                }
+            }
+            Message::Ship { attempt, items } => {
+                items.iter().for_each(|(sku, quantity)| self.ship(attempt, sku, *quantity));
+            }
+            Message::Shortfall { order, sku, missing } => self.shortfall(order, &sku, missing),
+        }
+    }
+
+    /// Highest number applied of the stream from another shard. Told only from applied state (rule 17).
+    #[must_use]
+    pub fn high(&self, from: GroupId) -> u64 {
+        self.streams_in.get(&From(from)).map_or(0, |stream| stream.high)
+    }
+
+    /// Every outgoing stream, ordered by destination.
+    pub fn streams(&self) -> impl Iterator<Item = Stream> + '_ {
+        self.streams_out.iter().map(|(to, stream)| Stream { to: to.0, next: stream.next, trimmed: stream.trimmed })
+    }
+
+    /// A run to deliver: messages from `first` on, at least one, until `messages` or about `bytes` are reached. `None`
+    /// when there is nothing from that number on.
+    ///
+    /// # Errors
+    /// Rule 20: the destination wants what it had told to be applied. Raise an alarm and stop the stream.
+    pub fn outbox(&self, to: GroupId, first: u64, messages: usize, bytes: usize) -> Result<Option<Deliver>, BelowTrim> {
+        let stream = self.stream_out(to);
+        if first <= stream.trimmed {
+            return Err(BelowTrim { to, wanted: first, trimmed: stream.trimmed });
+        }
+        let (mut run, mut size) = (Vec::new(), 0);
+        for (_, message) in self.outbox.range((to, first)..(to, stream.next.max(first))) {
+            size += weight(message);
+            if !run.is_empty() && (run.len() >= messages || size > bytes) {
+                break;
+            }
+            run.push(message.clone());
+        }
+        let deliver = Deliver { from: self.config.shard, first, messages: run };
+        Ok((!deliver.messages.is_empty()).then_some(deliver))
+    }
+
+    fn stream_out(&self, to: GroupId) -> StreamOut {
+        self.streams_out.get(&To(to)).copied().unwrap_or_default()
+    }
+
+    /// The order that an attempt became, while anybody may ask (rules 14 and 16). Kept for orders with SKUs in other
+    /// shards only: those in this one were kept in the same entry.
+    #[must_use]
+    pub fn placed(&self, attempt: AttemptId) -> Option<OrderId> {
+        self.attempts.get(&attempt).map(|row| row.order)
+    }
+}
+
+/// Rough size of a message on the wire.
+fn weight(message: &Message) -> usize {
+    48 * match message {
+        Message::Keep { items, .. } | Message::Free { items, .. } | Message::Ship { items, .. } => 1 + items.len(),
+        Message::Commit { skus, .. } => 1 + skus.len(),
+        Message::Release(release) => 1 + release.skus.len(),
+        Message::Shortfall { .. } => 2,
+    }
+}

@@ -1,0 +1,127 @@
+//! Commands on orders, and the timers of orders: look up, refuse, change, then see to the effects.
+
+use super::{ShardMachine, TICK_LIMIT};
+use crate::command::{OrderCommand, Outcome};
+use crate::encoding::{read_row, row_bytes};
+use crate::ids::{OrderId, SkuId};
+use crate::money::Quantity;
+use crate::order::Status;
+use crate::order::{Effects, TimerKind};
+use crate::rejection::Rejection;
+use crate::rows::keys;
+use crate::rows::kinds::{OrderKey, OrderRow};
+use crate::rows::table::Value;
+use crate::time::Timestamp;
+
+/// Every status, in the order in which their orders are counted.
+pub(crate) const STATUSES: [Status; 8] = [
+    Status::Cancelled,
+    Status::Completed,
+    Status::PendingPayment,
+    Status::Delivered,
+    Status::Shipped,
+    Status::PartiallyShipped,
+    Status::Paid,
+    Status::Confirmed,
+];
+
+impl ShardMachine {
+    /// Refusals in this order: the wrong shard, no such order, the key, the version, then the order's own.
+    pub(super) fn order_command(&mut self, command: &OrderCommand) -> Result<Outcome, Rejection> {
+        self.own(command.order.slot())?;
+        let mut row = self.order_row(command.order).ok_or(Rejection::NoSuchOrder(command.order))?;
+        if let Some(first) = row.keys.iter().find(|seen| seen.key == command.key && self.remembered(seen.at)) {
+            if first.body_hash != command.body_hash {
+                return Err(Rejection::KeyReused);
+            }
+            let created = first.created;
+            return Ok(Outcome::Order { order: Box::new(row.order), created, replayed: true });
+        }
+        if let Some(expected) = command.expect_version.filter(|expected| *expected != row.order.version) {
+            return Err(Rejection::StaleVersion { expected, actual: row.order.version });
+        }
+        let before = row.order.status();
+        let (created, effects) = row.order.command(command.operator, &command.action, self.meta.time)?;
+        row.keys.retain(|seen| self.remembered(seen.at) && seen.key != command.key);
+        row.keys.push(OrderKey {
+            key: command.key.clone(),
+            body_hash: command.body_hash,
+            created,
+            version: row.order.version,
+            at: self.meta.time,
+        });
+        self.follow(&mut row, before, effects);
+        Ok(Outcome::Order { order: Box::new(row.order), created, replayed: false })
+    }
+
+    /// Rule 22: expires what is due, at most [`TICK_LIMIT`] items, orders before tombstones.
+    pub(super) fn tick(&mut self) -> Outcome {
+        let mut expired = 0;
+        while expired < TICK_LIMIT {
+            let Some((_, id, kind)) = self.timers.first().copied().filter(|timer| timer.0 <= self.meta.time) else { break };
+            self.expire(id, kind);
+            self.receive_local();
+            expired += 1;
+        }
+        expired += self.drop_marks(TICK_LIMIT - expired);
+        let more = self.due().is_some_and(|due| due <= self.meta.time);
+        Outcome::Ticked { expired: expired as u32, more }
+    }
+
+    fn expire(&mut self, id: OrderId, kind: TimerKind) {
+        let mut row = self.order_row(id).expect("a timer belongs to an order that exists");
+        self.set_timers(&mut row, &[(kind, None)]); // TimersFire: once
+        let before = row.order.status();
+        let effects = row.order.expire(kind, self.meta.time);
+        self.follow(&mut row, before, effects);
+    }
+
+    /// Rule 18, the order's side: units that it counts on are not there.
+    pub(super) fn shortfall(&mut self, order: OrderId, sku: &SkuId, missing: Quantity) {
+        let Some(mut row) = self.order_row(order) else { return };
+        let before = row.order.status();
+        let effects = row.order.shortfall(sku, missing, self.meta.time);
+        self.follow(&mut row, before, effects);
+    }
+
+    /// Writes a changed order and sees to what the change wants done.
+    fn follow(&mut self, row: &mut OrderRow, before: Status, effects: Effects) {
+        self.set_timers(row, &effects.timers);
+        self.post_stock(row.order.attempt, row.order.id, effects.stock);
+        self.put_order(row, Some(before));
+    }
+
+    pub(super) fn order_row(&mut self, id: OrderId) -> Option<OrderRow> {
+        let bytes = self.rows.bytes(&keys::order(id))?;
+        Some(read_row(&bytes).expect("a stored order decodes"))
+    }
+
+    /// Writes an order's row and counts it under its status.
+    pub(super) fn put_order(&mut self, row: &OrderRow, before: Option<Status>) {
+        let orders = &mut self.meta.counts.orders;
+        if let Some(before) = before {
+            orders[place_of(before)] -= 1;
+        }
+        orders[place_of(row.order.status())] += 1;
+        let bytes = row_bytes(&mut self.scratch, row);
+        self.rows.put(keys::order(row.order.id), Value::Bytes(bytes));
+    }
+
+    /// Moves timers, in the order's row and in the table alike.
+    pub(super) fn set_timers(&mut self, row: &mut OrderRow, timers: &[(TimerKind, Option<Timestamp>)]) {
+        for (kind, when) in timers {
+            if let Some(index) = row.timers.iter().position(|(running, _)| running == kind) {
+                let (_, due) = row.timers.remove(index);
+                self.timers.remove(&(due, row.order.id, *kind));
+            }
+            if let Some(due) = when {
+                row.timers.push((*kind, *due));
+                self.timers.put((*due, row.order.id, *kind), ());
+            }
+        }
+    }
+}
+
+fn place_of(status: Status) -> usize {
+    STATUSES.iter().position(|known| *known == status).expect("every status is in the list")
+}

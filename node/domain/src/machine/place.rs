@@ -1,0 +1,206 @@
+//! The commit point of an order (rules 2, 5 and 13).
+
+use super::{CLOCK_TOLERANCE, HOLD_VALIDITY, ShardMachine};
+use crate::command::{Message, Outcome, Place, Position, Release};
+use crate::encoding::{read_row, row_bytes};
+use crate::ids::{GroupId, SkuId, Text, WarehouseId};
+use crate::money::Quantity;
+use crate::order::Order;
+use crate::order::{Effects, StockEffect};
+use crate::rejection::Rejection;
+use crate::rows::RowKey;
+use crate::rows::keys;
+use crate::rows::kinds::{HoldRow, OrderRow, PlacedRow, ReferenceRow};
+use crate::rows::table::Value;
+
+/// Units of one local SKU, found before anything is changed.
+struct Found {
+    sku: SkuId,
+    quantity: Quantity,
+    warehouse: WarehouseId,
+    name: Text,
+}
+
+impl ShardMachine {
+    /// The holds are granted; this makes the order.
+    pub(super) fn place(&mut self, at: Position, place: &Place) -> Result<Outcome, Rejection> {
+        let rows = match self.refuse_place(at, place)? {
+            Checked::Replay(outcome) => return Ok(outcome),
+            Checked::New(rows) => rows,
+        };
+        let names: Vec<Text> = if place.names.len() == place.request.lines.len() { Vec::new() } else { own_names(place) };
+        let names = if names.is_empty() { &place.names } else { &names };
+        let (order, effects) = self.make_order(place, names);
+        Ok(self.insert_order(rows, place, order, effects, None))
+    }
+
+    /// Hold and place in one step, when every SKU lives in this shard too (rule 13).
+    pub(super) fn place_local(&mut self, at: Position, place: &Place) -> Result<Outcome, Rejection> {
+        let rows = match self.refuse_place(at, place)? {
+            Checked::Replay(outcome) => return Ok(outcome),
+            Checked::New(rows) => rows,
+        };
+        let found = self.find_units(&place.request.wanted())?;
+        let name = |sku: &SkuId| {
+            let index = found.binary_search_by(|found| found.sku.cmp(sku)).expect("every SKU of a line was found");
+            found[index].name.clone()
+        };
+        let names: Vec<Text> = place.request.lines.iter().map(|line| name(&line.sku)).collect();
+        let (order, effects) = self.make_order(place, &names);
+        Ok(self.insert_order(rows, place, order, effects, Some(&found)))
+    }
+
+    /// Everything that may be wrong, in a fixed order: the wrong shard, a stale attempt, the key, the body, the reference.
+    fn refuse_place(&mut self, at: Position, place: &Place) -> Result<Checked, Rejection> {
+        let request = &place.request;
+        self.own(request.user.slot())?;
+        if place.attempt.group != self.config.shard || place.attempt.slot != request.user.slot() {
+            return Err(Rejection::WrongShard);
+        }
+        if place.attempt.term != at.term {
+            return Err(Rejection::StaleAttempt { attempt: place.attempt.term, entry: at.term }); // rule 2
+        }
+        let placed = keys::placed(&request.user, &request.key);
+        if let Some(first) = self.placed_row(&placed) {
+            return self.place_again(place, first).map(Checked::Replay); // rule 5
+        }
+        request.check()?;
+        let reference = request.reference.as_ref().map(|reference| keys::reference(&request.user, reference));
+        if let Some(bytes) = reference.as_ref().and_then(|key| self.rows.bytes(key)) {
+            let row: ReferenceRow = read_row(&bytes).expect("a stored reference decodes");
+            return Err(Rejection::ReferenceTaken(row.order));
+        }
+        Ok(Checked::New(NewRows { placed, reference }))
+    }
+
+    fn placed_row(&mut self, key: &RowKey) -> Option<PlacedRow> {
+        let bytes = self.rows.bytes(key)?;
+        let row: PlacedRow = read_row(&bytes).expect("a stored idempotency record decodes");
+        self.remembered(row.at).then_some(row)
+    }
+
+    /// Rule 5: the same body gets the first order, and the second attempt's holds are released; another body is refused.
+    fn place_again(&mut self, place: &Place, first: PlacedRow) -> Result<Outcome, Rejection> {
+        if first.body_hash != place.request.body_hash {
+            return Err(Rejection::KeyReused);
+        }
+        let order = self.order_row(first.order).expect("an idempotency record names an order that exists").order;
+        if order.attempt != place.attempt {
+            // Longer than any hold of it can be valid, whichever clock its valid-until was counted from.
+            let valid_until = self.meta.time.after(HOLD_VALIDITY).after(CLOCK_TOLERANCE).after(CLOCK_TOLERANCE);
+            for (to, skus) in self.split(place.request.wanted(), |(sku, _)| sku) {
+                let skus = skus.into_iter().map(|(sku, _)| sku).collect();
+                self.post(to, Message::Release(Release { attempt: place.attempt, skus, valid_until }));
+            }
+        }
+        Ok(Outcome::Placed { order: Box::new(order.as_placed()), replayed: true })
+    }
+
+    /// Finds all units or says which SKUs fall short.
+    fn find_units(&mut self, wanted: &[(SkuId, Quantity)]) -> Result<Vec<Found>, Rejection> {
+        for (sku, _) in wanted {
+            self.own(sku.slot())?;
+        }
+        let mut found = Vec::with_capacity(wanted.len());
+        let mut short = Vec::new();
+        for (id, quantity) in wanted {
+            let sku = self.rows.sku(&keys::sku(id)).ok_or_else(|| Rejection::NoSuchSku(id.clone()))?;
+            match sku.source(*quantity) {
+                Ok(warehouse) => {
+                    found.push(Found { sku: id.clone(), quantity: *quantity, warehouse, name: sku.name.clone() });
+                }
+                Err(Rejection::OutOfStock { sku, asked, available }) => short.push((sku, asked, available)),
+                Err(other) => return Err(other),
+            }
+        }
+        if short.len() > 1 {
+            return Err(Rejection::OutOfStocks(short));
+        }
+        match short.pop() {
+            Some((sku, asked, available)) => Err(Rejection::OutOfStock { sku, asked, available }),
+            None => Ok(found),
+        }
+    }
+
+    fn make_order(&mut self, place: &Place, names: &[Text]) -> (Order, Effects) {
+        let id = self.meta.next_order(place.request.user.slot());
+        Order::place(id, place.attempt, &place.request, names, self.meta.time)
+    }
+
+    /// From here on nothing can fail: the order, its idempotency record, its indexes, its timers, its holds.
+    fn insert_order(
+        &mut self,
+        rows: NewRows,
+        place: &Place,
+        order: Order,
+        effects: Effects,
+        local: Option<&[Found]>,
+    ) -> Outcome {
+        let id = order.id;
+        let record = PlacedRow { order: id, body_hash: place.request.body_hash, at: self.meta.time };
+        self.rows.put(rows.placed, Value::Bytes(row_bytes(&mut self.scratch, &record)));
+        if let Some(key) = rows.reference {
+            let row = ReferenceRow { order: id };
+            self.rows.put(key, Value::Bytes(row_bytes(&mut self.scratch, &row)));
+        }
+        self.index_for_user(&place.request.user, id);
+        let mut row = OrderRow { order, timers: Vec::new(), keys: Vec::new() };
+        self.set_timers(&mut row, &effects.timers);
+        match local {
+            Some(found) => self.keep_found(&row.order, found, &effects.stock),
+            None => self.post_stock(place.attempt, id, effects.stock),
+        }
+        self.put_order(&row, None);
+        Outcome::Placed { order: Box::new(row.order), replayed: false }
+    }
+
+    /// Turns units that were found into kept holds, as if they had been held and kept.
+    fn keep_found(&mut self, order: &Order, found: &[Found], stock: &[StockEffect]) {
+        let committed = stock.iter().any(|effect| matches!(effect, StockEffect::Keep { committed: true, .. }));
+        for unit in found {
+            let sku = self.rows.sku_mut(&keys::sku(&unit.sku)).expect("the SKU was just found");
+            sku.take(&unit.warehouse, unit.quantity, committed);
+            let hold = HoldRow {
+                order: order.id,
+                quantity: unit.quantity,
+                committed,
+                warehouse: unit.warehouse.clone(),
+            };
+            self.rows.put(keys::hold(order.attempt, &unit.sku), Value::Bytes(row_bytes(&mut self.scratch, &hold)));
+            self.meta.counts.holds += 1;
+        }
+    }
+
+    /// Groups what concerns SKUs by the shard that owns them, in the order of shards.
+    pub(super) fn split<T>(&self, items: Vec<T>, sku: impl Fn(&T) -> &SkuId) -> Vec<(GroupId, Vec<T>)> {
+        let mut split: Vec<(GroupId, Vec<T>)> = Vec::new();
+        for item in items {
+            // A slot that nobody owns has no shard to tell; the order shard's map names an owner for every slot.
+            let Some(to) = self.owner(sku(&item).slot()) else { continue };
+            match split.binary_search_by_key(&to, |(group, _)| *group) {
+                Ok(index) => split[index].1.push(item),
+                Err(index) => split.insert(index, (to, vec![item])),
+            }
+        }
+        split
+    }
+}
+
+/// What is left to do for a place that nothing speaks against.
+enum Checked {
+    /// The key has been used: this is the answer.
+    Replay(Outcome),
+    /// A new order, under these keys.
+    New(NewRows),
+}
+
+struct NewRows {
+    placed: RowKey,
+    reference: Option<RowKey>,
+}
+
+/// SKU ids in place of names that the proposer did not send.
+fn own_names(place: &Place) -> Vec<Text> {
+    let name = |sku: &SkuId| Text::new(sku.as_str()).expect("a SKU id is a valid text");
+    place.request.lines.iter().map(|line| name(&line.sku)).collect()
+}

@@ -1,0 +1,190 @@
+//! Which rows an entry will touch, so that they are in memory before it is applied. Names too many rather than too few:
+//! a row that is named and does not exist costs a look, one that is not named stops the process.
+
+use super::{ShardMachine, TICK_LIMIT};
+use crate::command::{Command, Deliver, Entry, Message, Place};
+use crate::encoding::read_row;
+use crate::ids::{AttemptId, OrderId, SkuId};
+use crate::rows::RowKey;
+use crate::rows::keys::{self, TimerKey};
+use crate::rows::kinds::{Mark, PlacedRow};
+use crate::rows::table::{Found, Value};
+use crate::time::Timestamp;
+
+/// Collects the cold rows among those that are needed.
+struct Needs<'a> {
+    machine: &'a ShardMachine,
+    /// Log time once the entry is applied.
+    now: Timestamp,
+    /// The entry may end a tentative hold before it is kept.
+    may_end: bool,
+    cold: Vec<RowKey>,
+}
+
+impl ShardMachine {
+    /// Rows that applying `entry` touches and that may be in the store alone. Load them, [`ShardMachine::admit`] them and
+    /// ask again: what is loaded may name more. Apply once nothing is missing.
+    #[must_use]
+    pub fn missing(&self, entry: &Entry) -> Vec<RowKey> {
+        if !self.rows.any_cold() {
+            return Vec::new();
+        }
+        let now = self.meta.time.max(entry.at);
+        let mut needs = Needs { machine: self, now, may_end: entry.commands.iter().any(may_end), cold: Vec::new() };
+        for command in &entry.commands {
+            needs.command(command);
+        }
+        needs.timers(entry);
+        needs.cold.sort_unstable();
+        needs.cold.dedup();
+        needs.cold
+    }
+}
+
+fn may_end(command: &Command) -> bool {
+    match command {
+        Command::Release(_) | Command::Gone(_) => true,
+        Command::Deliver(run) => run.messages.iter().any(|message| matches!(message, Message::Release(_))),
+        _ => false,
+    }
+}
+
+impl Needs<'_> {
+    fn need(&mut self, key: RowKey) {
+        if self.machine.rows.is_cold(&key) {
+            self.cold.push(key);
+        }
+    }
+
+    fn command(&mut self, command: &Command) {
+        match command {
+            Command::Place(place) => {
+                self.place(place);
+                for line in &place.request.lines {
+                    if self.is_local(&line.sku) {
+                        self.kept(place.attempt, &line.sku);
+                    }
+                }
+            }
+            Command::PlaceLocal(place) => {
+                self.place(place);
+                for line in &place.request.lines {
+                    self.need(keys::sku(&line.sku));
+                }
+            }
+            Command::Order(command) => self.order(command.order),
+            Command::Sku(command) => {
+                self.need(keys::sku(&command.sku));
+                if let Some(key) = &command.key {
+                    self.need(keys::sku_key(&command.sku, key));
+                }
+            }
+            Command::Hold(hold) => {
+                self.need(keys::sku(&hold.sku));
+                if self.now > hold.valid_until {
+                    self.need(keys::hold(hold.attempt, &hold.sku));
+                }
+            }
+            Command::Release(release) => release.skus.iter().for_each(|sku| self.ended(release.attempt, sku)),
+            Command::Gone(holds) => holds.iter().for_each(|(attempt, sku)| self.ended(*attempt, sku)),
+            Command::Deliver(run) => self.run(run),
+            Command::Trim { .. } | Command::Tick => {}
+        }
+    }
+
+    fn place(&mut self, place: &Place) {
+        let request = &place.request;
+        let placed = keys::placed(&request.user, &request.key);
+        if let Found::Here(Value::Bytes(bytes)) = self.machine.rows.find(&placed) {
+            let first: PlacedRow = read_row(bytes).expect("a stored idempotency record decodes");
+            self.need(keys::order(first.order));
+        }
+        self.need(placed);
+        self.need(keys::user(&request.user));
+        if let Some(reference) = &request.reference {
+            self.need(keys::reference(&request.user, reference));
+        }
+    }
+
+    /// An order, and what its changes may do to SKUs of this shard.
+    fn order(&mut self, id: OrderId) {
+        let key = keys::order(id);
+        if let Some(order) = self.machine.peek_order(&key) {
+            for line in &order.lines {
+                if self.is_local(&line.sku) {
+                    self.held(order.attempt, &line.sku);
+                }
+            }
+        }
+        self.need(key);
+    }
+
+    fn run(&mut self, run: &Deliver) {
+        let high = self.machine.high(run.from);
+        for (_, message) in (run.first..).zip(&run.messages).filter(|(number, _)| *number > high) {
+            match message {
+                Message::Keep { attempt, order, items, .. } => {
+                    items.iter().for_each(|(sku, _)| self.kept(*attempt, sku));
+                    if self.machine.owner(order.slot()) == Some(self.machine.config.shard) {
+                        self.order(*order);
+                    }
+                }
+                Message::Commit { attempt, skus } => skus.iter().for_each(|sku| self.held(*attempt, sku)),
+                Message::Free { attempt, items } | Message::Ship { attempt, items } => {
+                    items.iter().for_each(|(sku, _)| self.held(*attempt, sku));
+                }
+                Message::Release(release) => release.skus.iter().for_each(|sku| self.ended(release.attempt, sku)),
+                Message::Shortfall { order, .. } => self.order(*order),
+            }
+        }
+    }
+
+    /// A hold that is kept: a tentative one has no row of its own, unless the entry ends it first.
+    fn kept(&mut self, attempt: AttemptId, sku: &SkuId) {
+        self.need(keys::sku(sku));
+        let mark = self.machine.marks.get(&(attempt, sku.clone()));
+        if self.may_end || !matches!(mark, Some(Mark::Tentative { .. })) {
+            self.need(keys::hold(attempt, sku));
+        }
+    }
+
+    /// A kept hold that changes.
+    fn held(&mut self, attempt: AttemptId, sku: &SkuId) {
+        self.need(keys::sku(sku));
+        self.need(keys::hold(attempt, sku));
+    }
+
+    /// A tentative hold that ends.
+    fn ended(&mut self, attempt: AttemptId, sku: &SkuId) {
+        let mark = self.machine.marks.get(&(attempt, sku.clone()));
+        if matches!(mark, Some(Mark::Tentative { .. })) {
+            self.need(keys::sku(sku));
+        }
+    }
+
+    fn is_local(&self, sku: &SkuId) -> bool {
+        self.machine.owner(sku.slot()) == Some(self.machine.config.shard)
+    }
+
+    /// The orders of timers that the entry's ticks may reach. Commands before a tick can clear timers, two each, and so
+    /// bring later ones within its limit; none sets a timer that is due at once.
+    fn timers(&mut self, entry: &Entry) {
+        let ticks = entry.commands.iter().filter(|command| matches!(command, Command::Tick)).count();
+        if ticks == 0 {
+            return;
+        }
+        let cleared: usize = entry.commands.iter().map(most_cleared).sum();
+        let now = self.now;
+        let due: Vec<TimerKey> = self.machine.timers.iter().map(|(timer, ())| *timer).take_while(|timer| timer.0 <= now).take(ticks * TICK_LIMIT + cleared).collect();
+        due.into_iter().for_each(|timer| self.order(timer.1));
+    }
+}
+
+fn most_cleared(command: &Command) -> usize {
+    match command {
+        Command::Order(_) => 2,
+        Command::Deliver(run) => 2 * run.messages.len(),
+        Command::Place(place) | Command::PlaceLocal(place) => 2 * place.request.lines.len(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,258 @@
+//! What may be asked of the leader after a barrier, and of any replica that may be stale. Reads change nothing; a row
+//! that may be in the store alone is answered with its key: load it, admit it, ask again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::ShardMachine;
+use crate::encoding::read_row;
+use crate::ids::{AttemptId, Key, OrderId, SkuId, Text, UserId};
+use crate::money::Quantity;
+use crate::order::{Order, Status};
+use crate::rows::RowKey;
+use crate::rows::keys;
+use crate::rows::kinds::{HoldRow, Mark, OrderRow, PlacedRow, UserRow};
+use crate::rows::table::{Found, Value};
+use crate::sku::Sku;
+use crate::time::Timestamp;
+
+/// Most ids that one page of a user's orders looks at when it filters by status.
+const SCAN_LIMIT: usize = 10_000;
+
+/// The answer of a read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup<T> {
+    /// It is there.
+    Found(T),
+    /// There is no such thing.
+    Absent,
+    /// These rows may be in the store alone: load them and ask again.
+    Cold(Vec<RowKey>),
+}
+
+/// What a key of a user names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlacedKey {
+    /// The order.
+    pub order: OrderId,
+    /// Hash of the body that placed it.
+    pub body_hash: u64,
+}
+
+/// What a SKU can give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Available {
+    /// Units that a new hold may take, over all warehouses.
+    pub available: Quantity,
+    /// Its name in the catalogue.
+    pub name: Text,
+    /// Its version.
+    pub version: u64,
+}
+
+/// What an attempt has at a SKU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldView {
+    /// Granted, its *keep* has not arrived.
+    Tentative(Quantity),
+    /// Belongs to an order; the quantity first asked for, or what is left of it.
+    Kept(Quantity),
+    /// Ended here: a tombstone (rule 10).
+    Ended,
+}
+
+/// Which orders of a user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UserQuery {
+    /// Of this status only.
+    pub status: Option<Status>,
+    /// Older than this one.
+    pub after: Option<OrderId>,
+    /// Leave out so many of those that fit.
+    pub skip: usize,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Orders of a user, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserOrders {
+    /// The page.
+    pub orders: Vec<Order>,
+    /// Ask again with this as `after`; `None` when nothing older is left.
+    pub next: Option<OrderId>,
+    /// How many orders the user has; known only without a status.
+    pub total: Option<u64>,
+}
+
+impl ShardMachine {
+    /// An order as it stands.
+    #[must_use]
+    pub fn order(&self, id: OrderId) -> Lookup<Order> {
+        self.look(keys::order(id), |bytes| read_row::<OrderRow>(bytes).expect("a stored order decodes").order)
+    }
+
+    /// A SKU as it stands.
+    #[must_use]
+    pub fn sku(&self, id: &SkuId) -> Lookup<Sku> {
+        let key = keys::sku(id);
+        match self.rows.find(&key) {
+            Found::Here(Value::Sku(sku)) => Lookup::Found(sku.as_ref().clone()),
+            Found::Here(Value::Bytes(bytes)) => Lookup::Found(read_row(bytes).expect("a stored SKU decodes")),
+            Found::Here(Value::Gone) | Found::Absent => Lookup::Absent,
+            Found::Cold => Lookup::Cold(vec![key]),
+        }
+    }
+
+    /// What a SKU can give (rules 9 and 12: look at [`ShardMachine::hold_of`] first).
+    #[must_use]
+    pub fn available(&self, id: &SkuId) -> Lookup<Available> {
+        let answer = |sku: &Sku| Available { available: sku.available(), name: sku.name.clone(), version: sku.version };
+        let key = keys::sku(id);
+        match self.rows.find(&key) {
+            Found::Here(Value::Sku(sku)) => Lookup::Found(answer(sku)),
+            Found::Here(Value::Bytes(bytes)) => Lookup::Found(answer(&read_row(bytes).expect("a stored SKU decodes"))),
+            Found::Here(Value::Gone) | Found::Absent => Lookup::Absent,
+            Found::Cold => Lookup::Cold(vec![key]),
+        }
+    }
+
+    /// What an attempt has at a SKU (rule 9). A hold kept longer ago than its valid-until may be cold.
+    #[must_use]
+    pub fn hold_of(&self, attempt: AttemptId, sku: &SkuId) -> Lookup<HoldView> {
+        match self.marks.get(&(attempt, sku.clone())) {
+            Some(Mark::Tentative { quantity, .. }) => Lookup::Found(HoldView::Tentative(*quantity)),
+            Some(Mark::Kept { quantity, .. }) => Lookup::Found(HoldView::Kept(*quantity)),
+            Some(Mark::Ended { .. }) => Lookup::Found(HoldView::Ended),
+            None => self.look(keys::hold(attempt, sku), |bytes| {
+                HoldView::Kept(read_row::<HoldRow>(bytes).expect("a stored hold decodes").quantity)
+            }),
+        }
+    }
+
+    /// Whether an attempt was here lately: tentative, kept or ended. Never cold; enough for an attempt whose valid-until
+    /// has not passed.
+    #[must_use]
+    pub fn has_mark(&self, attempt: AttemptId, sku: &SkuId) -> bool {
+        self.marks.get(&(attempt, sku.clone())).is_some()
+    }
+
+    /// What a key of a user names, for early answers and for rule 6. Records past their retention are absent.
+    #[must_use]
+    pub fn key_record(&self, user: &UserId, key: &Key) -> Lookup<PlacedKey> {
+        let record = self.look(keys::placed(user, key), |bytes| {
+            read_row::<PlacedRow>(bytes).expect("a stored idempotency record decodes")
+        });
+        match record {
+            Lookup::Found(row) if self.remembered(row.at) => {
+                Lookup::Found(PlacedKey { order: row.order, body_hash: row.body_hash })
+            }
+            Lookup::Found(_) | Lookup::Absent => Lookup::Absent,
+            Lookup::Cold(keys) => Lookup::Cold(keys),
+        }
+    }
+
+    /// Rule 14: attempts with holds that have been tentative for `after` at `now`, oldest first, `limit` holds at most.
+    #[must_use]
+    pub fn asks(&self, now: Timestamp, after: Duration, limit: usize) -> Vec<(AttemptId, Vec<SkuId>)> {
+        let mut asks: BTreeMap<AttemptId, Vec<SkuId>> = BTreeMap::new();
+        for (_, attempt, sku) in self.asking.iter().take_while(|hold| hold.0.after(after) <= now).take(limit) {
+            asks.entry(*attempt).or_default().push(sku.clone());
+        }
+        asks.into_iter().collect()
+    }
+
+    /// A page of a user's orders, newest first. [`Lookup::Absent`] when the user has none.
+    #[must_use]
+    pub fn user_orders(&self, user: &UserId, query: &UserQuery) -> Lookup<UserOrders> {
+        let head = match self.bytes(keys::user(user)) {
+            Lookup::Found(bytes) => bytes,
+            Lookup::Absent => return Lookup::Absent,
+            Lookup::Cold(keys) => return Lookup::Cold(keys),
+        };
+        let head = UserRow::read(head).expect("a stored user row reads");
+        let mut page = Page { query, orders: Vec::new(), skipped: 0, seen: 0, last: None, cold: Vec::new() };
+        let mut more = page.take(self, head);
+        for number in (0..head.sealed).rev() {
+            if !more || !page.cold.is_empty() {
+                break;
+            }
+            more = match self.bytes(keys::chunk(user, number)) {
+                Lookup::Found(bytes) => page.take(self, UserRow::read(bytes).expect("a stored chunk reads")),
+                Lookup::Absent => panic!("chunk {number} of user {user} is missing"),
+                Lookup::Cold(keys) => return Lookup::Cold(keys),
+            };
+        }
+        if !page.cold.is_empty() {
+            return Lookup::Cold(page.cold);
+        }
+        let total = query.status.is_none().then(|| head.total());
+        Lookup::Found(UserOrders { orders: page.orders, next: page.last.filter(|_| !more), total })
+    }
+
+    fn bytes(&self, key: RowKey) -> Lookup<&[u8]> {
+        match self.rows.find(&key) {
+            Found::Here(Value::Bytes(bytes)) => Lookup::Found(bytes),
+            Found::Here(_) | Found::Absent => Lookup::Absent,
+            Found::Cold => Lookup::Cold(vec![key]),
+        }
+    }
+
+    fn look<T>(&self, key: RowKey, read: impl FnOnce(&[u8]) -> T) -> Lookup<T> {
+        match self.bytes(key) {
+            Lookup::Found(bytes) => Lookup::Found(read(bytes)),
+            Lookup::Absent => Lookup::Absent,
+            Lookup::Cold(keys) => Lookup::Cold(keys),
+        }
+    }
+}
+
+/// A page while it is filled.
+struct Page<'a> {
+    query: &'a UserQuery,
+    orders: Vec<Order>,
+    skipped: usize,
+    /// Ids looked at.
+    seen: usize,
+    /// The id looked at last.
+    last: Option<OrderId>,
+    cold: Vec<RowKey>,
+}
+
+impl Page<'_> {
+    /// Takes what fits from one row; says whether to go on to the next.
+    fn take(&mut self, machine: &ShardMachine, row: UserRow<'_>) -> bool {
+        for id in row.newest_first() {
+            if self.query.after.is_some_and(|after| id >= after) {
+                continue;
+            }
+            if self.orders.len() + self.cold.len() >= self.query.limit || self.seen >= SCAN_LIMIT {
+                return false;
+            }
+            self.look_at(machine, id);
+        }
+        true
+    }
+
+    fn look_at(&mut self, machine: &ShardMachine, id: OrderId) {
+        self.seen += 1;
+        self.last = Some(id);
+        // Without a status what is skipped need not be read.
+        if self.query.status.is_none() && self.skipped < self.query.skip {
+            self.skipped += 1;
+            return;
+        }
+        match machine.order(id) {
+            Lookup::Found(order) if self.query.status.is_none_or(|status| status == order.status()) => {
+                if self.skipped < self.query.skip {
+                    self.skipped += 1;
+                } else {
+                    self.orders.push(order);
+                }
+            }
+            Lookup::Found(_) => {}
+            Lookup::Absent => panic!("the index of a user names order {id}, which does not exist"),
+            Lookup::Cold(keys) => self.cold.extend(keys),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Commands on SKUs, and holds: granted by command, kept, committed, freed and shipped by message (rules 8 to 15, 18, 19).
+//!
+//! A tentative hold is a mark; a kept one is a row that may go cold. Both are keyed by attempt and SKU (rule 9).
+
+use super::ShardMachine;
+use crate::command::{Hold, Outcome, Release, SkuAction, SkuCommand};
+use crate::encoding::{read_row, row_bytes};
+use crate::ids::{AttemptId, OrderId, SkuId, WarehouseId};
+use crate::money::Quantity;
+use crate::rejection::Rejection;
+use crate::rows::RowKey;
+use crate::rows::keys;
+use crate::rows::kinds::{HoldRow, Mark, SkuKeyRow};
+use crate::rows::table::Value;
+use crate::sku::Sku;
+use crate::time::Timestamp;
+
+impl ShardMachine {
+    /// Refusals in this order: the wrong shard, no such SKU, the key, the version, then the stock's own.
+    pub(super) fn sku_command(&mut self, command: &SkuCommand) -> Result<Outcome, Rejection> {
+        self.own(command.sku.slot())?;
+        let key = keys::sku(&command.sku);
+        let name = match &command.action {
+            SkuAction::Put { name } => Some(name),
+            SkuAction::Receive { .. } | SkuAction::Adjust { .. } => None,
+        };
+        let Some(sku) = self.rows.sku(&key) else {
+            let name = name.ok_or_else(|| Rejection::NoSuchSku(command.sku.clone()))?;
+            return self.create_sku(command, key, Sku::new(command.sku.clone(), name.clone()));
+        };
+        let (version, again) = (sku.version, sku.clone());
+        let record = command.key.as_ref().map(|client| keys::sku_key(&command.sku, client));
+        if let Some(first) = record.as_ref().and_then(|record| self.sku_key_row(record)) {
+            if first.body_hash != command.body_hash {
+                return Err(Rejection::KeyReused);
+            }
+            return Ok(Outcome::Sku { sku: Box::new(again), created: false, replayed: true });
+        }
+        if let Some(expected) = command.expect_version.filter(|expected| *expected != version) {
+            return Err(Rejection::StaleVersion { expected, actual: version });
+        }
+        // On a copy, so that a refusal leaves the row as it was, clean and unencoded.
+        let mut changed = again;
+        let renamed = match &command.action {
+            SkuAction::Put { name } => changed.rename(name),
+            SkuAction::Receive { warehouse, quantity } => changed.receive(warehouse, *quantity).map(|()| true)?,
+            SkuAction::Adjust { warehouse, delta, .. } => changed.adjust(warehouse, *delta).map(|()| true)?,
+        };
+        if renamed {
+            *self.rows.sku_mut(&key).expect("the SKU was just read") = changed.clone();
+        }
+        self.remember_sku_key(record, command.body_hash, changed.version);
+        Ok(Outcome::Sku { sku: Box::new(changed), created: false, replayed: false })
+    }
+
+    fn create_sku(&mut self, command: &SkuCommand, key: RowKey, sku: Sku) -> Result<Outcome, Rejection> {
+        if let Some(expected) = command.expect_version {
+            return Err(Rejection::StaleVersion { expected, actual: 0 });
+        }
+        let record = command.key.as_ref().map(|client| keys::sku_key(&command.sku, client));
+        self.remember_sku_key(record, command.body_hash, sku.version);
+        self.rows.put(key, Value::Sku(Box::new(sku.clone())));
+        self.meta.counts.skus += 1;
+        Ok(Outcome::Sku { sku: Box::new(sku), created: true, replayed: false })
+    }
+
+    fn sku_key_row(&mut self, key: &RowKey) -> Option<SkuKeyRow> {
+        let bytes = self.rows.bytes(key)?;
+        let row: SkuKeyRow = read_row(&bytes).expect("a stored idempotency record decodes");
+        self.remembered(row.at).then_some(row)
+    }
+
+    fn remember_sku_key(&mut self, key: Option<RowKey>, body_hash: u64, version: u64) {
+        if let Some(key) = key {
+            let row = SkuKeyRow { body_hash, version, at: self.meta.time };
+            self.rows.put(key, Value::Bytes(row_bytes(&mut self.scratch, &row)));
+        }
+    }
+
+    /// Refusals in this order: the wrong shard, what the attempt did here before, too late, no such SKU, not enough.
+    pub(super) fn hold(&mut self, hold: &Hold) -> Result<Outcome, Rejection> {
+        self.own(hold.sku.slot())?;
+        if let Some(before) = self.held_before(hold.attempt, &hold.sku, hold.valid_until) {
+            // Rule 9: the same again is granted already; another quantity, or an ended one, never.
+            return if before == Some(hold.quantity) { self.held(&hold.sku) } else { Err(Rejection::HoldEnded) };
+        }
+        if self.meta.time > hold.valid_until {
+            return Err(Rejection::HoldExpired { valid_until: hold.valid_until, now: self.meta.time }); // rule 11
+        }
+        let key = keys::sku(&hold.sku);
+        let sku = self.rows.sku(&key).ok_or_else(|| Rejection::NoSuchSku(hold.sku.clone()))?;
+        let (warehouse, name) = (sku.source(hold.quantity)?, sku.name.clone());
+        self.rows.sku_mut(&key).expect("the SKU was just read").take(&warehouse, hold.quantity, false);
+        let (quantity, granted_at, valid_until) = (hold.quantity, self.meta.time, hold.valid_until);
+        self.asking.insert((granted_at, hold.attempt, hold.sku.clone()));
+        let mark = Mark::Tentative { quantity, warehouse, granted_at, valid_until };
+        self.marks.put((hold.attempt, hold.sku.clone()), mark);
+        Ok(Outcome::Held { name })
+    }
+
+    /// What the attempt has here: `None` nothing, `Some(None)` an ended hold, else the quantity it asked for.
+    fn held_before(&mut self, attempt: AttemptId, sku: &SkuId, valid_until: Timestamp) -> Option<Option<Quantity>> {
+        match self.marks.get(&(attempt, sku.clone())) {
+            Some(Mark::Tentative { quantity, .. } | Mark::Kept { quantity, .. }) => Some(Some(*quantity)),
+            Some(Mark::Ended { .. }) => Some(None),
+            // A kept hold has a mark until its valid-until: only later can it be without one.
+            None if self.meta.time > valid_until => self.hold_row(attempt, sku).map(|row| Some(row.quantity)),
+            None => None,
+        }
+    }
+
+    fn held(&mut self, sku: &SkuId) -> Result<Outcome, Rejection> {
+        let sku = self.rows.sku(&keys::sku(sku)).expect("units of a SKU that exists are held");
+        Ok(Outcome::Held { name: sku.name.clone() })
+    }
+
+    /// Rules 8, 10 and 15: ends tentative holds, and leaves tombstones for those that may still be on their way.
+    pub(super) fn release(&mut self, release: &Release) -> Result<Outcome, Rejection> {
+        for sku in &release.skus {
+            self.own(sku.slot())?;
+        }
+        for sku in &release.skus {
+            self.end_tentative(release.attempt, sku, Some(release.valid_until));
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Rule 14: the order shard knows nothing of these attempts, and never will.
+    pub(super) fn gone(&mut self, holds: &[(AttemptId, SkuId)]) -> Result<Outcome, Rejection> {
+        for (_, sku) in holds {
+            self.own(sku.slot())?;
+        }
+        for (attempt, sku) in holds {
+            self.end_tentative(*attempt, sku, None);
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn end_tentative(&mut self, attempt: AttemptId, sku: &SkuId, valid_until: Option<Timestamp>) {
+        match self.marks.get(&(attempt, sku.clone())).cloned() {
+            Some(Mark::Tentative { quantity, warehouse, granted_at, valid_until: held_until }) => {
+                let row = self.rows.sku_mut(&keys::sku(sku)).expect("units of a SKU that exists are held");
+                row.give_back(&warehouse, quantity, false);
+                self.asking.remove(&(granted_at, attempt, sku.clone()));
+                self.tombstone(attempt, sku, valid_until.map_or(held_until, |until| until.max(held_until)));
+            }
+            Some(Mark::Kept { .. }) => {} // rule 15
+            Some(Mark::Ended { valid_until: before }) => {
+                if let Some(later) = valid_until.filter(|until| *until > before) {
+                    self.ending.remove(&(before, attempt, sku.clone()));
+                    self.tombstone(attempt, sku, later);
+                }
+            }
+            None => {
+                if let Some(until) = valid_until {
+                    self.tombstone(attempt, sku, until);
+                }
+            }
+        }
+    }
+
+    /// Rule 10: remembers until log time has passed `valid_until` that the attempt has ended here; after that age refuses it.
+    fn tombstone(&mut self, attempt: AttemptId, sku: &SkuId, valid_until: Timestamp) {
+        self.mark_until(attempt, sku, Mark::Ended { valid_until }, valid_until);
+    }
+
+    fn mark_until(&mut self, attempt: AttemptId, sku: &SkuId, mark: Mark, valid_until: Timestamp) {
+        if self.meta.time > valid_until {
+            self.ending.remove(&(valid_until, attempt, sku.clone()));
+            self.marks.remove(&(attempt, sku.clone()));
+        } else {
+            self.ending.insert((valid_until, attempt, sku.clone()));
+            self.marks.put((attempt, sku.clone()), mark);
+        }
+    }
+
+    /// Forgets marks that log time has passed, at most `limit`.
+    pub(super) fn drop_marks(&mut self, limit: usize) -> usize {
+        let mut dropped = 0;
+        while dropped < limit && self.ending.first().is_some_and(|mark| mark.0 < self.meta.time) {
+            let (_, attempt, sku) = self.ending.pop_first().expect("it was just seen");
+            self.marks.remove(&(attempt, sku));
+            dropped += 1;
+        }
+        dropped
+    }
+
+    /// Rule 18: returns the units that the order counts on and that are not there.
+    pub(super) fn keep(&mut self, attempt: AttemptId, order: OrderId, committed: bool, sku: &SkuId, wanted: Quantity) -> Quantity {
+        let mark = self.marks.get(&(attempt, sku.clone())).cloned();
+        let Some(Mark::Tentative { quantity, warehouse, granted_at, valid_until }) = mark else {
+            // Nothing to keep, unless it was kept before.
+            let kept = self.hold_row(attempt, sku).filter(|row| row.order == order);
+            return Quantity(wanted.0.saturating_sub(kept.map_or(0, |row| row.quantity.0)));
+        };
+        let kept = quantity.min(wanted);
+        let row = self.rows.sku_mut(&keys::sku(sku)).expect("units of a SKU that exists are held");
+        if committed && kept > Quantity::ZERO {
+            row.commit(&warehouse, kept);
+        }
+        if quantity > kept {
+            row.give_back(&warehouse, Quantity(quantity.0 - kept.0), false);
+        }
+        self.asking.remove(&(granted_at, attempt, sku.clone()));
+        self.mark_until(attempt, sku, Mark::Kept { quantity, valid_until }, valid_until);
+        if kept > Quantity::ZERO {
+            let hold = HoldRow { order, quantity: kept, committed, warehouse };
+            // A tentative hold has no row yet: no look at the store is needed.
+            self.put_hold(attempt, sku, &hold);
+            self.meta.counts.holds += 1;
+        }
+        Quantity(wanted.0 - kept.0)
+    }
+
+    /// The order is confirmed. A hold that a count took meanwhile has been told of already.
+    pub(super) fn commit(&mut self, attempt: AttemptId, sku: &SkuId) {
+        let Some(mut hold) = self.hold_row(attempt, sku).filter(|hold| !hold.committed) else { return };
+        let row = self.rows.sku_mut(&keys::sku(sku)).expect("units of a SKU that exists are held");
+        row.commit(&hold.warehouse, hold.quantity);
+        hold.committed = true;
+        self.put_hold(attempt, sku, &hold);
+    }
+
+    /// Units of a kept hold are free again.
+    pub(super) fn free(&mut self, attempt: AttemptId, sku: &SkuId, quantity: Quantity) {
+        let Some(hold) = self.hold_row(attempt, sku) else { return };
+        let freed = quantity.min(hold.quantity);
+        let row = self.rows.sku_mut(&keys::sku(sku)).expect("units of a SKU that exists are held");
+        row.give_back(&hold.warehouse, freed, hold.committed);
+        self.shrink(attempt, sku, hold, freed);
+    }
+
+    /// Units of a kept hold left the shelf; those that a count has taken left it before the count (rule 19).
+    pub(super) fn ship(&mut self, attempt: AttemptId, sku: &SkuId, quantity: Quantity) {
+        let hold = self.hold_row(attempt, sku);
+        let shipped = quantity.min(hold.as_ref().map_or(Quantity::ZERO, |hold| hold.quantity));
+        let Some(row) = self.rows.sku_mut(&keys::sku(sku)) else { return };
+        let uncounted = Quantity(quantity.0 - shipped.0);
+        if uncounted > Quantity::ZERO {
+            let warehouse = hold.as_ref().map_or_else(WarehouseId::default, |hold| hold.warehouse.clone());
+            row.ship_uncounted(&warehouse, uncounted);
+        }
+        if let Some(hold) = hold {
+            row.ship(&hold.warehouse, shipped, hold.committed);
+            self.shrink(attempt, sku, hold, shipped);
+        }
+    }
+
+    /// Takes units off a hold; the last one leaves a tombstone (rule 10).
+    fn shrink(&mut self, attempt: AttemptId, sku: &SkuId, mut hold: HoldRow, quantity: Quantity) {
+        hold.quantity.0 -= quantity.0;
+        if hold.quantity > Quantity::ZERO {
+            self.put_hold(attempt, sku, &hold);
+            return;
+        }
+        self.rows.remove(keys::hold(attempt, sku));
+        self.meta.counts.holds -= 1;
+        if let Some(Mark::Kept { valid_until, .. }) = self.marks.get(&(attempt, sku.clone())) {
+            self.tombstone(attempt, sku, *valid_until);
+        }
+    }
+
+    fn hold_row(&mut self, attempt: AttemptId, sku: &SkuId) -> Option<HoldRow> {
+        let bytes = self.rows.bytes(&keys::hold(attempt, sku))?;
+        Some(read_row(&bytes).expect("a stored hold decodes"))
+    }
+
+    fn put_hold(&mut self, attempt: AttemptId, sku: &SkuId, hold: &HoldRow) {
+        let bytes = row_bytes(&mut self.scratch, hold);
+        self.rows.put(keys::hold(attempt, sku), Value::Bytes(bytes));
+    }
+}

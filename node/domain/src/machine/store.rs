@@ -1,0 +1,224 @@
+//! Memory and store: start, checkpoint, cold rows, hash (rules 26 to 28).
+
+use std::sync::Arc;
+
+use super::ShardMachine;
+use crate::audit::Audit;
+use crate::encoding::{BytesError, read_row};
+use crate::law::Law;
+use crate::order::Order;
+use crate::rows::kinds::{Mark, Meta, OrderRow};
+use crate::rows::table::{Found, Value};
+use crate::rows::{ATTEMPT, MARK, META, ORDER, OUTBOX, RESIDENT, RowKey, SKU, STREAM_IN, STREAM_OUT, TIMER, row_hash};
+use crate::sku::Sku;
+
+/// Rows for one checkpoint: key, and bytes or a deletion.
+pub type FrozenRows = Vec<(Vec<u8>, Option<Arc<[u8]>>)>;
+
+impl ShardMachine {
+    /// Tags of the tables whose rows must all be given to [`ShardMachine::restore`] at start: the first byte of the key.
+    #[must_use]
+    pub fn resident_tables() -> &'static [u8] {
+        &RESIDENT
+    }
+
+    /// Takes one row from the store, at start, before the first entry, each row once. Rows of other tables may be given
+    /// too: they are then warm. With the first row every table counts as possibly cold.
+    ///
+    /// # Errors
+    /// The row cannot be read: stop the process.
+    pub fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BytesError> {
+        self.set_cold();
+        match key.first().copied().ok_or(BytesError::Key)? {
+            META => {
+                self.meta = read_row::<Meta>(value)?;
+                self.rows.restore_sum(self.meta.sum);
+            }
+            TIMER => drop(self.timers.restore(key, value)?),
+            OUTBOX => drop(self.outbox.restore(key, value)?),
+            STREAM_OUT => drop(self.streams_out.restore(key, value)?),
+            STREAM_IN => drop(self.streams_in.restore(key, value)?),
+            ATTEMPT => drop(self.attempts.restore(key, value)?),
+            MARK => {
+                let mark = self.marks.restore(key, value)?;
+                self.index_mark(mark);
+            }
+            _ => drop(self.admit(RowKey::new(key), Some(value), self.load_epoch())),
+        }
+        Ok(())
+    }
+
+    fn index_mark(&mut self, (attempt, sku): crate::rows::keys::MarkKey) {
+        match self.marks.get(&(attempt, sku.clone())).expect("the mark was just restored") {
+            Mark::Tentative { granted_at, .. } => self.asking.insert((*granted_at, attempt, sku)),
+            Mark::Kept { valid_until, .. } | Mark::Ended { valid_until } => self.ending.insert((*valid_until, attempt, sku)),
+        };
+    }
+
+    /// The store may hold rows that are not in memory. [`ShardMachine::restore`] does this by itself.
+    pub fn set_cold(&mut self) {
+        self.rows.set_cold();
+    }
+
+    /// Every row of the store has been given to [`ShardMachine::restore`]: nothing is cold until something is evicted.
+    pub fn set_warm(&mut self) {
+        self.rows.set_warm();
+    }
+
+    /// Names the moment of a read from the store, taken before the read begins (rule 28).
+    #[must_use]
+    pub fn load_epoch(&self) -> u64 {
+        self.rows.epoch()
+    }
+
+    /// Rule 28: takes a row that was read from the store at `epoch`, `None` when the store has no such row. True when
+    /// the row's place is known now; false when a checkpoint or an eviction has begun since: read it again.
+    pub fn admit(&mut self, key: RowKey, value: Option<&[u8]>, epoch: u64) -> bool {
+        let hash = value.map_or(0, |value| row_hash(key.hash(), value));
+        self.rows.admit(key, value.map(|value| Value::Bytes(Arc::from(value))), hash, epoch)
+    }
+
+    /// Rule 26: everything that changed since the last freeze, the applied position included, for one durable batch.
+    /// Rows stay in memory. One checkpoint at a time: call [`ShardMachine::frozen_durable`] before the next.
+    pub fn freeze(&mut self) -> FrozenRows {
+        let mut out = Vec::new();
+        let scratch = &mut self.scratch;
+        self.rows.freeze(scratch, &mut out);
+        self.timers.freeze(scratch, &mut out);
+        self.outbox.freeze(scratch, &mut out);
+        self.streams_out.freeze(scratch, &mut out);
+        self.streams_in.freeze(scratch, &mut out);
+        self.attempts.freeze(scratch, &mut out);
+        self.marks.freeze(scratch, &mut out);
+        self.meta.sum = self.rows.settle(scratch);
+        out.push((vec![META], Some(crate::encoding::row_bytes(scratch, &self.meta))));
+        out
+    }
+
+    /// What the last freeze handed out is in the store and will survive a crash.
+    pub fn frozen_durable(&mut self) {
+        self.rows.durable();
+    }
+
+    /// Rough size of what the next freeze hands out.
+    #[must_use]
+    pub fn dirty_bytes(&self) -> u64 {
+        self.rows.dirty_bytes()
+            + self.timers.dirty_bytes()
+            + self.outbox.dirty_bytes()
+            + self.attempts.dirty_bytes()
+            + self.marks.dirty_bytes()
+    }
+
+    /// Rough size of everything in memory.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        self.rows.resident_bytes() + self.always_bytes()
+    }
+
+    /// Rough size of the tables that are never cold.
+    fn always_bytes(&self) -> u64 {
+        // Marks stand in one more index.
+        self.timers.resident_bytes()
+            + self.outbox.resident_bytes()
+            + self.attempts.resident_bytes()
+            + 2 * self.marks.resident_bytes()
+    }
+
+    /// Drops clean rows that were not used lately until memory is down to `target_bytes`, as far as that goes. Changes
+    /// speed, never results.
+    pub fn evict(&mut self, target_bytes: u64) {
+        self.rows.evict(target_bytes.saturating_sub(self.always_bytes()));
+    }
+
+    /// ReplicasAgree: equal on all replicas at the same index, whatever is cold. Costs what changed since the last freeze.
+    pub fn state_hash(&mut self) -> u64 {
+        let scratch = &mut self.scratch;
+        let sums = [
+            self.rows.settle(scratch),
+            self.timers.settle(scratch),
+            self.outbox.settle(scratch),
+            self.streams_out.settle(scratch),
+            self.streams_in.settle(scratch),
+            self.attempts.settle(scratch),
+            self.marks.settle(scratch),
+        ];
+        self.meta.sum = sums[0];
+        let meta = Meta { position: crate::rows::kinds::At::default(), sum: 0, ..self.meta };
+        crate::encoding::row_bytes(scratch, &meta);
+        sums.into_iter().fold(row_hash(0, scratch), u64::wrapping_add)
+    }
+
+    /// Every row in memory as the store would hold it, cold rows left out: what an audit of a warm shard reads.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut out = vec![(vec![META], encoded(&self.meta))];
+        for (key, value) in self.rows.iter() {
+            let bytes = match value {
+                Value::Bytes(bytes) => bytes.to_vec(),
+                Value::Sku(sku) => encoded(sku.as_ref()),
+                Value::Gone => continue,
+            };
+            out.push((key.as_bytes().to_vec(), bytes));
+        }
+        self.timers.export(&mut out);
+        self.outbox.export(&mut out);
+        self.streams_out.export(&mut out);
+        self.streams_in.export(&mut out);
+        self.attempts.export(&mut out);
+        self.marks.export(&mut out);
+        out
+    }
+
+    /// Panics when a law is broken. Looks at every row in memory, and sums up holds when no row is cold: for tests and
+    /// simulation; apply checks what it touches by itself.
+    pub fn check(&self) {
+        for (key, value) in self.rows.iter() {
+            match (key.tag(), value) {
+                (SKU, Value::Sku(sku)) => sku.check(),
+                (SKU, Value::Bytes(bytes)) => read_row::<Sku>(bytes).expect("a SKU decodes").check(),
+                (ORDER, Value::Bytes(bytes)) => read_row::<OrderRow>(bytes).expect("an order decodes").order.check(),
+                _ => {}
+            }
+        }
+        self.check_marks();
+        if self.rows.any_cold() {
+            return;
+        }
+        let mut audit = Audit::new(self.config.shard, self.config.key_retention);
+        for (key, value) in self.rows() {
+            audit.add(&key, &value);
+        }
+        let report = audit.finish();
+        // One shard alone cannot judge what others hold for its orders.
+        let broken: Vec<_> = report.violations().filter(|(law, _)| *law != Law::AllOrNothing).collect();
+        assert!(broken.is_empty(), "shard {} breaks laws: {broken:?}", self.config.shard);
+    }
+
+    /// Every mark stands in its index once, and nothing else does: a restart builds the same.
+    fn check_marks(&self) {
+        for ((attempt, sku), mark) in self.marks.iter() {
+            let indexed = match mark {
+                Mark::Tentative { granted_at, .. } => self.asking.contains(&(*granted_at, *attempt, sku.clone())),
+                Mark::Kept { valid_until, .. } | Mark::Ended { valid_until } => {
+                    self.ending.contains(&(*valid_until, *attempt, sku.clone()))
+                }
+            };
+            assert!(indexed, "{mark:?} of {attempt} at {sku} is in no index");
+        }
+        assert_eq!(self.marks.len(), self.asking.len() + self.ending.len(), "an index names marks that do not exist");
+    }
+
+    pub(super) fn peek_order(&self, key: &RowKey) -> Option<Order> {
+        match self.rows.find(key) {
+            Found::Here(Value::Bytes(bytes)) => Some(read_row::<OrderRow>(bytes).expect("a stored order decodes").order),
+            _ => None,
+        }
+    }
+}
+
+fn encoded<T: bincode::Encode>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    crate::encoding::append(&mut bytes, value);
+    bytes
+}

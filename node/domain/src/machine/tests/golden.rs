@@ -1,0 +1,212 @@
+//! Bytes that must never change: entries, keys and rows of version 1. A difference here means that logs and checkpoints
+//! written before can no longer be read: make a new version beside the old one instead.
+
+use super::*;
+use crate::command::{Created, Message};
+use crate::encoding::{BytesError, append, read_row};
+use crate::ids::{FulfilmentId, Reference, RefundId, Slot};
+use crate::order::{Address, RefundState, TimerKind};
+use crate::rows::RowKey;
+use crate::rows::keys::{self, From, TableKey, To};
+use crate::rows::kinds::{
+    AttemptRow, Counts, HoldRow, Mark, Meta, OrderKey, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn, StreamOut,
+    UserRow,
+};
+
+const GOLDEN: &str = include_str!("golden.txt");
+
+fn attempt() -> AttemptId {
+    AttemptId { slot: Slot::new(300).unwrap(), group: GroupId(2), term: 7, counter: 70_000 }
+}
+
+fn order_id() -> OrderId {
+    OrderId::new(at(5), Slot::new(300).unwrap(), 9)
+}
+
+fn a_sku() -> SkuId {
+    SkuId::new("BANK CHARGES").unwrap()
+}
+
+fn full_request() -> OrderRequest {
+    let mut request = request(&UserId::new("17850").unwrap(), "key-1", &[(&a_sku(), 6), (&a_sku(), 1)]);
+    request.reference = Some(Reference::new("536365").unwrap());
+    request.discount = Money(10);
+    request.shipping_fee = Money(300);
+    request.total = Some(Money(991));
+    request.payment_method = Some(text("card"));
+    request.ship_to = Some(Address { recipient: Some(text("A. Buyer")), lines: vec![text("1 Street")], ..Address::default() });
+    request.metadata = vec![(text("a"), text("b"))];
+    request.lines[0].discount = Money(1);
+    request.lines[0].tax = Money(2);
+    request
+}
+
+fn entry() -> Entry {
+    let (sku, until) = (a_sku(), at(10_000));
+    let items = vec![(sku.clone(), Quantity(3))];
+    let place = Place { attempt: attempt(), request: full_request(), names: vec![text("one"), text("two")] };
+    let fulfilment = FulfilmentId { order: order_id(), number: 1 };
+    let actions = [
+        pay(Money(991)),
+        OrderAction::Cancel { reason: CancelReason::Risk, note: Some(text("why")), lines: vec![(1, Quantity(2))] },
+        OrderAction::Pick { lines: vec![(2, Quantity(1))], warehouse: WarehouseId::default() },
+        OrderAction::Ship { fulfilment, carrier: Some(text("post")), tracking: None },
+        OrderAction::Deliver { fulfilment },
+        OrderAction::Unpick { fulfilment },
+        OrderAction::Complete,
+        OrderAction::Refund { amount: Some(Money(5)), lines: vec![(1, Quantity(1))], reason: None },
+        OrderAction::RefundOutcome { refund: RefundId { order: order_id(), number: 2 }, state: RefundState::Failed },
+    ];
+    let release = Release { attempt: attempt(), skus: vec![sku.clone()], valid_until: until };
+    let messages = vec![
+        Message::Keep { attempt: attempt(), order: order_id(), committed: true, items: items.clone() },
+        Message::Commit { attempt: attempt(), skus: vec![sku.clone()] },
+        Message::Free { attempt: attempt(), items: items.clone() },
+        Message::Release(release.clone()),
+        Message::Ship { attempt: attempt(), items },
+        Message::Shortfall { order: order_id(), sku: sku.clone(), missing: Quantity(300) },
+    ];
+    let mut commands = vec![Command::Place(Box::new(place.clone())), Command::PlaceLocal(Box::new(place))];
+    commands.extend(actions.into_iter().map(|action| act(order_id(), "key-2", action)));
+    commands.extend([put(&sku), receive(&sku, "r", 100_000), adjust(&sku, "a", -3)]);
+    commands.push(hold(attempt(), &sku, 3, until));
+    commands.push(Command::Release(release));
+    commands.push(Command::Gone(vec![(attempt(), sku)]));
+    commands.push(Command::Deliver(Deliver { from: GroupId(3), first: 41, messages }));
+    commands.extend([Command::Trim { to: GroupId(3), high: 40 }, Command::Tick]);
+    Entry { at: at(0), commands }
+}
+
+fn order_row() -> OrderRow {
+    let (mut order, _) = Order::place(order_id(), attempt(), &full_request(), &[text("one"), text("two")], at(5));
+    let steps = [pay(Money(991)), pick(), OrderAction::Ship {
+        fulfilment: FulfilmentId { order: order_id(), number: 1 },
+        carrier: Some(text("post")),
+        tracking: None,
+    }];
+    for action in steps {
+        order.command(Operator::Merchant, &action, at(6)).unwrap();
+    }
+    let refund = OrderAction::Refund { amount: Some(Money(5)), lines: Vec::new(), reason: Some(text("kind")) };
+    order.command(Operator::Merchant, &refund, at(7)).unwrap();
+    let created = Some(Created::Refund(RefundId { order: order_id(), number: 1 }));
+    let key = OrderKey { key: key("key-2"), body_hash: 1 << 40, created, version: 5, at: at(7) };
+    OrderRow { order, timers: vec![(TimerKind::AutoComplete, at(8))], keys: vec![key] }
+}
+
+fn bytes<T: bincode::Encode>(value: &T) -> Vec<u8> {
+    let mut out = Vec::new();
+    append(&mut out, value);
+    out
+}
+
+/// Everything that is stored, by name.
+fn samples() -> Vec<(&'static str, Vec<u8>)> {
+    let (sku, user, client) = (a_sku(), UserId::new("17850").unwrap(), key("key-1"));
+    let mut stocked = crate::sku::Sku::new(sku.clone(), text("name"));
+    stocked.receive(&WarehouseId::default(), Quantity(1_000)).unwrap();
+    stocked.take(&WarehouseId::default(), Quantity(3), true);
+    let (quantity, warehouse, valid_until) = (Quantity(3), WarehouseId::default(), at(10_000));
+    let tentative = Mark::Tentative { quantity, warehouse: warehouse.clone(), granted_at: at(1), valid_until };
+    let counts = Counts { orders: [1, 2, 3, 4, 5, 6, 7, 800], skus: 9, holds: 10 };
+    let position = crate::rows::kinds::At { term: 7, index: 1_000 };
+    let meta = Meta { position, time: at(9), id_ms: 77, id_sequence: 3, sum: 1 << 63, counts };
+    let key_of = |key: RowKey| key.as_bytes().to_vec();
+    vec![
+        ("entry", entry().to_bytes()),
+        ("key of a timer", key_of((at(8), order_id(), TimerKind::AutoComplete).write())),
+        ("key of a message", key_of((GroupId(2), 513).write())),
+        ("key of a stream out", key_of(To(GroupId(2)).write())),
+        ("key of a stream in", key_of(From(GroupId(2)).write())),
+        ("key of an attempt", key_of(attempt().write())),
+        ("key of a mark", key_of((attempt(), sku.clone()).write())),
+        ("key of an order", key_of(keys::order(order_id()))),
+        ("key of a SKU", key_of(keys::sku(&sku))),
+        ("key of a hold", key_of(keys::hold(attempt(), &sku))),
+        ("key of a placed key", key_of(keys::placed(&user, &client))),
+        ("key of a user", key_of(keys::user(&user))),
+        ("key of a chunk", key_of(keys::chunk(&user, 258))),
+        ("key of a reference", key_of(keys::reference(&user, &Reference::new("536365").unwrap()))),
+        ("key of a SKU's key", key_of(keys::sku_key(&sku, &client))),
+        ("meta", bytes(&meta)),
+        ("timer", bytes(&())),
+        ("message", bytes(&Message::Commit { attempt: attempt(), skus: vec![sku.clone()] })),
+        ("stream out", bytes(&StreamOut { next: 300, trimmed: 2 })),
+        ("stream in", bytes(&StreamIn { high: 300 })),
+        ("attempt", bytes(&AttemptRow { order: order_id(), outstanding: 2 })),
+        ("mark, tentative", bytes(&tentative)),
+        ("mark, kept", bytes(&Mark::Kept { quantity, valid_until })),
+        ("mark, ended", bytes(&Mark::Ended { valid_until })),
+        ("order", bytes(&order_row())),
+        ("SKU", bytes(&stocked)),
+        ("hold", bytes(&HoldRow { order: order_id(), quantity, committed: true, warehouse })),
+        ("placed key", bytes(&PlacedRow { order: order_id(), body_hash: 1 << 40, at: at(5) })),
+        ("user", UserRow::read(&UserRow::first(2, order_id())).unwrap().with(OrderId(258)).to_vec()),
+        ("chunk", UserRow::read(&UserRow::first(2, order_id())).unwrap().chunk().to_vec()),
+        ("reference", bytes(&ReferenceRow { order: order_id() })),
+        ("SKU's key", bytes(&SkuKeyRow { body_hash: 1 << 40, version: 5, at: at(7) })),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn stored_bytes_are_those_of_version_1() {
+    let now: Vec<String> = samples().iter().map(|(name, bytes)| format!("{name}: {}", hex(bytes))).collect();
+    let then: Vec<&str> = GOLDEN.lines().collect();
+    for (now, then) in now.iter().zip(&then) {
+        assert_eq!(now, then);
+    }
+    assert_eq!(now.len(), then.len(), "every stored kind has its golden bytes:\n{}", now.join("\n"));
+}
+
+#[test]
+fn what_was_written_is_read_again() {
+    assert_eq!(Entry::from_bytes(&entry().to_bytes()), Ok(entry()));
+    assert_eq!(read_row::<OrderRow>(&bytes(&order_row())), Ok(order_row()));
+    for (_, key) in samples().iter().filter(|(name, _)| name.starts_with("key of")) {
+        assert_eq!(RowKey::new(key).as_bytes(), key);
+    }
+    assert_eq!(keys::hold_parts(keys::hold(attempt(), &a_sku()).as_bytes()), Ok((attempt(), a_sku())));
+    assert_eq!(keys::order_part(keys::order(order_id()).as_bytes()), Ok(order_id()));
+    let user = UserId::new("17850").unwrap();
+    assert_eq!(keys::user_part(keys::user(&user).as_bytes()), Ok("17850"));
+    assert_eq!(keys::user_part(keys::chunk(&user, 0x7a7a_7a7a).as_bytes()), Ok("17850"));
+}
+
+#[test]
+fn damaged_entries_are_refused() {
+    let good = entry().to_bytes();
+    let longer = [good.as_slice(), &[0]].concat();
+    assert_eq!(Entry::from_bytes(&longer), Err(BytesError::Trailing(1)));
+    assert_eq!(Entry::from_bytes(&[]), Err(BytesError::Empty));
+    let newer = [&[2], &good[1..]].concat();
+    assert_eq!(Entry::from_bytes(&newer), Err(BytesError::Version(2)));
+    for length in 1..good.len() {
+        assert!(Entry::from_bytes(&good[..length]).is_err(), "cut after {length} bytes");
+    }
+    // A length that claims more memory than an entry may take: refused before anything is allocated.
+    let claim = [&[1, 0][..], &[253, 255, 255, 255, 255, 255, 255, 255, 0]].concat();
+    assert!(matches!(Entry::from_bytes(&claim), Err(BytesError::Body(_))));
+}
+
+#[test]
+fn keys_sort_by_time_where_it_matters() {
+    let order = |ms, sequence| keys::order(OrderId::new(at(ms), Slot::new(5).unwrap(), sequence)).as_bytes().to_vec();
+    assert!(order(1, 9) < order(2, 0) && order(2, 0) < order(2, 1));
+    let hold = |term, counter, slot| {
+        let attempt = AttemptId { slot: Slot::new(slot).unwrap(), group: GroupId(1), term, counter };
+        keys::hold(attempt, &a_sku()).as_bytes().to_vec()
+    };
+    assert!(hold(1, 300, 4_000) < hold(1, 301, 0) && hold(1, 301, 4_000) < hold(2, 1, 0));
+}
+
+#[test]
+fn long_keys_are_kept_whole() {
+    let user = UserId::new("u".repeat(UserId::LIMIT)).unwrap();
+    let key = keys::placed(&user, &Key::new("k".repeat(Key::LIMIT)).unwrap());
+    assert_eq!(key.as_bytes().len(), 1 + UserId::LIMIT + 1 + Key::LIMIT);
+    assert_eq!(RowKey::new(key.as_bytes()), key);
+}

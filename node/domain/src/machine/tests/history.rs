@@ -1,0 +1,285 @@
+//! Histories drawn at random, hostile ones: commands that no leader would send, in any order, messages lost, repeated and
+//! reordered, messages from a shard that makes them up. Nothing may panic, the laws that a shard can keep alone must hold,
+//! and a machine that evicts, checkpoints and restarts at random must answer and hash like one that never does.
+//!
+//! Histories that follow the protocol, judged by an independent model, are `sim`'s.
+
+use proptest::prelude::*;
+
+use super::store::Disk;
+use super::*;
+use crate::command::Message;
+use crate::ids::FulfilmentId;
+
+/// One drawn step: what to do and three numbers to choose with.
+type Step = [u16; 4];
+
+/// A shard twice: one machine stays in memory, its twin lives from a disk.
+struct Twins {
+    plain: ShardMachine,
+    twin: ShardMachine,
+    disk: Disk,
+    /// Entries since the last checkpoint.
+    log: Vec<(Position, Entry)>,
+    term: u64,
+}
+
+impl Twins {
+    fn new(id: u32, count: u32) -> Self {
+        let machine = Shard::of(id, count).machine;
+        let twin = ShardMachine::new(machine.config.clone());
+        Self { plain: machine, twin, disk: Disk::default(), log: Vec::new(), term: 1 }
+    }
+
+    fn apply(&mut self, now: Timestamp, commands: Vec<Command>) -> Vec<Outcome> {
+        let position = Position { term: self.term, index: self.plain.position().index + 1 };
+        let entry = Entry { at: now, commands };
+        let entry = Entry::from_bytes(&entry.to_bytes()).expect("an entry is read as it was written");
+        self.disk.load(&mut self.twin, &entry);
+        let outcomes = self.plain.apply(position, &entry);
+        assert_eq!(self.twin.apply(position, &entry), outcomes, "a cold row changed a result: {entry:?}");
+        self.log.push((position, entry));
+        outcomes
+    }
+
+    /// What a store may do at any moment between two entries.
+    fn disturb(&mut self, choice: u16) {
+        match choice % 4 {
+            0 => self.twin.evict(u64::from(choice) * 4),
+            1 => self.checkpoint(),
+            2 => {
+                self.checkpoint();
+                self.twin.evict(0);
+            }
+            _ => self.restart(),
+        }
+        assert_eq!(self.twin.state_hash(), self.plain.state_hash(), "ReplicasAgree");
+    }
+
+    fn checkpoint(&mut self) {
+        self.disk.write(&mut self.twin);
+        self.log.clear();
+    }
+
+    /// A crash: memory is lost, the log since the last checkpoint is applied again.
+    fn restart(&mut self) {
+        if self.disk.rows().next().is_none() {
+            self.twin = ShardMachine::new(self.plain.config.clone());
+        } else {
+            self.twin = self.disk.start(self.plain.config.clone());
+        }
+        for (position, entry) in &self.log {
+            self.disk.load(&mut self.twin, entry);
+            self.twin.apply(*position, entry);
+        }
+    }
+}
+
+struct World {
+    shards: Vec<Twins>,
+    skus: Vec<SkuId>,
+    users: Vec<UserId>,
+    orders: Vec<(usize, OrderId)>,
+    now: Timestamp,
+    counter: u64,
+    forged: Vec<u64>,
+}
+
+impl World {
+    fn new(count: u32) -> Self {
+        let shards: Vec<Twins> = (1..=count).map(|id| Twins::new(id, count)).collect();
+        let skus = shards.iter().flat_map(|shard| [sku_of(&shard.plain, 0), sku_of(&shard.plain, 1)]).collect();
+        let users = shards.iter().flat_map(|shard| [user_of(&shard.plain, 0), user_of(&shard.plain, 1)]).collect();
+        let forged = vec![0; count as usize];
+        let mut world = Self { shards, skus, users, orders: Vec::new(), now: at(0), counter: 7, forged };
+        for sku in world.skus.clone() {
+            let shard = world.home(sku.slot());
+            world.shards[shard].apply(at(0), vec![put(&sku), receive(&sku, "first", 20)]);
+        }
+        world
+    }
+
+    fn home(&self, slot: crate::ids::Slot) -> usize {
+        let owner = self.shards[0].plain.owner(slot).expect("every slot is owned");
+        owner.0 as usize - 1
+    }
+
+    fn sku(&self, n: u16) -> SkuId {
+        self.skus[usize::from(n) % self.skus.len()].clone()
+    }
+
+    /// One of few attempts, so that they meet. New ones come up every minute.
+    fn attempt(&self, n: u16) -> AttemptId {
+        let user = &self.users[usize::from(n) % self.users.len()];
+        let group = self.shards[self.home(user.slot())].plain.shard();
+        let minute = self.now.since(at(0)).as_secs() / 60;
+        AttemptId { slot: user.slot(), group, term: 1 + u64::from(n / 16 % 2), counter: minute * 8 + u64::from(n / 32 % 4) }
+    }
+
+    /// The one promise that even these histories keep: a hold's valid-until belongs to its attempt.
+    fn valid_until(attempt: AttemptId) -> Timestamp {
+        at(attempt.counter / 8 * 60_000 + 5_000 + attempt.counter % 8 * 3_000)
+    }
+
+    fn user(&self, attempt: AttemptId) -> UserId {
+        self.users.iter().find(|user| user.slot() == attempt.slot).expect("attempts are drawn from users").clone()
+    }
+
+    fn request(&self, attempt: AttemptId, n: u16) -> OrderRequest {
+        let lines: Vec<(SkuId, u64)> =
+            (0..1 + n % 3).map(|i| (self.sku(n / 4 + i), u64::from(1 + n / 8 % 5))).collect();
+        let lines: Vec<(&SkuId, u64)> = lines.iter().map(|(sku, units)| (sku, *units)).collect();
+        let mut request = request(&self.user(attempt), &format!("key-{}", n % 7), &lines);
+        request.body_hash = u64::from(n % 11);
+        request.terms = [Terms::Prepaid, Terms::Invoice][usize::from(n % 5 == 0)];
+        request
+    }
+
+    fn step(&mut self, [kind, a, b, c]: Step) {
+        let (sku, attempt) = (self.sku(a), self.attempt(b));
+        let home = self.home(sku.slot());
+        let at_order = attempt.group.0 as usize - 1;
+        let until = self.now.after(Duration::from_secs(u64::from(c % 12)));
+        match kind % 16 {
+            0 | 1 => self.place(attempt, a, at_order),
+            2 | 3 => self.place_local(b, c),
+            4 | 5 => drop(self.apply(home, vec![hold(attempt, &sku, u64::from(1 + c % 5), Self::valid_until(attempt))])),
+            6 => drop(self.apply(home, vec![release(attempt, &sku, until)])),
+            7 => drop(self.apply(home, vec![Command::Gone(vec![(attempt, sku)])])),
+            8 | 9 => self.command(a, b, c),
+            10 | 11 => self.carry(a, b, c),
+            12 => self.forge(home, attempt, sku, c),
+            13 => self.tick(a, c),
+            14 => {
+                let delta = i64::from(c % 9) - 4;
+                self.apply(home, vec![receive(&sku, &format!("r{b}"), u64::from(c % 9)), adjust(&sku, &format!("a{b}"), delta)]);
+            }
+            _ => {
+                let shard = usize::from(a) % self.shards.len();
+                self.shards[shard].disturb(c);
+            }
+        }
+    }
+
+    fn apply(&mut self, shard: usize, commands: Vec<Command>) -> Vec<Outcome> {
+        self.shards[shard].apply(self.now, commands)
+    }
+
+    fn place(&mut self, attempt: AttemptId, n: u16, home: usize) {
+        let place = Place { attempt, request: self.request(attempt, n), names: Vec::new() };
+        let outcomes = self.apply(home, vec![Command::Place(Box::new(place))]);
+        self.remember(home, outcomes);
+    }
+
+    /// Attempts that place locally are never used twice: their leader counts them.
+    fn place_local(&mut self, b: u16, c: u16) {
+        let mut commands = Vec::new();
+        let home = self.attempt(b).group.0 as usize - 1;
+        for n in 0..1 + b % 3 {
+            self.counter += 8;
+            let attempt = AttemptId { counter: self.counter, term: self.shards[home].term, ..self.attempt(b) };
+            let place = Place { attempt, request: self.request(attempt, c.wrapping_add(n)), names: Vec::new() };
+            commands.push(Command::PlaceLocal(Box::new(place)));
+        }
+        let outcomes = self.apply(home, commands);
+        self.remember(home, outcomes);
+    }
+
+    fn remember(&mut self, home: usize, outcomes: Vec<Outcome>) {
+        for outcome in outcomes {
+            if let Outcome::Placed { order, .. } = outcome {
+                self.orders.push((home, order.id));
+            }
+        }
+    }
+
+    fn command(&mut self, a: u16, b: u16, c: u16) {
+        if self.orders.is_empty() {
+            return;
+        }
+        let (home, order) = self.orders[usize::from(a) % self.orders.len()];
+        let total = found(self.shards[home].plain.order(order)).total;
+        let fulfilment = FulfilmentId { order, number: 1 + u32::from(c % 2) };
+        let actions = [
+            pay(total),
+            cancel(),
+            OrderAction::Cancel { reason: CancelReason::Merchant, note: None, lines: vec![(1, Quantity(1))] },
+            pick(),
+            OrderAction::Ship { fulfilment, carrier: None, tracking: None },
+            OrderAction::Unpick { fulfilment },
+            OrderAction::Deliver { fulfilment },
+            OrderAction::Complete,
+            OrderAction::Refund { amount: Some(Money(1)), lines: Vec::new(), reason: None },
+        ];
+        let action = actions[usize::from(b) % actions.len()].clone();
+        self.apply(home, vec![act(order, &format!("c{}", b % 40), action)]);
+    }
+
+    /// Some run of some stream, cut and offset at random, or a trim that may be stale or wrong.
+    fn carry(&mut self, a: u16, b: u16, c: u16) {
+        let count = self.shards.len();
+        let (from, to) = (usize::from(a) % count, usize::from(b) % count);
+        if from == to {
+            return;
+        }
+        let (source, target) = (&self.shards[from].plain, &self.shards[to].plain);
+        let (shard, high) = (target.shard(), target.high(source.shard()));
+        if c % 4 == 0 {
+            self.apply(from, vec![Command::Trim { to: shard, high: high.saturating_sub(u64::from(c / 4 % 3)) }]);
+            return;
+        }
+        let first = (high + 1 + u64::from(c / 4 % 3)).saturating_sub(1).max(1);
+        if let Ok(Some(run)) = source.outbox(shard, first, 1 + usize::from(c / 16 % 4), usize::MAX) {
+            self.apply(to, vec![Command::Deliver(run)]);
+        }
+    }
+
+    /// Messages of a shard that does not exist.
+    fn forge(&mut self, home: usize, attempt: AttemptId, sku: SkuId, c: u16) {
+        let order = self.orders.last().map_or(OrderId::new(self.now, attempt.slot, 1), |order| order.1);
+        let items = vec![(sku.clone(), Quantity(u64::from(1 + c % 6)))];
+        let message = match c / 8 % 6 {
+            0 => Message::Keep { attempt, order, committed: c % 2 == 0, items },
+            1 => Message::Commit { attempt, skus: vec![sku] },
+            2 => Message::Free { attempt, items },
+            3 => Message::Ship { attempt, items },
+            4 => Message::Release(Release { attempt, skus: vec![sku], valid_until: self.now }),
+            _ => Message::Shortfall { order, sku, missing: Quantity(u64::from(1 + c % 6)) },
+        };
+        self.forged[home] += 1;
+        let run = Deliver { from: GroupId(99), first: self.forged[home], messages: vec![message] };
+        self.apply(home, vec![Command::Deliver(run)]);
+    }
+
+    fn tick(&mut self, a: u16, c: u16) {
+        let spans = [0, 1_000, 11_000, 60_000, 901_000, 8 * 24 * 3_600_000];
+        self.now = self.now.after(Duration::from_millis(spans[usize::from(c) % spans.len()]));
+        let shard = usize::from(a) % self.shards.len();
+        if c % 7 == 0 {
+            self.shards[shard].term += 1;
+        }
+        self.apply(shard, vec![Command::Tick]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn hostile_histories_break_no_law_and_cold_rows_change_no_result(
+        count in 1_u32..=3,
+        steps in proptest::collection::vec(any::<Step>(), 1..150),
+    ) {
+        let mut world = World::new(count);
+        for step in steps {
+            world.step(step);
+        }
+        for shard in &mut world.shards {
+            shard.plain.check();
+            shard.twin.check();
+            shard.disturb(3);
+            shard.disturb(2);
+            shard.disturb(3);
+        }
+    }
+}

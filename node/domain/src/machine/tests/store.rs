@@ -1,0 +1,272 @@
+//! Checkpoints, cold rows, restart, hash.
+
+use std::collections::BTreeMap;
+
+use super::super::Lookup;
+use super::*;
+use crate::rows::{FIRST_COLD, RowKey};
+
+/// What a checkpoint writes to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Disk {
+    pub(super) fn write(&mut self, machine: &mut ShardMachine) {
+        for (key, value) in machine.freeze() {
+            match value {
+                Some(bytes) => drop(self.0.insert(key, bytes.to_vec())),
+                None => drop(self.0.remove(&key)),
+            }
+        }
+        machine.frozen_durable();
+    }
+
+    /// A machine as it starts: resident rows only.
+    pub(super) fn start(&self, config: ShardConfig) -> ShardMachine {
+        let mut machine = ShardMachine::new(config);
+        for (key, value) in self.0.iter().filter(|(key, _)| key[0] < FIRST_COLD) {
+            assert!(ShardMachine::resident_tables().contains(&key[0]));
+            machine.restore(key, value).unwrap();
+        }
+        machine
+    }
+
+    /// Loads what an entry needs, as the shell does.
+    pub(super) fn load(&self, machine: &mut ShardMachine, entry: &Entry) -> usize {
+        let mut loaded = 0;
+        loop {
+            let missing = machine.missing(entry);
+            if missing.is_empty() {
+                return loaded;
+            }
+            loaded += self.admit(machine, missing);
+        }
+    }
+
+    pub(super) fn admit(&self, machine: &mut ShardMachine, keys: Vec<RowKey>) -> usize {
+        let epoch = machine.load_epoch();
+        let mut found = 0;
+        for key in keys {
+            let value = self.0.get(key.as_bytes()).map(Vec::as_slice);
+            found += usize::from(value.is_some());
+            assert!(machine.admit(key, value, epoch));
+        }
+        found
+    }
+
+    /// Every row, as the store holds it.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
+        self.0.iter()
+    }
+}
+
+fn config(machine: &ShardMachine) -> ShardConfig {
+    machine.config.clone()
+}
+
+/// A shard with an order in every phase of its life.
+fn lived() -> (Shard, Vec<Order>, SkuId) {
+    let mut shard = Shard::alone();
+    let a = shard.stocked(0, 100);
+    let orders: Vec<Order> = (0..6).map(|n| shard.ordered(&format!("k{n}"), &[(&a, n + 1)])).collect();
+    for order in &orders[1..4] {
+        shard.one(act(order.id, "pay", pay(order.total)));
+    }
+    shard.one(act(orders[2].id, "pick", pick()));
+    shard.one(act(orders[4].id, "cancel", cancel()));
+    let attempt = shard.attempt(&user_of(&shard.machine, 1));
+    shard.one(hold(attempt, &a, 7, at(10_000)));
+    (shard, orders, a)
+}
+
+#[test]
+fn a_machine_restored_from_its_rows_is_the_same() {
+    let (mut shard, orders, a) = lived();
+    let mut disk = Disk::default();
+    disk.write(&mut shard.machine);
+    let mut restored = disk.start(config(&shard.machine));
+    assert_eq!(restored.state_hash(), shard.machine.state_hash());
+    assert_eq!(restored.position(), shard.machine.position());
+    assert_eq!(restored.counters().orders, shard.machine.counters().orders);
+    assert_eq!(restored.due(), shard.machine.due());
+    // Cold rows are answered with their keys, and then found.
+    let Lookup::Cold(keys) = restored.order(orders[2].id) else { panic!("it should be cold") };
+    disk.admit(&mut restored, keys);
+    assert_eq!(restored.order(orders[2].id), shard.machine.order(orders[2].id));
+    let none = OrderId(7);
+    let Lookup::Cold(keys) = restored.order(none) else { panic!("it might be cold") };
+    disk.admit(&mut restored, keys);
+    assert_eq!(restored.order(none), Lookup::Absent);
+    // Both go on in the same way.
+    let entry = Entry {
+        at: at(20_000),
+        commands: vec![act(orders[0].id, "pay", pay(orders[0].total)), act(orders[3].id, "c", cancel()), Command::Tick],
+    };
+    let position = Position { term: 1, index: shard.index + 1 };
+    assert!(disk.load(&mut restored, &entry) > 0);
+    assert_eq!(restored.apply(position, &entry), shard.machine.apply(position, &entry));
+    assert_eq!(restored.state_hash(), shard.machine.state_hash());
+    let Lookup::Cold(keys) = restored.sku(&a) else { return };
+    panic!("the SKU was just used: {keys:?}");
+}
+
+#[test]
+fn a_machine_given_every_row_is_warm() {
+    let (mut shard, orders, _) = lived();
+    let mut disk = Disk::default();
+    disk.write(&mut shard.machine);
+    let mut restored = ShardMachine::new(config(&shard.machine));
+    for (key, value) in disk.rows() {
+        restored.restore(key, value).unwrap();
+    }
+    restored.set_warm();
+    assert_eq!(restored.state_hash(), shard.machine.state_hash());
+    assert_eq!(restored.order(orders[1].id), shard.machine.order(orders[1].id));
+    restored.check();
+}
+
+#[test]
+fn a_checkpoint_holds_what_changed_and_no_more() {
+    let (mut shard, orders, a) = lived();
+    let mut disk = Disk::default();
+    disk.write(&mut shard.machine);
+    let tags = |rows: &super::super::FrozenRows| {
+        let mut tags: Vec<u8> = rows.iter().map(|(key, _)| key[0]).collect();
+        tags.sort_unstable();
+        tags
+    };
+    // Nothing but the position, time and counters.
+    let rows = shard.machine.freeze();
+    assert_eq!(tags(&rows), [crate::rows::META]);
+    shard.machine.frozen_durable();
+    // A SKU changed often is one row; a timer that came and went since is none.
+    for n in 0..20 {
+        shard.one(receive(&a, &format!("r{n}"), 1));
+    }
+    shard.one(act(orders[0].id, "pay", pay(orders[0].total)));
+    let rows = shard.machine.freeze();
+    let skus = rows.iter().filter(|(key, _)| key[0] == crate::rows::SKU).count();
+    let timers: Vec<bool> = rows.iter().filter(|(key, _)| key[0] == crate::rows::TIMER).map(|row| row.1.is_some()).collect();
+    assert_eq!((skus, timers), (1, vec![false]));
+    assert!(shard.machine.dirty_bytes() == 0);
+    shard.machine.frozen_durable();
+}
+
+#[test]
+fn rows_that_are_not_in_the_store_are_not_evicted() {
+    // Rule 28.
+    let (mut shard, orders, _) = lived();
+    let all = shard.machine.counters();
+    shard.machine.evict(0);
+    assert_eq!(shard.machine.counters(), all, "dirty rows stay");
+    let frozen = shard.machine.freeze();
+    shard.machine.evict(0);
+    assert_eq!(shard.machine.counters(), all, "rows of a checkpoint that is not durable stay");
+    shard.machine.frozen_durable();
+    let before = shard.machine.resident_bytes();
+    shard.machine.evict(before);
+    assert_eq!(shard.machine.counters(), all, "the budget is kept already");
+    let hash = shard.machine.state_hash();
+    shard.machine.evict(0);
+    assert!(shard.machine.counters().evicted > 0 && shard.machine.resident_bytes() < before);
+    assert_eq!(shard.machine.state_hash(), hash);
+    assert!(matches!(shard.machine.order(orders[0].id), Lookup::Cold(_)));
+    assert!(!frozen.is_empty());
+}
+
+#[test]
+fn a_row_read_before_a_checkpoint_or_an_eviction_is_read_again() {
+    // Rule 28: what was read may be older than what has been stored and evicted since.
+    let (mut shard, orders, _) = lived();
+    let mut disk = Disk::default();
+    disk.write(&mut shard.machine);
+    shard.machine.evict(0);
+    let Lookup::Cold(keys) = shard.machine.order(orders[0].id) else { panic!() };
+    let (epoch, old) = (shard.machine.load_epoch(), disk.clone());
+    // Meanwhile somebody else loads it, changes it, and it is stored and evicted.
+    let entry = Entry { at: at(0), commands: vec![act(orders[0].id, "pay", pay(orders[0].total))] };
+    disk.load(&mut shard.machine, &entry);
+    shard.machine.apply(Position { term: 1, index: 1_000 }, &entry);
+    disk.write(&mut shard.machine);
+    shard.machine.evict(0);
+    let stale = old.0.get(keys[0].as_bytes()).map(Vec::as_slice);
+    assert!(!shard.machine.admit(keys[0].clone(), stale, epoch));
+    disk.admit(&mut shard.machine, keys);
+    assert_eq!(found(shard.machine.order(orders[0].id)).version, 2);
+}
+
+#[test]
+fn a_deletion_is_not_undone_by_an_old_read() {
+    let mut shard = Shard::alone();
+    let a = shard.stocked(0, 10);
+    let order = shard.ordered("k", &[(&a, 2)]);
+    let mut disk = Disk::default();
+    disk.write(&mut shard.machine);
+    shard.machine.evict(0);
+    let key = crate::rows::keys::hold(order.attempt, &a);
+    let (epoch, old) = (shard.machine.load_epoch(), disk.clone());
+    let entry = Entry { at: at(0), commands: vec![act(order.id, "c", cancel())] };
+    disk.load(&mut shard.machine, &entry);
+    shard.machine.apply(Position { term: 1, index: 1_000 }, &entry);
+    let stale = old.0.get(key.as_bytes()).map(Vec::as_slice);
+    assert!(stale.is_some());
+    assert!(shard.machine.admit(key.clone(), stale, epoch), "known: the deletion is in memory");
+    assert_eq!(shard.machine.hold_of(order.attempt, &a), Lookup::Absent);
+    disk.write(&mut shard.machine);
+    assert!(!shard.machine.admit(key, stale, epoch), "no longer known: read again");
+}
+
+#[test]
+fn the_hash_does_not_depend_on_when_it_is_asked_for() {
+    let (mut asked, ..) = lived();
+    let (mut plain, orders, a) = lived();
+    for n in 0..5 {
+        for shard in [&mut asked, &mut plain] {
+            shard.one(receive(&a, &format!("r{n}"), 1));
+            shard.one(act(orders[0].id, "pay", pay(orders[0].total)));
+            shard.one(act(orders[0].id, "c", cancel()));
+        }
+        asked.machine.state_hash();
+    }
+    assert_eq!(asked.machine.state_hash(), plain.machine.state_hash());
+    plain.one(receive(&a, "other", 1));
+    assert_ne!(asked.machine.state_hash(), plain.machine.state_hash());
+}
+
+#[test]
+fn rows_that_come_and_go_between_hash_and_checkpoint_leave_the_store() {
+    // Stored, deleted, hashed, made again, deleted: the store must hear of the deletion.
+    let mut shard = Shard::alone();
+    let a = shard.stocked(0, 10);
+    let attempt = shard.attempt(&user_of(&shard.machine, 0));
+    shard.one(release(attempt, &a, at(10_000)));
+    let mut disk = Disk::default();
+    disk.write(&mut shard.machine);
+    let marks = |disk: &Disk| disk.rows().filter(|(key, _)| key[0] == crate::rows::MARK).count();
+    assert_eq!(marks(&disk), 1);
+    shard.now = at(10_001);
+    shard.one(Command::Tick);
+    shard.machine.state_hash();
+    shard.one(release(attempt, &a, at(10_002)));
+    shard.now = at(10_003);
+    shard.one(Command::Tick);
+    disk.write(&mut shard.machine);
+    assert_eq!(marks(&disk), 0);
+    assert_eq!(disk.start(config(&shard.machine)).state_hash(), shard.machine.state_hash());
+}
+
+#[test]
+fn damaged_rows_are_refused_at_start() {
+    let (mut shard, ..) = lived();
+    let mut disk = Disk::default();
+    disk.write(&mut shard.machine);
+    for tag in ShardMachine::resident_tables() {
+        let Some((key, value)) = disk.rows().find(|(key, _)| key[0] == *tag) else { continue };
+        let mut machine = ShardMachine::new(config(&shard.machine));
+        let longer = [value.as_slice(), &[0]].concat();
+        assert!(machine.restore(key, &longer).is_err(), "table {tag}");
+        assert!(machine.restore(key, &[9, 9]).is_err(), "table {tag}");
+        assert!(machine.restore(key, &[]).is_err(), "table {tag}");
+    }
+    assert!(ShardMachine::new(config(&shard.machine)).restore(&[], &[]).is_err());
+}

@@ -1,0 +1,25 @@
+//! Which orders a user has: the newest in one row, older ones in sealed chunks, so that placing touches one row.
+
+use super::ShardMachine;
+use crate::ids::{OrderId, UserId};
+use crate::rows::keys;
+use crate::rows::kinds::UserRow;
+use crate::rows::table::Value;
+
+impl ShardMachine {
+    pub(super) fn index_for_user(&mut self, user: &UserId, order: OrderId) {
+        let key = keys::user(user);
+        let Some(bytes) = self.rows.bytes(&key) else {
+            self.rows.put(key, Value::Bytes(UserRow::first(0, order)));
+            return;
+        };
+        let head = UserRow::read(&bytes).expect("a stored user row reads");
+        if head.is_full() {
+            // The number of a new chunk has never been used: no look at the store is needed.
+            self.rows.put(keys::chunk(user, head.sealed), Value::Bytes(head.chunk()));
+            self.rows.put(key, Value::Bytes(UserRow::first(head.sealed + 1, order)));
+        } else {
+            self.rows.put(key, Value::Bytes(head.with(order)));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! How keys are written. Numbers are big-endian, so that the store orders them; texts hold no control characters, so
+//! a zero byte ends one.
+
+use super::{ATTEMPT, CHUNK, HOLD, MARK, ORDER, OUTBOX, PLACED, REFERENCE, RowKey, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER, USER};
+use crate::encoding::BytesError;
+use crate::ids::{AttemptId, GroupId, Key, OrderId, Reference, SkuId, Slot, UserId};
+use crate::order::TimerKind;
+use crate::time::Timestamp;
+
+/// Collects the bytes of a key without allocating for the usual ones.
+struct Draft {
+    bytes: [u8; 512],
+    length: usize,
+}
+
+impl Draft {
+    fn new(tag: u8) -> Self {
+        let mut draft = Self { bytes: [0; 512], length: 1 };
+        draft.bytes[0] = tag;
+        draft
+    }
+
+    fn add(mut self, part: &[u8]) -> Self {
+        self.bytes[self.length..self.length + part.len()].copy_from_slice(part);
+        self.length += part.len();
+        self
+    }
+
+    fn done(self) -> RowKey {
+        RowKey::new(&self.bytes[..self.length])
+    }
+}
+
+pub(crate) fn order(id: OrderId) -> RowKey {
+    Draft::new(ORDER).add(&id.0.to_be_bytes()).done()
+}
+
+pub(crate) fn sku(id: &SkuId) -> RowKey {
+    Draft::new(SKU).add(id.as_str().as_bytes()).done()
+}
+
+pub(crate) fn hold(attempt: AttemptId, sku: &SkuId) -> RowKey {
+    Draft::new(HOLD).add(&attempt_bytes(attempt)).add(sku.as_str().as_bytes()).done()
+}
+
+pub(crate) fn placed(user: &UserId, key: &Key) -> RowKey {
+    pair(PLACED, user.as_str(), key.as_str())
+}
+
+pub(crate) fn user(user: &UserId) -> RowKey {
+    Draft::new(USER).add(user.as_str().as_bytes()).done()
+}
+
+pub(crate) fn chunk(user: &UserId, number: u32) -> RowKey {
+    Draft::new(CHUNK).add(user.as_str().as_bytes()).add(&[0]).add(&number.to_be_bytes()).done()
+}
+
+pub(crate) fn reference(user: &UserId, reference: &Reference) -> RowKey {
+    pair(REFERENCE, user.as_str(), reference.as_str())
+}
+
+pub(crate) fn sku_key(sku: &SkuId, key: &Key) -> RowKey {
+    pair(SKU_KEY, sku.as_str(), key.as_str())
+}
+
+fn pair(tag: u8, first: &str, second: &str) -> RowKey {
+    Draft::new(tag).add(first.as_bytes()).add(&[0]).add(second.as_bytes()).done()
+}
+
+/// Term and counter first: the attempts of a term follow each other in time.
+fn attempt_bytes(attempt: AttemptId) -> [u8; 22] {
+    let mut bytes = [0; 22];
+    bytes[..8].copy_from_slice(&attempt.term.to_be_bytes());
+    bytes[8..16].copy_from_slice(&attempt.counter.to_be_bytes());
+    bytes[16..20].copy_from_slice(&attempt.group.0.to_be_bytes());
+    bytes[20..].copy_from_slice(&(attempt.slot.index() as u16).to_be_bytes());
+    bytes
+}
+
+/// A key of a resident table, both ways.
+pub(crate) trait TableKey: Ord + Clone {
+    fn write(&self) -> RowKey;
+    fn parse(key: &[u8]) -> Result<Self, BytesError>;
+}
+
+/// A timer: when, of which order, which one.
+pub(crate) type TimerKey = (Timestamp, OrderId, TimerKind);
+
+impl TableKey for TimerKey {
+    fn write(&self) -> RowKey {
+        Draft::new(TIMER)
+            .add(&self.0.as_ms().to_be_bytes())
+            .add(&self.1.0.to_be_bytes())
+            .add(&[timer_byte(self.2)])
+            .done()
+    }
+
+    fn parse(key: &[u8]) -> Result<Self, BytesError> {
+        let mut parts = Parts(&key[1..]);
+        let key = (Timestamp::from_ms(parts.u64()?), OrderId(parts.u64()?), timer_kind(parts.u8()?)?);
+        parts.end()?;
+        Ok(key)
+    }
+}
+
+fn timer_byte(kind: TimerKind) -> u8 {
+    match kind {
+        TimerKind::PaymentDeadline => 0,
+        TimerKind::AutoComplete => 1,
+    }
+}
+
+fn timer_kind(byte: u8) -> Result<TimerKind, BytesError> {
+    match byte {
+        0 => Ok(TimerKind::PaymentDeadline),
+        1 => Ok(TimerKind::AutoComplete),
+        _ => Err(BytesError::Key),
+    }
+}
+
+/// A message: to whom, and its number.
+pub(crate) type OutboxKey = (GroupId, u64);
+
+impl TableKey for OutboxKey {
+    fn write(&self) -> RowKey {
+        Draft::new(OUTBOX).add(&self.0.0.to_be_bytes()).add(&self.1.to_be_bytes()).done()
+    }
+
+    fn parse(key: &[u8]) -> Result<Self, BytesError> {
+        let mut parts = Parts(&key[1..]);
+        let key = (GroupId(parts.u32()?), parts.u64()?);
+        parts.end()?;
+        Ok(key)
+    }
+}
+
+/// The other end of an outgoing stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct To(pub(crate) GroupId);
+
+/// The other end of an incoming stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct From(pub(crate) GroupId);
+
+macro_rules! group_key {
+    ($name:ident, $tag:expr) => {
+        impl TableKey for $name {
+            fn write(&self) -> RowKey {
+                Draft::new($tag).add(&self.0.0.to_be_bytes()).done()
+            }
+
+            fn parse(key: &[u8]) -> Result<Self, BytesError> {
+                let mut parts = Parts(&key[1..]);
+                let key = Self(GroupId(parts.u32()?));
+                parts.end()?;
+                Ok(key)
+            }
+        }
+    };
+}
+
+group_key!(To, STREAM_OUT);
+group_key!(From, STREAM_IN);
+
+impl TableKey for AttemptId {
+    fn write(&self) -> RowKey {
+        Draft::new(ATTEMPT).add(&attempt_bytes(*self)).done()
+    }
+
+    fn parse(key: &[u8]) -> Result<Self, BytesError> {
+        let mut parts = Parts(&key[1..]);
+        let key = parts.attempt()?;
+        parts.end()?;
+        Ok(key)
+    }
+}
+
+/// What an attempt did to which SKU.
+pub(crate) type MarkKey = (AttemptId, SkuId);
+
+impl TableKey for MarkKey {
+    fn write(&self) -> RowKey {
+        Draft::new(MARK).add(&attempt_bytes(self.0)).add(self.1.as_str().as_bytes()).done()
+    }
+
+    fn parse(key: &[u8]) -> Result<Self, BytesError> {
+        hold_parts(key)
+    }
+}
+
+/// Attempt and SKU of a mark's or a hold's key.
+pub(crate) fn hold_parts(key: &[u8]) -> Result<(AttemptId, SkuId), BytesError> {
+    let mut parts = Parts(&key[1..]);
+    let attempt = parts.attempt()?;
+    Ok((attempt, parts.rest()?))
+}
+
+/// Order id of an order's key.
+pub(crate) fn order_part(key: &[u8]) -> Result<OrderId, BytesError> {
+    let mut parts = Parts(&key[1..]);
+    let id = OrderId(parts.u64()?);
+    parts.end()?;
+    Ok(id)
+}
+
+/// User of the key of a user's row or chunk.
+pub(crate) fn user_part(key: &[u8]) -> Result<&str, BytesError> {
+    let name = match (key[0], key.len().checked_sub(5)) {
+        (CHUNK, Some(end)) if end > 1 && key[end] == 0 => &key[1..end],
+        (USER, _) => &key[1..],
+        _ => return Err(BytesError::Key),
+    };
+    std::str::from_utf8(name).map_err(|_| BytesError::Key)
+}
+
+/// Takes a key apart.
+struct Parts<'a>(&'a [u8]);
+
+impl Parts<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], BytesError> {
+        let (head, tail) = self.0.split_first_chunk::<N>().ok_or(BytesError::Key)?;
+        self.0 = tail;
+        Ok(*head)
+    }
+
+    fn u8(&mut self) -> Result<u8, BytesError> {
+        Ok(self.take::<1>()?[0])
+    }
+
+    fn u32(&mut self) -> Result<u32, BytesError> {
+        self.take().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, BytesError> {
+        self.take().map(u64::from_be_bytes)
+    }
+
+    fn attempt(&mut self) -> Result<AttemptId, BytesError> {
+        let (term, counter, group) = (self.u64()?, self.u64()?, self.u32()?);
+        let slot = Slot::new(u16::from_be_bytes(self.take()?)).ok_or(BytesError::Key)?;
+        Ok(AttemptId { slot, group: GroupId(group), term, counter })
+    }
+
+    fn rest(&mut self) -> Result<SkuId, BytesError> {
+        let text = std::str::from_utf8(self.0).map_err(|_| BytesError::Key)?;
+        SkuId::new(text).map_err(|_| BytesError::Key)
+    }
+
+    fn end(&self) -> Result<(), BytesError> {
+        if self.0.is_empty() { Ok(()) } else { Err(BytesError::Key) }
+    }
+}

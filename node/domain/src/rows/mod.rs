@@ -1,0 +1,113 @@
+//! Rows: what a shard remembers, as key and bytes. Decides the tables, their keys and their order on disk; `table` and
+//! `resident` keep them in memory, `kinds` says what is in them.
+//!
+//! The first byte of a key is the tag of its table. Tables below [`FIRST_COLD`] are *resident*: scanned at start and
+//! never evicted. The others may be cold: in the store alone until somebody needs them.
+
+pub(crate) mod keys;
+pub(crate) mod kinds;
+pub(crate) mod resident;
+pub(crate) mod table;
+
+use std::fmt;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Time, id sequence, counters, hash: one row, written by every checkpoint.
+pub const META: u8 = 0;
+/// Timers by due time.
+pub const TIMER: u8 = 1;
+/// Messages that other shards have not confirmed, by destination and number.
+pub const OUTBOX: u8 = 2;
+/// Streams to other shards: next number, trimmed number.
+pub const STREAM_OUT: u8 = 3;
+/// Streams from other shards: highest number applied.
+pub const STREAM_IN: u8 = 4;
+/// Attempt to order, until every keep of it is trimmed (rule 16).
+pub const ATTEMPT: u8 = 5;
+/// What an attempt did to a SKU lately: tentative hold, kept, ended (rules 9 and 10).
+pub const MARK: u8 = 6;
+/// The first table whose rows may be cold.
+pub const FIRST_COLD: u8 = 16;
+/// Orders by id, which is by time.
+pub const ORDER: u8 = 16;
+/// SKUs by id.
+pub const SKU: u8 = 17;
+/// Kept holds by attempt and SKU, which is by time within a term.
+pub const HOLD: u8 = 18;
+/// Idempotency records of placing, by user and key.
+pub const PLACED: u8 = 19;
+/// The newest order ids of a user.
+pub const USER: u8 = 20;
+/// Older order ids of a user, in sealed chunks.
+pub const CHUNK: u8 = 21;
+/// The client's own names of orders, by user and reference.
+pub const REFERENCE: u8 = 22;
+/// Idempotency records of commands on SKUs, by SKU and key.
+pub const SKU_KEY: u8 = 23;
+/// One more than the last tag.
+pub(crate) const TAGS: usize = 24;
+
+/// Tags of the resident tables.
+pub(crate) const RESIDENT: [u8; 7] = [META, TIMER, OUTBOX, STREAM_OUT, STREAM_IN, ATTEMPT, MARK];
+
+/// Longest key that is kept without an allocation, in bytes.
+const INLINE: usize = 46;
+
+/// The key of a row: table tag and name, with its hash. Ordered by hash, so that comparing is one integer.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RowKey {
+    hash: u64,
+    bytes: KeyBytes,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum KeyBytes {
+    Inline { length: u8, bytes: [u8; INLINE] },
+    Heap(Box<[u8]>),
+}
+
+impl RowKey {
+    /// The key with these bytes, tag first.
+    #[must_use]
+    pub fn new(key: &[u8]) -> Self {
+        let bytes = if key.len() <= INLINE {
+            let mut bytes = [0; INLINE];
+            bytes[..key.len()].copy_from_slice(key);
+            KeyBytes::Inline { length: key.len() as u8, bytes }
+        } else {
+            KeyBytes::Heap(key.into())
+        };
+        Self { hash: xxh3_64(key), bytes }
+    }
+
+    /// The bytes under which the store keeps the row.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.bytes {
+            KeyBytes::Inline { length, bytes } => &bytes[..usize::from(*length)],
+            KeyBytes::Heap(bytes) => bytes,
+        }
+    }
+
+    /// Tag of its table.
+    #[must_use]
+    pub fn tag(&self) -> u8 {
+        self.as_bytes().first().copied().unwrap_or(u8::MAX)
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+impl fmt::Debug for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.tag(), self.as_bytes().get(1..).unwrap_or_default().escape_ascii())
+    }
+}
+
+/// What a row adds to the state hash. A row that does not exist adds zero.
+pub(crate) fn row_hash(key_hash: u64, value: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(value, key_hash)
+}

@@ -1,0 +1,311 @@
+//! From what was typed to what the program needs. Every broken rule is named, not only the first.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ordergrid_cluster::GroupConfig;
+
+use super::load::ConfigError;
+use super::settings::{BootstrapNodeSettings, BootstrapSettings, Settings};
+use super::units::Size;
+use super::{BootstrapConfig, BootstrapNode, HttpAddress, Limits, MeshAddress, NodeConfig, TraceConfig};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What a frame holds beside the body of a batch.
+const FRAME_SLACK: u64 = 1 << 20;
+
+/// The rules that were broken so far, each with the key it is about.
+#[derive(Default)]
+struct Broken(Vec<String>);
+
+impl Broken {
+    fn rule(&mut self, holds: bool, key: &str, rule: impl FnOnce() -> String) {
+        if !holds {
+            self.0.push(format!("{key}: {}", rule()));
+        }
+    }
+
+    fn within<T: PartialOrd + std::fmt::Display>(&mut self, key: &str, value: &T, range: RangeInclusive<T>) {
+        self.rule(range.contains(value), key, || format!("{value} is not within {} and {}", range.start(), range.end()));
+    }
+}
+
+/// Checks what was typed.
+pub(super) fn check(settings: &Settings) -> Result<NodeConfig, ConfigError> {
+    let mut broken = Broken::default();
+    let id = settings.node.id.unwrap_or_default();
+    broken.rule(settings.node.id.is_some(), "node.id", || "is required".to_owned());
+    broken.rule(settings.node.id != Some(0), "node.id", || "ids begin at 1".to_owned());
+    broken.rule(settings.node.data.is_some(), "node.data", || "is required: the folder of the node's data".to_owned());
+    check_limits(settings, &mut broken);
+    check_times(settings, &mut broken);
+    let mesh = mesh(settings, &mut broken);
+    let http = http(settings, &mut broken);
+    let name = settings.node.name.clone().unwrap_or_else(|| format!("n{id}"));
+    check_name("node.name", &name, &mut broken);
+    check_name("node.zone", &settings.node.zone, &mut broken);
+    check_name("cluster.name", &settings.cluster.name, &mut broken);
+    let group = group(settings);
+    if let Err(wrong) = group.validate() {
+        broken.rule(false, "raft", || wrong.to_string());
+    }
+    let config = NodeConfig {
+        id,
+        name,
+        zone: settings.node.zone.clone(),
+        cluster: settings.cluster.name.clone(),
+        data: settings.node.data.clone().unwrap_or_default(),
+        workers: settings.node.workers,
+        stop_within: settings.node.stop_within.0,
+        mesh,
+        http,
+        bootstrap: None,
+        limits: limits(settings),
+        group,
+        log_tail: settings.log.tail.bytes(),
+        payment_window: settings.orders.payment_window.0,
+        key_retention: settings.orders.key_retention.0,
+        hold_valid: settings.orders.hold_valid.0,
+        clock_skew: settings.clock.skew.0,
+        trace: TraceConfig { filter: settings.trace.filter.clone(), json: settings.trace.json },
+    };
+    let bootstrap = settings.bootstrap.as_ref().map(|typed| bootstrap(typed, &config, &mut broken));
+    if broken.0.is_empty() { Ok(NodeConfig { bootstrap, ..config }) } else { Err(ConfigError::Rules(broken.0)) }
+}
+
+fn check_limits(settings: &Settings, broken: &mut Broken) {
+    let limits = &settings.limits;
+    broken.within("limits.batch_orders", &limits.batch_orders, 1..=1_000);
+    broken.within("limits.order_lines", &limits.order_lines, 1..=1_000);
+    broken.within("limits.connection_streams", &limits.connection_streams, 1..=1 << 16);
+    for (key, value) in [
+        ("limits.connections", limits.connections),
+        ("limits.shard_in_flight", limits.shard_in_flight),
+        ("limits.sku_in_flight", limits.sku_in_flight),
+        ("limits.shard_queue", limits.shard_queue),
+        ("limits.entry_commands", limits.entry_commands),
+        ("limits.entries_in_flight", limits.entries_in_flight),
+        ("limits.shard_actors", limits.shard_actors),
+        ("limits.mesh_queue", limits.mesh_queue),
+        ("limits.log_queue", limits.log_queue),
+    ] {
+        broken.within(key, &value, 1..=1 << 24);
+    }
+    broken.within("limits.page_depth", &limits.page_depth, 0..=1 << 20);
+    broken.within("node.workers", &settings.node.workers, 0..=1_024);
+    let gib = |gib: u64| Size(gib << 30);
+    broken.within("limits.order_body", &limits.order_body, Size(1 << 10)..=limits.batch_body);
+    broken.within("limits.batch_body", &limits.batch_body, Size(1 << 10)..=gib(1));
+    broken.within("limits.bodies", &limits.bodies, limits.batch_body..=gib(64));
+    broken.within("limits.entry_bytes", &limits.entry_bytes, Size(1 << 10)..=Size(16 << 20));
+    broken.within("limits.memory", &limits.memory, Size(16 << 20)..=gib(1 << 20));
+    let frame = Size(limits.batch_body.0.max(limits.entry_bytes.0).saturating_add(FRAME_SLACK));
+    broken.within("limits.frame", &limits.frame, frame..=gib(2));
+    broken.within("checkpoint.dirty", &settings.checkpoint.dirty, Size(1 << 20)..=gib(16));
+    broken.within("log.tail", &settings.log.tail, Size(1 << 20)..=gib(16));
+}
+
+fn check_times(settings: &Settings, broken: &mut Broken) {
+    let (raft, second) = (&settings.raft, Duration::from_secs(1));
+    for (key, value, least, most) in [
+        ("node.stop_within", settings.node.stop_within, Duration::ZERO, DAY),
+        ("limits.request", settings.limits.request, Duration::from_millis(100), 600 * second),
+        ("limits.connection_idle", settings.limits.connection_idle, second, DAY),
+        ("limits.body_wait", settings.limits.body_wait, Duration::from_millis(100), 600 * second),
+        ("limits.verify", settings.limits.verify, second, DAY),
+        ("limits.actor_idle", settings.limits.actor_idle, Duration::from_millis(10), DAY),
+        ("raft.heartbeat", raft.heartbeat, Duration::from_millis(10), 60 * second),
+        ("raft.election_min", raft.election_min, 2 * raft.heartbeat.0, 600 * second),
+        ("raft.election_max", raft.election_max, raft.election_min.0 + Duration::from_millis(1), 600 * second),
+        ("raft.lease_margin", raft.lease_margin, Duration::ZERO, raft.election_max.0),
+        ("checkpoint.every", settings.checkpoint.every, Duration::from_millis(100), DAY),
+        ("orders.payment_window", settings.orders.payment_window, second, 30 * DAY),
+        ("orders.key_retention", settings.orders.key_retention, 60 * second, 3_650 * DAY),
+        // A hold given by a leader whose clock is behind must still be valid when it arrives.
+        ("orders.hold_valid", settings.orders.hold_valid, settings.clock.skew.0 + second, 600 * second),
+        ("clock.skew", settings.clock.skew, Duration::from_millis(10), 600 * second),
+    ] {
+        broken.within(key, &value, super::Span(least)..=super::Span(most));
+    }
+}
+
+/// Names go into labels, tables and paths.
+fn check_name(key: &str, name: &str, broken: &mut Broken) {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let holds = (1..=63).contains(&name.len()) && name.chars().all(plain);
+    broken.rule(holds, key, || format!("{name:?} is not a name: 1 to 63 letters, digits, '-', '_' or '.'"));
+}
+
+fn mesh(settings: &Settings, broken: &mut Broken) -> MeshAddress {
+    let listen = settings.mesh.listen.clone();
+    check_address("mesh.listen", &listen, 0, broken);
+    let named = own_entry(settings).map(|node| node.mesh.clone());
+    let advertise = settings.mesh.advertise.clone().or(named).unwrap_or_else(|| listen.clone());
+    let alone = settings.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.nodes.len() <= 1);
+    check_address("mesh.advertise", &advertise, u16::from(!alone), broken);
+    broken.rule(!is_wildcard(&advertise), "mesh.advertise", || {
+        format!("is required, because other nodes cannot reach {advertise}")
+    });
+    MeshAddress { listen, advertise }
+}
+
+fn http(settings: &Settings, broken: &mut Broken) -> HttpAddress {
+    let listen = settings.http.listen.clone();
+    check_address("http.listen", &listen, 0, broken);
+    let named = own_entry(settings).map(|node| node.http.clone());
+    let advertise = settings.http.advertise.clone().or(named);
+    if let Some(url) = &advertise {
+        check_url("http.advertise", url, broken);
+    }
+    let reachable = advertise.is_some() || !is_wildcard(&listen);
+    broken.rule(reachable, "http.advertise", || format!("is required, because clients cannot reach {listen}"));
+    HttpAddress { listen, advertise }
+}
+
+fn own_entry(settings: &Settings) -> Option<&BootstrapNodeSettings> {
+    settings.bootstrap.as_ref()?.nodes.iter().find(|node| Some(node.id) == settings.node.id)
+}
+
+fn is_wildcard(address: &str) -> bool {
+    address.starts_with("0.0.0.0:") || address.starts_with("[::]:")
+}
+
+fn check_address(key: &str, address: &str, least_port: u16, broken: &mut Broken) {
+    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse().ok());
+    broken.rule(port.is_some_and(|port: u16| port >= least_port), key, || {
+        format!("{address:?} is not a host and a port such as \"10.0.0.1:7411\"")
+    });
+}
+
+fn check_url(key: &str, url: &str, broken: &mut Broken) {
+    let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let plain = |host: &str| !host.is_empty() && !host.contains(|c: char| c == '/' || c.is_whitespace());
+    broken.rule(host.is_some_and(plain), key, || {
+        format!("{url:?} is not a URL without a path, such as \"http://10.0.0.1:8080\"")
+    });
+}
+
+fn bootstrap(typed: &BootstrapSettings, own: &NodeConfig, broken: &mut Broken) -> BootstrapConfig {
+    broken.within("bootstrap.shards", &typed.shards, 1..=4_096);
+    let mut nodes: Vec<_> = typed.nodes.iter().map(node).collect();
+    if nodes.is_empty() {
+        let http = own.http.advertise.clone().unwrap_or_else(|| format!("http://{}", own.http.listen));
+        nodes.push(BootstrapNode {
+            id: own.id,
+            name: own.name.clone(),
+            zone: own.zone.clone(),
+            mesh: own.mesh.advertise.clone(),
+            http,
+        });
+    }
+    nodes.sort_by_key(|node| node.id);
+    let key = "bootstrap.nodes";
+    broken.rule(nodes.len() % 2 == 1 && nodes.len() <= 7, key, || {
+        format!("{} nodes: name 1, 3, 5 or 7, so that a majority is clear", nodes.len())
+    });
+    for node in &nodes {
+        let place = format!("{key} {}", node.id);
+        broken.rule(node.id > 0, &place, || "ids begin at 1".to_owned());
+        check_name(&place, &node.name, broken);
+        check_name(&place, &node.zone, broken);
+        check_address(&place, &node.mesh, u16::from(nodes.len() > 1), broken);
+        check_url(&place, &node.http, broken);
+    }
+    check_distinct("id", nodes.iter().map(|node| node.id.to_string()), broken);
+    check_distinct("name", nodes.iter().map(|node| node.name.clone()), broken);
+    check_distinct("mesh address", nodes.iter().map(|node| node.mesh.clone()), broken);
+    check_distinct("URL", nodes.iter().map(|node| node.http.clone()), broken);
+    check_own(&nodes, own, broken);
+    BootstrapConfig { shards: typed.shards, nodes }
+}
+
+fn check_distinct(what: &str, values: impl Iterator<Item = String>, broken: &mut Broken) {
+    let mut seen = BTreeSet::new();
+    for value in values {
+        broken.rule(!seen.contains(&value), "bootstrap.nodes", || format!("two nodes have the {what} {value}"));
+        seen.insert(value);
+    }
+}
+
+/// What this node says about itself must be what it tells the others.
+fn check_own(nodes: &[BootstrapNode], own: &NodeConfig, broken: &mut Broken) {
+    let Some(named) = nodes.iter().find(|node| node.id == own.id) else {
+        return broken.rule(false, "bootstrap.nodes", || format!("this node, {}, is not among them", own.id));
+    };
+    for (key, here, there) in [
+        ("node.name", &own.name, &named.name),
+        ("node.zone", &own.zone, &named.zone),
+        ("mesh.advertise", &own.mesh.advertise, &named.mesh),
+    ] {
+        broken.rule(here == there, key, || format!("{here:?} here, {there:?} in bootstrap.nodes"));
+    }
+}
+
+fn node(typed: &BootstrapNodeSettings) -> BootstrapNode {
+    BootstrapNode {
+        id: typed.id,
+        name: typed.name.clone().unwrap_or_else(|| format!("n{}", typed.id)),
+        zone: typed.zone.clone(),
+        mesh: typed.mesh.clone(),
+        http: typed.http.clone(),
+    }
+}
+
+/// As if an operator had typed it.
+pub(super) fn typed(bootstrap: &BootstrapConfig) -> BootstrapSettings {
+    let node = |node: &BootstrapNode| BootstrapNodeSettings {
+        id: node.id,
+        name: Some(node.name.clone()),
+        zone: node.zone.clone(),
+        mesh: node.mesh.clone(),
+        http: node.http.clone(),
+    };
+    BootstrapSettings { shards: bootstrap.shards, nodes: bootstrap.nodes.iter().map(node).collect() }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    let limits = &settings.limits;
+    Limits {
+        order_body: limits.order_body.bytes(),
+        batch_body: limits.batch_body.bytes(),
+        batch_orders: limits.batch_orders,
+        order_lines: limits.order_lines,
+        connections: limits.connections,
+        connection_idle: limits.connection_idle.0,
+        connection_streams: limits.connection_streams,
+        bodies: limits.bodies.bytes(),
+        body_wait: limits.body_wait.0,
+        page_depth: limits.page_depth,
+        request: limits.request.0,
+        verify: limits.verify.0,
+        shard_in_flight: limits.shard_in_flight,
+        sku_in_flight: limits.sku_in_flight,
+        shard_queue: limits.shard_queue,
+        entry_commands: limits.entry_commands,
+        entry_bytes: limits.entry_bytes.bytes(),
+        entries_in_flight: limits.entries_in_flight,
+        shard_actors: limits.shard_actors,
+        actor_idle: limits.actor_idle.0,
+        memory: limits.memory.0,
+        frame: limits.frame.bytes(),
+        mesh_queue: limits.mesh_queue,
+        log_queue: limits.log_queue,
+    }
+}
+
+fn group(settings: &Settings) -> GroupConfig {
+    let (raft, base) = (&settings.raft, GroupConfig::default());
+    GroupConfig {
+        heartbeat: raft.heartbeat.0,
+        heartbeat_quiet: base.heartbeat_quiet.min(raft.heartbeat.0 / 2),
+        election_min: raft.election_min.0,
+        election_max: raft.election_max.0,
+        lease_margin: raft.lease_margin.0,
+        checkpoint_every: settings.checkpoint.every.0,
+        checkpoint_bytes: settings.checkpoint.dirty.0,
+        entries_kept: settings.log.kept,
+        ..base
+    }
+}

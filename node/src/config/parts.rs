@@ -1,0 +1,39 @@
+//! The parts of the configuration in the words of those who are given them.
+
+use ordergrid_api::ServeConfig;
+use ordergrid_cluster::MeshConfig;
+
+use super::NodeConfig;
+
+impl NodeConfig {
+    /// What the HTTP server needs. `request_id_prefix` is drawn at random once per start.
+    #[must_use]
+    pub fn serving(&self, request_id_prefix: u64) -> ServeConfig {
+        let limits = &self.limits;
+        ServeConfig {
+            limits: ordergrid_api::Limits {
+                body_bytes: limits.order_body,
+                batch_bytes: limits.batch_body,
+                batch_orders: limits.batch_orders,
+                order_lines: limits.order_lines,
+                buffered_bytes: limits.bodies,
+                body_patience: limits.body_wait,
+                grid_patience: limits.request,
+                verify_patience: limits.verify,
+                page_depth: limits.page_depth,
+            },
+            request_id_prefix,
+            connections: limits.connections,
+            idle: limits.connection_idle,
+            drain: self.stop_within,
+            streams: limits.connection_streams,
+        }
+    }
+
+    /// What the mesh needs.
+    #[must_use]
+    pub fn meshing(&self) -> MeshConfig {
+        let limits = &self.limits;
+        MeshConfig { frame_limit: limits.frame, calls_queued: limits.mesh_queue, ..MeshConfig::default() }
+    }
+}

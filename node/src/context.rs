@@ -1,0 +1,182 @@
+//! What everything on one node shares: who it is, its shards, its clock, its way to the peers.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use ordergrid_cluster::NodeId;
+use ordergrid_domain::command::{Deliver, Release};
+use ordergrid_domain::machine::SlotOwners;
+use ordergrid_domain::{AttemptId, Command, GroupId, Outcome, Rejection, Slot};
+use tokio::sync::{oneshot, watch};
+
+use crate::peers::{Peers, ShardAnswer, ShardCall, Waiter};
+use crate::platform::Clock;
+use crate::shard::{HoldRequest, HoldResult, HoldSink, ShardHost, ShardMessage, Verdict};
+
+/// One node, seen from its shards.
+pub(crate) struct NodeContext {
+    /// Its number.
+    pub(crate) id: NodeId,
+    /// Its clock.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Which shard owns which slot.
+    owners: SlotOwners,
+    /// The other nodes.
+    pub(crate) peers: Peers,
+    hosts: OnceLock<BTreeMap<GroupId, Arc<ShardHost>>>,
+    failed: watch::Sender<Option<String>>,
+    stopping: AtomicBool,
+}
+
+/// Where a shard is led.
+pub(crate) enum Place {
+    /// Here.
+    Here(Arc<crate::shard::Leading>),
+    /// On that node.
+    There(NodeId),
+    /// Nowhere that is known.
+    Nowhere,
+}
+
+impl NodeContext {
+    /// A node whose shards are added by [`Self::set_hosts`].
+    pub(crate) fn new(id: NodeId, clock: Arc<dyn Clock>, owners: SlotOwners, peers: Peers) -> Self {
+        let (failed, _) = watch::channel(None);
+        Self { id, clock, owners, peers, hosts: OnceLock::new(), failed, stopping: AtomicBool::new(false) }
+    }
+
+    /// The shard that owns a slot.
+    pub(crate) fn owner(&self, slot: Slot) -> GroupId {
+        self.owners.owner(slot).expect("the shard map of a cluster that runs covers every slot")
+    }
+
+    /// The shards of this node, once.
+    pub(crate) fn set_hosts(&self, hosts: BTreeMap<GroupId, Arc<ShardHost>>) {
+        assert!(self.hosts.set(hosts).is_ok(), "the shards of a node are set once");
+    }
+
+    /// All shards of this node.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &Arc<ShardHost>> {
+        self.hosts.get().into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// One shard of this node.
+    pub(crate) fn host(&self, shard: GroupId) -> Option<&Arc<ShardHost>> {
+        self.hosts.get()?.get(&shard)
+    }
+
+    /// Where `shard` is led as far as this node knows.
+    pub(crate) fn place(&self, shard: GroupId) -> Place {
+        let Some(host) = self.host(shard) else { return Place::Nowhere };
+        if let Some(leading) = host.leading() {
+            return Place::Here(leading);
+        }
+        match host.group.leadership().borrow().leader {
+            Some(leader) if leader != self.id => Place::There(leader),
+            _ => Place::Nowhere,
+        }
+    }
+
+    /// Something happened after which this process must not go on (fail-stop). The first reason counts.
+    pub(crate) fn fail(&self, reason: String) {
+        self.failed.send_if_modified(|failed| {
+            let first = failed.is_none();
+            if first {
+                *failed = Some(reason);
+            }
+            first
+        });
+    }
+
+    /// Resolves with the reason when the node has failed.
+    pub(crate) fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.failed.subscribe()
+    }
+
+    /// From now on leaderships end on purpose.
+    pub(crate) fn begin_stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// The node is being stopped.
+    pub(crate) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Asks a shard's leader, wherever it is, to hold.
+    pub(crate) fn hold(&self, shard: GroupId, request: HoldRequest, sink: HoldSink) {
+        match self.place(shard) {
+            Place::Here(leading) => {
+                let message = ShardMessage::Hold { request, sink };
+                if let Err(ractor::MessagingErr::SendErr(ShardMessage::Hold { sink, .. })) =
+                    leading.actor.send_message(message)
+                {
+                    sink.send_all(&HoldResult::NoLeader);
+                }
+            }
+            Place::There(node) => self.peers.send(node, ShardCall::Hold(shard, request), Waiter::Hold(sink)),
+            Place::Nowhere => sink.send_all(&HoldResult::NoLeader),
+        }
+    }
+
+    /// Asks a shard's leader to release. May be lost: the SKUs will ask.
+    pub(crate) fn release(&self, shard: GroupId, release: Release) {
+        match self.place(shard) {
+            Place::Here(leading) => {
+                let reply = crate::shard::Reply::Nobody;
+                leading.lead.batcher.propose(Command::Release(release), reply);
+            }
+            Place::There(node) => self.peers.send(node, ShardCall::Release(shard, release), Waiter::Nobody),
+            Place::Nowhere => {}
+        }
+    }
+
+    /// Delivers a run of a stream; the highest number that the destination has applied, if it answered.
+    pub(crate) async fn deliver(&self, shard: GroupId, run: Deliver) -> Option<u64> {
+        match self.place(shard) {
+            Place::Here(leading) => deliver_here(&leading, run).await,
+            Place::There(node) => match self.call(node, ShardCall::Deliver(shard, run)).await? {
+                ShardAnswer::Delivered(high) => Some(high),
+                _ => None,
+            },
+            Place::Nowhere => None,
+        }
+    }
+
+    /// Asks an order shard what became of attempts.
+    pub(crate) async fn ask(&self, shard: GroupId, attempts: Vec<AttemptId>) -> Option<Vec<Verdict>> {
+        match self.place(shard) {
+            Place::Here(leading) => ask_here(&leading, attempts).await,
+            Place::There(node) => match self.call(node, ShardCall::Ask(shard, attempts)).await? {
+                ShardAnswer::Verdicts(verdicts) => Some(verdicts),
+                _ => None,
+            },
+            Place::Nowhere => None,
+        }
+    }
+
+    /// One call to a peer; `None` when no answer came in time.
+    pub(crate) async fn call(&self, node: NodeId, call: ShardCall) -> Option<ShardAnswer> {
+        let (caller, answer) = oneshot::channel();
+        self.peers.send(node, call, Waiter::Task(caller));
+        answer.await.ok()
+    }
+}
+
+/// Applies a run on a shard led here.
+pub(crate) async fn deliver_here(leading: &crate::shard::Leading, run: Deliver) -> Option<u64> {
+    let landed = leading.lead.batcher.ask(Command::Deliver(run)).await.ok()?;
+    match landed.outcome {
+        Outcome::Delivered { high } => Some(high),
+        Outcome::Rejected(Rejection::StreamGap { next, .. }) => Some(next - 1),
+        other => unreachable!("a delivery is answered as delivered or as a gap, not {other:?}"),
+    }
+}
+
+/// Asks a shard led here about attempts.
+pub(crate) async fn ask_here(leading: &crate::shard::Leading, attempts: Vec<AttemptId>) -> Option<Vec<Verdict>> {
+    let (caller, answer) = oneshot::channel();
+    leading.actor.send_message(ShardMessage::Ask { attempts, caller }).ok()?;
+    answer.await.ok()
+}

@@ -1,0 +1,155 @@
+//! What a process says about itself: metrics as Prometheus text, and traces on stderr.
+//!
+//! Both are global to a process, so the binary installs them once and hands the metrics on; several nodes in one process
+//! share them and tell themselves apart by a label. The library installs nothing.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::util::TryInitError;
+
+use crate::config::TraceConfig;
+
+/// Upper bounds of latencies in seconds: 50 us, where a hop ends, to 10 s, where a request does.
+const LATENCIES: [f64; 17] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+];
+
+/// Upper bounds of sizes in bytes: 64 B to 64 MiB.
+const SIZES: [f64; 11] = [
+    64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0,
+];
+
+/// Upper bounds of counts of what was gathered: commands in an entry, entries in a sync.
+const COUNTS: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_096.0];
+
+/// How often samples are gathered into buckets; between two, each sample is kept.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+/// The environment variable that stands over `trace.filter`.
+pub const FILTER_VARIABLE: &str = "ORDERGRID_LOG";
+
+/// The metrics of this process.
+#[derive(Clone, Debug)]
+pub struct Exporter(PrometheusHandle);
+
+/// Metrics or traces that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ExporterError {
+    /// Another recorder was installed before.
+    #[error("metrics were installed before")]
+    MetricsInstalled,
+    /// Buckets that are none.
+    #[error("metrics: {0}")]
+    Metrics(#[from] BuildError),
+    /// A filter that cannot be read.
+    #[error("the log filter {filter:?}: {reason}")]
+    Filter {
+        /// The filter.
+        filter: String,
+        /// What is wrong with it.
+        reason: ParseError,
+    },
+    /// Another subscriber was installed before.
+    #[error("traces: {0}")]
+    Traces(#[from] TryInitError),
+}
+
+impl Exporter {
+    /// Installs the process's metrics. Once per process, by the binary.
+    ///
+    /// # Errors
+    /// If it was done before.
+    pub fn install() -> Result<Self, ExporterError> {
+        let recorder = recorder()?;
+        let exporter = Self(recorder.handle());
+        metrics::set_global_recorder(recorder).map_err(|_| ExporterError::MetricsInstalled)?;
+        Ok(exporter)
+    }
+
+    /// Prometheus text of everything counted so far.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Gathers samples into buckets for as long as it is polled; without it they pile up between two scrapes.
+    pub async fn keep_up(self) {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            self.0.run_upkeep();
+        }
+    }
+}
+
+fn recorder() -> Result<PrometheusRecorder, BuildError> {
+    let suffix = |suffix: &str| Matcher::Suffix(suffix.to_owned());
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(suffix("_seconds"), &LATENCIES)?
+        .set_buckets_for_metric(suffix("_bytes"), &SIZES)?
+        .set_buckets(&COUNTS)?;
+    Ok(builder.build_recorder())
+}
+
+/// Sends traces to stderr. `ORDERGRID_LOG`, when set, stands over the configured filter.
+///
+/// # Errors
+/// If the filter cannot be read, or traces were set up before.
+pub fn init_traces(config: &TraceConfig, variable: Option<String>) -> Result<(), ExporterError> {
+    use tracing_subscriber::util::SubscriberInitExt;
+
+    let filter = variable.unwrap_or_else(|| config.filter.clone());
+    let filter = EnvFilter::builder().parse(&filter).map_err(|reason| ExporterError::Filter { filter, reason })?;
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    if config.json {
+        lines.json().finish().try_init()?;
+    } else {
+        lines.finish().try_init()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histograms_are_bucketed_by_their_unit() {
+        let recorder = recorder().expect("the buckets are valid");
+        let exporter = Exporter(recorder.handle());
+        metrics::with_local_recorder(&recorder, || {
+            for node in ["n1", "n2"] {
+                metrics::histogram!("ordergrid_place_seconds", "node" => node).record(0.000_07);
+            }
+            metrics::histogram!("ordergrid_entry_bytes").record(300.0);
+            metrics::histogram!("ordergrid_entry_commands").record(3.0);
+            metrics::counter!("ordergrid_orders_total").increment(2);
+        });
+        let text = exporter.render();
+        #[rustfmt::skip]
+        let lines = [
+            "ordergrid_place_seconds_bucket{node=\"n1\",le=\"0.00005\"} 0",
+            "ordergrid_place_seconds_bucket{node=\"n1\",le=\"0.0001\"} 1",
+            "ordergrid_place_seconds_bucket{node=\"n2\",le=\"10\"} 1",
+            "ordergrid_entry_bytes_bucket{le=\"256\"} 0",
+            "ordergrid_entry_bytes_bucket{le=\"1024\"} 1",
+            "ordergrid_entry_commands_bucket{le=\"2\"} 0",
+            "ordergrid_entry_commands_bucket{le=\"4\"} 1",
+            "ordergrid_orders_total 2",
+        ];
+        for line in lines {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_filter_is_named() {
+        let config = TraceConfig { filter: "info".to_owned(), json: false };
+        let wrong = init_traces(&config, Some("ordergrid=loud".to_owned())).expect_err("loud is no level");
+        assert!(wrong.to_string().starts_with("the log filter \"ordergrid=loud\": "), "{wrong}");
+    }
+}

@@ -1,0 +1,210 @@
+//! Where the siblings meet: storage's bytes under cluster's traits. Nothing here decides anything.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
+use openraft::AsyncRuntime;
+use ordergrid_cluster::{
+    DirtyRow, Grid, IdentityStore, Install, Listener, LogId, RaftEntry, Row, StateStore, StateView, StoreError, Vote,
+    WireCodec, encoding,
+};
+use ordergrid_storage::{
+    BoxError, Engine, EntryCodec, Kind, LogLimits, LogStore, LogWriter, NodeRecords, StateError, StateRows,
+    WriterLimits, codec,
+};
+
+use crate::config::NodeConfig;
+use crate::context::NodeContext;
+use crate::platform::Platform;
+
+/// The kind of frame that carries messages between nodes.
+const MESSAGE: Kind = Kind(64);
+/// The record that says who a node is.
+const IDENTITY: &str = "identity";
+
+/// Storage's frames on the mesh.
+pub(crate) struct WireFrames {
+    /// Largest message in bytes.
+    pub(crate) limit: usize,
+}
+
+impl WireCodec for WireFrames {
+    fn seal(&self, body: &[u8], out: &mut BytesMut) {
+        codec::seal_into(MESSAGE, body, out);
+    }
+
+    fn header_len(&self) -> usize {
+        codec::HEADER_LEN
+    }
+
+    fn body_len(&self, header: &[u8]) -> io::Result<usize> {
+        codec::body_len(header, self.limit).map_err(io::Error::other)
+    }
+
+    fn open(&self, frame: Bytes) -> io::Result<Bytes> {
+        codec::open_bytes(MESSAGE, frame).map_err(io::Error::other)
+    }
+}
+
+/// Cluster's layout of entries, votes and log ids, for storage's log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct GridCodec;
+
+impl<RT: AsyncRuntime> EntryCodec<Grid<RT>> for GridCodec {
+    fn encode_entry(&self, entry: &RaftEntry, out: &mut BytesMut) {
+        encoding::encode_entry(entry, out);
+    }
+
+    fn decode_entry(&self, body: Bytes) -> Result<RaftEntry, BoxError> {
+        Ok(encoding::decode_entry(body)?)
+    }
+
+    fn encode_vote(&self, vote: &Vote, out: &mut BytesMut) {
+        encoding::encode_vote(vote, out);
+    }
+
+    fn decode_vote(&self, body: Bytes) -> Result<Vote, BoxError> {
+        Ok(encoding::decode_vote(body)?)
+    }
+
+    fn encode_log_id(&self, id: &LogId, out: &mut BytesMut) {
+        encoding::encode_log_id(id, out);
+    }
+
+    fn decode_log_id(&self, body: Bytes) -> Result<LogId, BoxError> {
+        Ok(encoding::decode_log_id(body)?)
+    }
+}
+
+/// Starts the node's one log writer.
+pub(crate) fn log_writer(platform: &Platform, config: &NodeConfig) -> LogWriter {
+    let limits = WriterLimits { queued_requests: config.limits.log_queue, ..WriterLimits::default() };
+    LogWriter::start(Arc::clone(&platform.log_engine), limits, |task| drop(tokio::spawn(task)))
+}
+
+/// Opens the log of one replica.
+pub(crate) async fn log_store<RT: AsyncRuntime>(
+    writer: &LogWriter,
+    replica: u64,
+    config: &NodeConfig,
+) -> io::Result<LogStore<Grid<RT>, GridCodec>> {
+    let limits = LogLimits { tail_bytes: config.log_tail, ..LogLimits::default() };
+    LogStore::open(writer.clone(), replica, GridCodec, limits).await
+}
+
+/// A log that has failed once cannot be trusted again: the process must end.
+pub(crate) async fn watch_log(context: Arc<NodeContext>, writer: LogWriter) {
+    let failure = writer.failed().await;
+    if !context.stopping() {
+        context.fail(format!("the log cannot be written: {failure}"));
+    }
+}
+
+/// Opens the rows of one replica.
+pub(crate) async fn state_store(engine: Arc<dyn Engine>, replica: u64) -> Result<Arc<dyn StateStore>, StoreError> {
+    let rows = StateRows::open(engine, replica).await.map_err(failed)?;
+    Ok(Arc::new(Rows(rows)))
+}
+
+fn failed(error: StateError) -> StoreError {
+    StoreError::new(error)
+}
+
+struct Rows(StateRows);
+
+impl StateStore for Rows {
+    fn meta(&self) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        Box::pin(std::future::ready(Ok(self.0.meta())))
+    }
+
+    fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, StoreError>> {
+        Box::pin(async { self.0.get_many(keys).await.map_err(failed) })
+    }
+
+    fn scan(
+        &self,
+        prefix: Bytes,
+        after: Option<Bytes>,
+        max_bytes: usize,
+    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        Box::pin(async move { self.0.scan(prefix, after, max_bytes).await.map_err(failed) })
+    }
+
+    fn checkpoint(&self, meta: Bytes, rows: Vec<DirtyRow>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { self.0.checkpoint(meta, rows).await.map_err(failed) })
+    }
+
+    fn view(&self) -> BoxFuture<'_, Result<Option<Arc<dyn StateView>>, StoreError>> {
+        Box::pin(async {
+            let view = self.0.view().await.map_err(failed)?;
+            Ok(view.map(|view| Arc::new(View(view)) as Arc<dyn StateView>))
+        })
+    }
+
+    fn install(&self) -> BoxFuture<'_, Result<Box<dyn Install>, StoreError>> {
+        Box::pin(async { Ok(Box::new(Installing(self.0.install().await)) as Box<dyn Install>) })
+    }
+}
+
+struct View(ordergrid_storage::StateView);
+
+impl StateView for View {
+    fn meta(&self) -> Bytes {
+        self.0.meta()
+    }
+
+    fn next_chunk(&self, after: Option<Bytes>, max_bytes: usize) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        Box::pin(async move { self.0.next_chunk(after, max_bytes).await.map_err(failed) })
+    }
+}
+
+struct Installing(ordergrid_storage::Install);
+
+impl Install for Installing {
+    fn put(&mut self, rows: Vec<Row>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { self.0.put(rows).await.map_err(failed) })
+    }
+
+    fn commit(self: Box<Self>, meta: Bytes) -> BoxFuture<'static, Result<(), StoreError>> {
+        Box::pin(async { self.0.commit(meta).await.map_err(failed) })
+    }
+}
+
+/// Who the node is, kept in the log database: the one whose writes are synced.
+pub(crate) struct Identity(NodeRecords);
+
+impl Identity {
+    pub(crate) fn new(engine: Arc<dyn Engine>) -> Self {
+        Self(NodeRecords::new(engine))
+    }
+}
+
+impl IdentityStore for Identity {
+    fn load(&self) -> BoxFuture<'_, io::Result<Option<Bytes>>> {
+        Box::pin(async {
+            let record = self.0.get(IDENTITY).await.map_err(io::Error::other)?;
+            if record.is_none() && !self.0.disk_is_empty().await.map_err(io::Error::other)? {
+                return Err(io::Error::other("the disk holds data but does not say whose"));
+            }
+            Ok(record)
+        })
+    }
+
+    fn save(&self, record: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move { self.0.put(IDENTITY, &record).await.map_err(io::Error::other) })
+    }
+}
+
+/// The node's listener, as HTTP takes connections from it.
+pub(crate) struct HttpAccept(pub(crate) Box<dyn Listener>);
+
+impl ordergrid_api::Accept for HttpAccept {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn ordergrid_api::Stream>, String)>> {
+        Box::pin(async {
+            let (stream, peer) = self.0.accept().await?;
+            Ok((Box::new(stream) as Box<dyn ordergrid_api::Stream>, peer))
+        })
+    }
+}

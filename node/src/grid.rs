@@ -1,0 +1,400 @@
+//! What HTTP asks of this node: every request goes to the leader of its shard, here or one hop away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use futures::future::{BoxFuture, join_all};
+use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery};
+use ordergrid_api::wire::cluster::{Check, ClusterStatus, VerifyReport};
+use ordergrid_api::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, UnknownCause};
+use ordergrid_cluster::{CallError, Mesh, NodeId};
+use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuCommand};
+use ordergrid_domain::{Command, GroupId, Order, OrderId, Outcome, Rejection, Sku, SkuId, Timestamp};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::context::{NodeContext, Place};
+use crate::metrics;
+use crate::peers::{decode, encode};
+use crate::shard::{Leading, NotLanded, Proposal, ShardHost, ShardMessage, answer};
+
+/// The mesh service of forwarded requests.
+pub(crate) const SERVICE: u8 = 2;
+/// Pause before the way to a shard without a known leader is looked up again.
+const REROUTE: Duration = Duration::from_millis(20);
+
+/// A request on its way to another node. Forwarded at most once: the receiver answers or refuses.
+#[derive(Clone, Encode, Decode)]
+pub(crate) enum Ask {
+    /// Place an order.
+    Place(OrderRequest),
+    /// Place orders of users of one shard.
+    PlaceMany(Vec<OrderRequest>),
+    /// A command on an order.
+    Order(OrderCommand),
+    /// A command on a SKU.
+    Sku(SkuCommand),
+    /// Read an order.
+    ReadOrder(OrderId, ReadOptions),
+    /// Read a user's orders.
+    ReadOrders(UserOrdersQuery, ReadOptions),
+    /// Read a SKU.
+    ReadSku(SkuId, ReadOptions),
+    /// Put an audit mark into a shard's log.
+    Mark(GroupId),
+    /// What the node says of itself.
+    Report,
+}
+
+/// What a request came to, on its way back.
+#[derive(Encode, Decode)]
+pub(crate) enum Said {
+    /// A place.
+    Placed(Answer<Box<Order>>),
+    /// Several places.
+    PlacedMany(Vec<Result<Answer<Box<Order>>, Failure>>),
+    /// A command on an order.
+    Order(Answer<OrderChanged>),
+    /// A command on a SKU.
+    Sku(Answer<SkuChanged>),
+    /// An order.
+    ReadOrder(Answer<Box<Order>>),
+    /// A user's orders.
+    ReadOrders(Answer<UserOrders>),
+    /// A SKU.
+    ReadSku(Answer<Box<Sku>>),
+    /// Where the audit mark is.
+    Mark(u64),
+    /// A node.
+    Report(crate::report::NodeReport),
+}
+
+macro_rules! expect_said {
+    ($said:expr, $variant:ident) => {
+        match $said {
+            Ok(Said::$variant(value)) => Ok(value),
+            Ok(_) => Err(Failure::unknown(UnknownCause::ConnectionLost)),
+            Err(failure) => Err(failure),
+        }
+    };
+}
+
+/// How long requests may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GridLimits {
+    /// A request that has no outcome by then is answered as unknown.
+    pub(crate) request: Duration,
+    /// A request waits so long for its shard to have a leader.
+    pub(crate) leader: Duration,
+    /// How long a placing may be taken anew after `expired`.
+    pub(crate) renewals: u8,
+}
+
+/// This node as HTTP sees it.
+#[derive(Clone)]
+pub(crate) struct NodeGrid {
+    pub(crate) node: Arc<NodeContext>,
+    pub(crate) mesh: Mesh,
+    pub(crate) limits: GridLimits,
+    pub(crate) reporter: Arc<crate::report::Reporter>,
+}
+
+impl NodeGrid {
+    /// The shard that an ask belongs to.
+    fn shard_of(&self, ask: &Ask) -> Option<GroupId> {
+        let slot = match ask {
+            Ask::Place(request) => request.user.slot(),
+            Ask::PlaceMany(requests) => requests.first()?.user.slot(),
+            Ask::Order(command) => command.order.slot(),
+            Ask::Sku(command) => command.sku.slot(),
+            Ask::ReadOrder(order, _) => order.slot(),
+            Ask::ReadOrders(query, _) => query.user.slot(),
+            Ask::ReadSku(sku, _) => sku.slot(),
+            Ask::Mark(shard) => return Some(*shard),
+            Ask::Report => return None,
+        };
+        Some(self.node.owner(slot))
+    }
+
+    /// Takes an ask to its shard's leader, waiting a while for one to be there. Only an ask that was refused, so that
+    /// nothing happened, is taken anywhere a second time.
+    pub(crate) async fn route(&self, ask: Ask) -> Result<Said, Failure> {
+        let Some(shard) = self.shard_of(&ask) else { return Err(Failure::refused(Refusal::NoLeader)) };
+        let patience = Instant::now() + self.limits.leader;
+        loop {
+            let said = match self.node.place(shard) {
+                Place::Here(leading) => self.handle(&leading, ask.clone()).await,
+                Place::There(node) => self.forward(node, &ask).await,
+                Place::Nowhere => Err(Failure::refused(Refusal::NoLeader)),
+            };
+            let lost = matches!(&said, Err(Failure::Refused { reason: Refusal::NoLeader | Refusal::Unreachable, .. }));
+            if !lost || Instant::now() >= patience {
+                return said;
+            }
+            tokio::time::sleep(REROUTE).await;
+        }
+    }
+
+    /// One hop. What was not sent was refused; what was sent and not answered is unknown.
+    async fn forward(&self, node: NodeId, ask: &Ask) -> Result<Said, Failure> {
+        let started = Instant::now();
+        let answered = self.mesh.call(node, SERVICE, encode(ask), self.limits.request).await;
+        metrics::forwarded(started.elapsed().as_secs_f64());
+        match answered {
+            Ok(body) => decode::<Result<Said, Failure>>(&body)
+                .unwrap_or_else(|| Err(Failure::unknown(UnknownCause::ConnectionLost))),
+            Err(CallError::NotSent(_)) => Err(Failure::refused(Refusal::Unreachable)),
+            Err(CallError::Unknown) => Err(Failure::unknown(UnknownCause::ConnectionLost)),
+        }
+    }
+
+    /// Answers an ask that another node has forwarded.
+    pub(crate) async fn serve(&self, ask: Ask) -> Result<Said, Failure> {
+        if matches!(ask, Ask::Report) {
+            return Ok(Said::Report(self.reporter.report(&self.node)));
+        }
+        let Some(shard) = self.shard_of(&ask) else { return Err(Failure::refused(Refusal::NoLeader)) };
+        match self.node.place(shard) {
+            Place::Here(leading) => self.handle(&leading, ask).await,
+            _ => Err(Failure::refused(Refusal::NoLeader)),
+        }
+    }
+
+    /// Puts an audit mark into a shard's log: the index at which every replica hashes its state.
+    pub(crate) async fn mark(&self, shard: GroupId) -> Result<u64, Failure> {
+        expect_said!(self.route(Ask::Mark(shard)).await, Mark)
+    }
+
+    /// Another node's report.
+    pub(crate) async fn report_of(&self, node: NodeId) -> Option<crate::report::NodeReport> {
+        match self.forward(node, &Ask::Report).await {
+            Ok(Said::Report(report)) => Some(report),
+            _ => None,
+        }
+    }
+
+    async fn handle(&self, leading: &Arc<Leading>, ask: Ask) -> Result<Said, Failure> {
+        match ask {
+            Ask::Place(request) => self.place_here(leading, request).await.map(Said::Placed),
+            Ask::PlaceMany(requests) => {
+                let placed = requests.into_iter().map(|request| self.place_here(leading, request));
+                Ok(Said::PlacedMany(join_all(placed).await))
+            }
+            Ask::Order(command) => self.command_order_here(leading, command).await.map(Said::Order),
+            Ask::Sku(command) => self.command_sku_here(leading, command).await.map(Said::Sku),
+            Ask::ReadOrder(order, _) => {
+                self.barrier(leading).await?;
+                read_order(&leading.lead.replica, leading.lead.shard, order).await.map(Said::ReadOrder)
+            }
+            Ask::ReadOrders(query, _) => {
+                self.barrier(leading).await?;
+                read_orders(&leading.lead.replica, leading.lead.shard, &query).await.map(Said::ReadOrders)
+            }
+            Ask::ReadSku(sku, _) => {
+                self.barrier(leading).await?;
+                read_sku(&leading.lead.replica, leading.lead.shard, &sku).await.map(Said::ReadSku)
+            }
+            Ask::Mark(_) => mark_here(leading).await.map(Said::Mark),
+            Ask::Report => Err(Failure::refused(Refusal::NoLeader)),
+        }
+    }
+
+    async fn barrier(&self, leading: &Leading) -> Result<(), Failure> {
+        match leading.lead.group.barrier().await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Failure::refused(Refusal::NoLeader)),
+        }
+    }
+
+    async fn place_here(&self, leading: &Leading, request: OrderRequest) -> Result<Answer<Box<Order>>, Failure> {
+        let (caller, answer) = oneshot::channel();
+        let request = Box::new(request);
+        let place = ShardMessage::Place { request, caller, base: None, renewals: self.limits.renewals };
+        if leading.actor.send_message(place).is_err() {
+            return Err(Failure::refused(Refusal::NoLeader));
+        }
+        self.outcome(answer).await?
+    }
+
+    /// Short cut past an entity actor: a command on one entity needs no step in another shard, so it goes straight to
+    /// the log, whose order is the entity's order. A hop through an actor would add a spawn and a stop, 2 to 3 us.
+    async fn command_order_here(
+        &self,
+        leading: &Leading,
+        command: OrderCommand,
+    ) -> Result<Answer<OrderChanged>, Failure> {
+        let landed = self.outcome(self.propose(leading, Command::Order(Box::new(command)))).await?;
+        let landed = landed.map_err(not_landed)?;
+        let token = answer::token(leading.lead.shard, landed.at.index);
+        match landed.outcome {
+            Outcome::Order { order, created, replayed } => {
+                Ok(Answer { replayed, ..Answer::new(OrderChanged { order, created }, token) })
+            }
+            Outcome::Rejected(rejection) => Err(Failure::Rejected(rejection)),
+            other => unreachable!("a command on an order is answered as an order or rejected, not {other:?}"),
+        }
+    }
+
+    async fn command_sku_here(&self, leading: &Leading, command: SkuCommand) -> Result<Answer<SkuChanged>, Failure> {
+        let landed = self.outcome(self.propose(leading, Command::Sku(Box::new(command)))).await?;
+        let landed = landed.map_err(not_landed)?;
+        let token = answer::token(leading.lead.shard, landed.at.index);
+        match landed.outcome {
+            Outcome::Sku { sku, created, replayed } => {
+                Ok(Answer { replayed, ..Answer::new(SkuChanged { sku, created }, token) })
+            }
+            Outcome::Rejected(rejection) => Err(Failure::Rejected(rejection)),
+            other => unreachable!("a command on a SKU is answered as a SKU or rejected, not {other:?}"),
+        }
+    }
+
+    fn propose(
+        &self,
+        leading: &Leading,
+        command: Command,
+    ) -> oneshot::Receiver<Result<crate::shard::Landed, NotLanded>> {
+        let (caller, landed) = oneshot::channel();
+        leading.lead.batcher.propose(command, crate::shard::Reply::Caller(caller));
+        landed
+    }
+
+    /// Waits for an outcome; without one in time, or with its waiter lost, it is unknown.
+    async fn outcome<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, Failure> {
+        match tokio::time::timeout(self.limits.request, answer).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(_)) => Err(Failure::unknown(UnknownCause::LeaderChanged)),
+            Err(_) => Err(Failure::unknown(UnknownCause::TimedOut)),
+        }
+    }
+
+    /// A replica here that may be behind, for reads that allow it; it has caught up with the token, if one is given.
+    async fn stale(&self, shard: GroupId, options: &ReadOptions) -> Option<&Arc<ShardHost>> {
+        if !options.stale {
+            return None;
+        }
+        let host = self.node.host(shard)?;
+        if let Some(token) = options.token.filter(|token| token.shard == shard.0) {
+            let seen = host.group.wait_applied(token.index);
+            tokio::time::timeout(self.limits.leader, seen).await.ok()?.ok()?;
+        }
+        Some(host)
+    }
+}
+
+/// An entry without commands is an audit mark.
+async fn mark_here(leading: &Leading) -> Result<u64, Failure> {
+    let lead = &leading.lead;
+    let mark = Proposal::pack(lead.node.clock.now(), Vec::new(), Vec::new());
+    let landed = lead.group.propose(lead.term, mark).await;
+    landed.map(|at| at.index).map_err(|_| Failure::refused(Refusal::NoLeader))
+}
+
+/// How old a follower's answer may be: since its last entry, which overstates it on an idle shard.
+fn aged<T>(read: Answer<T>, host: &ShardHost, now: Timestamp) -> Answer<T> {
+    let age = now.since(host.replica.machine().time());
+    Answer { age_ms: Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)), ..read }
+}
+
+fn not_landed(why: NotLanded) -> Failure {
+    match why {
+        NotLanded::NotAppended => Failure::refused(Refusal::NoLeader),
+        NotLanded::Unknown => Failure::unknown(UnknownCause::LeaderChanged),
+    }
+}
+
+type Replica = crate::shard::ShardReplica;
+
+async fn read_order(replica: &Replica, shard: GroupId, id: OrderId) -> Result<Answer<Box<Order>>, Failure> {
+    let token = answer::token(shard, *replica.applied().borrow());
+    match replica.look(|machine| machine.order(id)).await {
+        Ok(Some(value)) => Ok(Answer::new(Box::new(value), token)),
+        Ok(None) => Err(Failure::Rejected(Rejection::NoSuchOrder(id))),
+        Err(_) => Err(Failure::refused(Refusal::NotReady)),
+    }
+}
+
+async fn read_sku(replica: &Replica, shard: GroupId, id: &SkuId) -> Result<Answer<Box<Sku>>, Failure> {
+    let token = answer::token(shard, *replica.applied().borrow());
+    match replica.look(|machine| machine.sku(id)).await {
+        Ok(Some(value)) => Ok(Answer::new(Box::new(value), token)),
+        Ok(None) => Err(Failure::Rejected(Rejection::NoSuchSku(id.clone()))),
+        Err(_) => Err(Failure::refused(Refusal::NotReady)),
+    }
+}
+
+async fn read_orders(replica: &Replica, shard: GroupId, query: &UserOrdersQuery) -> Result<Answer<UserOrders>, Failure> {
+    let token = answer::token(shard, *replica.applied().borrow());
+    match crate::user_orders::page(replica, query).await {
+        Ok(value) => Ok(Answer::new(value, token)),
+        Err(_) => Err(Failure::refused(Refusal::NotReady)),
+    }
+}
+
+impl Grid for NodeGrid {
+    fn place(&self, request: OrderRequest) -> BoxFuture<'_, Reply<Box<Order>>> {
+        Box::pin(async move { expect_said!(self.route(Ask::Place(request)).await, Placed) })
+    }
+
+    fn place_many(&self, requests: Vec<OrderRequest>) -> BoxFuture<'_, Vec<Reply<Box<Order>>>> {
+        Box::pin(crate::place_many::place_many(self, requests))
+    }
+
+    fn order(&self, id: OrderId, options: ReadOptions) -> BoxFuture<'_, Reply<Box<Order>>> {
+        Box::pin(async move {
+            let shard = self.node.owner(id.slot());
+            if let Some(host) = self.stale(shard, &options).await {
+                return read_order(&host.replica, shard, id).await.map(|read| aged(read, host, self.node.clock.now()));
+            }
+            expect_said!(self.route(Ask::ReadOrder(id, options)).await, ReadOrder)
+        })
+    }
+
+    fn orders_of(
+        &self,
+        query: UserOrdersQuery,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Reply<UserOrders>> {
+        Box::pin(async move {
+            let shard = self.node.owner(query.user.slot());
+            if let Some(host) = self.stale(shard, &options).await {
+                return read_orders(&host.replica, shard, &query).await.map(|read| aged(read, host, self.node.clock.now()));
+            }
+            expect_said!(self.route(Ask::ReadOrders(query, options)).await, ReadOrders)
+        })
+    }
+
+    fn command_order(&self, command: OrderCommand) -> BoxFuture<'_, Reply<OrderChanged>> {
+        Box::pin(async move { expect_said!(self.route(Ask::Order(command)).await, Order) })
+    }
+
+    fn sku(&self, id: SkuId, options: ReadOptions) -> BoxFuture<'_, Reply<Box<Sku>>> {
+        Box::pin(async move {
+            let shard = self.node.owner(id.slot());
+            if let Some(host) = self.stale(shard, &options).await {
+                return read_sku(&host.replica, shard, &id).await.map(|read| aged(read, host, self.node.clock.now()));
+            }
+            expect_said!(self.route(Ask::ReadSku(id, options)).await, ReadSku)
+        })
+    }
+
+    fn command_sku(&self, command: SkuCommand) -> BoxFuture<'_, Reply<SkuChanged>> {
+        Box::pin(async move { expect_said!(self.route(Ask::Sku(command)).await, Sku) })
+    }
+
+    fn readiness(&self) -> BoxFuture<'_, Vec<Check>> {
+        Box::pin(std::future::ready(self.reporter.readiness(&self.node)))
+    }
+
+    fn status(&self) -> BoxFuture<'_, Reply<ClusterStatus>> {
+        Box::pin(crate::report::status(self))
+    }
+
+    fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>> {
+        Box::pin(crate::verify::verify(self))
+    }
+
+    fn metrics(&self) -> String {
+        self.reporter.metrics()
+    }
+}

@@ -1,0 +1,27 @@
+//! How a node runs: actors, sagas, timers and wiring.
+//!
+//! [`Node::start`] is the only assembly, in production, in tests and in the simulation: it takes a [`NodeConfig`] and a
+//! [`Platform`].
+
+pub mod config;
+pub mod exporter;
+pub mod platform;
+pub mod tcp;
+
+pub use config::NodeConfig;
+pub use platform::Platform;
+
+mod clocks;
+mod context;
+mod glue;
+mod grid;
+mod metrics;
+mod node;
+mod peers;
+mod place_many;
+mod report;
+mod shard;
+mod user_orders;
+mod verify;
+
+pub use node::{FatalError, Node, StartError};

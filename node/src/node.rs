@@ -1,0 +1,466 @@
+//! The one assembly of a node: disks, mesh, identity, groups, shards, HTTP. Production, tests and the simulation start it
+//! alike, with another [`Platform`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, join_all, select_all};
+use openraft::impls::TokioRuntime;
+use ordergrid_api::serve::{ServeConfig, serve};
+use ordergrid_cluster::{
+    BalancerConfig, BootstrapError, Bootstrapper, ClusterId, ClusterSpec, GroupParts, GroupRef, Machine, Mesh,
+    MeshConfig, MetaMachine, NodeId, NodeSpec, Placement, Router, ShardMap, StateStore, balance, found_meta,
+    start_group,
+};
+use ordergrid_domain::machine::{ShardConfig, SlotOwners};
+use ordergrid_domain::{GroupId, Slot};
+use ordergrid_storage::LogWriter;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::clocks;
+use crate::config::NodeConfig;
+use crate::context::NodeContext;
+use crate::glue::{self, HttpAccept, Identity, WireFrames};
+use crate::grid::{self, Ask, GridLimits, NodeGrid};
+use crate::peers::{self, PeerService, Peers};
+use crate::platform::Platform;
+use crate::report::{Member, RenderMetrics, Reporter};
+use crate::shard::{BatchLimits, LeadLimits, ShardHost, ShardReplica};
+
+/// Requests that wait for one idempotency key.
+const WAITING_PER_KEY: usize = 64;
+/// Times an attempt is taken anew after a hold came too late.
+const RENEWALS: u8 = 2;
+/// A request waits so long for its shard to have a leader.
+const LEADER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no cluster to be part of.
+    #[error("the configuration has no [bootstrap] section, which names the nodes of the cluster")]
+    NoBootstrap,
+    /// An address cannot be listened on.
+    #[error("cannot listen on {addr}: {reason}")]
+    Listen {
+        /// Which.
+        addr: String,
+        /// Why not.
+        reason: std::io::Error,
+    },
+    /// The node may not take part.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// A replica cannot be brought up.
+    #[error("group {group}: {reason}")]
+    Group {
+        /// Which group.
+        group: GroupId,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// Why a running node must not go on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("this node must not go on: {0}")]
+pub struct FatalError(String);
+
+/// A running node. Dropped, it stops without handing anything over, as in a crash.
+pub struct Node {
+    context: Arc<NodeContext>,
+    grid: NodeGrid,
+    mesh: Mesh,
+    router: Arc<Router>,
+    meta: GroupRef,
+    http_url: String,
+    stop_within: Duration,
+    stop: watch::Sender<bool>,
+    serving: Mutex<Option<tokio::task::JoinHandle<usize>>>,
+    _work: JoinSet<()>,
+}
+
+impl Node {
+    /// Starts a node. Returns once its replicas have recovered and it listens to clients; leaders are found later, see
+    /// [`Self::ready`].
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start(config: NodeConfig, platform: Platform) -> Result<Self, StartError> {
+        let started = Instant::now();
+        let spec = spec(&config)?;
+        let mesh = open_mesh(&config, &platform).await?;
+        let cluster = bootstrap(&config, &platform, &spec, &mesh).await?;
+        let map = Arc::new(spec.shard_map());
+        let writer = glue::log_writer(&platform, &config);
+        let replicas = Replicas { config: &config, platform: &platform, mesh: &mesh, writer: &writer };
+        let mut work = JoinSet::new();
+        let (meta, founding) = replicas.meta(&spec, &map, cluster).await?;
+        work.spawn(founding);
+        let shards = replicas.shards(&map).await?;
+        let router = Router::new(config.id, Arc::clone(&map));
+        router.add(Arc::clone(&meta));
+        for (group, _) in shards.values() {
+            router.add(Arc::clone(group));
+        }
+        let service = PeerService::default();
+        let context = context(&config, &platform, &mesh, &map, shards);
+        service.open(&context);
+        let reporter = Arc::new(reporter(&config, &platform, &spec, &map, cluster, &meta, started));
+        let grid = node_grid(&config, &context, &mesh, &reporter);
+        serve_peers(&mesh, &service, &grid);
+        for host in context.hosts() {
+            work.spawn(Arc::clone(host).run(Arc::clone(&context)));
+        }
+        work.spawn(clocks::compare(Arc::clone(&context), reporter));
+        work.spawn(watch_groups(Arc::clone(&context), Arc::clone(&meta)));
+        work.spawn(glue::watch_log(Arc::clone(&context), writer));
+        let (stop, stopping) = watch::channel(false);
+        work.spawn(balance(Arc::clone(&router), config.id, BalancerConfig::default(), stopping.clone()));
+        let http_url = config.http.advertise.clone().unwrap_or_else(|| format!("http://{}", platform.http.local_addr()));
+        let serving = Mutex::new(Some(tokio::spawn(serve_http(&config, platform, grid.clone(), stopping))));
+        let stop_within = config.stop_within;
+        Ok(Self { context, grid, mesh, router, meta, http_url, stop_within, stop, serving, _work: work })
+    }
+
+    /// Where clients reach it.
+    #[must_use]
+    pub fn http_url(&self) -> String {
+        self.http_url.clone()
+    }
+
+    /// Resolves when the node knows a leader for every shard, and where it leads itself, is ready to.
+    pub async fn ready(&self) {
+        for group in self.router.groups() {
+            let mut leadership = group.leadership();
+            let led = leadership.wait_for(|now| match now.leader {
+                Some(leader) if leader == self.context.id => now.ready_here,
+                Some(_) => true,
+                None => false,
+            });
+            // A group that stops instead is told by `failed`.
+            led.await.ok();
+        }
+        for host in self.context.hosts() {
+            let mut leading = host.watch();
+            let here = host.group.leadership().borrow().leader == Some(self.context.id);
+            if here {
+                leading.wait_for(|leading| *leading).await.ok();
+            }
+        }
+    }
+
+    /// Resolves when the node must not go on: its disk failed, or an actor whose knowledge cannot be rebuilt.
+    pub async fn failed(&self) -> FatalError {
+        let mut failed = self.context.failed();
+        match failed.wait_for(Option::is_some).await {
+            Ok(reason) => FatalError(reason.clone().unwrap_or_default()),
+            Err(_) => FatalError("the node was dropped".to_owned()),
+        }
+    }
+
+    /// What HTTP asks of the node, for callers in the same process.
+    #[must_use]
+    pub fn grid(&self) -> Arc<dyn ordergrid_api::Grid> {
+        Arc::new(self.grid.clone())
+    }
+
+    /// Stops cleanly: not ready, leaderships handed over, requests finished, groups stopped with a last checkpoint.
+    pub async fn shutdown(self) {
+        self.context.begin_stop();
+        self.stop.send_replace(true);
+        let several = self.context.peers.count() > 0;
+        if several {
+            self.router.hand_over_all(self.stop_within / 2).await;
+        }
+        let serving = self.serving.lock().take();
+        if let Some(serving) = serving {
+            // Its own bound is the drain of the server.
+            serving.await.ok();
+        }
+        for host in self.context.hosts() {
+            host.close();
+        }
+        let groups = self.router.groups();
+        let checkpoints = join_all(groups.iter().map(|group| group.checkpoint()));
+        // Without the last checkpoint a start replays more of the log.
+        tokio::time::timeout(self.stop_within, checkpoints).await.ok();
+        join_all(groups.iter().map(|group| group.shutdown())).await;
+        self.meta.shutdown().await;
+        self.mesh.shutdown();
+    }
+}
+
+fn spec(config: &NodeConfig) -> Result<ClusterSpec, StartError> {
+    let bootstrap = config.bootstrap.as_ref().ok_or(StartError::NoBootstrap)?;
+    let nodes = bootstrap.nodes.iter().map(|node| NodeSpec {
+        id: node.id,
+        name: node.name.clone(),
+        zone: node.zone.clone(),
+        mesh_addr: node.mesh.clone(),
+        http_addr: node.http.clone(),
+    });
+    Ok(ClusterSpec { name: config.cluster.clone(), nodes: nodes.collect(), shards: u32::from(bootstrap.shards) })
+}
+
+async fn open_mesh(config: &NodeConfig, platform: &Platform) -> Result<Mesh, StartError> {
+    let settings = MeshConfig {
+        frame_limit: config.limits.frame,
+        calls_queued: config.limits.mesh_queue,
+        ..MeshConfig::default()
+    };
+    let frames = Arc::new(WireFrames { limit: config.limits.frame });
+    let addr = &config.mesh.listen;
+    let mesh = Mesh::start(config.id, settings, Arc::clone(&platform.transport), frames, addr).await;
+    mesh.map_err(|reason| StartError::Listen { addr: addr.clone(), reason })
+}
+
+async fn bootstrap(
+    config: &NodeConfig,
+    platform: &Platform,
+    spec: &ClusterSpec,
+    mesh: &Mesh,
+) -> Result<ClusterId, StartError> {
+    let fresh = u128::from(platform.entropy.next_u64()) << 64 | u128::from(platform.entropy.next_u64());
+    let bootstrapper = Bootstrapper {
+        spec: spec.clone(),
+        node: config.id,
+        mesh: mesh.clone(),
+        store: Arc::new(Identity::new(Arc::clone(&platform.log_engine))),
+        fresh: ClusterId(fresh),
+    };
+    Ok(bootstrapper.run().await?)
+}
+
+/// What every replica of this node is made from.
+struct Replicas<'a> {
+    config: &'a NodeConfig,
+    platform: &'a Platform,
+    mesh: &'a Mesh,
+    writer: &'a LogWriter,
+}
+
+impl Replicas<'_> {
+    /// The meta group, and the work of founding it.
+    async fn meta(
+        &self,
+        spec: &ClusterSpec,
+        map: &ShardMap,
+        cluster: ClusterId,
+    ) -> Result<(GroupRef, BoxFuture<'static, ()>), StartError> {
+        let lowest = map.meta.first().map(|placement| placement.node);
+        let replica = own(&map.meta, self.config.id).ok_or_else(|| missing(GroupId::META))?;
+        let store = self.store(GroupId::META, replica).await?;
+        let machine = MetaMachine::new(Arc::clone(&store));
+        let preferred = lowest == Some(self.config.id);
+        let group = self.group(GroupId::META, &map.meta, preferred, machine.clone(), store).await?;
+        let founding = found_meta(Arc::clone(&group), machine, spec.clone(), cluster);
+        Ok((group, Box::pin(async { drop(founding.await) })))
+    }
+
+    /// Every shard that has a replica here.
+    async fn shards(&self, map: &ShardMap) -> Result<Shards, StartError> {
+        let owners = owners(map);
+        let here = map.shards.iter().filter(|shard| shard.replica_on(self.config.id).is_some());
+        let budget = self.config.limits.memory / here.clone().count().max(1) as u64;
+        let started = here.map(|shard| {
+            let owners = owners.clone();
+            async move {
+                let replica = own(&shard.replicas, self.config.id).ok_or_else(|| missing(shard.group))?;
+                let store = self.store(shard.group, replica).await?;
+                let settings =
+                    ShardConfig { key_retention: self.config.key_retention, ..ShardConfig::new(shard.group, owners) };
+                let machine = Arc::new(ShardReplica::new(settings, Arc::clone(&store), budget));
+                let preferred = shard.preferred() == Some(self.config.id);
+                let group = self.group(shard.group, &shard.replicas, preferred, machine.clone(), store).await?;
+                Ok((shard.group, (group, machine)))
+            }
+        });
+        join_all(started).await.into_iter().collect()
+    }
+
+    async fn store(&self, group: GroupId, replica: u64) -> Result<Arc<dyn StateStore>, StartError> {
+        let opened = glue::state_store(Arc::clone(&self.platform.state_engine), replica).await;
+        opened.map_err(|reason| StartError::Group { group, reason: reason.to_string() })
+    }
+
+    async fn group(
+        &self,
+        group: GroupId,
+        replicas: &[Placement],
+        preferred: bool,
+        machine: Arc<dyn Machine>,
+        store: Arc<dyn StateStore>,
+    ) -> Result<GroupRef, StartError> {
+        let failed = |reason: String| StartError::Group { group, reason };
+        let replica = own(replicas, self.config.id).ok_or_else(|| missing(group))?;
+        let log = glue::log_store(self.writer, replica, self.config).await.map_err(|error| failed(error.to_string()))?;
+        let parts = GroupParts {
+            group,
+            replica,
+            founders: replicas.iter().map(|placement| (placement.replica, placement.node)).collect(),
+            preferred,
+            config: self.config.group.clone(),
+            machine,
+            store,
+            mesh: self.mesh.clone(),
+        };
+        start_group::<TokioRuntime, _>(parts, log).await.map_err(|error| failed(error.to_string()))
+    }
+}
+
+type Shards = BTreeMap<GroupId, (GroupRef, Arc<ShardReplica>)>;
+
+fn own(replicas: &[Placement], node: NodeId) -> Option<u64> {
+    replicas.iter().find(|placement| placement.node == node).map(|placement| placement.replica)
+}
+
+fn missing(group: GroupId) -> StartError {
+    StartError::Group { group, reason: "the map has no replica of it on this node".to_owned() }
+}
+
+fn owners(map: &ShardMap) -> SlotOwners {
+    let slot = |number: u16| Slot::new(number).expect("a shard map names slots below 4,096");
+    let ranges: Vec<_> = map.shards.iter().map(|shard| (shard.group, slot(shard.first), slot(shard.last))).collect();
+    SlotOwners::from_ranges(&ranges)
+}
+
+fn context(
+    config: &NodeConfig,
+    platform: &Platform,
+    mesh: &Mesh,
+    map: &ShardMap,
+    shards: Shards,
+) -> Arc<NodeContext> {
+    let nodes = map.meta.iter().map(|placement| placement.node).filter(|node| *node != config.id);
+    let peers = Peers::start(mesh, nodes);
+    let context = Arc::new(NodeContext::new(config.id, Arc::clone(&platform.clock), owners(map), peers));
+    let limits = lead_limits(config);
+    let hosts = shards.into_iter().map(|(shard, (group, replica))| {
+        (shard, Arc::new(ShardHost::new(shard, group, replica, limits)))
+    });
+    context.set_hosts(hosts.collect());
+    context
+}
+
+fn lead_limits(config: &NodeConfig) -> LeadLimits {
+    let limits = &config.limits;
+    LeadLimits {
+        running_per_shard: limits.shard_in_flight,
+        waiting_per_key: WAITING_PER_KEY,
+        parked_per_sku: limits.sku_in_flight,
+        actors_per_shard: limits.shard_actors,
+        renewals: RENEWALS,
+        hold_validity: config.hold_valid,
+        idle: limits.actor_idle,
+        batch: BatchLimits {
+            queue: limits.shard_queue,
+            commands: limits.entry_commands,
+            bytes: limits.entry_bytes,
+            entries: limits.entries_in_flight,
+        },
+    }
+}
+
+fn reporter(
+    config: &NodeConfig,
+    platform: &Platform,
+    spec: &ClusterSpec,
+    map: &Arc<ShardMap>,
+    cluster: ClusterId,
+    meta: &GroupRef,
+    started: Instant,
+) -> Reporter {
+    let members = spec.nodes.iter().map(|node| Member {
+        id: node.id,
+        name: node.name.clone(),
+        zone: node.zone.clone(),
+        http: node.http_addr.clone(),
+    });
+    let (log, state) = (Arc::clone(&platform.log_engine), Arc::clone(&platform.state_engine));
+    let render = platform.exporter.clone().map(|exporter| Arc::new(move || exporter.render()) as RenderMetrics);
+    Reporter {
+        cluster: spec.name.clone(),
+        cluster_id: cluster.to_string(),
+        members: members.collect(),
+        map: ShardMap::clone(map),
+        meta: Arc::clone(meta),
+        started,
+        disk_bytes: Box::new(move || log.stats().disk_bytes + state.stats().disk_bytes),
+        render,
+        skew: RwLock::new(None),
+        skew_limit: config.clock_skew,
+    }
+}
+
+fn node_grid(config: &NodeConfig, context: &Arc<NodeContext>, mesh: &Mesh, reporter: &Arc<Reporter>) -> NodeGrid {
+    NodeGrid {
+        node: Arc::clone(context),
+        mesh: mesh.clone(),
+        limits: GridLimits { request: config.limits.request, leader: LEADER_PATIENCE, renewals: RENEWALS },
+        reporter: Arc::clone(reporter),
+    }
+}
+
+/// Answers the other nodes: what shards ask of shards, and forwarded requests.
+fn serve_peers(mesh: &Mesh, service: &PeerService, grid: &NodeGrid) {
+    let calls = service.clone();
+    mesh.serve(peers::SERVICE, Arc::new(move |_, body: Bytes| calls.serve(body)));
+    let grid = grid.clone();
+    mesh.serve(
+        grid::SERVICE,
+        Arc::new(move |_, body: Bytes| {
+            let grid = grid.clone();
+            Box::pin(async move {
+                // Bytes of another version get an answer that the asker cannot read, which it takes as unknown.
+                let Some(ask) = peers::decode::<Ask>(&body) else { return Bytes::new() };
+                peers::encode(&grid.serve(ask).await)
+            })
+        }),
+    );
+}
+
+/// A group that stops by itself has lost its disk or its machine: the process must end.
+async fn watch_groups(context: Arc<NodeContext>, meta: GroupRef) {
+    let shards = context.hosts().map(|host| Arc::clone(&host.group));
+    let groups: Vec<_> = std::iter::once(meta).chain(shards).collect();
+    let stopped = groups.iter().map(|group| {
+        let (id, stopped) = (group.id(), group.stopped());
+        Box::pin(async move { (id, stopped.await) })
+    });
+    let ((group, reason), _, _) = select_all(stopped).await;
+    if !context.stopping() {
+        context.fail(format!("group {group} has stopped: {}", reason.unwrap_or_else(|| "no reason given".to_owned())));
+    }
+}
+
+fn serve_http(
+    config: &NodeConfig,
+    platform: Platform,
+    grid: NodeGrid,
+    mut stopping: watch::Receiver<bool>,
+) -> impl Future<Output = usize> + use<> {
+    let settings = ServeConfig {
+        limits: ordergrid_api::Limits {
+            body_bytes: config.limits.order_body,
+            batch_bytes: config.limits.batch_body,
+            batch_orders: config.limits.batch_orders,
+            order_lines: config.limits.order_lines,
+            ..ordergrid_api::Limits::default()
+        },
+        request_id_prefix: platform.entropy.next_u64(),
+        connections: config.limits.connections,
+        drain: config.stop_within / 2,
+        ..ServeConfig::default()
+    };
+    let accept = HttpAccept(platform.http);
+    async move {
+        let stop = async move { drop(stopping.wait_for(|stop| *stop).await) };
+        serve(accept, Arc::new(grid), settings, stop).await
+    }
+}

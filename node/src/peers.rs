@@ -1,0 +1,223 @@
+//! What shards ask of shards on other nodes: holds, releases, runs of streams, asks. Gathered per node, so that a busy
+//! node sends frames of many calls instead of many frames.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use futures::future::{BoxFuture, join_all};
+use ordergrid_cluster::{Mesh, NodeId};
+use ordergrid_domain::command::{Deliver, Release};
+use ordergrid_domain::{AttemptId, GroupId, Timestamp};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::context::{NodeContext, Place, ask_here, deliver_here};
+use crate::shard::{HoldCaller, HoldRequest, HoldResult, HoldSink, ShardMessage, Verdict};
+
+/// The mesh service of these calls.
+pub(crate) const SERVICE: u8 = 1;
+/// Calls in one frame.
+const GATHER: usize = 256;
+/// Calls that may wait for one node.
+const QUEUE: usize = 16_384;
+/// Frames under way to one node.
+const FRAMES: usize = 32;
+/// What a frame may take from sending to the last answer in it.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Largest decoded frame.
+const DECODE_LIMIT: usize = 256 << 20;
+
+/// One thing asked of a shard's leader on another node.
+#[derive(Debug, Encode, Decode)]
+pub(crate) enum ShardCall {
+    /// Hold units.
+    Hold(GroupId, HoldRequest),
+    /// Release an attempt's holds.
+    Release(GroupId, Release),
+    /// Apply a run of a stream.
+    Deliver(GroupId, Deliver),
+    /// What became of these attempts?
+    Ask(GroupId, Vec<AttemptId>),
+    /// The replica's state hash at an audit entry; asked of any replica.
+    HashAt(GroupId, u64),
+    /// What time is it there?
+    Clock,
+}
+
+/// The answer to one call.
+#[derive(Debug, Encode, Decode)]
+pub(crate) enum ShardAnswer {
+    /// One result per item.
+    Held(Vec<HoldResult>),
+    /// Taken note of.
+    Noted,
+    /// Highest number applied of the stream.
+    Delivered(u64),
+    /// One verdict per attempt.
+    Verdicts(Vec<Verdict>),
+    /// The hash, if the entry was an audit entry that is still remembered.
+    Hash(Option<u64>),
+    /// The peer's clock.
+    Clock(Timestamp),
+    /// The shard is not led there, or nothing could be said.
+    NotHere,
+}
+
+/// Who waits for an answer.
+pub(crate) enum Waiter {
+    /// Nobody.
+    Nobody,
+    /// A task.
+    Task(oneshot::Sender<ShardAnswer>),
+    /// Whoever asked for holds.
+    Hold(HoldSink),
+}
+
+impl Waiter {
+    fn answer(self, answer: ShardAnswer) {
+        match (self, answer) {
+            (Self::Nobody, _) => {}
+            (Self::Task(caller), answer) => drop(caller.send(answer)),
+            (Self::Hold(sink), ShardAnswer::Held(results)) => sink.send(results),
+            (Self::Hold(sink), _) => sink.send_all(&HoldResult::NoLeader),
+        }
+    }
+}
+
+type Queued = (ShardCall, Waiter);
+
+/// The queues to every other node.
+pub(crate) struct Peers {
+    lanes: BTreeMap<NodeId, mpsc::Sender<Queued>>,
+}
+
+impl Peers {
+    /// One gathering queue per node of `nodes`.
+    pub(crate) fn start(mesh: &Mesh, nodes: impl IntoIterator<Item = NodeId>) -> Self {
+        let lanes = nodes.into_iter().map(|node| {
+            let (queue, waiting) = mpsc::channel(QUEUE);
+            tokio::spawn(gather(mesh.clone(), node, waiting));
+            (node, queue)
+        });
+        Self { lanes: lanes.collect() }
+    }
+
+    /// How many other nodes there are.
+    pub(crate) fn count(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Queues a call. A full queue answers at once that nothing happened; a lost waiter is told "unknown" by its drop.
+    pub(crate) fn send(&self, node: NodeId, call: ShardCall, waiter: Waiter) {
+        let Some(lane) = self.lanes.get(&node) else {
+            waiter.answer(ShardAnswer::NotHere);
+            return;
+        };
+        if let Err(full) = lane.try_send((call, waiter)) {
+            let (_, waiter) = full.into_inner();
+            waiter.answer(ShardAnswer::NotHere);
+        }
+    }
+}
+
+async fn gather(mesh: Mesh, node: NodeId, mut waiting: mpsc::Receiver<Queued>) {
+    let frames = Arc::new(Semaphore::new(FRAMES));
+    let mut queued = Vec::with_capacity(GATHER);
+    loop {
+        let Ok(frame) = Arc::clone(&frames).acquire_owned().await else { return };
+        if waiting.recv_many(&mut queued, GATHER).await == 0 {
+            return;
+        }
+        let (calls, waiters): (Vec<_>, Vec<_>) = queued.drain(..).unzip();
+        let answered = mesh.call(node, SERVICE, encode(&calls), DEADLINE);
+        tokio::spawn(async move {
+            // Without an answer the waiters are dropped, which tells them "unknown".
+            if let Ok(body) = answered.await
+                && let Some(answers) = decode::<Vec<ShardAnswer>>(&body)
+            {
+                for (waiter, answer) in waiters.into_iter().zip(answers) {
+                    waiter.answer(answer);
+                }
+            }
+            drop(frame);
+        });
+    }
+}
+
+/// Answers the calls of other nodes. The context is set once the node has one.
+#[derive(Clone, Default)]
+pub(crate) struct PeerService(Arc<OnceLock<Weak<NodeContext>>>);
+
+impl PeerService {
+    /// From now on calls reach this node's shards.
+    pub(crate) fn open(&self, node: &Arc<NodeContext>) {
+        assert!(self.0.set(Arc::downgrade(node)).is_ok(), "a service is opened once");
+    }
+
+    /// Answers one frame.
+    pub(crate) fn serve(&self, body: Bytes) -> BoxFuture<'static, Bytes> {
+        let node = self.0.get().and_then(Weak::upgrade);
+        Box::pin(async move {
+            let calls = decode::<Vec<ShardCall>>(&body).unwrap_or_default();
+            let Some(node) = node else {
+                return encode(&calls.iter().map(|_| ShardAnswer::NotHere).collect::<Vec<_>>());
+            };
+            let answers = join_all(calls.into_iter().map(|call| answer(&node, call))).await;
+            encode(&answers)
+        })
+    }
+}
+
+async fn answer(node: &NodeContext, call: ShardCall) -> ShardAnswer {
+    match call {
+        ShardCall::Hold(shard, request) => hold(node, shard, request).await,
+        ShardCall::Release(shard, release) => {
+            if let Place::Here(_) = node.place(shard) {
+                node.release(shard, release);
+            }
+            ShardAnswer::Noted
+        }
+        ShardCall::Deliver(shard, run) => match node.place(shard) {
+            Place::Here(leading) => deliver_here(&leading, run).await.map_or(ShardAnswer::NotHere, ShardAnswer::Delivered),
+            _ => ShardAnswer::NotHere,
+        },
+        ShardCall::Ask(shard, attempts) => match node.place(shard) {
+            Place::Here(leading) => ask_here(&leading, attempts).await.map_or(ShardAnswer::NotHere, ShardAnswer::Verdicts),
+            _ => ShardAnswer::NotHere,
+        },
+        ShardCall::HashAt(shard, index) => match node.host(shard) {
+            Some(host) => ShardAnswer::Hash(host.replica.hash_at(index).await),
+            None => ShardAnswer::NotHere,
+        },
+        ShardCall::Clock => ShardAnswer::Clock(node.clock.now()),
+    }
+}
+
+/// Holds are answered where the shard is led, never sent on: a call is forwarded at most once.
+async fn hold(node: &NodeContext, shard: GroupId, request: HoldRequest) -> ShardAnswer {
+    let Place::Here(leading) = node.place(shard) else { return ShardAnswer::NotHere };
+    if request.items.is_empty() {
+        return ShardAnswer::Held(Vec::new());
+    }
+    let (caller, answer) = oneshot::channel();
+    let sink = HoldSink::new(request.items.len(), HoldCaller::Task(caller));
+    if leading.actor.send_message(ShardMessage::Hold { request, sink }).is_err() {
+        return ShardAnswer::NotHere;
+    }
+    answer.await.map_or(ShardAnswer::NotHere, ShardAnswer::Held)
+}
+
+/// The body of a frame between nodes of one version.
+pub(crate) fn encode<T: Encode>(value: &T) -> Bytes {
+    let body = bincode::encode_to_vec(value, bincode::config::standard());
+    Bytes::from(body.expect("these types have no form that does not encode"))
+}
+
+/// The value of a frame; `None` when the bytes are not one, which a peer of another version may send.
+pub(crate) fn decode<T: Decode<()>>(body: &[u8]) -> Option<T> {
+    let config = bincode::config::standard().with_limit::<DECODE_LIMIT>();
+    let (value, read) = bincode::decode_from_slice(body, config).ok()?;
+    (read == body.len()).then_some(value)
+}

@@ -1,0 +1,156 @@
+//! What a node is given from outside: network, disk, time and chance, together as one [`Platform`].
+//!
+//! Nothing in this crate reaches for a socket, a file, a clock or randomness by any other way, so that the simulation
+//! can hand in its own. Production is assembled here; the sockets themselves are in [`crate::tcp`].
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ordergrid_cluster::{Listener, Transport};
+use ordergrid_domain::Timestamp;
+use ordergrid_storage::{Engine, EngineError, MemEngine, RocksEngine};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+
+use crate::exporter::Exporter;
+
+/// Wall-clock time. Waiting is tokio's business, which follows simulated time by itself.
+pub trait Clock: Send + Sync + 'static {
+    /// Milliseconds since 1970-01-01T00:00:00Z. It may jump, in both directions.
+    fn wall_ms(&self) -> u64;
+
+    /// The same, as the domain knows it.
+    fn now(&self) -> Timestamp {
+        Timestamp::from_ms(self.wall_ms())
+    }
+}
+
+/// Chance.
+pub trait Entropy: Send + Sync + 'static {
+    /// Sixty-four bits that nobody can guess, or that a seed repeats.
+    fn next_u64(&self) -> u64;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn wall_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).expect("the year is before 584 million")
+    }
+}
+
+/// The operating system's randomness.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsEntropy;
+
+impl Entropy for OsEntropy {
+    fn next_u64(&self) -> u64 {
+        OsRng.try_next_u64().expect("the operating system has randomness once it has started programs")
+    }
+}
+
+/// Everything a node needs from outside. [`crate::Node::start`] takes it over.
+pub struct Platform {
+    /// Connections between nodes.
+    pub transport: Arc<dyn Transport>,
+    /// Where clients come in; it listens already, so that the node knows its URL.
+    pub http: Box<dyn Listener>,
+    /// Time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+    /// The log of every replica on the node.
+    pub log_engine: Arc<dyn Engine>,
+    /// The state of every replica on the node.
+    pub state_engine: Arc<dyn Engine>,
+    /// The process's metrics, for `/metrics`; none in tests, which share a process.
+    pub exporter: Option<Exporter>,
+}
+
+/// A data folder that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// It cannot be made.
+    #[error("cannot make the folder {}: {reason}", .folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why not.
+        reason: io::Error,
+    },
+    /// A database in it cannot be opened, or another process has it open.
+    #[error("cannot open {} (does another process use it?): {reason}", .folder.display())]
+    Open {
+        /// The folder of the database.
+        folder: PathBuf,
+        /// Why not.
+        reason: EngineError,
+    },
+}
+
+impl Platform {
+    /// Production: the machine's clock and randomness, and the databases under `data`, which are made when missing.
+    /// The databases are locked: no second process can open them while this one lives.
+    ///
+    /// # Errors
+    /// If the data folder cannot be used; nothing is left open.
+    pub fn production(
+        data: &Path,
+        transport: Arc<dyn Transport>,
+        http: Box<dyn Listener>,
+        exporter: Option<Exporter>,
+    ) -> Result<Self, DataError> {
+        let log_engine = open(data.join("log"), RocksEngine::open_log)?;
+        let state_engine = open(data.join("state"), RocksEngine::open_state)?;
+        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
+        Ok(Self { transport, http, clock, entropy, log_engine, state_engine, exporter })
+    }
+
+    /// Tests: disks in memory, kept by the caller so that it can crash them and start again from what is left.
+    #[must_use]
+    pub fn memory(transport: Arc<dyn Transport>, http: Box<dyn Listener>, disk: &MemoryDisk) -> Self {
+        Self {
+            transport,
+            http,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(OsEntropy),
+            log_engine: Arc::new(disk.log.clone()),
+            state_engine: Arc::new(disk.state.clone()),
+            exporter: None,
+        }
+    }
+}
+
+/// A node's two databases in memory.
+#[derive(Clone)]
+pub struct MemoryDisk {
+    /// The log.
+    pub log: MemEngine,
+    /// The state.
+    pub state: MemEngine,
+}
+
+impl Default for MemoryDisk {
+    fn default() -> Self {
+        Self { log: MemEngine::new(), state: MemEngine::new() }
+    }
+}
+
+/// The log is opened first and its lock stands for the whole folder.
+fn open(
+    folder: PathBuf,
+    open: impl FnOnce(&Path) -> Result<RocksEngine, EngineError>,
+) -> Result<Arc<dyn Engine>, DataError> {
+    if let Err(reason) = std::fs::create_dir_all(&folder) {
+        return Err(DataError::Folder { folder, reason });
+    }
+    match open(&folder) {
+        Ok(engine) => Ok(Arc::new(engine)),
+        Err(reason) => Err(DataError::Open { folder, reason }),
+    }
+}

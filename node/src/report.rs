@@ -1,0 +1,221 @@
+//! What a node says of itself, and the cluster put together from what every node says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use futures::future::join_all;
+use ordergrid_api::wire::cluster::{Check, ClusterStatus, Health, NodeStatus, ReplicaStatus, ShardStatus};
+use ordergrid_api::{Answer, Reply, Token};
+use ordergrid_cluster::{GroupRef, GroupStatus, Role, ShardMap};
+use ordergrid_domain::GroupId;
+use parking_lot::RwLock;
+use tokio::time::Instant;
+
+use crate::context::NodeContext;
+use crate::grid::NodeGrid;
+
+
+
+
+/// Renders the process' metrics, if an exporter is installed.
+pub(crate) type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// A node of the cluster, as configured.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct Member {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) zone: String,
+    pub(crate) http: String,
+}
+
+/// One replica of one group, as its node sees it.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct ReplicaReport {
+    pub(crate) group: GroupId,
+    pub(crate) replica: u64,
+    pub(crate) leads: bool,
+    pub(crate) leader: Option<u64>,
+    pub(crate) term: u64,
+    pub(crate) last_log: u64,
+    pub(crate) committed: u64,
+    pub(crate) applied: u64,
+    pub(crate) checkpoint: u64,
+}
+
+/// A node, as it sees itself.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct NodeReport {
+    pub(crate) ready: bool,
+    pub(crate) uptime_seconds: u64,
+    pub(crate) disk_bytes: u64,
+    pub(crate) resident_bytes: u64,
+    pub(crate) replicas: Vec<ReplicaReport>,
+}
+
+/// Everything a report needs that the shards do not know.
+pub(crate) struct Reporter {
+    pub(crate) cluster: String,
+    pub(crate) cluster_id: String,
+    pub(crate) members: Vec<Member>,
+    pub(crate) map: ShardMap,
+    pub(crate) meta: GroupRef,
+    pub(crate) started: Instant,
+    pub(crate) disk_bytes: Box<dyn Fn() -> u64 + Send + Sync>,
+    pub(crate) render: Option<RenderMetrics>,
+    /// Largest offset of a peer's clock, with its node, as last measured.
+    pub(crate) skew: RwLock<Option<(u64, Duration)>>,
+    pub(crate) skew_limit: Duration,
+}
+
+impl Reporter {
+    /// Whether this node may take requests, check by check.
+    pub(crate) fn readiness(&self, node: &NodeContext) -> Vec<Check> {
+        let check = |name: &str, ok: bool, detail: String| Check { name: name.to_owned(), ok, detail };
+        let led = |group: &GroupRef| {
+            let now = *group.leadership().borrow();
+            now.leader.is_some_and(|leader| leader != node.id || now.ready_here)
+        };
+        let without: Vec<_> =
+            node.hosts().filter(|host| !led(&host.group)).map(|host| host.shard.to_string()).collect();
+        let skew = *self.skew.read();
+        let skewed = skew.filter(|(_, skew)| *skew > self.skew_limit);
+        vec![
+            check("running", !node.stopping() && node.failed().borrow().is_none(), String::new()),
+            check("meta_group_led", led(&self.meta), String::new()),
+            check("shards_led", without.is_empty(), list("no leader known for shards", &without)),
+            check("clocks_agree", skewed.is_none(), skewed.map_or_else(String::new, |(peer, skew)| {
+                format!("the clock of node {peer} is {} ms off", skew.as_millis())
+            })),
+        ]
+    }
+
+    /// The metrics of this process.
+    pub(crate) fn metrics(&self) -> String {
+        self.render.as_ref().map_or_else(String::new, |render| render())
+    }
+
+    /// This node, as it sees itself.
+    pub(crate) fn report(&self, node: &NodeContext) -> NodeReport {
+        let meta = replica_report(&self.meta.status(), node.id);
+        let shards = node.hosts().map(|host| replica_report(&host.group.status(), node.id));
+        NodeReport {
+            ready: self.readiness(node).iter().all(|check| check.ok),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            disk_bytes: (self.disk_bytes)(),
+            resident_bytes: node.hosts().map(|host| host.replica.machine().resident_bytes()).sum(),
+            replicas: std::iter::once(meta).chain(shards).collect(),
+        }
+    }
+}
+
+fn list(what: &str, items: &[String]) -> String {
+    if items.is_empty() { String::new() } else { format!("{what} {}", items.join(", ")) }
+}
+
+fn replica_report(status: &GroupStatus, node: u64) -> ReplicaReport {
+    ReplicaReport {
+        group: status.group,
+        replica: status.replica,
+        leads: status.role == Role::Leader && status.leader == Some(node),
+        leader: status.leader,
+        term: status.term,
+        last_log: status.last_log,
+        committed: status.committed,
+        applied: status.applied,
+        checkpoint: status.checkpoint,
+    }
+}
+
+/// The cluster as the nodes that answer see it.
+pub(crate) async fn status(grid: &NodeGrid) -> Reply<ClusterStatus> {
+    let reporter = &grid.reporter;
+    let asked = reporter.members.iter().map(|member| async move {
+        let report = if member.id == grid.node.id {
+            Some(reporter.report(&grid.node))
+        } else {
+            grid.report_of(member.id).await
+        };
+        (member, report)
+    });
+    let reports = join_all(asked).await;
+    let shards = shards(&reporter.map, &reports);
+    let nodes: Vec<_> = reports.iter().map(|(member, report)| node_status(member, report.as_ref())).collect();
+    let led = shards.iter().all(|shard| shard.leader.is_some());
+    let whole = nodes.iter().all(|node| node.state == "ok");
+    let health = match (led, whole) {
+        (true, true) => Health::Healthy,
+        (true, false) => Health::Degraded,
+        (false, _) => Health::Unavailable,
+    };
+    let status = ClusterStatus {
+        cluster: reporter.cluster.clone(),
+        cluster_id: reporter.cluster_id.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        health,
+        orders_per_s: None,
+        nodes,
+        shards,
+    };
+    Ok(Answer::new(status, Token::default()))
+}
+
+fn node_status(member: &Member, report: Option<&NodeReport>) -> NodeStatus {
+    let state = match report {
+        None => "unreachable",
+        Some(report) if report.ready => "ok",
+        Some(_) => "not_ready",
+    };
+    let replicas = report.map_or(&[][..], |report| &report.replicas);
+    let behind = |replica: &ReplicaReport| replica.committed.saturating_sub(replica.applied);
+    NodeStatus {
+        id: member.id,
+        name: member.name.clone(),
+        zone: member.zone.clone(),
+        http: member.http.clone(),
+        state: state.to_owned(),
+        reachable: report.is_some(),
+        leaders: u32::try_from(replicas.iter().filter(|replica| replica.leads).count()).unwrap_or(u32::MAX),
+        replicas: u32::try_from(replicas.len()).unwrap_or(u32::MAX),
+        lag: replicas.iter().map(behind).max(),
+        disk_bytes: report.map(|report| report.disk_bytes),
+        resident_bytes: report.map(|report| report.resident_bytes),
+        uptime_seconds: report.map(|report| report.uptime_seconds),
+    }
+}
+
+fn shards(map: &ShardMap, reports: &[(&Member, Option<NodeReport>)]) -> Vec<ShardStatus> {
+    let ranges = map.shards.iter().map(|shard| (shard.group, Some((shard.first, shard.last))));
+    let groups = std::iter::once((GroupId::META, None)).chain(ranges);
+    groups.map(|(group, range)| shard_status(group, range, reports)).collect()
+}
+
+fn shard_status(
+    group: GroupId,
+    range: Option<(u16, u16)>,
+    reports: &[(&Member, Option<NodeReport>)],
+) -> ShardStatus {
+    let mut replicas = Vec::new();
+    let (mut term, mut leader) = (0, None);
+    for (member, report) in reports {
+        let Some(report) = report else { continue };
+        for replica in report.replicas.iter().filter(|replica| replica.group == group) {
+            // The highest term knows best who leads.
+            if replica.term > term || (replica.term == term && leader.is_none()) {
+                (term, leader) = (replica.term, replica.leader);
+            }
+            replicas.push(ReplicaStatus {
+                node: member.id,
+                replica: replica.replica,
+                last_log: Some(replica.last_log),
+                committed: Some(replica.committed),
+                applied: Some(replica.applied),
+                checkpoint: Some(replica.checkpoint),
+                hash: None,
+            });
+        }
+    }
+    let (first_slot, last_slot) = range.unzip();
+    ShardStatus { shard: group.0, first_slot, last_slot, leader, term, replicas }
+}

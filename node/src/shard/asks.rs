@@ -1,0 +1,56 @@
+//! A SKU never frees a hold by itself: its leader asks the order's shard (placing.md, rules 14 to 16).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ordergrid_domain::{AttemptId, Command, GroupId, SkuId};
+use ractor::ActorRef;
+
+use super::lead::Lead;
+use super::{ShardMessage, Verdict};
+use crate::metrics;
+
+/// How often a leader looks for holds that have been tentative for too long.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Most holds asked about at a time.
+const BULK: usize = 1_000;
+
+/// Asks about orphaned holds until dropped.
+pub(crate) async fn ask(lead: Arc<Lead>) {
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        let now = lead.node.clock.now();
+        let tentative = lead.replica.machine().asks(now, lead.limits.hold_validity, BULK);
+        let mut by_shard: BTreeMap<GroupId, Vec<(AttemptId, Vec<SkuId>)>> = BTreeMap::new();
+        for (attempt, skus) in tentative {
+            by_shard.entry(lead.node.owner(attempt.slot)).or_default().push((attempt, skus));
+        }
+        for (shard, holds) in by_shard {
+            ask_shard(&lead, shard, holds).await;
+        }
+    }
+}
+
+async fn ask_shard(lead: &Lead, shard: GroupId, holds: Vec<(AttemptId, Vec<SkuId>)>) {
+    let attempts = holds.iter().map(|(attempt, _)| *attempt).collect();
+    let Some(verdicts) = lead.node.ask(shard, attempts).await else { return };
+    let gone = holds.into_iter().zip(verdicts).filter(|(_, verdict)| *verdict == Verdict::Gone);
+    let gone: Vec<_> =
+        gone.flat_map(|((attempt, skus), _)| skus.into_iter().map(move |sku| (attempt, sku))).collect();
+    if !gone.is_empty() {
+        metrics::orphans_freed(gone.len());
+        // Lost, it is asked about again.
+        lead.batcher.ask(Command::Gone(gone)).await.ok();
+    }
+}
+
+/// Tells the shard's actor to look for idle entity actors, until dropped.
+pub(crate) async fn sweep(actor: ActorRef<ShardMessage>, idle: Duration) {
+    loop {
+        tokio::time::sleep(idle).await;
+        if actor.send_message(ShardMessage::Sweep).is_err() {
+            return;
+        }
+    }
+}

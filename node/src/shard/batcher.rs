@@ -1,0 +1,133 @@
+//! Packs commands into entries: what is queued when an entry may start goes into it, so that batches grow with load and
+//! nobody waits for a timer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ordergrid_cluster::{EntryId, Group, GroupRef, Packed, ProposeError};
+use ordergrid_domain::Command;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::proposal::{NotLanded, Proposal, Reply};
+use crate::metrics;
+use crate::platform::Clock;
+
+/// Pause before an entry that the leader could not take at the moment is tried again.
+const PAUSE: Duration = Duration::from_millis(10);
+/// Pauses before such an entry is refused: two seconds.
+const PAUSES: u32 = 200;
+
+/// Limits of a batcher.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchLimits {
+    /// Commands that may wait.
+    pub(crate) queue: usize,
+    /// Commands in one entry.
+    pub(crate) commands: usize,
+    /// Estimated bytes in one entry.
+    pub(crate) bytes: usize,
+    /// Entries under way.
+    pub(crate) entries: usize,
+}
+
+/// The way into a shard's log for one term. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Batcher {
+    queue: mpsc::Sender<(Command, Reply)>,
+}
+
+impl Batcher {
+    /// Starts packing for one term. It ends when every clone is dropped.
+    pub(crate) fn start(group: GroupRef, term: u64, clock: Arc<dyn Clock>, limits: BatchLimits) -> Self {
+        let (queue, waiting) = mpsc::channel(limits.queue);
+        tokio::spawn(pack(waiting, group, term, clock, limits));
+        Self { queue }
+    }
+
+    /// Queues a command; its reply is told that nothing happened when the queue is full.
+    pub(crate) fn propose(&self, command: Command, reply: Reply) {
+        if let Err(refused) = self.queue.try_send((command, reply)) {
+            metrics::batcher_refused();
+            let (_, reply) = refused.into_inner();
+            reply.fail(NotLanded::NotAppended);
+        }
+    }
+
+    /// Queues a command and waits for its outcome. Dropping the future changes nothing: the command stays queued.
+    pub(crate) async fn ask(&self, command: Command) -> Result<super::proposal::Landed, NotLanded> {
+        let (caller, answer) = tokio::sync::oneshot::channel();
+        self.propose(command, Reply::Caller(caller));
+        answer.await.unwrap_or(Err(NotLanded::Unknown))
+    }
+}
+
+async fn pack(
+    mut waiting: mpsc::Receiver<(Command, Reply)>,
+    group: GroupRef,
+    term: u64,
+    clock: Arc<dyn Clock>,
+    limits: BatchLimits,
+) {
+    let slots = Arc::new(Semaphore::new(limits.entries));
+    let mut queued = Vec::with_capacity(limits.commands);
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        if queued.is_empty() && waiting.recv_many(&mut queued, limits.commands).await == 0 {
+            return;
+        }
+        let fitting = fitting(&queued, limits.bytes);
+        let (commands, replies): (Vec<_>, Vec<_>) = queued.drain(..fitting).unzip();
+        metrics::entry_commands(commands.len());
+        let packed = Proposal::pack(clock.now(), commands, replies);
+        let applied = group.propose(term, Arc::clone(&packed));
+        let group = Arc::clone(&group);
+        tokio::spawn(async move {
+            let result = settle(&*group, term, &packed, applied.await).await;
+            drop(slot);
+            match result {
+                Ok(_) => {}
+                Err(failed) if failed.outcome_unknown() => Proposal::fail(&packed, NotLanded::Unknown),
+                Err(_) => Proposal::fail(&packed, NotLanded::NotAppended),
+            }
+        });
+    }
+}
+
+/// Tries again while this leader only pauses (a stalled fsync, a quorum that is late): nothing was appended.
+async fn settle(
+    group: &dyn Group,
+    term: u64,
+    packed: &Arc<Packed>,
+    mut result: Result<EntryId, ProposeError>,
+) -> Result<EntryId, ProposeError> {
+    for _ in 0..PAUSES {
+        if !matches!(result, Err(ProposeError::NotReady | ProposeError::Busy)) {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+        result = group.propose(term, Arc::clone(packed)).await;
+    }
+    result
+}
+
+/// How many of the queued commands fit into one entry: at least one.
+fn fitting(queued: &[(Command, Reply)], bytes: usize) -> usize {
+    let mut sum = 0;
+    let within = queued.iter().take_while(|(command, _)| {
+        sum += size_of_command(command);
+        sum <= bytes
+    });
+    within.count().max(1)
+}
+
+/// A cheap estimate of a command's encoded size.
+fn size_of_command(command: &Command) -> usize {
+    const FIXED: usize = 96;
+    match command {
+        Command::Place(place) | Command::PlaceLocal(place) => FIXED + 80 * place.request.lines.len(),
+        Command::Release(release) => FIXED + 24 * release.skus.len(),
+        Command::Gone(holds) => FIXED + 48 * holds.len(),
+        Command::Deliver(run) => FIXED + 128 * run.messages.len(),
+        Command::Order(_) | Command::Sku(_) | Command::Hold(_) | Command::Trim { .. } | Command::Tick => FIXED,
+    }
+}

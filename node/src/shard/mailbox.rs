@@ -1,0 +1,80 @@
+//! The source's side of the mailboxes: the leader delivers each stream in runs and trims what was applied
+//! (placing.md, rules 17 and 20).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use ordergrid_domain::{Command, GroupId};
+
+use super::lead::Lead;
+use crate::metrics;
+
+/// Most messages in one run.
+const RUN: usize = 1_024;
+/// Most bytes in one run, about.
+const RUN_BYTES: usize = 1 << 20;
+/// How long a stream rests after a run that did not arrive.
+const REST: Duration = Duration::from_millis(100);
+
+/// Why a stream does not go on.
+enum Stopped {
+    /// Try again later.
+    Resting,
+    /// Rule 20: the destination has forgotten what it had applied.
+    Behind {
+        /// What it says it has applied.
+        high: u64,
+        /// What it had confirmed before.
+        trimmed: u64,
+    },
+}
+
+/// Delivers every stream of a led shard, one run at a time per destination, until dropped.
+pub(crate) async fn pump(lead: Arc<Lead>) {
+    let mut applied = lead.replica.applied();
+    let mut flights = FuturesUnordered::new();
+    let mut busy = BTreeSet::new();
+    loop {
+        applied.borrow_and_update();
+        let pending: Vec<_> = lead.replica.machine().streams().filter(|stream| stream.pending() > 0).collect();
+        for stream in pending {
+            if busy.insert(stream.to) {
+                flights.push(fly(Arc::clone(&lead), stream.to, stream.trimmed));
+            }
+        }
+        tokio::select! {
+            Some((to, result)) = flights.next(), if !flights.is_empty() => match result {
+                Ok(()) | Err(Stopped::Resting) => { busy.remove(&to); }
+                Err(Stopped::Behind { high, trimmed }) => {
+                    // The stream stays busy for the rest of the term: it never skips.
+                    metrics::stream_stopped(lead.shard, to);
+                    tracing::error!(shard.id = %lead.shard, %to, high, trimmed,
+                        "a shard has forgotten messages it had confirmed: the stream to it is stopped");
+                }
+            },
+            changed = applied.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// One run: delivered, applied there, trimmed here.
+async fn fly(lead: Arc<Lead>, to: GroupId, trimmed: u64) -> (GroupId, Result<(), Stopped>) {
+    let run = lead.replica.machine().outbox(to, trimmed + 1, RUN, RUN_BYTES);
+    // Trimmed further meanwhile: the next look sees it.
+    let Ok(Some(run)) = run else { return (to, Ok(())) };
+    let Some(high) = lead.node.deliver(to, run).await else {
+        tokio::time::sleep(REST).await;
+        return (to, Err(Stopped::Resting));
+    };
+    if high < trimmed {
+        return (to, Err(Stopped::Behind { high, trimmed }));
+    }
+    if high > trimmed && lead.batcher.ask(Command::Trim { to, high }).await.is_err() {
+        tokio::time::sleep(REST).await;
+        return (to, Err(Stopped::Resting));
+    }
+    (to, Ok(()))
+}

@@ -1,0 +1,93 @@
+//! How one shard runs on one node: the replica that applies, and, while this node leads, the actors in front of it.
+//!
+//! `replica` is the state on every node; `host` watches who leads and starts a `lead` per term; `actor` is that term's
+//! front door; `order_actor` and `sku_actor` hold what is in flight; `batcher` packs commands into entries; `mailbox`,
+//! `timers` and `asks` are the leader's background work.
+
+mod actor;
+pub(crate) mod answer;
+mod asks;
+mod batcher;
+mod holds;
+mod host;
+mod lead;
+mod mailbox;
+mod order_actor;
+mod proposal;
+mod refuse;
+mod replica;
+mod sku_actor;
+mod ticket;
+mod timers;
+
+use bincode::{Decode, Encode};
+use ordergrid_api::{Answer, Failure};
+use ordergrid_domain::command::OrderRequest;
+use ordergrid_domain::{AttemptId, Key, Order, Timestamp, UserId};
+use tokio::sync::oneshot;
+
+pub(crate) use batcher::BatchLimits;
+pub(crate) use holds::{HoldCaller, HoldRequest, HoldResult, HoldSink};
+pub(crate) use host::{Leading, ShardHost};
+pub(crate) use lead::LeadLimits;
+pub(crate) use proposal::{Landed, NotLanded, Proposal, Reply};
+pub(crate) use replica::ShardReplica;
+
+/// Where an answer goes.
+pub(crate) type AnswerTo<T> = oneshot::Sender<Result<Answer<T>, Failure>>;
+
+/// What a shard's actor is told.
+pub(crate) enum ShardMessage {
+    /// Place an order of one of this shard's users.
+    Place {
+        /// What the client asks.
+        request: Box<OrderRequest>,
+        /// Who waits.
+        caller: AnswerTo<Box<Order>>,
+        /// Count the valid-until of the holds from here, when later than this node's clock (rule 11).
+        base: Option<Timestamp>,
+        /// Times the attempt may be taken anew after `expired`.
+        renewals: u8,
+    },
+    /// Hold units of this shard's SKUs.
+    Hold {
+        /// For which attempt, and what.
+        request: HoldRequest,
+        /// Who waits.
+        sink: HoldSink,
+    },
+    /// An attempt can no longer be placed, or has been.
+    Ended {
+        /// Which.
+        attempt: AttemptId,
+        /// Whose key is free now.
+        user: UserId,
+        /// That key.
+        key: Key,
+    },
+    /// Release everything that an attempt has asked for (rule 8).
+    GiveUp {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// What it asked.
+        asked: ticket::Asked,
+    },
+    /// A SKU's shard asks what became of attempts (rule 14).
+    Ask {
+        /// Which.
+        attempts: Vec<AttemptId>,
+        /// Who waits.
+        caller: oneshot::Sender<Vec<Verdict>>,
+    },
+    /// Let entity actors go that have been idle since the last sweep.
+    Sweep,
+}
+
+/// The order shard's answer to an ask. There is no "keep": only the mailbox keeps (rule 14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum Verdict {
+    /// Placed, or still running, or of a newer term.
+    Later,
+    /// It never will be placed: free the hold.
+    Gone,
+}

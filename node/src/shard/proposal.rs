@@ -1,0 +1,103 @@
+//! An entry on its way: the commands, and who waits for each outcome.
+//!
+//! On the leader the waiters travel inside the entry's decoded form, so that apply answers them without a lookup. An
+//! entry that is lost drops its waiters, and a dropped waiter answers "unknown".
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ordergrid_cluster::{EntryId, Packed};
+use ordergrid_domain::{Command, Entry, Outcome, Timestamp};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::ticket::{HoldTicket, PlaceTicket};
+
+/// What a command came to, and where in the log.
+#[derive(Debug)]
+pub(crate) struct Landed {
+    /// The machine's answer.
+    pub(crate) outcome: Outcome,
+    /// The entry's place.
+    pub(crate) at: EntryId,
+}
+
+/// Why a command has no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotLanded {
+    /// It never entered the log: nothing happened.
+    NotAppended,
+    /// It may or may not take effect.
+    Unknown,
+}
+
+/// Who waits for a command.
+pub(crate) enum Reply {
+    /// Nobody.
+    Nobody,
+    /// One caller.
+    Caller(oneshot::Sender<Result<Landed, NotLanded>>),
+    /// An order being placed: its caller, its attempt and its key.
+    Place(PlaceTicket),
+    /// A hold: its caller and the SKU's account of what is under way.
+    Hold(HoldTicket),
+}
+
+impl Reply {
+    /// Tells the outcome.
+    pub(crate) fn land(self, outcome: Outcome, at: EntryId) {
+        match self {
+            Self::Nobody => {}
+            // A caller that went away has its answer in the log.
+            Self::Caller(caller) => drop(caller.send(Ok(Landed { outcome, at }))),
+            Self::Place(ticket) => ticket.land(outcome, at),
+            Self::Hold(ticket) => ticket.land(outcome),
+        }
+    }
+
+    /// Tells that there is no outcome.
+    pub(crate) fn fail(self, why: NotLanded) {
+        match self {
+            Self::Nobody => {}
+            Self::Caller(caller) => drop(caller.send(Err(why))),
+            Self::Place(ticket) => ticket.fail(why),
+            Self::Hold(ticket) => ticket.fail(why),
+        }
+    }
+}
+
+/// The decoded form of an entry. Apply takes the content out, so that the log's tail keeps only the bytes.
+pub(crate) struct Proposal(Mutex<Option<(Entry, Vec<Reply>)>>);
+
+impl Proposal {
+    /// Packs commands with their waiters: encoded once, here.
+    pub(crate) fn pack(at: Timestamp, commands: Vec<Command>, replies: Vec<Reply>) -> Arc<Packed> {
+        let entry = Entry { at, commands };
+        let bytes = Bytes::from(entry.to_bytes());
+        let proposal = Self(Mutex::new(Some((entry, replies))));
+        Arc::new(Packed::new(bytes, Arc::new(proposal)))
+    }
+
+    /// Takes commands and waiters out of an entry; an entry without a decoded form is decoded and has no waiters.
+    ///
+    /// # Errors
+    /// The bytes are no entry: the log is damaged or written by a newer version.
+    pub(crate) fn unpack(packed: &Packed) -> Result<(Entry, Vec<Reply>), ordergrid_domain::encoding::BytesError> {
+        let proposal = packed.decoded::<Self, std::convert::Infallible>(|_| Ok(Self(Mutex::new(None))));
+        let taken = proposal.ok().and_then(|proposal| proposal.0.lock().take());
+        match taken {
+            Some(content) => Ok(content),
+            None => Ok((Entry::from_bytes(packed.bytes())?, Vec::new())),
+        }
+    }
+
+    /// Fails every waiter of an entry that will not be applied here.
+    pub(crate) fn fail(packed: &Packed, why: NotLanded) {
+        let proposal = packed.decoded::<Self, std::convert::Infallible>(|_| Ok(Self(Mutex::new(None))));
+        if let Some((_, replies)) = proposal.ok().and_then(|proposal| proposal.0.lock().take()) {
+            for reply in replies {
+                reply.fail(why);
+            }
+        }
+    }
+}

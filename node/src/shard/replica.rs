@@ -1,0 +1,222 @@
+//! One replica's state: the machine in memory, its cold rows in the store, and the shell that brings them together.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use ordergrid_api::Answer;
+use ordergrid_cluster::{DirtyRow, EntryId, Machine, MachineError, Packed, StateStore, StoreError};
+use ordergrid_domain::command::{OrderRequest, Position};
+use ordergrid_domain::machine::{Lookup, PlacedKey, ShardConfig, ShardMachine};
+use ordergrid_domain::{Entry, Key, Order, Rejection, RowKey, UserId};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use tokio::sync::watch;
+
+use super::answer;
+use super::proposal::Proposal;
+use crate::metrics;
+
+/// Entries between two looks at the memory budget.
+const EVICT_EVERY: u64 = 64;
+/// State hashes remembered, one per audit.
+const AUDITS: usize = 16;
+
+/// A shard's state on this node.
+pub(crate) struct ShardReplica {
+    config: ShardConfig,
+    machine: RwLock<ShardMachine>,
+    store: Arc<dyn StateStore>,
+    /// Bytes of rows that may stay in memory.
+    budget: u64,
+    applied: watch::Sender<u64>,
+    /// (index, state hash) of the last audit entries.
+    audits: Mutex<VecDeque<(u64, u64)>>,
+}
+
+impl ShardReplica {
+    /// An empty replica over its store; the group calls [`Machine::reload`] before anything else.
+    pub(crate) fn new(config: ShardConfig, store: Arc<dyn StateStore>, budget: u64) -> Self {
+        let machine = RwLock::new(ShardMachine::new(config.clone()));
+        let (applied, _) = watch::channel(0);
+        Self { config, machine, store, budget, applied, audits: Mutex::default() }
+    }
+
+    /// The state, for reading. Held for a moment only: apply waits for it.
+    pub(crate) fn machine(&self) -> RwLockReadGuard<'_, ShardMachine> {
+        self.machine.read()
+    }
+
+    /// How long idempotency records live.
+    pub(crate) fn retention(&self) -> Duration {
+        self.config.key_retention
+    }
+
+    /// Follows the applied index.
+    pub(crate) fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    /// Where its rows are stored.
+    pub(crate) fn store(&self) -> &Arc<dyn StateStore> {
+        &self.store
+    }
+
+    /// Reads from memory, loading cold rows until the answer is known.
+    ///
+    /// # Errors
+    /// The store failed: the node stops.
+    pub(crate) async fn look<T>(&self, read: impl Fn(&ShardMachine) -> Lookup<T>) -> Result<Option<T>, StoreError> {
+        loop {
+            let (cold, epoch) = {
+                let machine = self.machine.read();
+                match read(&machine) {
+                    Lookup::Found(found) => return Ok(Some(found)),
+                    Lookup::Absent => return Ok(None),
+                    Lookup::Cold(rows) => (rows, machine.load_epoch()),
+                }
+            };
+            self.load(cold, epoch).await?;
+        }
+    }
+
+    /// What the user's key names: the first answer, a refusal for another body, or nothing.
+    ///
+    /// # Errors
+    /// The store failed: the node stops.
+    pub(crate) async fn placed_under(
+        &self,
+        request: &OrderRequest,
+    ) -> Result<Option<Result<Answer<Box<Order>>, Rejection>>, StoreError> {
+        let used = self.look(|machine| machine.key_record(&request.user, &request.key)).await?;
+        let Some(PlacedKey { order, body_hash, .. }) = used else { return Ok(None) };
+        if body_hash != request.body_hash {
+            return Ok(Some(Err(Rejection::KeyReused)));
+        }
+        let order = self.look(|machine| machine.order(order)).await?;
+        let token = answer::token(self.config.shard, *self.applied.borrow());
+        Ok(order.map(|order| Ok(Answer { replayed: true, ..Answer::new(Box::new(order.as_placed()), token) })))
+    }
+
+    /// Brings a key's record into memory, or the knowledge that there is none.
+    ///
+    /// # Errors
+    /// The store failed: the node stops.
+    pub(crate) async fn load_key(&self, user: &UserId, key: &Key) -> Result<(), StoreError> {
+        self.look(|machine| machine.key_record(user, key)).await.map(drop)
+    }
+
+    /// The state hash at an audit entry, once that is applied.
+    pub(crate) async fn hash_at(&self, index: u64) -> Option<u64> {
+        let mut applied = self.applied();
+        applied.wait_for(|applied| *applied >= index).await.ok()?;
+        self.audits.lock().iter().find(|(at, _)| *at == index).map(|(_, hash)| *hash)
+    }
+
+    async fn load(&self, rows: Vec<RowKey>, epoch: u64) -> Result<(), StoreError> {
+        metrics::cold_rows_loaded(rows.len());
+        let keys = rows.iter().map(|row| Bytes::copy_from_slice(row.as_bytes())).collect();
+        let values = self.store.get_many(keys).await?;
+        let mut machine = self.machine.write();
+        for (row, value) in rows.into_iter().zip(values) {
+            // A row that changed hands meanwhile is looked for again (rule 28).
+            machine.admit(row, value.as_deref(), epoch);
+        }
+        Ok(())
+    }
+
+    async fn apply_entry(&self, at: EntryId, packed: &Packed) -> Result<(), MachineError> {
+        let (entry, replies) = Proposal::unpack(packed).map_err(MachineError::new)?;
+        self.prefetch(&entry).await.map_err(MachineError::new)?;
+        let position = Position { term: at.term, index: at.index };
+        let outcomes = {
+            let mut machine = self.machine.write();
+            let outcomes = machine.apply(position, &entry);
+            if entry.commands.is_empty() {
+                self.remember_hash(at.index, machine.state_hash());
+            }
+            // What cannot go, because it is dirty, is not looked at with every entry.
+            if at.index.is_multiple_of(EVICT_EVERY) && machine.resident_bytes() > self.budget {
+                machine.evict(self.budget);
+            }
+            outcomes
+        };
+        self.applied.send_replace(at.index);
+        for (reply, outcome) in replies.into_iter().zip(outcomes) {
+            reply.land(outcome, at);
+        }
+        Ok(())
+    }
+
+    /// Loads every cold row that the entry touches, so that apply never waits inside.
+    async fn prefetch(&self, entry: &Entry) -> Result<(), StoreError> {
+        loop {
+            let (missing, epoch) = {
+                let machine = self.machine.read();
+                (machine.missing(entry), machine.load_epoch())
+            };
+            if missing.is_empty() {
+                return Ok(());
+            }
+            self.load(missing, epoch).await?;
+        }
+    }
+
+    fn remember_hash(&self, index: u64, hash: u64) {
+        let mut audits = self.audits.lock();
+        if audits.len() == AUDITS {
+            audits.pop_front();
+        }
+        audits.push_back((index, hash));
+    }
+}
+
+impl Machine for ShardReplica {
+    fn apply<'a>(&'a self, at: EntryId, entry: &'a Arc<Packed>) -> BoxFuture<'a, Result<(), MachineError>> {
+        Box::pin(self.apply_entry(at, entry))
+    }
+
+    fn freeze(&self) -> Vec<DirtyRow> {
+        let rows = self.machine.write().freeze();
+        rows.into_iter().map(|(key, value)| (Bytes::from(key), value.map(Bytes::from_owner))).collect()
+    }
+
+    fn frozen_durable(&self) {
+        let mut machine = self.machine.write();
+        machine.frozen_durable();
+        metrics::replica_memory(self.config.shard, machine.resident_bytes());
+        if machine.resident_bytes() > self.budget {
+            machine.evict(self.budget);
+        }
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<(), MachineError>> {
+        Box::pin(async {
+            const CHUNK_BYTES: usize = 1 << 20;
+            let mut machine = ShardMachine::new(self.config.clone());
+            for &table in ShardMachine::resident_tables() {
+                let prefix = Bytes::copy_from_slice(&[table]);
+                let mut after = None;
+                loop {
+                    let rows = self.store.scan(prefix.clone(), after, CHUNK_BYTES).await.map_err(MachineError::new)?;
+                    let Some((last, _)) = rows.last() else { break };
+                    after = Some(last.clone());
+                    for (key, value) in &rows {
+                        machine.restore(key, value).map_err(MachineError::new)?;
+                    }
+                }
+            }
+            if self.store.meta().await.map_err(MachineError::new)?.is_some() {
+                machine.set_cold();
+            }
+            self.applied.send_replace(machine.position().index);
+            *self.machine.write() = machine;
+            Ok(())
+        })
+    }
+
+    fn dirty_bytes(&self) -> u64 {
+        self.machine.read().dirty_bytes()
+    }
+}

@@ -1,0 +1,144 @@
+//! Waiters that stand for more than a caller: an order being placed, and a hold.
+//!
+//! A ticket belongs to its command from the proposal on, so that what must happen afterwards (the key becomes free, the
+//! SKU's account is settled) happens whatever became of the actor that proposed it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ordergrid_api::{Answer, Failure, Refusal, UnknownCause};
+use ordergrid_cluster::EntryId;
+use ordergrid_domain::{AttemptId, GroupId, Key, Order, Outcome, Timestamp, UserId};
+use ractor::ActorRef;
+
+use super::holds::{HoldPart, HoldResult};
+use super::proposal::NotLanded;
+use super::sku_actor::SkuMessage;
+use super::{AnswerTo, ShardMessage, answer};
+
+/// An attempt that runs (placing.md: from its first message until its place has been applied or can no longer be).
+///
+/// Dropped, it tells the shard's actor that the attempt has ended and its key is free, except when the outcome of its
+/// place is unknown: then the attempt runs on until the term ends (rule 4).
+pub(crate) struct Running {
+    pub(crate) attempt: AttemptId,
+    pub(crate) user: UserId,
+    pub(crate) key: Key,
+    pub(crate) shard: ActorRef<ShardMessage>,
+    /// Its place was proposed and nothing has been heard.
+    pub(crate) undecided: bool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.undecided {
+            let ended = ShardMessage::Ended { attempt: self.attempt, user: self.user.clone(), key: self.key.clone() };
+            // A shard's actor that is gone has taken the term's attempts with it.
+            self.shard.send_message(ended).ok();
+        }
+    }
+}
+
+/// The holds that an attempt has asked for, by shard: what a release has to reach (rule 8).
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// SKUs per shard.
+    pub(crate) skus: Vec<(GroupId, Vec<ordergrid_domain::SkuId>)>,
+    /// Until when the holds are valid: how long their tombstones stay.
+    pub(crate) valid_until: Timestamp,
+}
+
+/// An order's place under way.
+pub(crate) struct PlaceTicket {
+    pub(crate) running: Running,
+    pub(crate) asked: Asked,
+    pub(crate) caller: AnswerTo<Box<Order>>,
+}
+
+impl PlaceTicket {
+    pub(crate) fn land(mut self, outcome: Outcome, at: EntryId) {
+        self.running.undecided = false;
+        let token = answer::token(self.running.attempt.group, at.index);
+        let said = match outcome {
+            Outcome::Placed { order, replayed } => Ok(Answer { replayed, ..Answer::new(order, token) }),
+            Outcome::Rejected(rejection) => {
+                self.release();
+                Err(answer::refused_place(rejection))
+            }
+            other => unreachable!("a place is answered as placed or rejected, not {other:?}"),
+        };
+        self.caller.send(said).ok();
+    }
+
+    pub(crate) fn fail(mut self, why: NotLanded) {
+        match why {
+            NotLanded::NotAppended => {
+                self.running.undecided = false;
+                self.release();
+                self.caller.send(Err(Failure::refused(Refusal::NoLeader))).ok();
+            }
+            NotLanded::Unknown => {
+                // Rule 7: after a place was proposed, nothing is released.
+                self.caller.send(Err(Failure::unknown(UnknownCause::LeaderChanged))).ok();
+            }
+        }
+    }
+
+    fn release(&self) {
+        let release = ShardMessage::GiveUp { attempt: self.running.attempt, asked: self.asked.clone() };
+        // Without a shard's actor the SKUs will ask.
+        self.running.shard.send_message(release).ok();
+    }
+}
+
+/// What a SKU's actor has asked of the log and not heard of.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    /// Units in holds under way.
+    pub(crate) units: AtomicU64,
+    /// Somebody waits for the account to settle.
+    pub(crate) parked: AtomicBool,
+}
+
+/// A hold under way. Dropped in any way, it settles the account.
+pub(crate) struct HoldTicket {
+    pub(crate) units: u64,
+    pub(crate) account: Arc<Account>,
+    pub(crate) sku: ActorRef<SkuMessage>,
+    pub(crate) part: Option<HoldPart>,
+}
+
+impl HoldTicket {
+    pub(crate) fn land(mut self, outcome: Outcome) {
+        let result = match outcome {
+            Outcome::Held { name } => HoldResult::Granted(name),
+            Outcome::Rejected(rejection) => HoldResult::Refused(rejection),
+            other => unreachable!("a hold is answered as held or rejected, not {other:?}"),
+        };
+        self.settle(result);
+    }
+
+    pub(crate) fn fail(mut self, why: NotLanded) {
+        self.settle(match why {
+            NotLanded::NotAppended => HoldResult::NoLeader,
+            NotLanded::Unknown => HoldResult::Unknown,
+        });
+    }
+
+    fn settle(&mut self, result: HoldResult) {
+        if let Some(part) = self.part.take() {
+            part.answer(result);
+        }
+    }
+}
+
+impl Drop for HoldTicket {
+    fn drop(&mut self) {
+        self.settle(HoldResult::Unknown);
+        self.account.units.fetch_sub(self.units, Ordering::AcqRel);
+        if self.account.parked.load(Ordering::Acquire) {
+            // An actor that is gone has dropped those who waited.
+            self.sku.send_message(SkuMessage::Settled).ok();
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The proof of the laws, online: every row of every shard at one index per shard, and every replica's state hash there.
+//!
+//! An entry without commands is the mark: every replica hashes its state when it applies it. The rows are those of a
+//! checkpoint taken on a replica of this node. Shards are looked at one after the other, so what was on its way between
+//! them meanwhile shows as in flight; a report that finds a difference while something was in flight is taken again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use ordergrid_api::wire::cluster::{InFlight, LawReport, ReplicaHash, ShardReport, VerifyReport};
+use ordergrid_api::wire::WireText;
+use ordergrid_api::{Answer, Failure, Refusal, Reply, Token};
+use ordergrid_domain::audit::{Audit, AuditCounts};
+
+use crate::grid::NodeGrid;
+use crate::peers::{ShardAnswer, ShardCall};
+use crate::shard::ShardHost;
+
+/// Bytes of rows read at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Looks before a difference counts while something is in flight.
+const LOOKS: u32 = 20;
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Looks until the grid is at rest, or often enough.
+pub(crate) async fn verify(grid: &NodeGrid) -> Reply<VerifyReport> {
+    let mut look = 0;
+    loop {
+        look += 1;
+        let report = look_once(grid).await?;
+        let moving = report.in_flight.tentative_holds + report.in_flight.undelivered_messages > 0;
+        if look >= LOOKS || (report.ok && !moving) {
+            return Ok(Answer::new(report, Token::default()));
+        }
+        if !report.ok && !moving && look > 2 {
+            return Ok(Answer::new(report, Token::default()));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn look_once(grid: &NodeGrid) -> Result<VerifyReport, Failure> {
+    let marks = join_all(grid.node.hosts().map(|host| mark(grid, host))).await;
+    let mut shards = Vec::new();
+    for marked in marks {
+        shards.push(marked?);
+    }
+    let mut audit: Option<Audit> = None;
+    for host in grid.node.hosts() {
+        let shard = audit_shard(host).await?;
+        match &mut audit {
+            Some(audit) => audit.merge(shard),
+            None => audit = Some(shard),
+        }
+    }
+    let found = audit.map(Audit::finish).unwrap_or_default();
+    let mut laws: Vec<_> = found
+        .laws
+        .into_iter()
+        .map(|(law, violations)| LawReport { law: law.to_string(), ok: violations.is_empty(), violations })
+        .collect();
+    laws.push(replicas_agree(&shards));
+    Ok(VerifyReport {
+        ok: laws.iter().all(|law| law.ok),
+        shards,
+        counts: counts(&found.counts),
+        laws,
+        in_flight: InFlight {
+            tentative_holds: found.in_flight.tentative,
+            undelivered_messages: found.in_flight.undelivered,
+            running_attempts: 0,
+        },
+    })
+}
+
+/// Puts a mark into the shard's log and gathers every replica's hash at it.
+async fn mark(grid: &NodeGrid, host: &ShardHost) -> Result<ShardReport, Failure> {
+    let index = grid.mark(host.shard).await?;
+    let asked = grid.reporter.members.iter().map(|member| async move {
+        let hash = if member.id == grid.node.id {
+            host.replica.hash_at(index).await
+        } else {
+            match grid.node.call(member.id, ShardCall::HashAt(host.shard, index)).await {
+                Some(ShardAnswer::Hash(hash)) => hash,
+                _ => None,
+            }
+        };
+        ReplicaHash { node: member.id, index, hash: hash.map(|hash| format!("{hash:016x}")) }
+    });
+    Ok(ShardReport { shard: host.shard.0, index, replicas: join_all(asked).await })
+}
+
+/// Every row of the shard, as of a checkpoint taken now on this node.
+async fn audit_shard(host: &ShardHost) -> Result<Audit, Failure> {
+    let failed = |_| Failure::refused(Refusal::NotReady);
+    host.group.checkpoint().await.map_err(|_| Failure::refused(Refusal::NotReady))?;
+    let mut audit = Audit::new(host.shard, host.replica.retention());
+    let Some(view) = host.replica.store().view().await.map_err(failed)? else { return Ok(audit) };
+    let mut after = None;
+    loop {
+        let rows = view.next_chunk(after, CHUNK_BYTES).await.map_err(failed)?;
+        let Some((last, _)) = rows.last() else { return Ok(audit) };
+        after = Some(last.clone());
+        for (key, value) in &rows {
+            audit.add(key, value);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn counts(counts: &AuditCounts) -> BTreeMap<String, u64> {
+    let plain = [
+        ("orders", counts.orders),
+        ("keys", counts.keys),
+        ("skus", counts.skus),
+        ("holds", counts.holds),
+        ("timers", counts.timers),
+        ("units_on_hand", counts.on_hand),
+        ("units_sold", counts.sold),
+        ("rows", counts.rows),
+    ];
+    let by_status = counts.by_status.iter().map(|(status, count)| (status.write(|word| format!("orders.{word}")), *count));
+    plain.into_iter().map(|(name, count)| (name.to_owned(), count)).chain(by_status).collect()
+}
+
+fn replicas_agree(shards: &[ShardReport]) -> LawReport {
+    let violations: Vec<_> = shards
+        .iter()
+        .filter(|shard| {
+            let mut hashes = shard.replicas.iter().filter_map(|replica| replica.hash.as_ref());
+            let first = hashes.next();
+            hashes.any(|hash| Some(hash) != first)
+        })
+        .map(|shard| format!("shard {}: the replicas differ at index {}: {:?}", shard.shard, shard.index, shard.replicas))
+        .collect();
+    LawReport { law: "ReplicasAgree".to_owned(), ok: violations.is_empty(), violations }
+}

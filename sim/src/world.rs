@@ -1,0 +1,328 @@
+//! What there is: shards with two replicas each, a network of letters, clients, clocks. And what may happen to it.
+
+use std::collections::BTreeMap;
+
+use ordergrid_domain::command::{Deliver, Hold, OrderRequest, Position};
+use ordergrid_domain::{
+    AttemptId, Audit, AuditReport, Command, Entry, GroupId, OrderId, Outcome, Rejection, RowKey, ShardConfig,
+    ShardMachine, SkuId, SlotOwners, Text, Timestamp, UserId,
+};
+
+use crate::Violation;
+use crate::dice::Dice;
+use crate::leader::Leader;
+use crate::oracle::{Applied, Oracle};
+use crate::report::Counts;
+use crate::workload::Plan;
+
+/// Where clocks start.
+pub const START: u64 = 1_790_000_000_000;
+
+/// One shard: a replica that keeps everything in memory, and one that lives from a store.
+pub struct Shard {
+    /// Never evicts, never restarts.
+    pub plain: ShardMachine,
+    /// Evicts, checkpoints, crashes.
+    pub stored: ShardMachine,
+    disk: BTreeMap<Vec<u8>, Vec<u8>>,
+    log: Vec<(Position, Vec<u8>)>,
+    /// The term of the leader.
+    pub term: u64,
+    /// How far its leader's clock is off, in milliseconds.
+    pub skew: i64,
+    /// The leader of this term.
+    pub leader: Leader,
+    /// Deposed ones that do not know it, or cannot stop what they began.
+    pub deposed: Vec<Leader>,
+    config: ShardConfig,
+}
+
+/// What the network carries. Each may be lost, come twice, late, or after what was sent later.
+#[derive(Clone, Debug)]
+pub enum Letter {
+    /// Order leader to SKU leader.
+    Hold(Back, Hold),
+    /// And its answer.
+    Held(Back, AttemptId, SkuId, Result<Text, Rejection>),
+    /// Order leader to SKU leader.
+    Release(AttemptId, SkuId, Timestamp),
+    /// SKU leader (from) to order leader.
+    Ask(usize, AttemptId, Vec<SkuId>),
+    /// And the answer that frees (to).
+    Gone(usize, AttemptId, Vec<SkuId>),
+    /// A run of a stream (to).
+    Run(usize, Deliver),
+    /// How far a stream (of) was applied (by).
+    Applied(usize, GroupId, u64),
+}
+
+/// Which leader an answer goes back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Back {
+    /// The shard.
+    pub shard: usize,
+    /// Its term.
+    pub term: u64,
+}
+
+/// A client that wants an order, and asks again with its key until it knows.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// What it wants.
+    pub request: OrderRequest,
+    /// What it knows.
+    pub knows: Knows,
+    /// Tries so far.
+    pub tries: u32,
+    /// The holds that came too late made the next valid-until count from here (rule 11).
+    pub valid_from: Option<Timestamp>,
+}
+
+/// What a client knows of its order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Knows {
+    /// Nothing, or that it may have happened.
+    Nothing,
+    /// That a leader works on it.
+    Running,
+    /// That it is placed.
+    Placed(OrderId),
+    /// That it was refused for good.
+    Refused,
+}
+
+/// Everything.
+pub struct World {
+    /// What was drawn for this history.
+    pub plan: Plan,
+    /// Chance.
+    pub dice: Dice,
+    /// True time, in milliseconds.
+    pub now: u64,
+    /// The shards; shard i is group i + 1.
+    pub shards: Vec<Shard>,
+    /// The network.
+    pub letters: Vec<Letter>,
+    /// Those who buy.
+    pub clients: Vec<Client>,
+    /// All SKUs.
+    pub skus: Vec<SkuId>,
+    /// All users.
+    pub users: Vec<UserId>,
+    /// The judge.
+    pub oracle: Oracle,
+    /// What was seen.
+    pub counts: Counts,
+    /// The network and the stores still fail.
+    pub faulty: bool,
+}
+
+impl World {
+    /// An empty grid.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        let groups: Vec<GroupId> = (1..=plan.shards).map(GroupId).collect();
+        let owners = SlotOwners::even(&groups);
+        let shards = groups.iter().map(|group| Shard::new(ShardConfig::new(*group, owners.clone()))).collect();
+        let skus = (0..plan.skus).map(|n| SkuId::new(format!("SKU {n}")).expect("a valid id")).collect();
+        let users = (0..plan.users).map(|n| UserId::new(format!("user-{n}")).expect("a valid id")).collect();
+        Self {
+            dice: Dice::new(plan.seed),
+            now: START,
+            shards,
+            letters: Vec::new(),
+            clients: Vec::new(),
+            skus,
+            users,
+            oracle: Oracle::new(owners, plan.mistake),
+            counts: Counts::default(),
+            faulty: true,
+            plan,
+        }
+    }
+
+    /// Index of the shard that owns a slot.
+    #[must_use]
+    pub fn home(&self, slot: ordergrid_domain::Slot) -> usize {
+        let ranges = self.shards.len();
+        // The same rule as `SlotOwners::even`.
+        slot.index() * ranges / ordergrid_domain::Slot::COUNT
+    }
+
+    /// The clock of a shard's leader.
+    #[must_use]
+    pub fn clock(&self, shard: usize) -> Timestamp {
+        Timestamp::from_ms(self.now.saturating_add_signed(self.shards[shard].skew))
+    }
+
+    /// Applies commands as one entry to both replicas of a shard, and has the oracle judge.
+    ///
+    /// # Errors
+    /// The replicas or the oracle disagree.
+    pub fn apply(&mut self, shard: usize, commands: Vec<Command>) -> Result<Vec<Outcome>, Violation> {
+        let (term, at) = (self.shards[shard].term, self.clock(shard));
+        self.apply_in(shard, term, Entry { at, commands })
+    }
+
+    /// The same, in a term of choice: entries of an old term may still be in the log when the new leader begins.
+    ///
+    /// # Errors
+    /// The replicas or the oracle disagree.
+    pub fn apply_in(&mut self, shard: usize, term: u64, entry: Entry) -> Result<Vec<Outcome>, Violation> {
+        let it = &mut self.shards[shard];
+        let position = Position { term, index: it.plain.position().index + 1 };
+        let bytes = entry.to_bytes();
+        let entry = Entry::from_bytes(&bytes).map_err(|error| Violation(format!("an entry does not read back: {error}")))?;
+        self.counts.add("cold row loaded", it.load(&entry));
+        let at = Applied { shard: it.plain.shard(), term, stamp: entry.at };
+        let mut outcomes = Vec::new();
+        let (applied, stored) = (it.plain.apply(position, &entry), it.stored.apply(position, &entry));
+        if applied != stored {
+            return Err(Violation(format!("ReplicasAgree: {applied:?} and {stored:?} for {entry:?}")));
+        }
+        it.log.push((position, bytes));
+        self.oracle.advance(at);
+        for (command, outcome) in entry.commands.iter().zip(applied) {
+            let judged = self.oracle.judge(at, command, &outcome, &mut self.counts);
+            judged.map_err(|violation| Violation(format!("{}: shard {}, term {term}: {command:?}", violation.0, at.shard)))?;
+            outcomes.push(outcome);
+        }
+        let compared = self.oracle.compare(&self.shards[shard].plain);
+        compared.map_err(|violation| Violation(format!("{}: shard {}, {entry:?}", violation.0, at.shard)))?;
+        Ok(outcomes)
+    }
+
+    /// Something happens to a store between two entries.
+    ///
+    /// # Errors
+    /// The replicas no longer agree.
+    pub fn disturb(&mut self, shard: usize) -> Result<(), Violation> {
+        let choice = self.dice.below(6);
+        let target = self.dice.below(20_000);
+        let it = &mut self.shards[shard];
+        match choice {
+            0 => it.checkpoint(),
+            1 | 2 => {
+                it.checkpoint();
+                it.stored.evict(0);
+            }
+            3 => it.stored.evict(target),
+            _ => {
+                self.counts.note(if it.disk.is_empty() { "restored from the log alone" } else { "restored from checkpoint" });
+                it.crash();
+            }
+        }
+        it.agree()
+    }
+
+    /// The laws, from the stored rows of all shards.
+    #[must_use]
+    pub fn audit(&mut self) -> AuditReport {
+        let mut whole: Option<Audit> = None;
+        for it in &mut self.shards {
+            it.checkpoint();
+            let mut audit = Audit::of(it.plain.shard());
+            for (key, value) in &it.disk {
+                audit.add(key, value);
+            }
+            match &mut whole {
+                Some(whole) => whole.merge(audit),
+                None => whole = Some(audit),
+            }
+        }
+        whole.expect("there is a shard").finish()
+    }
+
+    /// Rows of a shard as they are stored: for those who damage them.
+    #[must_use]
+    pub fn disk(&mut self, shard: usize) -> &mut BTreeMap<Vec<u8>, Vec<u8>> {
+        &mut self.shards[shard].disk
+    }
+
+    /// Judges the healed world: replicas, laws, and the oracle's last look.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn judge(&mut self) -> Result<(), Violation> {
+        for it in &mut self.shards {
+            it.agree()?;
+            it.plain.check();
+            it.crash();
+            it.agree()?;
+        }
+        let report = self.audit();
+        if let Some((law, text)) = report.violations().next() {
+            return Err(Violation(format!("{law}: {text}")));
+        }
+        if report.in_flight != ordergrid_domain::audit::InFlight::default() || !report.torn.is_empty() {
+            return Err(Violation(format!("Heals: {:?} is under way, {:?} is torn", report.in_flight, report.torn)));
+        }
+        self.counts.add("rows audited", report.counts.rows);
+        let machines = self.shards.iter().map(|it| (it.plain.shard(), &it.plain)).collect();
+        self.oracle.judge_all(&machines)
+    }
+}
+
+impl Shard {
+    fn new(config: ShardConfig) -> Self {
+        Self {
+            plain: ShardMachine::new(config.clone()),
+            stored: ShardMachine::new(config.clone()),
+            disk: BTreeMap::new(),
+            log: Vec::new(),
+            term: 1,
+            skew: 0,
+            leader: Leader::new(1),
+            deposed: Vec::new(),
+            config,
+        }
+    }
+
+    /// Loads what an entry needs; says how many rows were there.
+    fn load(&mut self, entry: &Entry) -> u64 {
+        let mut loaded = 0;
+        loop {
+            let missing: Vec<RowKey> = self.stored.missing(entry);
+            if missing.is_empty() {
+                return loaded;
+            }
+            let epoch = self.stored.load_epoch();
+            for key in missing {
+                let value = self.disk.get(key.as_bytes()).map(Vec::as_slice);
+                loaded += u64::from(value.is_some());
+                assert!(self.stored.admit(key, value, epoch), "nothing happens between the read and its use here");
+            }
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        for (key, value) in self.stored.freeze() {
+            match value {
+                Some(bytes) => drop(self.disk.insert(key, bytes.to_vec())),
+                None => drop(self.disk.remove(&key)),
+            }
+        }
+        self.stored.frozen_durable();
+        self.log.clear();
+    }
+
+    /// Memory is lost: start from the last checkpoint, and apply the log after it again.
+    fn crash(&mut self) {
+        self.stored = ShardMachine::new(self.config.clone());
+        let resident = ShardMachine::resident_tables();
+        for (key, value) in self.disk.iter().filter(|(key, _)| resident.contains(&key[0])) {
+            self.stored.restore(key, value).expect("what was stored reads back");
+        }
+        for (position, bytes) in std::mem::take(&mut self.log) {
+            let entry = Entry::from_bytes(&bytes).expect("what was logged reads back");
+            self.load(&entry);
+            self.stored.apply(position, &entry);
+            self.log.push((position, bytes));
+        }
+    }
+
+    fn agree(&mut self) -> Result<(), Violation> {
+        let (plain, stored) = (self.plain.state_hash(), self.stored.state_hash());
+        if plain == stored { Ok(()) } else { Err(Violation(format!("ReplicasAgree: hashes {plain:x} and {stored:x}"))) }
+    }
+}

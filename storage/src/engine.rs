@@ -1,0 +1,212 @@
+//! What a disk promises: atomic batches, in order, durable when asked for; reads; frozen views.
+//!
+//! Everything above [`Engine`] runs unchanged on [`RocksEngine`] and on [`MemEngine`], whose crashes a simulation
+//! decides. One suite, `tests/engine_contract.rs`, holds both to what is written here.
+
+mod batch;
+mod mem;
+mod rocks;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+pub use batch::{Batch, Operation};
+pub use mem::{Fault, MemEngine};
+pub use rocks::RocksEngine;
+
+/// A key and its value.
+pub type Row = (Bytes, Bytes);
+
+/// An ordered key-value store on one disk.
+///
+/// Calls take effect in the order in which they are made, even before their futures are awaited, and also when a
+/// future is dropped. A crash keeps a prefix of the batches, never a part of one, and never less than what was made durable.
+///
+/// An engine whose write has failed refuses every later one: nobody knows what the disk has, and a failed sync must
+/// not be tried again. The process should stop.
+pub trait Engine: Send + Sync + 'static {
+    /// Applies `batch` as a whole. Readable on return; durable on return if asked for, and then so is everything
+    /// written before it.
+    ///
+    /// # Errors
+    /// Whether the batch survives is unknown. Stop.
+    fn write(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<(), EngineError>>;
+
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn flush(&self) -> BoxFuture<'_, Result<(), EngineError>>;
+
+    /// The values of `keys`, in their order.
+    ///
+    /// # Errors
+    /// If the disk cannot be read. Stop.
+    fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EngineError>>;
+
+    /// Rows of `range` in ascending order of their keys, from its start, until a limit is reached.
+    ///
+    /// # Errors
+    /// As [`get_many`](Self::get_many).
+    fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>>;
+
+    /// Rows of `range` in descending order of their keys, from its end, until a limit is reached.
+    ///
+    /// # Errors
+    /// As [`get_many`](Self::get_many).
+    fn scan_back(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>>;
+
+    /// Everything as it is now, whatever is written later. A view costs disk space while it lives: drop it soon.
+    ///
+    /// # Errors
+    /// As [`get_many`](Self::get_many).
+    fn view(&self) -> BoxFuture<'_, Result<Arc<dyn EngineView>, EngineError>>;
+
+    /// What the engine has done since it was opened, and its size. May look at the disk: for metrics, not for hot paths.
+    fn stats(&self) -> EngineStats;
+}
+
+/// Everything an engine held at one moment.
+pub trait EngineView: Send + Sync + 'static {
+    /// The values of `keys`, in their order.
+    ///
+    /// # Errors
+    /// If the disk cannot be read. Stop.
+    fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EngineError>>;
+
+    /// Rows of `range` in ascending order of their keys, from its start, until a limit is reached.
+    ///
+    /// # Errors
+    /// As [`get_many`](Self::get_many).
+    fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>>;
+}
+
+/// When a write may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is readable. A crash may lose it, and with it everything written later.
+    Buffered,
+    /// Once it, and everything before it, survives a loss of power.
+    Synced,
+}
+
+/// The disk, or what is on it, cannot be trusted any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// Reading or writing failed.
+    #[error("the disk failed: {0}")]
+    Disk(String),
+    /// What is stored is damaged.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// The engine was shut, or, in a simulation, its machine has crashed.
+    #[error("the database is closed")]
+    Closed,
+}
+
+/// Keys from `from`, inclusive, to `to`, exclusive; to the last key if `to` is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyRange {
+    /// The first key.
+    pub from: Bytes,
+    /// The key after the last.
+    pub to: Option<Bytes>,
+}
+
+impl KeyRange {
+    /// From `from`, inclusive, to `to`, exclusive.
+    #[must_use]
+    pub fn new(from: impl Into<Bytes>, to: impl Into<Bytes>) -> Self {
+        Self { from: from.into(), to: Some(to.into()) }
+    }
+
+    /// Every key.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// The keys that start with `prefix`.
+    #[must_use]
+    pub fn prefix(prefix: Bytes) -> Self {
+        let mut end = prefix.to_vec();
+        while end.last() == Some(&u8::MAX) {
+            end.pop();
+        }
+        let to = end.last_mut().map(|last| *last += 1).map(|()| Bytes::from(end));
+        Self { from: prefix, to }
+    }
+
+    /// The part after `key`, if `key` is inside; all of it if `key` is before.
+    #[must_use]
+    pub fn after(mut self, key: &[u8]) -> Self {
+        if key >= &self.from[..] {
+            self.from = [key, &[0]].concat().into();
+        }
+        self
+    }
+
+    fn is_empty(&self) -> bool {
+        self.to.as_ref().is_some_and(|to| *to <= self.from)
+    }
+}
+
+/// How much a scan may return. It stops once either is reached; the first row is returned whatever its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanLimit {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes of keys and values together.
+    pub bytes: usize,
+}
+
+impl ScanLimit {
+    /// Up to `rows` rows of any size.
+    #[must_use]
+    pub fn rows(rows: usize) -> Self {
+        Self { rows, bytes: usize::MAX }
+    }
+
+    /// About `bytes` bytes.
+    #[must_use]
+    pub fn bytes(bytes: usize) -> Self {
+        Self { rows: usize::MAX, bytes }
+    }
+}
+
+/// What an engine has done since it was opened, and how large it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineStats {
+    /// Bytes on the disk now.
+    pub disk_bytes: u64,
+    /// Times something was made durable.
+    pub syncs: u64,
+    /// Bytes of keys and values handed over for writing.
+    pub written_bytes: u64,
+}
+
+/// Gathers the rows of a scan up to its limit.
+struct Gather {
+    rows: Vec<Row>,
+    bytes: usize,
+    limit: ScanLimit,
+}
+
+impl Gather {
+    fn new(limit: ScanLimit) -> Self {
+        Self { rows: Vec::new(), bytes: 0, limit }
+    }
+
+    /// Takes a row unless the limit is reached; the row is made only then.
+    fn offer(&mut self, bytes: usize, row: impl FnOnce() -> Row) -> ControlFlow<()> {
+        if self.rows.len() >= self.limit.rows || self.bytes >= self.limit.bytes {
+            return ControlFlow::Break(());
+        }
+        self.bytes += bytes;
+        self.rows.push(row());
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,265 @@
+//! The disk in memory: what was not made durable is lost when [`crash`](MemEngine::crash) is called.
+//!
+//! It owns no thread and reads no clock, so a simulation that runs on it repeats exactly.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt, ready};
+use parking_lot::Mutex;
+
+use super::batch::{Batch, Operation};
+use super::{Durability, Engine, EngineError, EngineStats, EngineView, Gather, KeyRange, Row, ScanLimit};
+
+type Rows = BTreeMap<Bytes, Bytes>;
+
+/// A handle of a disk in memory.
+///
+/// A handle is one opening of the disk, as by a process: it ends with the next crash, and every call on it answers
+/// [`EngineError::Closed`] from then on, so that tasks of the time before the crash cannot reach the disk.
+/// A clone opens the same disk anew.
+pub struct MemEngine {
+    disk: Arc<Mutex<Disk>>,
+    /// How many crashes this handle has behind it.
+    life: u64,
+}
+
+/// How a write goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing of the batch reached the disk.
+    NotWritten,
+    /// The batch was written, but whether it is durable is unknown: a crash keeps it or loses it.
+    NotSynced,
+}
+
+#[derive(Default)]
+struct Disk {
+    /// What a reader sees. Shared with views, copied at the first write after one was taken.
+    live: Arc<Rows>,
+    /// What survives.
+    durable: Rows,
+    /// Written since, in order.
+    unsynced: Vec<Batch>,
+    crashes: u64,
+    /// The fault, and how many writes still succeed before it.
+    planted: Option<(u64, Fault)>,
+    failed: Option<EngineError>,
+    stats: EngineStats,
+}
+
+impl MemEngine {
+    /// An empty disk.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a disk is made on purpose, and a default one would be another disk")]
+    pub fn new() -> Self {
+        Self { disk: Arc::default(), life: 0 }
+    }
+
+    /// Power is lost: what was not made durable is gone, and all handles end. Clone one to open the disk again.
+    pub fn crash(&self) {
+        self.disk.lock().crash(0);
+    }
+
+    /// As [`crash`](Self::crash), but of the batches that were not made durable a prefix survives, whose length
+    /// `seed` decides. This is what a file system does that writes back when it likes.
+    pub fn crash_keeping_some(&self, seed: u64) {
+        let mut disk = self.disk.lock();
+        let choices = disk.unsynced.len() as u64 + 1;
+        let kept = usize::try_from(scramble(seed) % choices).expect("at most the number of batches");
+        disk.crash(kept);
+    }
+
+    /// After `after` further writes or flushes the next one fails, and from then on the disk refuses every write.
+    /// A crash repairs it.
+    pub fn fail_write(&self, after: u64, fault: Fault) {
+        self.disk.lock().planted = Some((after, fault));
+    }
+
+    /// Batches that a crash would lose.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        self.disk.lock().unsynced.len()
+    }
+
+    fn with<T>(&self, then: impl FnOnce(&mut Disk) -> Result<T, EngineError>) -> BoxFuture<'static, Result<T, EngineError>>
+    where
+        T: Send + 'static,
+    {
+        let mut disk = self.disk.lock();
+        let answer = if disk.crashes == self.life { then(&mut disk) } else { Err(EngineError::Closed) };
+        ready(answer).boxed()
+    }
+}
+
+impl Clone for MemEngine {
+    fn clone(&self) -> Self {
+        let life = self.disk.lock().crashes;
+        Self { disk: self.disk.clone(), life }
+    }
+}
+
+impl Engine for MemEngine {
+    fn write(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<(), EngineError>> {
+        self.with(|disk| disk.write(batch, durability))
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), EngineError>> {
+        self.with(|disk| disk.write(Batch::new(), Durability::Synced))
+    }
+
+    fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EngineError>> {
+        self.with(|disk| Ok(get_many(&disk.live, &keys)))
+    }
+
+    fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
+        self.with(|disk| Ok(scan(&disk.live, &range, limit)))
+    }
+
+    fn scan_back(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
+        self.with(|disk| Ok(gather(rows_of(&disk.live, &range).rev(), limit)))
+    }
+
+    fn view(&self) -> BoxFuture<'_, Result<Arc<dyn EngineView>, EngineError>> {
+        self.with(|disk| {
+            let view: Arc<dyn EngineView> = Arc::new(MemView(disk.live.clone()));
+            Ok(view)
+        })
+    }
+
+    fn stats(&self) -> EngineStats {
+        let disk = self.disk.lock();
+        let disk_bytes = disk.durable.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
+        EngineStats { disk_bytes, ..disk.stats }
+    }
+}
+
+struct MemView(Arc<Rows>);
+
+impl EngineView for MemView {
+    fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EngineError>> {
+        ready(Ok(get_many(&self.0, &keys))).boxed()
+    }
+
+    fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
+        ready(Ok(scan(&self.0, &range, limit))).boxed()
+    }
+}
+
+impl Disk {
+    fn write(&mut self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let fault = self.due_fault();
+        if fault == Some(Fault::NotWritten) {
+            return Err(self.fail());
+        }
+        self.stats.written_bytes += batch.bytes() as u64;
+        apply(&batch, Arc::make_mut(&mut self.live));
+        if !batch.is_empty() {
+            self.unsynced.push(batch);
+        }
+        if fault == Some(Fault::NotSynced) {
+            return Err(self.fail());
+        }
+        if durability == Durability::Synced {
+            self.stats.syncs += 1;
+            self.settle(self.unsynced.len());
+        }
+        Ok(())
+    }
+
+    fn due_fault(&mut self) -> Option<Fault> {
+        match &mut self.planted {
+            None => None,
+            Some((0, fault)) => Some(*fault),
+            Some((left, _)) => {
+                *left -= 1;
+                None
+            }
+        }
+    }
+
+    fn fail(&mut self) -> EngineError {
+        let error = EngineError::Disk("a planted fault".to_owned());
+        self.planted = None;
+        self.failed = Some(error.clone());
+        error
+    }
+
+    /// The first `count` unsynced batches become durable.
+    fn settle(&mut self, count: usize) {
+        for batch in self.unsynced.drain(..count) {
+            apply(&batch, &mut self.durable);
+        }
+    }
+
+    fn crash(&mut self, kept: usize) {
+        self.settle(kept);
+        self.unsynced.clear();
+        self.live = Arc::new(self.durable.clone());
+        self.crashes += 1;
+        self.planted = None;
+        self.failed = None;
+        self.stats = EngineStats::default();
+    }
+}
+
+/// Keys and values are copied: a slice of the batch would keep all of it in memory.
+fn apply(batch: &Batch, rows: &mut Rows) {
+    for operation in batch.operations() {
+        match operation {
+            Operation::Put { key, value } => {
+                rows.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+            }
+            Operation::Delete { key } => {
+                rows.remove(key);
+            }
+            Operation::DeleteRange { from, to } => {
+                let doomed: Vec<Bytes> =
+                    rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))).map(|(key, _)| key.clone()).collect();
+                for key in doomed {
+                    rows.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+fn get_many(rows: &Rows, keys: &[Bytes]) -> Vec<Option<Bytes>> {
+    keys.iter().map(|key| rows.get(key).cloned()).collect()
+}
+
+fn scan(rows: &Rows, range: &KeyRange, limit: ScanLimit) -> Vec<Row> {
+    gather(rows_of(rows, range), limit)
+}
+
+fn rows_of<'a>(rows: &'a Rows, range: &KeyRange) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Bytes)> + use<'a> {
+    // A map panics on a range that ends before it starts.
+    let to = match &range.to {
+        Some(to) => Bound::Excluded(to.max(&range.from)),
+        None => Bound::Unbounded,
+    };
+    rows.range::<Bytes, _>((Bound::Included(&range.from), to))
+}
+
+fn gather<'a>(rows: impl Iterator<Item = (&'a Bytes, &'a Bytes)>, limit: ScanLimit) -> Vec<Row> {
+    let mut gathered = Gather::new(limit);
+    for (key, value) in rows {
+        if gathered.offer(key.len() + value.len(), || (key.clone(), value.clone())).is_break() {
+            break;
+        }
+    }
+    gathered.rows
+}
+
+/// `SplitMix64`: neighbouring seeds give unrelated numbers.
+fn scramble(seed: u64) -> u64 {
+    let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

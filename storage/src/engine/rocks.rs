@@ -1,0 +1,224 @@
+//! The disk in production: RocksDB, whose blocking calls run on threads of this engine and nowhere else.
+//!
+//! Two flavours, because a database that recycles its write-ahead log refuses writes without one. The *log* syncs its
+//! write-ahead log, recycles full ones (overwriting a file costs an eighth of the CPU of growing one) and leaves the
+//! writing to the sync. The *state* has no write-ahead log at all: a batch is durable once the memtable that holds it
+//! is on disk, and a memtable holds whole batches in the order of their writing.
+
+mod read;
+mod threads;
+mod view;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt};
+use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, LogLevel, Options};
+
+use super::{Batch, Durability, Engine, EngineError, EngineStats, EngineView, KeyRange, Row, ScanLimit};
+use read::{get_many, scan, scan_back};
+use threads::{Jobs, Workers};
+use view::RocksView;
+use write::WriteJob;
+
+const MEBI: usize = 1 << 20;
+/// Reads beside the hot path: rows that have left memory, and entries for replicas that lag.
+const READERS: usize = 2;
+
+/// A RocksDB database. Clones share it; it is closed, and its threads have ended, when the last clone and the last
+/// view of it are gone.
+#[derive(Clone)]
+pub struct RocksEngine {
+    inner: Arc<Inner>,
+}
+
+/// The threads come before the database: fields are dropped in order, and each thread holds the database too.
+struct Inner {
+    writer: Workers<WriteJob>,
+    readers: Workers<ReadJob>,
+    counters: Arc<Counters>,
+    path: PathBuf,
+    db: Arc<DB>,
+}
+
+type ReadJob = Box<dyn FnOnce(&DB) + Send>;
+
+#[derive(Default)]
+struct Counters {
+    syncs: AtomicU64,
+    written_bytes: AtomicU64,
+}
+
+/// How a database makes things durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flavour {
+    Log,
+    State,
+}
+
+impl RocksEngine {
+    /// Opens the log database in the folder `path`, which is made when missing. Blocks.
+    ///
+    /// # Errors
+    /// If it cannot be opened: another process has it open, or it is damaged.
+    pub fn open_log(path: &Path) -> Result<Self, EngineError> {
+        Self::open(path, Flavour::Log)
+    }
+
+    /// Opens the state database in the folder `path`, which is made when missing. Blocks.
+    ///
+    /// # Errors
+    /// As [`open_log`](Self::open_log).
+    pub fn open_state(path: &Path) -> Result<Self, EngineError> {
+        Self::open(path, Flavour::State)
+    }
+
+    fn open(path: &Path, flavour: Flavour) -> Result<Self, EngineError> {
+        let options = match flavour {
+            Flavour::Log => log_options(),
+            Flavour::State => state_options(),
+        };
+        let db = Arc::new(DB::open(&options, path).map_err(failure)?);
+        let counters = Arc::<Counters>::default();
+        let name = match flavour {
+            Flavour::Log => "log",
+            Flavour::State => "state",
+        };
+        let writer = {
+            let (db, counters) = (db.clone(), counters.clone());
+            Workers::start(&format!("{name}-writer"), 1, move |jobs| write::run(&db, flavour, &counters, jobs))
+        };
+        let readers = {
+            let db = db.clone();
+            Workers::start(&format!("{name}-reader"), READERS, move |jobs: &Jobs<ReadJob>| {
+                while let Some(job) = jobs.next() {
+                    job(&db);
+                }
+            })
+        };
+        let inner = Inner {
+            writer: writer.map_err(threads_missing)?,
+            readers: readers.map_err(threads_missing)?,
+            counters,
+            path: path.to_owned(),
+            db,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Runs `read` on a reader thread.
+    fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&DB) -> Result<T, EngineError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, EngineError>> {
+        let (done, answer) = tokio::sync::oneshot::channel();
+        self.inner.readers.submit(Box::new(move |db: &DB| {
+            // Nobody waits any more: nothing is lost.
+            let _ = done.send(read(db));
+        }));
+        async { answer.await.unwrap_or(Err(EngineError::Closed)) }.boxed()
+    }
+}
+
+impl Engine for RocksEngine {
+    fn write(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<(), EngineError>> {
+        let (job, answer) = WriteJob::write(batch, durability);
+        self.inner.writer.submit(job);
+        async { answer.await.unwrap_or(Err(EngineError::Closed)) }.boxed()
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), EngineError>> {
+        let (job, answer) = WriteJob::flush();
+        self.inner.writer.submit(job);
+        async { answer.await.unwrap_or(Err(EngineError::Closed)) }.boxed()
+    }
+
+    fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EngineError>> {
+        self.read(move |db| get_many(db.multi_get(&keys)))
+    }
+
+    fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
+        self.read(move |db| scan(&range, limit, |options| db.raw_iterator_opt(options)))
+    }
+
+    fn scan_back(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
+        self.read(move |db| scan_back(&range, limit, |options| db.raw_iterator_opt(options)))
+    }
+
+    fn view(&self) -> BoxFuture<'_, Result<Arc<dyn EngineView>, EngineError>> {
+        let db = self.inner.db.clone();
+        async {
+            let view: Arc<dyn EngineView> = Arc::new(RocksView::take(db).await?);
+            Ok(view)
+        }
+        .boxed()
+    }
+
+    fn stats(&self) -> EngineStats {
+        EngineStats {
+            disk_bytes: folder_bytes(&self.inner.path),
+            syncs: self.inner.counters.syncs.load(Ordering::Relaxed),
+            written_bytes: self.inner.counters.written_bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn common_options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_write_buffer_size(64 * MEBI);
+    options.set_max_write_buffer_number(4);
+    options.set_max_background_jobs(2);
+    // Background files are written out bit by bit: one large write-back would stand before the next sync.
+    options.set_bytes_per_sync(MEBI as u64);
+    options.set_avoid_unnecessary_blocking_io(true);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(4);
+    options.set_max_log_file_size(16 * MEBI);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options
+}
+
+fn log_options() -> Options {
+    let mut options = common_options();
+    options.set_compression_type(DBCompressionType::None);
+    options.set_recycle_log_file_num(4);
+    // Recycling needs a recovery that ends at the first record which does not follow; the default, written out.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_manual_wal_flush(true);
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(&Cache::new_lru_cache(8 * MEBI));
+    options.set_block_based_table_factory(&blocks);
+    options
+}
+
+fn state_options() -> Options {
+    let mut options = common_options();
+    options.set_compression_type(DBCompressionType::Lz4);
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_bloom_filter(10.0, false);
+    blocks.set_block_cache(&Cache::new_lru_cache(32 * MEBI));
+    options.set_block_based_table_factory(&blocks);
+    options
+}
+
+fn failure(error: rocksdb::Error) -> EngineError {
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => EngineError::Damaged(error.into_string()),
+        _ => EngineError::Disk(error.into_string()),
+    }
+}
+
+fn threads_missing(error: std::io::Error) -> EngineError {
+    EngineError::Disk(format!("cannot start a thread: {error}"))
+}
+
+/// RocksDB keeps all its files in one flat folder. One that vanishes meanwhile counts nothing.
+fn folder_bytes(path: &Path) -> u64 {
+    let Ok(files) = std::fs::read_dir(path) else { return 0 };
+    files.flatten().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+}

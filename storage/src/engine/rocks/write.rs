@@ -1,0 +1,123 @@
+//! The one thread that writes to a database.
+
+use std::sync::atomic::Ordering;
+
+use rocksdb::{DB, FlushOptions, WriteBatch, WriteOptions};
+use tokio::sync::oneshot;
+
+use super::threads::Jobs;
+use super::{Counters, Flavour, failure};
+use crate::engine::batch::{Batch, Operation};
+use crate::engine::{Durability, EngineError};
+
+type Answer = oneshot::Sender<Result<(), EngineError>>;
+
+/// A batch to write, or nothing; and whether all so far must be durable before the answer.
+pub(super) struct WriteJob {
+    batch: Batch,
+    durability: Durability,
+    answer: Answer,
+}
+
+impl WriteJob {
+    pub(super) fn write(batch: Batch, durability: Durability) -> (Self, oneshot::Receiver<Result<(), EngineError>>) {
+        let (answer, receiver) = oneshot::channel();
+        (Self { batch, durability, answer }, receiver)
+    }
+
+    pub(super) fn flush() -> (Self, oneshot::Receiver<Result<(), EngineError>>) {
+        Self::write(Batch::new(), Durability::Synced)
+    }
+}
+
+/// Takes jobs until the engine is gone. Those that wait for durability share one sync, after all that are queued
+/// have been written: a flush of the state costs a file.
+pub(super) fn run(db: &DB, flavour: Flavour, counters: &Counters, jobs: &Jobs<WriteJob>) {
+    let mut writer = Writer { db, flavour, counters, options: write_options(flavour), failed: None };
+    let mut waiting = Vec::new();
+    while let Some(job) = jobs.next() {
+        writer.take(job, &mut waiting);
+        while let Some(job) = jobs.try_next() {
+            writer.take(job, &mut waiting);
+        }
+        if !waiting.is_empty() {
+            let result = writer.sync();
+            for answer in waiting.drain(..) {
+                tell(answer, result.clone());
+            }
+        }
+    }
+}
+
+struct Writer<'a> {
+    db: &'a DB,
+    flavour: Flavour,
+    counters: &'a Counters,
+    options: WriteOptions,
+    /// The first failure. Nothing is written after it.
+    failed: Option<EngineError>,
+}
+
+impl Writer<'_> {
+    fn take(&mut self, job: WriteJob, waiting: &mut Vec<Answer>) {
+        let written = self.write(&job.batch);
+        if written.is_ok() && job.durability == Durability::Synced {
+            waiting.push(job.answer);
+        } else {
+            tell(job.answer, written);
+        }
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        if batch.is_empty() {
+            return self.attempt(|_| Ok(()));
+        }
+        self.counters.written_bytes.fetch_add(batch.bytes() as u64, Ordering::Relaxed);
+        self.attempt(|writer| writer.db.write_opt(converted(batch), &writer.options))
+    }
+
+    fn sync(&mut self) -> Result<(), EngineError> {
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        self.attempt(|writer| match writer.flavour {
+            Flavour::Log => writer.db.flush_wal(true),
+            Flavour::State => {
+                let mut options = FlushOptions::default();
+                options.set_wait(true);
+                writer.db.flush_opt(&options)
+            }
+        })
+    }
+
+    fn attempt(&mut self, what: impl FnOnce(&Self) -> Result<(), rocksdb::Error>) -> Result<(), EngineError> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let result = what(self).map_err(failure);
+        self.failed = result.as_ref().err().cloned();
+        result
+    }
+}
+
+fn write_options(flavour: Flavour) -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.disable_wal(flavour == Flavour::State);
+    options
+}
+
+fn converted(batch: &Batch) -> WriteBatch {
+    // RocksDB adds a tag and two lengths to each change.
+    let mut converted = WriteBatch::with_capacity_bytes(batch.bytes() + 12 * batch.len() + 12);
+    for operation in batch.operations() {
+        match operation {
+            Operation::Put { key, value } => converted.put(key, value),
+            Operation::Delete { key } => converted.delete(key),
+            Operation::DeleteRange { from, to } => converted.delete_range(from, to),
+        }
+    }
+    converted
+}
+
+fn tell(answer: Answer, result: Result<(), EngineError>) {
+    // Nobody waits any more: the write counts all the same.
+    let _ = answer.send(result);
+}

@@ -1,0 +1,190 @@
+//! The newest entries of a group in memory: what replication and apply read.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// Entries without gaps, up to the last of the log.
+///
+/// Each has the number of the request that wrote it. Only entries whose request has been written can leave: until
+/// then they are nowhere else.
+#[derive(Debug)]
+pub(super) struct Tail<E> {
+    slots: VecDeque<Slot<E>>,
+    /// Index of the first entry in memory, or of the next one to come.
+    first: u64,
+    /// Encoded sizes together.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Slot<E> {
+    entry: E,
+    /// Encoded, in bytes.
+    size: usize,
+    request: u64,
+}
+
+impl<E: Clone> Tail<E> {
+    /// Empty; the next entry has the index `next`.
+    pub(super) fn starting_at(next: u64) -> Self {
+        Self { slots: VecDeque::new(), first: next, bytes: 0 }
+    }
+
+    /// Index of the first entry that is here; what is before must be read from the disk.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Index of the next entry to come.
+    pub(super) fn next(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds the next entry, of `size` encoded bytes, which `request` writes.
+    pub(super) fn push(&mut self, entry: E, size: usize, request: u64) {
+        self.bytes += size;
+        self.slots.push_back(Slot { entry, size, request });
+    }
+
+    /// Adds the entry before the first one: recovery reads backwards.
+    pub(super) fn push_front(&mut self, entry: E, size: usize) {
+        self.first = self.first.checked_sub(1).expect("no entry comes before index 0");
+        self.bytes += size;
+        self.slots.push_front(Slot { entry, size, request: 0 });
+    }
+
+    /// Copies the entries of `indexes`, which must be here, to `out`, until `budget` bytes are used up. The first one
+    /// ever put into `out` is taken whatever its size.
+    pub(super) fn read(&self, indexes: Range<u64>, budget: &mut usize, out: &mut Vec<E>) {
+        let (from, to) = (self.position(indexes.start), self.position(indexes.end));
+        for slot in self.slots.range(from..to) {
+            if slot.size > *budget && !out.is_empty() {
+                *budget = 0;
+                return;
+            }
+            *budget = budget.saturating_sub(slot.size);
+            out.push(slot.entry.clone());
+        }
+    }
+
+    /// Removes the entries from `index` on.
+    pub(super) fn truncate_from(&mut self, index: u64) {
+        if index < self.first {
+            *self = Self::starting_at(index);
+            return;
+        }
+        let kept = self.position(index.min(self.next()));
+        let gone: usize = self.slots.drain(kept..).map(|slot| slot.size).sum();
+        self.bytes -= gone;
+    }
+
+    /// Removes the entries before `index`; if those are all, the next one to come has `index`.
+    pub(super) fn drop_before(&mut self, index: u64) {
+        if index >= self.next() {
+            *self = Self::starting_at(index);
+            return;
+        }
+        while self.first < index {
+            self.pop_front();
+        }
+    }
+
+    /// Lets the oldest entries go whose requests, up to `written`, are on the disk, until `limit` bytes are left.
+    pub(super) fn evict(&mut self, written: u64, limit: usize) {
+        while self.bytes > limit && self.slots.front().is_some_and(|slot| slot.request <= written) {
+            self.pop_front();
+        }
+    }
+
+    fn pop_front(&mut self) {
+        let slot = self.slots.pop_front().expect("callers have seen that there is one");
+        self.bytes -= slot.size;
+        self.first += 1;
+    }
+
+    fn position(&self, index: u64) -> usize {
+        let position = index.checked_sub(self.first).expect("callers ask for what is here");
+        usize::try_from(position).expect("an index of what is in memory")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Entries 10 to 14 of 10 bytes each, written by requests 1 to 5.
+    fn tail() -> Tail<u64> {
+        let mut tail = Tail::starting_at(10);
+        (0..5).for_each(|n| tail.push(10 + n, 10, 1 + n));
+        tail
+    }
+
+    fn read(tail: &Tail<u64>, indexes: Range<u64>, mut budget: usize) -> Vec<u64> {
+        let mut out = Vec::new();
+        tail.read(indexes, &mut budget, &mut out);
+        out
+    }
+
+    #[test]
+    fn reading_ends_where_the_budget_does() {
+        #[rustfmt::skip]
+        let rows = [
+            // indexes, budget,     read
+            (10..15,    usize::MAX, vec![10, 11, 12, 13, 14]),
+            (11..13,    usize::MAX, vec![11, 12]),
+            (10..15,    30,         vec![10, 11, 12]),
+            (10..15,    29,         vec![10, 11]),
+            (10..15,    1,          vec![10]),
+            (12..12,    100,        vec![]),
+        ];
+        for (indexes, budget, expected) in rows {
+            assert_eq!(read(&tail(), indexes.clone(), budget), expected, "{indexes:?} {budget}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_gone() {
+        #[rustfmt::skip]
+        let rows: [(&str, fn(&mut Tail<u64>), u64, u64, usize); 9] = [
+            // what                 change                      first next bytes
+            ("truncate the end",    |t| t.truncate_from(13),    10,   13,  30),
+            ("truncate all",        |t| t.truncate_from(10),    10,   10,  0),
+            ("truncate below",      |t| t.truncate_from(7),      7,    7,  0),
+            ("truncate nothing",    |t| t.truncate_from(15),    10,   15,  50),
+            ("purge the start",     |t| t.drop_before(12),      12,   15,  30),
+            ("purge all",           |t| t.drop_before(15),      15,   15,  0),
+            ("purge beyond",        |t| t.drop_before(20),      20,   20,  0),
+            ("purge nothing",       |t| t.drop_before(9),       10,   15,  50),
+            ("recover backwards",   |t| t.push_front(9, 10),     9,   15,  60),
+        ];
+        for (what, change, first, next, bytes) in rows {
+            let mut tail = tail();
+            change(&mut tail);
+            assert_eq!((tail.first(), tail.next(), tail.bytes()), (first, next, bytes), "{what}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_on_the_disk_leaves() {
+        #[rustfmt::skip]
+        let rows = [
+            // written, limit, first
+            (0,         0,     10),
+            (2,         0,     12),
+            (5,         0,     15),
+            (5,         25,    13),
+            (5,         50,    10),
+            (1,         25,    11),
+        ];
+        for (written, limit, first) in rows {
+            let mut tail = tail();
+            tail.evict(written, limit);
+            assert_eq!(tail.first(), first, "{written} {limit}");
+            assert_eq!(tail.next(), 15, "{written} {limit}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What waits for a group's log to become durable.
+
+use std::collections::VecDeque;
+
+use openraft::RaftTypeConfig;
+use openraft::storage::IOFlushed;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+/// Those who wait, in the order of their requests.
+pub(super) struct Watermark<C: RaftTypeConfig> {
+    waiting: Mutex<VecDeque<(u64, Waiter<C>)>>,
+}
+
+/// One who waits for a request to be durable. Dropped instead of told, it never will be.
+pub(super) enum Waiter<C: RaftTypeConfig> {
+    /// openraft, for an append.
+    Appended(IOFlushed<C>),
+    /// Whoever awaits a vote, or the end of an open log.
+    Caller(oneshot::Sender<()>),
+}
+
+impl<C: RaftTypeConfig> Watermark<C> {
+    pub(super) fn new() -> Self {
+        Self { waiting: Mutex::default() }
+    }
+
+    /// Queues a waiter for `request`; requests never get smaller.
+    pub(super) fn wait(&self, request: u64, waiter: Waiter<C>) {
+        self.waiting.lock().push_back((request, waiter));
+    }
+
+    /// Everything up to `request` is durable.
+    ///
+    /// openraft keeps only the newest completion of a group, and sleeps between two in quick succession, so it gets
+    /// one. Signals have a receiver each and are all sent.
+    pub(super) fn reached(&self, request: u64) {
+        let mut newest = None;
+        let mut others = Vec::new();
+        {
+            let mut waiting = self.waiting.lock();
+            while waiting.front().is_some_and(|(waits_for, _)| *waits_for <= request) {
+                match waiting.pop_front() {
+                    Some((_, Waiter::Appended(notify @ IOFlushed::Notify(_)))) => newest = Some(notify),
+                    Some((_, other)) => others.push(other),
+                    None => break,
+                }
+            }
+        }
+        for waiter in others {
+            match waiter {
+                Waiter::Appended(flushed) => flushed.io_completed(Ok(())),
+                // Nobody waits any more: durable all the same.
+                Waiter::Caller(caller) => drop(caller.send(())),
+            }
+        }
+        if let Some(newest) = newest {
+            newest.io_completed(Ok(()));
+        }
+    }
+
+    /// The log has failed: nobody will ever be told that anything is durable.
+    pub(super) fn abandon(&self) {
+        self.waiting.lock().clear();
+    }
+}

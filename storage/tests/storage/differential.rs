@@ -1,0 +1,167 @@
+//! The disk in memory and RocksDB answer alike, whatever is done to them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ordergrid_storage::{Batch, Durability, Engine, EngineView, KeyRange, MemEngine, Row, ScanLimit};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+
+use crate::disks::{Disk, RocksDisk};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write {
+        changes: Vec<Change>,
+        synced: bool,
+    },
+    Get {
+        keys: Vec<u8>,
+    },
+    Scan {
+        from: u8,
+        to: u8,
+        rows: usize,
+        bytes: usize,
+    },
+    TakeView,
+    ScanView {
+        from: u8,
+        to: u8,
+    },
+    /// Everything is made durable, then the disks are stopped and opened again.
+    Restart,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Put { key: u8, value: Vec<u8> },
+    Delete { key: u8 },
+    DeleteRange { from: u8, to: u8 },
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        4 => (0..32_u8, prop::collection::vec(any::<u8>(), 0..6)).prop_map(|(key, value)| Change::Put { key, value }),
+        1 => (0..32_u8).prop_map(|key| Change::Delete { key }),
+        1 => (0..32_u8, 0..32_u8).prop_map(|(from, to)| Change::DeleteRange { from, to }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let changes = prop::collection::vec(change(), 0..6);
+    prop_oneof![
+        6 => (changes, any::<bool>()).prop_map(|(changes, synced)| Step::Write { changes, synced }),
+        2 => prop::collection::vec(0..32_u8, 0..5).prop_map(|keys| Step::Get { keys }),
+        4 => (0..32_u8, 0..32_u8, 0..9_usize, 1..30_usize)
+            .prop_map(|(from, to, rows, bytes)| Step::Scan { from, to, rows, bytes }),
+        1 => Just(Step::TakeView),
+        2 => (0..32_u8, 0..32_u8).prop_map(|(from, to)| Step::ScanView { from, to }),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// Keys of several lengths, in the order of their numbers.
+fn key(number: u8) -> Bytes {
+    [&b"key"[..], &vec![number / 4; 1 + usize::from(number % 4)]].concat().into()
+}
+
+fn batch(changes: &[Change]) -> Batch {
+    let mut batch = Batch::new();
+    for change in changes {
+        match change {
+            Change::Put { key: number, value } => batch.put(&key(*number), value),
+            Change::Delete { key: number } => batch.delete(&key(*number)),
+            Change::DeleteRange { from, to } => batch.delete_range(&key(*from), &key(*to)),
+        }
+    }
+    batch
+}
+
+/// One disk and what is open on it.
+struct Side {
+    disk: Box<dyn Disk>,
+    engine: Option<Arc<dyn Engine>>,
+    view: Option<Arc<dyn EngineView>>,
+}
+
+/// What a step answers.
+#[derive(Debug, PartialEq)]
+enum Answer {
+    Done,
+    Values(Vec<Option<Bytes>>),
+    Rows(Vec<Row>, Vec<Row>),
+}
+
+impl Side {
+    fn of(disk: impl Disk + 'static) -> Self {
+        let engine = Some(disk.open());
+        Self { disk: Box::new(disk), engine, view: None }
+    }
+
+    async fn take(&mut self, step: &Step) -> Answer {
+        let engine = self.engine.clone().expect("open between steps");
+        match step {
+            Step::Write { changes, synced } => {
+                let durability = if *synced { Durability::Synced } else { Durability::Buffered };
+                engine.write(batch(changes), durability).await.expect("the disk works");
+                Answer::Done
+            }
+            Step::Get { keys } => {
+                let keys = keys.iter().map(|number| key(*number)).collect();
+                Answer::Values(engine.get_many(keys).await.expect("the disk works"))
+            }
+            Step::Scan { from, to, rows, bytes } => {
+                let (range, limit) = (KeyRange::new(key(*from), key(*to)), ScanLimit { rows: *rows, bytes: *bytes });
+                let forward = engine.scan(range.clone(), limit).await.expect("the disk works");
+                Answer::Rows(forward, engine.scan_back(range, limit).await.expect("the disk works"))
+            }
+            Step::TakeView => {
+                self.view = Some(engine.view().await.expect("the disk works"));
+                Answer::Done
+            }
+            Step::ScanView { from, to } => {
+                let Some(view) = &self.view else { return Answer::Done };
+                let range = KeyRange::new(key(*from), key(*to));
+                Answer::Rows(view.scan(range, ScanLimit::rows(99)).await.expect("the disk works"), Vec::new())
+            }
+            Step::Restart => {
+                engine.flush().await.expect("the disk works");
+                drop(engine);
+                (self.engine, self.view) = (None, None);
+                self.disk.stop();
+                self.engine = Some(self.disk.open());
+                Answer::Done
+            }
+        }
+    }
+}
+
+async fn compare(steps: Vec<Step>, rocks: RocksDisk) -> TestCaseResult {
+    let (mut memory, mut rocks) = (Side::of(MemEngine::new()), Side::of(rocks));
+    let all = Step::Scan { from: 0, to: 31, rows: 99, bytes: 9_999 };
+    for step in steps.into_iter().chain([all.clone(), Step::Restart, all]) {
+        let (expected, found) = (memory.take(&step).await, rocks.take(&step).await);
+        prop_assert_eq!(expected, found, "at {:?}", step);
+    }
+    Ok(())
+}
+
+fn run(steps: Vec<Step>, rocks: RocksDisk) -> TestCaseResult {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(compare(steps, rocks))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn memory_and_the_rocks_log_answer_alike(steps in prop::collection::vec(step(), 1..40)) {
+        run(steps, RocksDisk::log())?;
+    }
+
+    #[test]
+    fn memory_and_the_rocks_state_answer_alike(steps in prop::collection::vec(step(), 1..40)) {
+        run(steps, RocksDisk::state())?;
+    }
+}

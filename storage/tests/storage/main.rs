@@ -1,0 +1,9 @@
+//! What the crate promises, from outside: engines, the shared log, and the state, on memory and on RocksDB.
+
+mod differential;
+mod disks;
+mod engine;
+mod log;
+mod raft;
+mod state;
+mod suite;

@@ -1,0 +1,21 @@
+//! Starts the built program and talks to it from outside: over HTTP, over its command line, by signals.
+//!
+//! Nothing here knows how a node works inside. Read next: `grid` (a cluster of real processes), `process` (one of them and
+//! how it ends), `http` (one request, every header and byte of the answer), `cli` (the client verbs), `shop` (what a shop
+//! says most often).
+
+mod cli;
+mod data;
+mod grid;
+mod http;
+mod process;
+mod shop;
+mod wait;
+
+pub use cli::{Cli, Ran};
+pub use data::{Sale, SaleLine, Sales, SalesFiles};
+pub use grid::{Dev, Grid};
+pub use http::{Http, Reply};
+pub use process::{Process, Ready, program};
+pub use shop::{Shop, captured, id};
+pub use wait::until;
