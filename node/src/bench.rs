@@ -16,19 +16,15 @@ use crate::running::{Running, StopSignals};
 const SHARDS: u16 = 4;
 
 /// Starts a grid, measures it, stops it, and removes its data.
-pub(crate) fn self_started(
-    args: &BenchArgs,
-    nodes: u8,
-    global: &GlobalArgs,
-    screen: &Screen,
-) -> Result<Exit, VerbFailure> {
+pub(crate) fn self_started(args: &BenchArgs, nodes: u8, global: &GlobalArgs, screen: &Screen) -> Result<Exit, VerbFailure> {
     let options = args.options()?;
+    let usage = |detail: &str| VerbFailure::new(Exit::Usage, "usage", detail);
+    let nodes = crate::cli::one_or_three(&nodes.to_string()).map_err(|wrong| usage(&format!("--nodes {wrong}")))?;
     if !global.endpoints.is_empty() {
-        let detail = "--nodes measures a grid of its own, --endpoint one that runs: give one of them";
-        return Err(VerbFailure::new(Exit::Usage, "usage", detail));
+        return Err(usage("--nodes measures a grid of its own, --endpoint one that runs: give one of them"));
     }
     warnings_only()?;
-    let grid = DevArgs { nodes: u16::from(nodes), data: None, port: 0, shards: SHARDS, set: Vec::new() };
+    let grid = DevArgs { nodes, data: None, port: 0, shards: SHARDS, set: Vec::new() };
     let folder = Folder::open(None).map_err(|wrong| failed(&wrong))?;
     let measured = run_in(0, |exporter| measure(&grid, &folder, &options, exporter));
     folder.close(false).map_err(|wrong| failed(&wrong.into()))?;
@@ -39,12 +35,7 @@ pub(crate) fn self_started(
 /// The inner result is the measurement's own.
 type Measured = Result<bench::BenchReport, VerbFailure>;
 
-async fn measure(
-    grid: &DevArgs,
-    folder: &Folder,
-    options: &BenchOptions,
-    exporter: Exporter,
-) -> anyhow::Result<Measured> {
+async fn measure(grid: &DevArgs, folder: &Folder, options: &BenchOptions, exporter: Exporter) -> anyhow::Result<Measured> {
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
     let running = grid.start(folder.path(), Some(exporter)).await?;
     let measured = tokio::select! {

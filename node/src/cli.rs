@@ -1,5 +1,6 @@
 //! The command line: which verb, with which runtime around it, and how it ends. A client's verbs are [`ordergrid_api`]'s.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::future::Future;
@@ -36,10 +37,17 @@ enum Verb {
     /// Run a grid in this process, for a first look
     Dev(DevArgs),
     /// Run one node
+    #[command(after_long_help = SERVE_HELP)]
     Serve(Box<ServeArgs>),
     #[command(flatten)]
     Client(ClientCommand),
 }
+
+const SERVE_HELP: &str = "\
+Flags stand over ORDERGRID_... variables (ORDERGRID_LIMITS_FRAME for limits.frame), and those over the file. Sockets \
+inherited from systemd, or from another process that speaks its protocol, are used instead of the configured addresses: \
+the first for HTTP, the second for the mesh. With -o json, one line on stdout says when the node serves. SIGTERM stops \
+it cleanly, a second one at once.";
 
 /// What a script waits for: one line on stdout as soon as the process serves.
 #[derive(Debug, Serialize)]
@@ -96,17 +104,25 @@ fn serve(args: &ServeArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit,
 
 fn dev(args: &DevArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit, VerbFailure> {
     warnings_only()?;
-    let folder = Folder::open(args.data.as_deref()).map_err(|wrong| failed(&wrong))?;
+    // Opened once signals are caught, so that a temporary folder cannot be left behind.
+    let opened = OnceCell::new();
     let announce = |endpoints: &[String]| {
+        let folder: &Folder = opened.get().expect("nodes serve only after their folder was opened");
         screen.data(&match global.output {
-            Format::Table => dev::welcome(args.shards, endpoints, &folder),
+            Format::Table => dev::welcome(args.shards, endpoints, folder),
             Format::Json => ready_line(endpoints, &folder.path().display().to_string()),
         });
     };
-    let ended =
-        run_in(0, |exporter| run_until_stopped(args.start(folder.path(), Some(exporter)), announce));
+    let ended = run_in(0, |exporter| {
+        let starting = async {
+            let folder = Folder::open(args.data.as_deref())?;
+            args.start(opened.get_or_init(|| folder).path(), Some(exporter)).await
+        };
+        run_until_stopped(starting, announce)
+    });
     // After the runtime, so that nothing writes there any more.
-    let kept = folder.close(ended.is_err()).map_err(|wrong| failed(&wrong.into()))?;
+    let kept = opened.into_inner().map_or(Ok(None), |folder| folder.close(ended.is_err()));
+    let kept = kept.map_err(|wrong| failed(&wrong.into()))?;
     ended.map_err(|wrong| match kept {
         Some(kept) => failed(&wrong).with_hint(format!("the data is kept in {}", kept.display())),
         None => failed(&wrong),
@@ -116,7 +132,7 @@ fn dev(args: &DevArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit, Ver
 
 /// The traces of a process that a person looks at.
 pub(crate) fn warnings_only() -> Result<(), VerbFailure> {
-    let traces = TraceConfig { filter: "warn".to_owned(), json: false };
+    let traces = TraceConfig { filter: "warn,openraft=error".to_owned(), json: false };
     init_traces(&traces, std::env::var(FILTER_VARIABLE).ok()).map_err(|wrong| failed(&wrong.into()))
 }
 
@@ -174,5 +190,44 @@ pub(crate) fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
         _ => Err("must be KEY=VALUE, such as limits.memory=2GiB".to_owned()),
+    }
+}
+
+/// Reads a number of nodes that has a majority.
+pub(crate) fn one_or_three(text: &str) -> Result<u16, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        _ => Err("must be 1 or 3".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn a_script_finds_what_it_waits_for() {
+        let endpoints = ["http://127.0.0.1:1".to_owned()];
+        let line = ready_line(&endpoints, "/data");
+        assert_eq!(line, "{\"ready\":true,\"endpoints\":[\"http://127.0.0.1:1\"],\"data\":\"/data\"}\n");
+    }
+
+    #[test]
+    fn flags_are_read() {
+        let pair = |key: &str, value: &str| Ok((key.to_owned(), value.to_owned()));
+        assert_eq!(assignment("limits.memory=2GiB"), pair("limits.memory", "2GiB"));
+        assert_eq!(assignment("trace.filter = info,a=debug"), pair("trace.filter", "info,a=debug"));
+        assert_eq!(assignment("node.zone="), pair("node.zone", ""));
+        assert!(assignment("limits.memory").is_err() && assignment("=1").is_err());
+        assert_eq!((one_or_three("1"), one_or_three("3")), (Ok(1), Ok(3)));
+        assert!(["0", "2", "4", "x", ""].iter().all(|text| one_or_three(text).is_err()));
     }
 }

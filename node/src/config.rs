@@ -49,10 +49,6 @@ pub struct NodeConfig {
     pub group: GroupConfig,
     /// Bytes of the newest log entries of each replica that stay in memory.
     pub log_tail: usize,
-    /// How long a prepaid order waits for its payment when the client says nothing.
-    pub payment_window: Duration,
-    /// How long an idempotency key is remembered after its answer.
-    pub key_retention: Duration,
     /// How long a hold may be tentative: its valid-until, and the age at which its shard asks.
     pub hold_valid: Duration,
     /// How far a peer's clock may be off.

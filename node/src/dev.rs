@@ -27,7 +27,7 @@ const SHAPE_FILE: &str = "grid.json";
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DevArgs {
     /// Number of nodes: 1 or 3.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=3))]
+    #[arg(long, default_value_t = 1, value_name = "1|3", value_parser = crate::cli::one_or_three)]
     pub(crate) nodes: u16,
     /// Folder of the data, kept afterwards. Default: a temporary folder, removed on a clean exit.
     #[arg(long, value_name = "DIR")]
@@ -103,38 +103,41 @@ struct Listeners {
 impl DevArgs {
     /// Binds the ports, opens the disks and starts every node.
     pub(crate) async fn start(&self, folder: &Path, exporter: Option<Exporter>) -> anyhow::Result<Running> {
-        if self.nodes == 2 {
-            bail!("--nodes is 1 or 3: two nodes have no majority when one fails");
-        }
         let before = remembered(folder)?;
+        if let Some(before) = &before {
+            self.agree(before, folder)?;
+        }
         let listeners = self.bind(before.as_ref())?;
         let shape = self.shape(&listeners)?;
-        if let Some(before) = &before
-            && (before.nodes, before.shards) != (shape.nodes, shape.shards)
-        {
-            bail!(
-                "{} holds a grid of {} nodes and {} shards: start it with --nodes {} --shards {}, or use another folder",
-                folder.display(),
-                before.nodes,
-                before.shards,
-                before.nodes,
-                before.shards
-            );
-        }
         remember(folder, &shape)?;
         let parts = self.parts(folder, &shape, listeners, exporter)?;
         Ok(Running::start(parts).await?)
     }
 
-    /// The ports of the last time where there was one, else the ones asked for.
+    /// A grid keeps its nodes and shards for life.
+    fn agree(&self, before: &Shape, folder: &Path) -> anyhow::Result<()> {
+        if (before.nodes, before.shards) != (self.nodes, self.shards) {
+            let (nodes, shards) = (before.nodes, before.shards);
+            bail!(
+                "{} holds a grid with --nodes {nodes} --shards {shards}: start it with these, or use another folder",
+                folder.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// The ports asked for, else those of the last time as long as they are free, else any.
     fn bind(&self, before: Option<&Shape>) -> anyhow::Result<Vec<Listeners>> {
         let bind = |index: u16| {
-            let asked = if self.port == 0 { Some(0) } else { self.port.checked_add(index) };
-            let asked = asked.with_context(|| format!("--port {} leaves no port for node {}", self.port, index + 1))?;
             let of = |ports: &Vec<u16>| ports.get(usize::from(index)).copied();
-            let http = if self.port == 0 { before.and_then(|shape| of(&shape.http)).unwrap_or(0) } else { asked };
-            let mesh = before.and_then(|shape| of(&shape.mesh)).unwrap_or(0);
-            Ok(Listeners { http: listen(http, "--port 0 takes free ones")?, mesh: listen(mesh, "it was the grid's")? })
+            let http = match self.port {
+                0 => again(before.and_then(|shape| of(&shape.http)))?,
+                first => first
+                    .checked_add(index)
+                    .with_context(|| format!("--port {first} leaves no port for node {}", index + 1))
+                    .and_then(listen)?,
+            };
+            Ok(Listeners { http, mesh: again(before.and_then(|shape| of(&shape.mesh)))? })
         };
         (0..self.nodes).map(bind).collect()
     }
@@ -181,8 +184,14 @@ fn bootstrap(shape: &Shape) -> BootstrapConfig {
     BootstrapConfig { shards: shape.shards, nodes }
 }
 
-fn listen(port: u16, hint: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(("127.0.0.1", port)).with_context(|| format!("cannot listen on 127.0.0.1:{port} ({hint})"))
+fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(("127.0.0.1", port));
+    bound.with_context(|| format!("cannot listen on 127.0.0.1:{port} (--port 0 takes a free port)"))
+}
+
+/// The port of the last time if it is free, else any.
+fn again(port: Option<u16>) -> anyhow::Result<TcpListener> {
+    port.map_or_else(|| listen(0), |port| listen(port).or_else(|_| listen(0)))
 }
 
 fn remembered(folder: &Path) -> anyhow::Result<Option<Shape>> {
@@ -225,3 +234,75 @@ Some stock, and a first order:
 
 Ctrl-C stops it.
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(nodes: u16, port: u16) -> DevArgs {
+        DevArgs { nodes, data: None, port, shards: 4, set: Vec::new() }
+    }
+
+    #[test]
+    fn every_node_listens_somewhere_else_and_knows_where_the_others_do() {
+        let args = args(3, 0);
+        let listeners = args.bind(None).expect("ports are free");
+        let shape = args.shape(&listeners).expect("they listen");
+        let bootstrap = bootstrap(&shape);
+        for node in &bootstrap.nodes {
+            NodeConfig::of(node.id, "/data", &bootstrap, &[]).expect("addresses, names and ids are distinct");
+        }
+        assert_eq!(bootstrap.nodes.len(), 3);
+    }
+
+    #[test]
+    fn a_folder_remembers_its_grid() {
+        let folder = Folder::open(None).expect("there is a place for temporary folders");
+        assert_eq!(remembered(folder.path()).expect("an empty folder is fine"), None);
+        let shape = Shape { nodes: 1, shards: 4, http: vec![1], mesh: vec![2] };
+        remember(folder.path(), &shape).expect("the folder can be written");
+        assert_eq!(remembered(folder.path()).expect("it was written"), Some(shape.clone()));
+        args(1, 0).agree(&shape, folder.path()).expect("the same grid");
+        let wrong = args(3, 0).agree(&shape, folder.path()).expect_err("another grid").to_string();
+        assert!(wrong.contains("--nodes 1 --shards 4"), "{wrong}");
+        std::fs::write(folder.path().join(SHAPE_FILE), "{}").expect("the folder can be written");
+        assert!(remembered(folder.path()).is_err(), "damaged");
+    }
+
+    #[test]
+    fn a_port_of_the_last_time_that_is_taken_is_replaced() {
+        let taken = listen(0).expect("a port is free");
+        let port = taken.local_addr().expect("it listens").port();
+        let other = again(Some(port)).expect("another port is free");
+        assert_ne!(other.local_addr().expect("it listens").port(), port);
+        let wrong = listen(port).expect_err("it is taken").to_string();
+        assert!(wrong.contains(&port.to_string()) && wrong.contains("--port 0"), "{wrong}");
+        assert!(args(3, u16::MAX).bind(None).is_err(), "there is no port after the last");
+    }
+
+    #[test]
+    fn a_temporary_folder_stays_only_to_explain_a_failure() {
+        // failed, a grid had begun, the folder stays
+        for (failed, begun, stays) in [(false, false, false), (false, true, false), (true, false, false), (true, true, true)] {
+            let folder = Folder::open(None).expect("there is a place for temporary folders");
+            let path = folder.path().to_owned();
+            if begun {
+                std::fs::write(path.join(SHAPE_FILE), "").expect("the folder can be written");
+            }
+            let kept = folder.close(failed).expect("it can be removed");
+            assert_eq!((kept.is_some(), path.exists()), (stays, stays), "{failed} {begun}");
+            if let Some(kept) = kept {
+                std::fs::remove_dir_all(kept).expect("it can be removed");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_steps_name_the_first_url() {
+        let endpoints = ["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()];
+        let text = welcome(4, &endpoints, &Folder::Kept("/data".into()));
+        assert_eq!(text.matches("curl -X PUT http://127.0.0.1:1/v1/skus/LAMP").count(), 1, "{text}");
+        assert!(text.contains("n2    http://127.0.0.1:2\n") && text.contains("/data (kept)"), "{text}");
+        assert!(!text.contains("URL"), "{text}");
+    }
+}

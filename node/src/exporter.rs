@@ -14,14 +14,12 @@ use tracing_subscriber::util::TryInitError;
 use crate::config::TraceConfig;
 
 /// Upper bounds of latencies in seconds: 50 us, where a hop ends, to 10 s, where a request does.
-const LATENCIES: [f64; 17] = [
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
-];
+const LATENCIES: [f64; 17] =
+    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// Upper bounds of sizes in bytes: 64 B to 64 MiB.
-const SIZES: [f64; 11] = [
-    64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0,
-];
+const SIZES: [f64; 11] =
+    [64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0];
 
 /// Upper bounds of counts of what was gathered: commands in an entry, entries in a sync.
 const COUNTS: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_096.0];

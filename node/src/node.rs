@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all, select_all};
 use openraft::impls::TokioRuntime;
-use ordergrid_api::serve::{ServeConfig, serve};
+use ordergrid_api::serve::serve;
 use ordergrid_cluster::{
     BalancerConfig, BootstrapError, Bootstrapper, ClusterId, ClusterSpec, GroupParts, GroupRef, Machine, Mesh,
-    MeshConfig, MetaMachine, NodeId, NodeSpec, Placement, Router, ShardMap, StateStore, balance, found_meta,
+    MetaMachine, NodeId, NodeSpec, Placement, Router, ShardMap, StateStore, balance, found_meta,
     start_group,
 };
 use ordergrid_domain::machine::{ShardConfig, SlotOwners};
@@ -209,14 +209,9 @@ fn spec(config: &NodeConfig) -> Result<ClusterSpec, StartError> {
 }
 
 async fn open_mesh(config: &NodeConfig, platform: &Platform) -> Result<Mesh, StartError> {
-    let settings = MeshConfig {
-        frame_limit: config.limits.frame,
-        calls_queued: config.limits.mesh_queue,
-        ..MeshConfig::default()
-    };
     let frames = Arc::new(WireFrames { limit: config.limits.frame });
     let addr = &config.mesh.listen;
-    let mesh = Mesh::start(config.id, settings, Arc::clone(&platform.transport), frames, addr).await;
+    let mesh = Mesh::start(config.id, config.meshing(), Arc::clone(&platform.transport), frames, addr).await;
     mesh.map_err(|reason| StartError::Listen { addr: addr.clone(), reason })
 }
 
@@ -273,8 +268,7 @@ impl Replicas<'_> {
             async move {
                 let replica = own(&shard.replicas, self.config.id).ok_or_else(|| missing(shard.group))?;
                 let store = self.store(shard.group, replica).await?;
-                let settings =
-                    ShardConfig { key_retention: self.config.key_retention, ..ShardConfig::new(shard.group, owners) };
+                let settings = ShardConfig::new(shard.group, owners);
                 let machine = Arc::new(ShardReplica::new(settings, Arc::clone(&store), budget));
                 let preferred = shard.preferred() == Some(self.config.id);
                 let group = self.group(shard.group, &shard.replicas, preferred, machine.clone(), store).await?;
@@ -445,19 +439,7 @@ fn serve_http(
     grid: NodeGrid,
     mut stopping: watch::Receiver<bool>,
 ) -> impl Future<Output = usize> + use<> {
-    let settings = ServeConfig {
-        limits: ordergrid_api::Limits {
-            body_bytes: config.limits.order_body,
-            batch_bytes: config.limits.batch_body,
-            batch_orders: config.limits.batch_orders,
-            order_lines: config.limits.order_lines,
-            ..ordergrid_api::Limits::default()
-        },
-        request_id_prefix: platform.entropy.next_u64(),
-        connections: config.limits.connections,
-        drain: config.stop_within / 2,
-        ..ServeConfig::default()
-    };
+    let settings = config.serving(platform.entropy.next_u64());
     let accept = HttpAccept(platform.http);
     async move {
         let stop = async move { drop(stopping.wait_for(|stop| *stop).await) };

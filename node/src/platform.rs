@@ -142,15 +142,50 @@ impl Default for MemoryDisk {
 }
 
 /// The log is opened first and its lock stands for the whole folder.
-fn open(
-    folder: PathBuf,
-    open: impl FnOnce(&Path) -> Result<RocksEngine, EngineError>,
-) -> Result<Arc<dyn Engine>, DataError> {
+fn open(folder: PathBuf, open: impl FnOnce(&Path) -> Result<RocksEngine, EngineError>) -> Result<Arc<dyn Engine>, DataError> {
     if let Err(reason) = std::fs::create_dir_all(&folder) {
         return Err(DataError::Folder { folder, reason });
     }
     match open(&folder) {
         Ok(engine) => Ok(Arc::new(engine)),
         Err(reason) => Err(DataError::Open { folder, reason }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tcp::{self, TcpTransport};
+
+    async fn production(data: &Path) -> Result<Platform, DataError> {
+        let http = tcp::bind("127.0.0.1:0").await.expect("a port is free");
+        Platform::production(data, Arc::new(TcpTransport::new()), Box::new(http), None)
+    }
+
+    #[tokio::test]
+    async fn a_data_folder_is_made_and_belongs_to_one_user_at_a_time() {
+        let folder = tempfile::tempdir().expect("there is a place for temporary folders");
+        let data = folder.path().join("deep/data");
+        let first = production(&data).await.expect("the folder is made");
+        let wrong = production(&data).await.err().expect("it is in use").to_string();
+        assert!(wrong.contains(&data.join("log").display().to_string()), "{wrong}");
+        drop(first);
+        production(&data).await.expect("it is free again");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_made_is_named() {
+        let folder = tempfile::tempdir().expect("there is a place for temporary folders");
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").expect("the folder is ours");
+        let wrong = production(&file).await.err().expect("a file is no folder").to_string();
+        assert!(wrong.starts_with(&format!("cannot make the folder {}", file.join("log").display())), "{wrong}");
+    }
+
+    #[test]
+    fn the_clock_runs_and_chance_varies() {
+        let year_2026 = 1_767_225_600_000;
+        assert!(SystemClock.now() >= Timestamp::from_ms(year_2026));
+        assert_ne!(OsEntropy.next_u64(), OsEntropy.next_u64());
     }
 }

@@ -16,10 +16,6 @@ use ordergrid_node::{NodeConfig, Platform};
 use crate::running::Running;
 
 /// One node of a grid.
-///
-/// Flags stand over ORDERGRID_... variables (ORDERGRID_LIMITS_FRAME for limits.frame), and those over the file. Sockets
-/// inherited from systemd or another process that speaks its protocol are used instead of the configured addresses: the
-/// first for HTTP, the second for the mesh.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServeArgs {
     /// The configuration, a TOML file.
@@ -98,4 +94,42 @@ pub(crate) async fn start(config: NodeConfig, inherited: Inherited, exporter: Ex
     let transport = Arc::new(inherited.mesh.map_or_else(TcpTransport::new, TcpTransport::with_listener));
     let platform = Platform::production(&config.data, transport, Box::new(http), Some(exporter))?;
     Ok(Running::start(vec![(config, platform)]).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    fn args(file: &std::path::Path, more: &[&str]) -> ServeArgs {
+        let file = file.to_str().expect("temporary folders have plain names");
+        Line::try_parse_from([&["serve", "--config", file], more].concat()).expect("the flags exist").serve
+    }
+
+    #[test]
+    fn a_named_flag_stands_over_set_and_that_over_variables_and_file() {
+        let folder = tempfile::tempdir().expect("there is a place for temporary folders");
+        let file = folder.path().join("grid.toml");
+        std::fs::write(&file, "[node]\nid = 1\ndata = \"/file\"\nzone = \"file\"\n[bootstrap]\n").expect("it is ours");
+        let flags = ["--data", "/flag", "--http", "127.0.0.1:1", "--set", "node.data=/set", "--set", "node.name=set"];
+        let environment = [("ORDERGRID_NODE_NAME", "variable"), ("ORDERGRID_CLUSTER_NAME", "variable")];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let config = args(&file, &flags).load(environment).expect("all is valid").config;
+        assert_eq!(config.data, PathBuf::from("/flag"));
+        assert_eq!(config.http.listen, "127.0.0.1:1");
+        assert_eq!((config.name.as_str(), config.cluster.as_str(), config.zone.as_str()), ("set", "variable", "file"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let wrong = args("/no/such/grid.toml".as_ref(), &[]).load(BTreeMap::new()).expect_err("it is not there");
+        assert!(wrong.to_string().starts_with("cannot read /no/such/grid.toml: "), "{wrong}");
+    }
 }

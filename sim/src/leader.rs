@@ -9,6 +9,7 @@ use ordergrid_domain::machine::{HOLD_VALIDITY, HoldView};
 use ordergrid_domain::{AttemptId, Command, Key, Lookup, Outcome, Rejection, SkuId, Text, Timestamp, UserId};
 
 use crate::Violation;
+use crate::workload::Mutant;
 use crate::world::{Back, Knows, Letter, World};
 
 /// A leader of one term.
@@ -96,9 +97,9 @@ impl World {
         let home = self.home(hold.sku.slot());
         let machine = &self.shards[home].plain;
         // Rules 9 and 12: sold out from memory, after a look at the attempt itself; nothing is unapplied here.
-        let known = !matches!(machine.hold_of(hold.attempt, &hold.sku), Lookup::Absent);
+        let unknown = self.plan.fast_path && !machine.may_know(hold.attempt, &hold.sku, hold.valid_until);
         let sold_out = match machine.available(&hold.sku) {
-            Lookup::Found(row) if !known && self.plan.fast_path && row.available < hold.quantity => Some(row.available),
+            Lookup::Found(row) if unknown && row.available < hold.quantity => Some(row.available),
             _ => None,
         };
         let (attempt, sku) = (hold.attempt, hold.sku.clone());
@@ -191,6 +192,10 @@ impl World {
         if self.faulty && self.dice.percent(10) {
             self.counts.note("answer of a place lost");
             self.clients[running.client].knows = Knows::Nothing;
+            if self.plan.mutant == Mutant::ReleaseWhenUnknown {
+                let skus = running.holds.into_keys();
+                self.letters.extend(skus.map(|sku| Letter::Release(attempt, sku, running.valid_until)));
+            }
         } else {
             self.learn(running.client, outcome.as_ref());
         }
@@ -234,7 +239,8 @@ impl World {
         let all: Vec<Back> = leaders.map(|leader| Back { shard, term: leader.term }).collect();
         let back = all[which % all.len()];
         let leader = self.find(back).expect("it was just listed");
-        let Some((attempt, client)) = leader.running.iter().nth(which % leader.running.len().max(1)).map(|(a, r)| (*a, r.client))
+        let Some((attempt, client)) =
+            leader.running.iter().nth(which % leader.running.len().max(1)).map(|(a, r)| (*a, r.client))
         else {
             return;
         };
@@ -265,6 +271,9 @@ impl World {
 
     /// Rule 14: a SKU's leader asks about what has been tentative for long.
     pub fn ask_about_holds(&mut self, shard: usize) {
+        if self.plan.mutant == Mutant::NeverAsks {
+            return;
+        }
         let now = self.clock(shard);
         for (attempt, skus) in self.shards[shard].plain.asks(now, Duration::from_secs(10), 100) {
             self.letters.push(Letter::Ask(shard, attempt, skus));
@@ -275,8 +284,9 @@ impl World {
     pub fn hear_ask(&mut self, from: usize, attempt: AttemptId, skus: Vec<SkuId>) {
         let home = self.home(attempt.slot);
         let it = &self.shards[home];
-        let later = it.leader.running.contains_key(&attempt)
-            || it.plain.placed(attempt).is_some()
+        let mutant = self.plan.mutant;
+        let later = (it.leader.running.contains_key(&attempt) && mutant != Mutant::GoneWhileRunning)
+            || (it.plain.placed(attempt).is_some() && mutant != Mutant::GoneWhilePlaced)
             || attempt.term > it.leader.term;
         if later {
             self.counts.note("ask answered later");
@@ -305,7 +315,7 @@ impl World {
     pub fn hear_release(&mut self, attempt: AttemptId, sku: SkuId, valid_until: Timestamp) -> Result<(), Violation> {
         let home = self.home(sku.slot());
         if self.shards[home].plain.hold_of(attempt, &sku) == Lookup::Absent {
-            self.counts.note("release overtook its hold");
+            self.counts.note("unknown hold released");
         }
         self.apply(home, vec![Command::Release(Release { attempt, skus: vec![sku], valid_until })]).map(drop)
     }
@@ -319,7 +329,13 @@ impl World {
         let trimmed = source.streams().find(|stream| stream.to == target.shard()).map_or(0, |stream| stream.trimmed);
         let first = believed.max(trimmed) + 1;
         match source.outbox(target.shard(), first, limit, usize::MAX) {
-            Ok(Some(run)) => self.letters.push(Letter::Run(to, run)),
+            Ok(Some(run)) => {
+                if self.plan.mutant == Mutant::TrimsUnapplied {
+                    let sent = run.first - 1 + run.messages.len() as u64;
+                    self.letters.push(Letter::Applied(from, target.shard(), sent));
+                }
+                self.letters.push(Letter::Run(to, run));
+            }
             // Everything was applied, and the answer that said so was lost: ask how far it is.
             Ok(None) if high > trimmed => self.letters.push(Letter::Applied(from, target.shard(), high)),
             Ok(None) | Err(_) => {}

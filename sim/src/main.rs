@@ -59,13 +59,7 @@ fn main() -> ExitCode {
     if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(VIOLATED) }
 }
 
-fn tell(
-    output: Output,
-    count: u64,
-    per_minute: f64,
-    counts: &Counts,
-    violations: &[(u64, String)],
-) -> anyhow::Result<()> {
+fn tell(output: Output, count: u64, per_minute: f64, counts: &Counts, violations: &[(u64, String)]) -> anyhow::Result<()> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     let repeat = |seed: &u64| format!("ordergrid-sim run --seed {seed} --count 1");

@@ -13,7 +13,7 @@ pub const RARE: [&str; 24] = [
     "hold refused as expired",
     "hold repeated",
     "tombstone met",
-    "release overtook its hold",
+    "unknown hold released",
     "orphan hold asked and freed",
     "ask answered later",
     "stale attempt refused",

@@ -40,6 +40,26 @@ pub struct Plan {
     pub fast_path: bool,
     /// What the oracle gets wrong on purpose.
     pub mistake: Mistake,
+    /// Which rule the leaders break on purpose.
+    pub mutant: Mutant,
+}
+
+/// Rules of placing that leaders can be made to break.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mutant {
+    /// None.
+    #[default]
+    None,
+    /// Rule 14: *gone* is answered about attempts that still run.
+    GoneWhileRunning,
+    /// Rules 14 and 16: *gone* is answered about attempts that were placed.
+    GoneWhilePlaced,
+    /// Rule 7: holds are released when the outcome of a place is not known.
+    ReleaseWhenUnknown,
+    /// Rule 17: a stream is trimmed by what was sent, not by what was applied.
+    TrimsUnapplied,
+    /// Rule 14: nobody asks.
+    NeverAsks,
 }
 
 impl Plan {
@@ -59,6 +79,7 @@ impl Plan {
             stock: *dice.pick(&[3, 20, 1_000]),
             fast_path: dice.percent(70),
             mistake: Mistake::None,
+            mutant: Mutant::None,
         }
     }
 }
@@ -222,7 +243,11 @@ impl World {
         }
         // Mostly one of the newest: older ones have ended.
         let newest = orders.len().saturating_sub(12);
-        let order = if self.dice.percent(80) { orders[newest + self.dice.index(orders.len() - newest)] } else { *self.dice.pick(&orders) };
+        let order = if self.dice.percent(80) {
+            orders[newest + self.dice.index(orders.len() - newest)]
+        } else {
+            *self.dice.pick(&orders)
+        };
         let home = self.home(order.slot());
         let action = self.draw_action(home, order);
         let fresh = self.dice.percent(85);
@@ -248,7 +273,12 @@ impl World {
         match self.dice.below(20) {
             0..=4 => OrderAction::Pay {
                 provider_payment_id: ProviderPaymentId::new(format!("pi_{}", self.dice.below(3))).expect("a valid id"),
-                state: *self.dice.pick(&[PaymentState::Captured, PaymentState::Captured, PaymentState::Processing, PaymentState::Failed]),
+                state: *self.dice.pick(&[
+                    PaymentState::Captured,
+                    PaymentState::Captured,
+                    PaymentState::Processing,
+                    PaymentState::Failed,
+                ]),
                 amount: Money(order.total.0.max(1)),
                 currency: currency(),
             },

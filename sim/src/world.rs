@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use ordergrid_domain::command::{Deliver, Hold, OrderRequest, Position};
 use ordergrid_domain::{
-    AttemptId, Audit, AuditReport, Command, Entry, GroupId, OrderId, Outcome, Rejection, RowKey, ShardConfig,
-    ShardMachine, SkuId, SlotOwners, Text, Timestamp, UserId,
+    AttemptId, Audit, AuditReport, Command, Entry, GroupId, OrderId, Outcome, Rejection, RowKey, ShardConfig, ShardMachine,
+    SkuId, SlotOwners, Text, Timestamp, UserId,
 };
 
 use crate::Violation;

@@ -49,6 +49,10 @@ pub enum StateError {
     /// An install was overtaken by another one. Nothing was switched.
     #[error("another install was committed first")]
     Overtaken,
+    /// An earlier change failed, or its future was dropped while it was written. Which state is on the disk is
+    /// unknown: open the rows again.
+    #[error("an earlier change of the state was abandoned")]
+    Abandoned,
 }
 
 /// The durable rows of one replica. Clones are the same replica; there is one opening of it at a time.
@@ -61,8 +65,16 @@ struct Shared {
     engine: Arc<dyn Engine>,
     replica: u64,
     head: RwLock<Head>,
-    /// Held by whoever changes the head, and while a view is taken. Inside: the newest generation ever started.
-    turn: Mutex<u64>,
+    /// Held by whoever changes the head, and while a view is taken.
+    turn: Mutex<Turn>,
+}
+
+/// What only the one whose turn it is may know and change.
+struct Turn {
+    /// The newest generation ever started.
+    newest: u64,
+    /// A head is being written. Still so when a turn begins: the one before was cut short.
+    writing: bool,
 }
 
 /// Where the rows are, and what was said about them.
@@ -80,7 +92,7 @@ impl StateRows {
     pub async fn open(engine: Arc<dyn Engine>, replica_id: u64) -> Result<Self, StateError> {
         let head = stored_head(engine.as_ref(), replica_id).await?;
         remove_others(engine.as_ref(), replica_id, head.generation).await?;
-        let turn = Mutex::new(head.generation);
+        let turn = Mutex::new(Turn { newest: head.generation, writing: false });
         let shared = Shared { engine, replica: replica_id, head: RwLock::new(head), turn };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -136,18 +148,17 @@ impl StateRows {
     /// Changes `rows` (`None` removes one) and the meta, all or nothing, durable on return. The rows and the meta
     /// are one batch, so a crash at any moment leaves one checkpoint or the other.
     ///
-    /// Dropping the future does not stop it: what is queued is written, and the next reader finds it after a restart
-    /// only. Do not drop it.
+    /// Dropping the future does not stop what was queued, and every later change is refused as abandoned.
     ///
     /// # Errors
-    /// [`StateError::TooLarge`] wrote nothing. Else the disk failed.
+    /// [`StateError::TooLarge`] and [`StateError::Abandoned`] wrote nothing. Else the disk failed.
     pub async fn checkpoint(&self, meta: Bytes, rows: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StateError> {
         let shared = &self.shared;
         let found = rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum();
         if found > MAX_CHECKPOINT_BYTES {
             return Err(StateError::TooLarge { found });
         }
-        let _turn = shared.turn.lock().await;
+        let mut turn = shared.turn.lock().await;
         let started = Instant::now();
         let head = Head { generation: self.generation(), meta: Some(meta) };
         let mut batch = Batch::with_capacity(rows.len() + 1, found + keys::ROW_PREFIX * (rows.len() + 4));
@@ -158,9 +169,7 @@ impl StateRows {
                 None => batch.delete(key.of(row)),
             }
         }
-        shared.put_head(&head, &mut batch);
-        shared.engine.write(batch, Durability::Synced).await?;
-        *shared.head.write() = head;
+        shared.switch(&mut turn, head, batch).await?;
         metrics::checkpointed(started.elapsed(), rows.len(), found);
         Ok(())
     }
@@ -181,9 +190,9 @@ impl StateRows {
 
     /// Starts a replacement of all rows, beside those that are there. Dropped without a commit, it leaves no trace.
     pub async fn install(&self) -> Install {
-        let mut newest = self.shared.turn.lock().await;
-        *newest += 1;
-        Install::new(self.shared.clone(), *newest)
+        let mut turn = self.shared.turn.lock().await;
+        turn.newest += 1;
+        Install::new(self.shared.clone(), turn.newest)
     }
 
     fn generation(&self) -> u64 {
@@ -192,6 +201,19 @@ impl StateRows {
 }
 
 impl Shared {
+    /// Writes `batch` and `head` as one, durably, and makes `head` the current one.
+    async fn switch(&self, turn: &mut Turn, head: Head, mut batch: Batch) -> Result<(), StateError> {
+        if turn.writing {
+            return Err(StateError::Abandoned);
+        }
+        self.put_head(&head, &mut batch);
+        turn.writing = true;
+        self.engine.write(batch, Durability::Synced).await?;
+        *self.head.write() = head;
+        turn.writing = false;
+        Ok(())
+    }
+
     fn put_head(&self, head: &Head, batch: &mut Batch) {
         let meta = head.meta.as_ref().expect("a head is written together with a meta");
         batch.put_with(&keys::head(self.replica), |out| {

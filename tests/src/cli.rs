@@ -1,5 +1,6 @@
 //! The command line: every verb with `-o json`, its exit code and what it printed.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -64,6 +65,22 @@ impl Cli {
         let ran = self.run(arguments)?;
         ensure!(ran.code == Some(0), "{arguments:?} ended with {:?}\n{}\n{}", ran.code, ran.stdout, ran.stderr);
         ran.json()
+    }
+
+    /// Proves the laws, and counts what there is. Left out is what comes and goes by itself, such as rows that only
+    /// remember for a while.
+    ///
+    /// # Errors
+    /// If a law is broken, or the cluster cannot be asked.
+    pub fn counts(&self) -> Result<BTreeMap<String, u64>> {
+        let report = self.verify()?;
+        let counts = report["counts"].as_object().with_context(|| format!("no counts in {report}"))?;
+        let lasting = |name: &str| ["orders", "skus", "units"].iter().any(|kind| name.starts_with(kind));
+        Ok(counts
+            .iter()
+            .filter(|(name, _)| lasting(name))
+            .filter_map(|(name, count)| Some((name.clone(), count.as_u64()?)))
+            .collect())
     }
 
     /// Proves the laws: the report of `cluster verify`, which must find none broken.

@@ -19,11 +19,13 @@ pub struct VerbFailure {
 }
 
 impl VerbFailure {
-    /// A failure that changed nothing.
+    /// A failure that changed nothing, unless the exit code says that this is not known.
     #[must_use]
     pub fn new(exit: Exit, code: impl Into<String>, detail: impl Into<String>) -> Self {
         let (code, detail) = (code.into(), detail.into());
-        Self { exit, code, detail, hint: None, problem: Map::new(), outcome: "refused", retryable: false }
+        let outcome = if exit == Exit::Unknown { "unknown" } else { "refused" };
+        let retryable = matches!(exit, Exit::Unknown | Exit::Unreachable);
+        Self { exit, code, detail, hint: None, problem: Map::new(), outcome, retryable }
     }
 
     /// The same, and what to do about it.

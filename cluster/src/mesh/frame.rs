@@ -259,8 +259,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 }
                 wanted = header + len;
                 if self.buffer.len() >= wanted {
-                    let frame = self.buffer.split_to(wanted).freeze();
-                    return parse(codec.open(frame)?);
+                    return parse(codec.open(self.take(wanted))?);
                 }
             }
             self.buffer.reserve((wanted - self.buffer.len()).max(READ));
@@ -268,6 +267,19 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
+    }
+}
+
+impl<R> FrameReader<R> {
+    /// Takes the first `len` bytes. What is small is copied out: an entry that stays in the log's tail would otherwise
+    /// keep a whole read buffer alive, and every read would need a new one.
+    fn take(&mut self, len: usize) -> Bytes {
+        if len >= READ {
+            return self.buffer.split_to(len).freeze();
+        }
+        let small = Bytes::copy_from_slice(&self.buffer[..len]);
+        self.buffer.advance(len);
+        small
     }
 }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bincode::{Decode, Encode};
 
-use crate::ids::{AttemptId, FulfilmentId, GroupId, Key, OrderId, ProviderPaymentId, Reference, RefundId, SkuId, Text, UserId, WarehouseId};
+use crate::ids::{
+    AttemptId, FulfilmentId, GroupId, Key, OrderId, ProviderPaymentId, Reference, RefundId, SkuId, Text, UserId, WarehouseId,
+};
 use crate::money::{Currency, Money, Quantity};
 use crate::order::{Address, CancelReason, LineRequest, Operator, Order, PaymentState, RefundState, Terms};
 use crate::rejection::Rejection;

@@ -81,8 +81,7 @@ fn read<'a, T: BorrowDecode<'a, ()>, const LIMIT: usize>(bytes: &'a [u8]) -> Res
         return Err(BytesError::Version(*version));
     }
     let config: Configuration<LittleEndian, Varint, Limit<LIMIT>> = bincode::config::standard().with_limit::<LIMIT>();
-    let (value, used) =
-        bincode::borrow_decode_from_slice(body, config).map_err(|error| BytesError::Body(error.to_string()))?;
+    let (value, used) = bincode::borrow_decode_from_slice(body, config).map_err(|error| BytesError::Body(error.to_string()))?;
     if used != body.len() {
         return Err(BytesError::Trailing(body.len() - used));
     }

@@ -65,8 +65,6 @@ pub(super) fn check(settings: &Settings) -> Result<NodeConfig, ConfigError> {
         limits: limits(settings),
         group,
         log_tail: settings.log.tail.bytes(),
-        payment_window: settings.orders.payment_window.0,
-        key_retention: settings.orders.key_retention.0,
         hold_valid: settings.orders.hold_valid.0,
         clock_skew: settings.clock.skew.0,
         trace: TraceConfig { filter: settings.trace.filter.clone(), json: settings.trace.json },
@@ -121,8 +119,6 @@ fn check_times(settings: &Settings, broken: &mut Broken) {
         ("raft.election_max", raft.election_max, raft.election_min.0 + Duration::from_millis(1), 600 * second),
         ("raft.lease_margin", raft.lease_margin, Duration::ZERO, raft.election_max.0),
         ("checkpoint.every", settings.checkpoint.every, Duration::from_millis(100), DAY),
-        ("orders.payment_window", settings.orders.payment_window, second, 30 * DAY),
-        ("orders.key_retention", settings.orders.key_retention, 60 * second, 3_650 * DAY),
         // A hold given by a leader whose clock is behind must still be valid when it arrives.
         ("orders.hold_valid", settings.orders.hold_valid, settings.clock.skew.0 + second, 600 * second),
         ("clock.skew", settings.clock.skew, Duration::from_millis(10), 600 * second),

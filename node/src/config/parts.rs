@@ -25,7 +25,8 @@ impl NodeConfig {
             request_id_prefix,
             connections: limits.connections,
             idle: limits.connection_idle,
-            drain: self.stop_within,
+            // The other half is for handing leaderships over.
+            drain: self.stop_within / 2,
             streams: limits.connection_streams,
         }
     }

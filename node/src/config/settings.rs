@@ -188,12 +188,9 @@ sections! {
         kept: u64 = 50_000,
     }
 
-    /// What an order is given when the client says nothing.
+    /// Orders being placed. What decides an outcome (the time to pay, how long a key is remembered) is not here: it must
+    /// be the same on every node and in every replay of the log.
     orders: OrderSettings {
-        /// How long a prepaid order waits for its payment, 1s to 30d.
-        payment_window: Span = Span::s(15 * 60),
-        /// How long an idempotency key is remembered after its answer.
-        key_retention: Span = Span::days(7),
         /// How long a hold may wait for its order before its shard asks what became of it.
         hold_valid: Span = Span::s(10),
     }
@@ -206,8 +203,8 @@ sections! {
 
     /// What the process says about itself, on stderr.
     trace: TraceSettings {
-        /// What is logged, such as `info` or `info,ordergrid_cluster=debug`. `ORDERGRID_LOG` stands over it.
-        filter: String = "info".to_owned(),
+        /// What is logged, such as `debug` or `info,ordergrid_cluster=debug`. `ORDERGRID_LOG` stands over it.
+        filter: String = "info,openraft=error".to_owned(),
         /// One JSON object per line instead of text.
         json: bool = false,
     }

@@ -57,12 +57,21 @@ fn three_lines_are_a_node() {
     assert_eq!((config.id, config.name.as_str(), config.zone.as_str()), (1, "n1", "default"));
     assert_eq!(config.limits.order_body, 1 << 20);
     assert_eq!(config.limits.memory, 1 << 30);
-    assert_eq!(config.payment_window, Duration::from_secs(900));
     assert_eq!(config.group, GroupConfig::default(), "the cluster's own defaults");
     let bootstrap = config.bootstrap.expect("the section is there");
     assert_eq!(bootstrap.shards, 4);
     assert_eq!(bootstrap.nodes.len(), 1, "this node alone");
     assert_eq!(bootstrap.nodes[0].mesh, config.mesh.advertise);
+}
+
+#[test]
+fn what_is_configured_reaches_http_and_mesh() {
+    let flags = [("limits.order_body", "2MiB"), ("limits.request", "3s"), ("limits.frame", "40MiB")];
+    let config = sources(ONE, &[], &flags).load().expect("valid").config;
+    let (serving, meshing) = (config.serving(7), config.meshing());
+    assert_eq!((serving.limits.body_bytes, serving.request_id_prefix), (2 << 20, 7));
+    assert_eq!(serving.limits.grid_patience, Duration::from_secs(3));
+    assert_eq!(meshing.frame_limit, 40 << 20);
 }
 
 #[test]
@@ -125,8 +134,6 @@ fn broken_rules_name_their_key() {
         ("raft.election_max",       "600ms",          "raft.election_max"),
         ("raft.lease_margin",       "1s",             "raft"),
         ("checkpoint.every",        "0s",             "checkpoint.every"),
-        ("orders.payment_window",   "500ms",          "orders.payment_window"),
-        ("orders.payment_window",   "31d",            "orders.payment_window"),
         ("orders.hold_valid",       "5s",             "orders.hold_valid"),
     ];
     for (key, value, named) in cases {
@@ -186,6 +193,7 @@ fn variables_are_ours_foreign_or_wrong() {
         ("ORDERGRID_LIMITS_FRAME",       "1 MB", Some("ORDERGRID_LIMITS_FRAME: ")),
         ("ORDERGRID_ENDPOINTS",          "x",    None),
         ("ORDERGRID_LOG",                "info", None),
+        ("ORDERGRID_CONFIG",             "x",    None),
         ("ORDERGRID_BIN",                "x",    None),
         ("ORDERGRID_HTTP_SERVICE_HOST",  "x",    None),
         ("ORDERGRID_HTTP_PORT_7410_TCP", "x",    None),

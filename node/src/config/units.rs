@@ -25,10 +25,6 @@ impl Span {
     pub(super) const fn s(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
-
-    pub(super) const fn days(days: u64) -> Self {
-        Self(Duration::from_secs(days * 86_400))
-    }
 }
 
 /// A number of bytes: a whole number, or one with its unit: `B`, `KiB`, `MiB` or `GiB`.
@@ -59,8 +55,7 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("{text:?} is not a size: a whole number of bytes, or with KiB, MiB or GiB, such as \"64MiB\"");
+        let wrong = || format!("{text:?} is not a size: a whole number of bytes, or with KiB, MiB or GiB, such as \"64MiB\"");
         if let Ok(bytes) = text.parse() {
             return Ok(Self(bytes));
         }

@@ -121,13 +121,7 @@ impl Oracle {
     ///
     /// # Errors
     /// The answer is not what the model expects.
-    pub fn judge(
-        &mut self,
-        at: Applied,
-        command: &Command,
-        outcome: &Outcome,
-        counts: &mut Counts,
-    ) -> Result<(), Violation> {
+    pub fn judge(&mut self, at: Applied, command: &Command, outcome: &Outcome, counts: &mut Counts) -> Result<(), Violation> {
         let now = self.times[&at.shard];
         match command {
             Command::Place(place) => self.place(at, now, place, false, outcome, counts),
@@ -227,29 +221,38 @@ impl Oracle {
             Effect::Keep(order, committed, items) => {
                 for item in items {
                     join(home(&item.0), Effect::Keep(*order, *committed, Vec::new()), &|effect| {
-                        if let Effect::Keep(_, _, items) = effect { items.push(item.clone()) }
+                        if let Effect::Keep(_, _, items) = effect {
+                            items.push(item.clone())
+                        }
                     });
                 }
             }
             Effect::Free(items) | Effect::Ship(items) => {
-                let empty = || if matches!(effect, Effect::Free(_)) { Effect::Free(Vec::new()) } else { Effect::Ship(Vec::new()) };
+                let empty =
+                    || if matches!(effect, Effect::Free(_)) { Effect::Free(Vec::new()) } else { Effect::Ship(Vec::new()) };
                 for item in items {
                     join(home(&item.0), empty(), &|effect| {
-                        if let Effect::Free(items) | Effect::Ship(items) = effect { items.push(item.clone()) }
+                        if let Effect::Free(items) | Effect::Ship(items) = effect {
+                            items.push(item.clone())
+                        }
                     });
                 }
             }
             Effect::Commit(skus) => {
                 for sku in skus {
                     join(home(sku), Effect::Commit(Vec::new()), &|effect| {
-                        if let Effect::Commit(skus) = effect { skus.push(sku.clone()) }
+                        if let Effect::Commit(skus) = effect {
+                            skus.push(sku.clone())
+                        }
                     });
                 }
             }
             Effect::Release(skus, until) => {
                 for sku in skus {
                     join(home(sku), Effect::Release(Vec::new(), *until), &|effect| {
-                        if let Effect::Release(skus, _) = effect { skus.push(sku.clone()) }
+                        if let Effect::Release(skus, _) = effect {
+                            skus.push(sku.clone())
+                        }
                     });
                 }
             }

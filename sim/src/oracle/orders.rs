@@ -116,18 +116,20 @@ impl OrderModel {
     /// Whether a machine's order looks like this.
     pub(super) fn same(&self, order: &Order) -> Result<(), Violation> {
         let units = |l: &LineModel| [l.held, l.picking, l.shipped, l.delivered, l.cancelled];
-        let shown: Vec<[u64; 5]> = order
-            .lines
-            .iter()
-            .map(|l| [l.held.0, l.picking.0, l.shipped.0, l.delivered.0, l.cancelled.0])
-            .collect();
+        let shown: Vec<[u64; 5]> =
+            order.lines.iter().map(|l| [l.held.0, l.picking.0, l.shipped.0, l.delivered.0, l.cancelled.0]).collect();
         let expected: Vec<[u64; 5]> = self.lines.iter().map(units).collect();
         demand!(shown == expected, "order {}: units are {shown:?}, not {expected:?}", order.id);
         let money = (order.captured().0, order.refunded().0, order.due().0);
         let due = if self.phase == Phase::Cancelled { 0 } else { self.due() };
         let expected = (self.captured(), self.refunded(), due);
-        demand!(money == expected, "MoneyConserved: order {}: captured, refunded, due are {money:?}, not {expected:?}", order.id);
-        let state = (order.phase, order.version, order.payment_due_at.map(|at| at.as_ms()), order.completes_at.map(|at| at.as_ms()));
+        demand!(
+            money == expected,
+            "MoneyConserved: order {}: captured, refunded, due are {money:?}, not {expected:?}",
+            order.id
+        );
+        let state =
+            (order.phase, order.version, order.payment_due_at.map(|at| at.as_ms()), order.completes_at.map(|at| at.as_ms()));
         let expected = (self.phase, self.version, self.pay_by, self.complete_by);
         demand!(state == expected, "order {}: phase, version, timers are {state:?}, not {expected:?}", order.id);
         Ok(())
@@ -362,7 +364,11 @@ impl Oracle {
         let mut next = model.clone();
         let (phase, refunds) = (model.phase, model.refunds.len());
         let Some(done) = next.act(command.order, now, &command.action, mistake) else {
-            demand!(matches!(outcome, Outcome::Rejected(_)), "{:?} must be refused, not {outcome:?}: {model:?}", command.action);
+            demand!(
+                matches!(outcome, Outcome::Rejected(_)),
+                "{:?} must be refused, not {outcome:?}: {model:?}",
+                command.action
+            );
             self.touched.1.insert(command.order);
             return Ok(());
         };
@@ -388,13 +394,7 @@ impl Oracle {
     }
 
     /// Which timers are due, in order, and what they do.
-    pub(super) fn tick(
-        &mut self,
-        shard: GroupId,
-        now: u64,
-        outcome: &Outcome,
-        counts: &mut Counts,
-    ) -> Result<(), Violation> {
+    pub(super) fn tick(&mut self, shard: GroupId, now: u64, outcome: &Outcome, counts: &mut Counts) -> Result<(), Violation> {
         let of_shard = self.orders.iter().filter(|(_, order)| order.shard == shard);
         let due = of_shard.flat_map(|(id, order)| {
             let timers = [(order.pay_by, *id, 0), (order.complete_by, *id, 1)];

@@ -93,16 +93,11 @@ impl Oracle {
         short.pop().map(|(sku, asked, available)| Rejection::OutOfStock { sku, asked, available })
     }
 
-    pub(super) fn hold(
-        &mut self,
-        now: u64,
-        hold: &Hold,
-        outcome: &Outcome,
-        counts: &mut Counts,
-    ) -> Result<(), Violation> {
+    pub(super) fn hold(&mut self, now: u64, hold: &Hold, outcome: &Outcome, counts: &mut Counts) -> Result<(), Violation> {
         let (attempt, until, asked) = (hold.attempt, hold.valid_until.as_ms(), hold.quantity.0);
         let sku = self.sku_of(&hold.sku);
-        let refused = |outcome: &Outcome| matches!(outcome, Outcome::Rejected(Rejection::HoldEnded | Rejection::HoldExpired { .. }));
+        let refused =
+            |outcome: &Outcome| matches!(outcome, Outcome::Rejected(Rejection::HoldEnded | Rejection::HoldExpired { .. }));
         if let Some(held) = sku.holds.get(&attempt) {
             counts.note("hold repeated");
             // Past its valid-until, what is left may have been forgotten to be more at first.
@@ -168,20 +163,14 @@ impl Oracle {
         }
     }
 
-    pub(super) fn sku_command(
-        &mut self,
-        now: u64,
-        command: &SkuCommand,
-        outcome: &Outcome,
-    ) -> Result<(), Violation> {
+    pub(super) fn sku_command(&mut self, now: u64, command: &SkuCommand, outcome: &Outcome) -> Result<(), Violation> {
         let sku = self.sku_of(&command.sku);
-        if let Some(key) = &command.key {
-            if let Some((body, at)) = sku.keys.get(key).filter(|(_, at)| now <= at + RETENTION) {
-                let replay = matches!(outcome, Outcome::Sku { replayed: true, .. });
-                let reused = *outcome == Outcome::Rejected(Rejection::KeyReused);
-                demand!(if *body == command.body_hash { replay } else { reused }, "key of {at} was answered with {outcome:?}");
-                return Ok(());
-            }
+        let seen = command.key.as_ref().and_then(|key| sku.keys.get(key)).filter(|(_, at)| now <= at + RETENTION);
+        if let Some((body, at)) = seen {
+            let replay = matches!(outcome, Outcome::Sku { replayed: true, .. });
+            let reused = *outcome == Outcome::Rejected(Rejection::KeyReused);
+            demand!(if *body == command.body_hash { replay } else { reused }, "key of {at} was answered with {outcome:?}");
+            return Ok(());
         }
         let delta = match &command.action {
             SkuAction::Put { .. } => 0,
@@ -209,7 +198,8 @@ impl Oracle {
             return Err(Violation(format!("SKU {id} is not there")));
         };
         let model = &self.skus[id];
-        let sum = |committed| model.holds.values().filter(|held| held.committed == committed).map(|held| held.units).sum::<u64>();
+        let sum =
+            |committed| model.holds.values().filter(|held| held.committed == committed).map(|held| held.units).sum::<u64>();
         let expected = [model.shelf, sum(false), sum(true), model.sold];
         let buckets = sku.stock[0].1;
         let shown = [buckets.on_hand.0, buckets.reserved.0, buckets.committed.0, buckets.sold.0];

@@ -69,13 +69,12 @@ where
     fn check_follows(&self, entries: &[(C::Entry, usize)]) -> io::Result<()> {
         let log = self.shared.log.read();
         let fresh = log.last.is_none().then(|| entries.first().map(|(entry, _)| entry.index())).flatten();
-        let mut expected = fresh.unwrap_or_else(|| log.tail.next());
-        for (entry, _) in entries {
+        let first = fresh.unwrap_or_else(|| log.tail.next());
+        for (expected, (entry, _)) in (first..).zip(entries) {
             if entry.index() != expected {
-                let hole = format!("entry {} would follow entry {expected}, exclusive", entry.index());
+                let hole = format!("entry {} where entry {expected} should follow", entry.index());
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, hole));
             }
-            expected += 1;
         }
         Ok(())
     }

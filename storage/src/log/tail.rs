@@ -146,10 +146,12 @@ mod tests {
         }
     }
 
+    type Change = fn(&mut Tail<u64>);
+
     #[test]
     fn what_is_cut_off_is_gone() {
         #[rustfmt::skip]
-        let rows: [(&str, fn(&mut Tail<u64>), u64, u64, usize); 9] = [
+        let rows: [(&str, Change, u64, u64, usize); 9] = [
             // what                 change                      first next bytes
             ("truncate the end",    |t| t.truncate_from(13),    10,   13,  30),
             ("truncate all",        |t| t.truncate_from(10),    10,   10,  0),

@@ -184,8 +184,10 @@ pub(super) struct Slot<'a> {
 impl Slot<'_> {
     pub(super) fn queue(self, request: Request) {
         self.place.send(Queued { request, kibibytes: self.kibibytes });
-        // The writer gives it back.
-        self.room.map(SemaphorePermit::forget);
+        if let Some(room) = self.room {
+            // The writer gives it back.
+            room.forget();
+        }
     }
 }
 

@@ -37,20 +37,17 @@ impl Install {
     /// Switches to the new rows with `meta`; durable on return. A crash leaves all of the old or all of the new.
     ///
     /// # Errors
-    /// [`StateError::Overtaken`] switched nothing. Else the disk failed: stop.
+    /// [`StateError::Overtaken`] and [`StateError::Abandoned`] switched nothing. Else the disk failed: stop.
     pub async fn commit(self, meta: Bytes) -> Result<(), StateError> {
         let shared = &self.shared;
         // The rows must be durable before the head names them; this part needs no turn.
         shared.engine.flush().await?;
-        let _turn = shared.turn.lock().await;
+        let mut turn = shared.turn.lock().await;
         if shared.head.read().generation >= self.generation {
             return Err(StateError::Overtaken);
         }
         let head = Head { generation: self.generation, meta: Some(meta) };
-        let mut batch = Batch::new();
-        shared.put_head(&head, &mut batch);
-        shared.engine.write(batch, Durability::Synced).await?;
-        *shared.head.write() = head;
+        shared.switch(&mut turn, head, Batch::new()).await?;
         let mut old = Batch::new();
         let (from, to) = keys::generations_before(shared.replica, self.generation);
         old.delete_range(&from, &to);

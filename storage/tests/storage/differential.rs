@@ -80,9 +80,10 @@ fn batch(changes: &[Change]) -> Batch {
 
 /// One disk and what is open on it.
 struct Side {
-    disk: Box<dyn Disk>,
     engine: Option<Arc<dyn Engine>>,
     view: Option<Arc<dyn EngineView>>,
+    /// Last, so that everything on it is closed before.
+    disk: Box<dyn Disk>,
 }
 
 /// What a step answers.

@@ -40,6 +40,11 @@ impl RocksDisk {
         Self { folder: tempfile::tempdir().expect("a temporary folder"), open: RocksEngine::open_log }
     }
 
+    /// In a folder of `parent`, which cleans up after databases that outlive their disks.
+    pub(crate) fn log_in(parent: &Path) -> Self {
+        Self { folder: tempfile::tempdir_in(parent).expect("a temporary folder"), open: RocksEngine::open_log }
+    }
+
     pub(crate) fn state() -> Self {
         Self { folder: tempfile::tempdir().expect("a temporary folder"), open: RocksEngine::open_state }
     }
@@ -64,24 +69,59 @@ impl Disk for RocksDisk {
     fn stop(&self) {}
 }
 
-/// An engine whose writes wait until they are let through, so that a test decides what gathers meanwhile.
-pub(crate) struct Gated {
-    engine: Arc<dyn Engine>,
-    gate: Arc<Semaphore>,
+/// Runs `test` on a runtime of its own. Once this returns, its tasks have ended and with them whatever was open, so
+/// that disks made outside can be removed.
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    runtime.expect("a runtime").block_on(test)
 }
 
+/// An engine whose writes, or scans, wait until they are let through, so that a test decides what happens meanwhile.
+pub(crate) struct Gated {
+    engine: Arc<dyn Engine>,
+    writes: Gate,
+    scans: Gate,
+}
+
+/// Lets one through per permit; everything if there is no semaphore.
+type Gate = Option<Arc<Semaphore>>;
+
 impl Gated {
-    /// Above `engine`, closed; the semaphore lets one write through per permit.
+    /// Above `engine`, closed to writes.
     pub(crate) fn above(engine: Arc<dyn Engine>) -> (Arc<Self>, Arc<Semaphore>) {
         let gate = Arc::new(Semaphore::new(0));
-        (Arc::new(Self { engine, gate: gate.clone() }), gate)
+        (Arc::new(Self { engine, writes: Some(gate.clone()), scans: None }), gate)
+    }
+
+    /// Above `engine`, with as many scans let through as its gate has permits, which are `open` at first.
+    pub(crate) fn scans_above(engine: Arc<dyn Engine>, open: usize) -> (Arc<Self>, Arc<Semaphore>) {
+        let gate = Arc::new(Semaphore::new(open));
+        (Arc::new(Self { engine, writes: None, scans: Some(gate.clone()) }), gate)
+    }
+
+    /// Above `engine`, where a write takes a while, in which others get on.
+    pub(crate) fn slow_above(engine: Arc<dyn Engine>) -> Arc<Self> {
+        Arc::new(Self { engine, writes: None, scans: None })
+    }
+}
+
+/// Turns that a write takes where there is no gate; a scan takes one.
+const WRITE_TURNS: usize = 4;
+
+async fn pass(gate: &Gate, turns: usize) {
+    if let Some(gate) = gate {
+        gate.acquire().await.expect("never closed").forget();
+        return;
+    }
+    for _ in 0..turns {
+        tokio::task::yield_now().await;
     }
 }
 
 impl Engine for Gated {
     fn write(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<(), EngineError>> {
         async move {
-            self.gate.acquire().await.expect("never closed").forget();
+            pass(&self.writes, WRITE_TURNS).await;
             self.engine.write(batch, durability).await
         }
         .boxed()
@@ -96,7 +136,11 @@ impl Engine for Gated {
     }
 
     fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
-        self.engine.scan(range, limit)
+        async move {
+            pass(&self.scans, 1).await;
+            self.engine.scan(range, limit).await
+        }
+        .boxed()
     }
 
     fn scan_back(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {

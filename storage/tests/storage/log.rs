@@ -10,8 +10,8 @@ use openraft::storage::{IOFlushed, RaftLogStorage, RaftLogStorageExt};
 use openraft::type_config::TypeConfigExt;
 use ordergrid_storage::{Batch, Durability, Engine, Fault, KeyRange, LogLimits, LogWriter, MemEngine, ScanLimit, WriterLimits};
 
-use crate::disks::{Disk, Gated, RocksDisk};
-use crate::raft::{Store, TestConfig, Vote, entry, log_id, store, store_within, writer, writer_on};
+use crate::disks::{Disk, Gated, RocksDisk, run};
+use crate::raft::{Entry, Store, TestConfig, Vote, entry, log_id, store, store_within, writer, writer_on};
 
 type Flushed = OneshotReceiverOf<TestConfig, Result<(), io::Error>>;
 
@@ -30,6 +30,10 @@ async fn durable(flushed: Flushed) {
 /// The log as a reader sees it, such as `1/1 1/2 2/3`.
 async fn seen(store: &mut Store) -> String {
     let entries = store.get_log_reader().await.try_get_log_entries(..).await.expect("no holes");
+    text(&entries)
+}
+
+fn text(entries: &[Entry]) -> String {
     let ids = entries.iter().map(|entry| entry.log_id());
     ids.map(|id| format!("{}/{}", id.leader_id.term, id.index)).collect::<Vec<_>>().join(" ")
 }
@@ -71,33 +75,37 @@ async fn write_without_sync(disk: &MemEngine, indexes: std::ops::Range<u64>) {
     }
 }
 
-#[tokio::test]
-async fn everything_survives_a_restart() {
+#[test]
+fn everything_survives_a_restart() {
     for disk in [Box::new(MemEngine::new()) as Box<dyn Disk>, Box::new(RocksDisk::log())] {
-        let vote = Vote::new_committed(2, 5);
-        {
-            let writer = writer(disk.as_ref());
-            let (mut one, mut other) = (store(&writer, 1).await, store(&writer, 2).await);
-            durable(append(&mut one, 1, 0..5).await).await;
-            durable(append(&mut other, 7, 3..5).await).await;
-            one.save_committed(Some(log_id(1, 3))).await.expect("the log works");
-            one.purge(log_id(1, 1)).await.expect("the log works");
-            one.save_vote(&vote).await.expect("the log works");
-            stop(disk.as_ref(), writer, [one, other]).await;
-        }
-        let writer = writer(disk.as_ref());
-        let (mut one, mut other) = (store(&writer, 1).await, store(&writer, 2).await);
-        assert_eq!(seen(&mut one).await, "1/2 1/3 1/4");
-        assert_eq!(seen(&mut other).await, "7/3 7/4");
-        let state = one.get_log_state().await.expect("the log works");
-        assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(log_id(1, 1)), Some(log_id(1, 4))));
-        assert_eq!(one.read_committed().await.expect("the log works"), Some(log_id(1, 3)));
-        assert_eq!(one.get_log_reader().await.read_vote().await.expect("the log works"), Some(vote));
-        assert_eq!(other.get_log_reader().await.read_vote().await.expect("the log works"), None);
+        run(restarted(disk.as_ref()));
     }
 }
 
-/// Ends the log without asking it to write anything, as a kill would, as far as the disk allows.
+async fn restarted(disk: &dyn Disk) {
+    let vote = Vote::new_committed(2, 5);
+    {
+        let writer = writer(disk);
+        let (mut one, mut other) = (store(&writer, 1).await, store(&writer, 2).await);
+        durable(append(&mut one, 1, 0..5).await).await;
+        durable(append(&mut other, 7, 3..5).await).await;
+        one.save_committed(Some(log_id(1, 3))).await.expect("the log works");
+        one.purge(log_id(1, 1)).await.expect("the log works");
+        one.save_vote(&vote).await.expect("the log works");
+        stop(disk, writer, [one, other]).await;
+    }
+    let writer = writer(disk);
+    let (mut one, mut other) = (store(&writer, 1).await, store(&writer, 2).await);
+    assert_eq!(seen(&mut one).await, "1/2 1/3 1/4");
+    assert_eq!(seen(&mut other).await, "7/3 7/4");
+    let state = one.get_log_state().await.expect("the log works");
+    assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(log_id(1, 1)), Some(log_id(1, 4))));
+    assert_eq!(one.read_committed().await.expect("the log works"), Some(log_id(1, 3)));
+    assert_eq!(one.get_log_reader().await.read_vote().await.expect("the log works"), Some(vote));
+    assert_eq!(other.get_log_reader().await.read_vote().await.expect("the log works"), None);
+}
+
+/// Ends the log once what is queued is durable, and then the disk, as far as it can be made to lose something.
 async fn stop<const N: usize>(disk: &dyn Disk, writer: LogWriter, stores: [Store; N]) {
     writer.flush().await.expect("the log works");
     drop(stores);
@@ -297,27 +305,30 @@ fn flipped(bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-#[tokio::test]
-async fn memory_holds_the_newest_entries_and_the_disk_serves_the_rest() {
+#[test]
+fn memory_holds_the_newest_entries_and_the_disk_serves_the_rest() {
     for disk in [Box::new(MemEngine::new()) as Box<dyn Disk>, Box::new(RocksDisk::log())] {
-        let writer = writer(disk.as_ref());
-        let limits = LogLimits { tail_bytes: 300, read_bytes: 200 };
-        for life in 0..2 {
-            let mut log = store_within(&writer, 1, limits).await;
-            if life == 0 {
-                durable(append(&mut log, 1, 0..50).await).await;
-            }
-            let mut reader = log.get_log_reader().await;
-            for (from, to) in [(0, 50), (0, 1), (10, 30), (45, 50), (49, 50), (40, 49)] {
-                let found = reader.try_get_log_entries(from..to).await.expect("no holes");
-                assert_eq!(found.iter().map(|entry| entry.index()).collect::<Vec<_>>(), (from..to).collect::<Vec<_>>());
-                let some = reader.limited_get_log_entries(from, to).await.expect("no holes");
-                assert!(!some.is_empty() && some.len() <= 6, "{} entries in 200 bytes", some.len());
-                assert_eq!(some[..], found[..some.len()]);
-                let streamed: Vec<_> =
-                    reader.entries_stream(from..to).await.map(|next| next.expect("no holes")).collect().await;
-                assert_eq!(streamed, found);
-            }
+        run(read_back(disk.as_ref()));
+    }
+}
+
+async fn read_back(disk: &dyn Disk) {
+    let writer = writer(disk);
+    let limits = LogLimits { tail_bytes: 300, read_bytes: 200 };
+    for life in 0..2 {
+        let mut log = store_within(&writer, 1, limits).await;
+        if life == 0 {
+            durable(append(&mut log, 1, 0..50).await).await;
+        }
+        let mut reader = log.get_log_reader().await;
+        for (from, to) in [(0, 50), (0, 1), (10, 30), (45, 50), (49, 50), (40, 49)] {
+            let found = reader.try_get_log_entries(from..to).await.expect("no holes");
+            assert_eq!(found.iter().map(|entry| entry.index()).collect::<Vec<_>>(), (from..to).collect::<Vec<_>>());
+            let some = reader.limited_get_log_entries(from, to).await.expect("no holes");
+            assert!(!some.is_empty() && some.len() <= 6, "{} entries in 200 bytes", some.len());
+            assert_eq!(some[..], found[..some.len()]);
+            let streamed: Vec<_> = reader.entries_stream(from..to).await.map(|next| next.expect("no holes")).collect().await;
+            assert_eq!(streamed, found);
         }
     }
 }
@@ -338,6 +349,36 @@ async fn cutting_a_log_below_what_is_in_memory() {
     writer.flush().await.expect("the log works");
     disk.crash();
     assert_eq!(seen(&mut store(&self::writer(&disk), 1).await).await, &expected[20..]);
+}
+
+/// What was read before the cut and what was read after it are not of one log.
+#[tokio::test]
+async fn a_log_cut_while_it_is_read_from_the_disk() {
+    #[rustfmt::skip]
+    let rows = [
+        // cut off after, purged to, read
+        (Some(4),         None,      "1/0 1/1 1/2 1/3 1/4 2/5 2/6"),
+        (None,            Some(4),   "1/5 1/6 1/7 1/8 1/9"),
+        (Some(4),         Some(2),   "1/3 1/4 2/5 2/6"),
+    ];
+    for (cut, purged, expected) in rows {
+        let disk = MemEngine::new();
+        let (engine, gate) = Gated::scans_above(disk.open(), 1);
+        let mut log = store_within(&writer_on(engine), 1, LogLimits { tail_bytes: 50, read_bytes: 9 }).await;
+        durable(append(&mut log, 1, 0..10).await).await;
+        let mut reader = log.get_log_reader().await;
+        let reading = tokio::spawn(async move { reader.try_get_log_entries(..).await.expect("no holes") });
+        tokio::task::yield_now().await;
+        if let Some(index) = cut {
+            log.truncate_after(Some(log_id(1, index))).await.expect("the log works");
+            durable(append(&mut log, 2, index + 1..index + 3).await).await;
+        }
+        if let Some(index) = purged {
+            log.purge(log_id(1, index)).await.expect("the log works");
+        }
+        gate.add_permits(99);
+        assert_eq!(text(&reading.await.expect("no panic")), expected, "{cut:?} {purged:?}");
+    }
 }
 
 #[tokio::test]
@@ -415,10 +456,19 @@ async fn a_destroyed_replica_leaves_nothing_and_its_neighbours_everything() {
 }
 
 /// openraft's own way of waiting, so that its signals are seen to arrive.
-#[tokio::test]
-async fn many_groups_on_rocksdb() {
+#[test]
+fn many_groups_on_rocksdb() {
     let disk = RocksDisk::log();
-    let writer = writer(&disk);
+    let killed = run(many_groups(&disk));
+    run(async {
+        let mut log = store(&writer(&killed), 5).await;
+        assert_eq!(next(&mut log).await, 40);
+    });
+}
+
+/// Returns the disk as a kill at the end would leave it.
+async fn many_groups(disk: &RocksDisk) -> RocksDisk {
+    let writer = writer(disk);
     let tasks = (0..6_u64).map(|replica| {
         let writer = writer.clone();
         tokio::spawn(async move {
@@ -435,6 +485,5 @@ async fn many_groups_on_rocksdb() {
     let stats = writer.stats();
     assert_eq!(stats.entries, 240);
     assert!(stats.syncs < 240, "{stats:?}");
-    let mut killed = store(&self::writer(&disk.crashed()), 5).await;
-    assert_eq!(next(&mut killed).await, 40);
+    disk.crashed()
 }

@@ -3,6 +3,7 @@
 mod differential;
 mod disks;
 mod engine;
+mod history;
 mod log;
 mod raft;
 mod state;

@@ -139,8 +139,7 @@ impl RaftSnapshotBuilder<TestConfig> for std::sync::Arc<parking_lot::Mutex<Machi
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TestConfig, ()>> {
         let mut machine = self.lock();
-        let meta =
-            SnapshotMetaOf::<TestConfig> { last_log_id: machine.applied.clone(), last_membership: machine.membership.clone() };
+        let meta = SnapshotMetaOf::<TestConfig> { last_log_id: machine.applied, last_membership: machine.membership.clone() };
         machine.snapshot = Some(meta.clone());
         Ok(SnapshotOf::<TestConfig, ()> { meta, snapshot: () })
     }
@@ -152,7 +151,7 @@ impl RaftStateMachine<TestConfig> for std::sync::Arc<parking_lot::Mutex<Machine>
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembershipOf<TestConfig>)> {
         let machine = self.lock();
-        Ok((machine.applied.clone(), machine.membership.clone()))
+        Ok((machine.applied, machine.membership.clone()))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
@@ -179,7 +178,7 @@ impl RaftStateMachine<TestConfig> for std::sync::Arc<parking_lot::Mutex<Machine>
 
     async fn install_snapshot(&mut self, meta: &SnapshotMetaOf<TestConfig>, _snapshot: ()) -> io::Result<()> {
         let mut machine = self.lock();
-        machine.applied = meta.last_log_id.clone();
+        machine.applied = meta.last_log_id;
         machine.membership = meta.last_membership.clone();
         machine.snapshot = Some(meta.clone());
         Ok(())

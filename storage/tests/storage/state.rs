@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ordergrid_storage::{Engine, EngineError, Fault, KeyRange, MemEngine, ScanLimit, StateError, StateRows};
 
-use crate::disks::{Disk, RocksDisk};
+use crate::disks::{Disk, Gated, RocksDisk};
 
 async fn open(disk: &dyn Disk, replica: u64) -> StateRows {
     StateRows::open(disk.open(), replica).await.expect("the disk works and is not damaged")
@@ -193,6 +193,24 @@ async fn the_first_of_two_installs_to_commit_last_is_refused() {
     late.commit("late".into()).await.expect("the disk works");
     assert_eq!(early.commit("early".into()).await, Err(StateError::Overtaken));
     assert_eq!(seen(&state).await, "late: ");
+}
+
+/// The future of a change was dropped after its write had been queued: memory does not know which state the disk has.
+#[tokio::test]
+async fn nothing_is_built_on_an_abandoned_change() {
+    let disk = MemEngine::new();
+    let (engine, gate) = Gated::above(disk.open());
+    let state = StateRows::open(engine, 1).await.expect("the disk works");
+    gate.add_permits(1);
+    checkpoint(&state, "m1", &["a=1"]).await;
+    {
+        let dropped = std::pin::pin!(state.checkpoint("m2".into(), rows(&["a=2"])));
+        assert!(futures::poll!(dropped).is_pending());
+    }
+    gate.add_permits(9);
+    assert_eq!(state.checkpoint("m3".into(), rows(&["a=3"])).await, Err(StateError::Abandoned));
+    assert_eq!(state.install().await.commit("m4".into()).await, Err(StateError::Abandoned));
+    assert_eq!(seen(&open(&disk, 1).await).await, "m1: a=1");
 }
 
 #[tokio::test]

@@ -13,12 +13,16 @@ use crate::raft::{Machine, Store, TestConfig, store_within, writer};
 type SharedMachine = Arc<parking_lot::Mutex<Machine>>;
 
 /// Makes a log on a new disk, with `tail_bytes` of entries in memory.
-struct Builder<D> {
-    disk: fn() -> D,
+struct Builder<F> {
+    disk: F,
     tail_bytes: usize,
 }
 
-impl<D: Disk> StoreBuilder<TestConfig, Store, SharedMachine, D> for Builder<D> {
+impl<D, F> StoreBuilder<TestConfig, Store, SharedMachine, D> for Builder<F>
+where
+    D: Disk,
+    F: Fn() -> D + Send + Sync,
+{
     async fn build(&self) -> Result<(D, Store, SharedMachine), StorageError<TestConfig>> {
         let disk = (self.disk)();
         let limits = LogLimits { tail_bytes: self.tail_bytes, ..LogLimits::default() };
@@ -27,7 +31,7 @@ impl<D: Disk> StoreBuilder<TestConfig, Store, SharedMachine, D> for Builder<D> {
     }
 }
 
-fn run<D: Disk + 'static>(disk: fn() -> D, tail_bytes: usize) {
+fn run<D: Disk>(disk: impl Fn() -> D + Send + Sync, tail_bytes: usize) {
     TestConfig::run(async {
         Suite::test_all(Builder { disk, tail_bytes }).await.expect("the store keeps openraft's contract");
     });
@@ -45,10 +49,12 @@ fn openraft_suite_in_memory_with_every_entry_read_from_the_disk() {
 
 #[test]
 fn openraft_suite_on_rocksdb() {
-    run(RocksDisk::log, 1 << 20);
+    let parent = tempfile::tempdir().expect("a temporary folder");
+    run(|| RocksDisk::log_in(parent.path()), 1 << 20);
 }
 
 #[test]
 fn openraft_suite_on_rocksdb_with_every_entry_read_from_the_disk() {
-    run(RocksDisk::log, 0);
+    let parent = tempfile::tempdir().expect("a temporary folder");
+    run(|| RocksDisk::log_in(parent.path()), 0);
 }

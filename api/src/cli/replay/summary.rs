@@ -200,7 +200,8 @@ impl Summary {
     /// What is to be told on stderr.
     pub fn end(&self) -> Result<Exit, VerbFailure> {
         if self.unknown > 0 {
-            let detail = format!("the outcome of {} orders is unknown", units::count(self.unknown));
+            let cause = self.gave_up.as_ref().map(|failure| format!("; {}", failure.detail())).unwrap_or_default();
+            let detail = format!("the outcome of {} orders is not known{cause}", units::count(self.unknown));
             return Err(VerbFailure::new(Exit::Unknown, "outcome_unknown", detail)
                 .with_hint("replay again: what was done is not done twice"));
         }
@@ -247,7 +248,7 @@ impl Summary {
         row("p50", units::latency(self.p50_ms));
         row("p99", units::latency(self.p99_ms));
         row("seconds", format!("{:.1}", self.elapsed_s));
-        if self.placed > 0 && self.replayed == self.placed {
+        if self.orders > 0 && self.replayed == self.orders {
             text += "every order had been placed before: nothing has changed\n";
         }
         match &self.check {

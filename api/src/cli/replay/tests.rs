@@ -273,6 +273,9 @@ async fn a_grid_that_stays_away_ends_it() {
     let failure = summary.end().expect_err("the grid is gone");
     assert_eq!((failure.exit(), summary.check.is_none()), (Exit::Unknown, true), "{summary:?}");
     assert!(summary.unknown > 0 && summary.unknown <= 4, "{summary:?}");
+    let told: Value = serde_json::from_str(&failure.text(crate::cli::Format::Json)).expect("JSON");
+    assert_eq!((&told["error"]["outcome"], &told["exit_code"]), (&json!("unknown"), &json!(8)), "{told}");
+    assert!(failure.detail().contains("no answer from"), "it says why: {failure:?}");
     let resumed = replay(&grid.network(), &options("full")).await.expect("it starts");
     assert_eq!((resumed.placed, resumed.end()), (40, Ok(Exit::Done)));
 }

@@ -35,9 +35,9 @@ use crate::time::Timestamp;
 
 pub(crate) use orders::STATUSES;
 
+pub use crate::rows::FrozenRows;
 pub use mailbox::{BelowTrim, Stream};
 pub use reads::{Available, HoldView, Lookup, PlacedKey, UserOrders, UserQuery};
-pub use store::FrozenRows;
 
 /// Most items that one tick expires (rule 22).
 pub const TICK_LIMIT: usize = 1_000;

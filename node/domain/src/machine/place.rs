@@ -160,12 +160,7 @@ impl ShardMachine {
         for unit in found {
             let sku = self.rows.sku_mut(&keys::sku(&unit.sku)).expect("the SKU was just found");
             sku.take(&unit.warehouse, unit.quantity, committed);
-            let hold = HoldRow {
-                order: order.id,
-                quantity: unit.quantity,
-                committed,
-                warehouse: unit.warehouse.clone(),
-            };
+            let hold = HoldRow { order: order.id, quantity: unit.quantity, committed, warehouse: unit.warehouse.clone() };
             self.rows.put(keys::hold(order.attempt, &unit.sku), Value::Bytes(row_bytes(&mut self.scratch, &hold)));
             self.meta.counts.holds += 1;
         }

@@ -167,7 +167,7 @@ impl Needs<'_> {
     }
 
     /// The orders of timers that the entry's ticks may reach. Commands before a tick can clear timers, two each, and so
-    /// bring later ones within its limit; none sets a timer that is due at once.
+    /// bring later ones within its limit; a timer that they set is of an order that was loaded for them.
     fn timers(&mut self, entry: &Entry) {
         let ticks = entry.commands.iter().filter(|command| matches!(command, Command::Tick)).count();
         if ticks == 0 {
@@ -175,7 +175,14 @@ impl Needs<'_> {
         }
         let cleared: usize = entry.commands.iter().map(most_cleared).sum();
         let now = self.now;
-        let due: Vec<TimerKey> = self.machine.timers.iter().map(|(timer, ())| *timer).take_while(|timer| timer.0 <= now).take(ticks * TICK_LIMIT + cleared).collect();
+        let due: Vec<TimerKey> = self
+            .machine
+            .timers
+            .iter()
+            .map(|(timer, ())| *timer)
+            .take_while(|timer| timer.0 <= now)
+            .take(ticks * TICK_LIMIT + cleared)
+            .collect();
         due.into_iter().for_each(|timer| self.order(timer.1));
     }
 }

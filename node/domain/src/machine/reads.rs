@@ -130,19 +130,19 @@ impl ShardMachine {
         }
     }
 
-    /// Whether an attempt was here lately: tentative, kept or ended. Never cold; enough for an attempt whose valid-until
-    /// has not passed.
+    /// Rule 9 from memory, whatever is cold: false when the attempt has certainly never been at this SKU, so that sold out
+    /// may be answered without the log; true when only the log can tell.
     #[must_use]
-    pub fn has_mark(&self, attempt: AttemptId, sku: &SkuId) -> bool {
-        self.marks.get(&(attempt, sku.clone())).is_some()
+    pub fn may_know(&self, attempt: AttemptId, sku: &SkuId, valid_until: Timestamp) -> bool {
+        // What an attempt did here has a mark until log time has passed its valid-until.
+        self.meta.time > valid_until || self.marks.get(&(attempt, sku.clone())).is_some()
     }
 
     /// What a key of a user names, for early answers and for rule 6. Records past their retention are absent.
     #[must_use]
     pub fn key_record(&self, user: &UserId, key: &Key) -> Lookup<PlacedKey> {
-        let record = self.look(keys::placed(user, key), |bytes| {
-            read_row::<PlacedRow>(bytes).expect("a stored idempotency record decodes")
-        });
+        let record = self
+            .look(keys::placed(user, key), |bytes| read_row::<PlacedRow>(bytes).expect("a stored idempotency record decodes"));
         match record {
             Lookup::Found(row) if self.remembered(row.at) => {
                 Lookup::Found(PlacedKey { order: row.order, body_hash: row.body_hash })

@@ -186,7 +186,14 @@ impl ShardMachine {
     }
 
     /// Rule 18: returns the units that the order counts on and that are not there.
-    pub(super) fn keep(&mut self, attempt: AttemptId, order: OrderId, committed: bool, sku: &SkuId, wanted: Quantity) -> Quantity {
+    pub(super) fn keep(
+        &mut self,
+        attempt: AttemptId,
+        order: OrderId,
+        committed: bool,
+        sku: &SkuId,
+        wanted: Quantity,
+    ) -> Quantity {
         let mark = self.marks.get(&(attempt, sku.clone())).cloned();
         let Some(Mark::Tentative { quantity, warehouse, granted_at, valid_until }) = mark else {
             // Nothing to keep, unless it was kept before.

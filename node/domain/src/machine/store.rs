@@ -9,11 +9,10 @@ use crate::law::Law;
 use crate::order::Order;
 use crate::rows::kinds::{Mark, Meta, OrderRow};
 use crate::rows::table::{Found, Value};
-use crate::rows::{ATTEMPT, MARK, META, ORDER, OUTBOX, RESIDENT, RowKey, SKU, STREAM_IN, STREAM_OUT, TIMER, row_hash};
+use crate::rows::{
+    ATTEMPT, FrozenRows, MARK, META, ORDER, OUTBOX, RESIDENT, RowKey, SKU, STREAM_IN, STREAM_OUT, TIMER, row_hash,
+};
 use crate::sku::Sku;
-
-/// Rows for one checkpoint: key, and bytes or a deletion.
-pub type FrozenRows = Vec<(Vec<u8>, Option<Arc<[u8]>>)>;
 
 impl ShardMachine {
     /// Tags of the tables whose rows must all be given to [`ShardMachine::restore`] at start: the first byte of the key.

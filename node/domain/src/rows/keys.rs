@@ -1,7 +1,9 @@
 //! How keys are written. Numbers are big-endian, so that the store orders them; texts hold no control characters, so
 //! a zero byte ends one.
 
-use super::{ATTEMPT, CHUNK, HOLD, MARK, ORDER, OUTBOX, PLACED, REFERENCE, RowKey, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER, USER};
+use super::{
+    ATTEMPT, CHUNK, HOLD, MARK, ORDER, OUTBOX, PLACED, REFERENCE, RowKey, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER, USER,
+};
 use crate::encoding::BytesError;
 use crate::ids::{AttemptId, GroupId, Key, OrderId, Reference, SkuId, Slot, UserId};
 use crate::order::TimerKind;
@@ -88,11 +90,7 @@ pub(crate) type TimerKey = (Timestamp, OrderId, TimerKind);
 
 impl TableKey for TimerKey {
     fn write(&self) -> RowKey {
-        Draft::new(TIMER)
-            .add(&self.0.as_ms().to_be_bytes())
-            .add(&self.1.0.to_be_bytes())
-            .add(&[timer_byte(self.2)])
-            .done()
+        Draft::new(TIMER).add(&self.0.as_ms().to_be_bytes()).add(&self.1.0.to_be_bytes()).add(&[timer_byte(self.2)]).done()
     }
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {

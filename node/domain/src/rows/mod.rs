@@ -6,10 +6,12 @@
 
 pub(crate) mod keys;
 pub(crate) mod kinds;
+mod maps;
 pub(crate) mod resident;
 pub(crate) mod table;
 
 use std::fmt;
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -51,6 +53,9 @@ pub(crate) const TAGS: usize = 24;
 /// Tags of the resident tables.
 pub(crate) const RESIDENT: [u8; 7] = [META, TIMER, OUTBOX, STREAM_OUT, STREAM_IN, ATTEMPT, MARK];
 
+/// Rows for one checkpoint: key, and bytes or a deletion.
+pub type FrozenRows = Vec<(Vec<u8>, Option<Arc<[u8]>>)>;
+
 /// Longest key that is kept without an allocation, in bytes.
 const INLINE: usize = 46;
 
@@ -71,6 +76,10 @@ impl RowKey {
     /// The key with these bytes, tag first.
     #[must_use]
     pub fn new(key: &[u8]) -> Self {
+        Self::with_hash(key, xxh3_64(key))
+    }
+
+    pub(crate) fn with_hash(key: &[u8], hash: u64) -> Self {
         let bytes = if key.len() <= INLINE {
             let mut bytes = [0; INLINE];
             bytes[..key.len()].copy_from_slice(key);
@@ -78,7 +87,7 @@ impl RowKey {
         } else {
             KeyBytes::Heap(key.into())
         };
-        Self { hash: xxh3_64(key), bytes }
+        Self { hash, bytes }
     }
 
     /// The bytes under which the store keeps the row.
@@ -94,6 +103,14 @@ impl RowKey {
     #[must_use]
     pub fn tag(&self) -> u8 {
         self.as_bytes().first().copied().unwrap_or(u8::MAX)
+    }
+
+    /// Bytes that are allocated for it.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        match &self.bytes {
+            KeyBytes::Inline { .. } => 0,
+            KeyBytes::Heap(bytes) => bytes.len() as u64,
+        }
     }
 
     pub(crate) fn hash(&self) -> u64 {

@@ -6,7 +6,7 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use super::keys::TableKey;
-use super::row_hash;
+use super::{FrozenRows, row_hash};
 use crate::encoding::{BytesError, append, read_row};
 
 /// What a row costs beside its value: two map nodes, roughly.
@@ -123,7 +123,7 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
     }
 
     /// Hands out what changed since the last freeze.
-    pub(crate) fn freeze(&mut self, scratch: &mut Vec<u8>, out: &mut Vec<(Vec<u8>, Option<Arc<[u8]>>)>) {
+    pub(crate) fn freeze(&mut self, scratch: &mut Vec<u8>, out: &mut FrozenRows) {
         self.settle(scratch);
         for key in std::mem::take(&mut self.dirty) {
             if let Some(slot) = self.rows.get_mut(&key) {

@@ -1,21 +1,19 @@
-//! Rows that may be cold, in many small maps so that none ever grows large. Decides what is in memory, what a checkpoint
+//! Rows that may be cold. Decides what is in memory, what a checkpoint
 //! takes, what may be evicted and what the rows add to the state hash.
 //!
 //! A row that does not exist may still have a slot here: a deletion that no checkpoint has stored yet, or the knowledge
 //! that the store has no such row (rule 28: deletions are rows in memory).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::kinds::sku_bytes;
-use super::{FIRST_COLD, RowKey, TAGS, row_hash};
+use super::maps::Maps;
+use super::{FIRST_COLD, FrozenRows, RowKey, TAGS, row_hash};
 use crate::encoding::read_row;
 use crate::sku::Sku;
 
-/// Number of small maps, a power of two. Not part of any format.
-const MAPS: usize = 1 << 10;
-/// What a slot costs beside key and value: the map's node, the reference counts, the allocator.
-const OVERHEAD: u64 = 120;
+/// What a slot costs beside a long key and the value: the map's node, the reference counts, the allocator.
+const OVERHEAD: u64 = 190;
 /// What a decoded SKU costs, roughly; its stock is one or two warehouses.
 const SKU_BYTES: u64 = 320;
 
@@ -30,25 +28,26 @@ pub(crate) enum Value {
     Sku(Box<Sku>),
 }
 
+/// A place in memory for a row.
 #[derive(Debug)]
-struct Slot {
-    value: Value,
+pub(super) struct Slot {
+    pub(super) value: Value,
     /// What the row adds to the settled hash; zero when it adds nothing.
-    settled: u64,
+    pub(super) settled: u64,
     /// The store may have a version of it, now or once the running checkpoint is durable.
-    stored: bool,
+    pub(super) stored: bool,
     /// Changed since the last freeze.
-    dirty: bool,
+    pub(super) dirty: bool,
     /// Part of a checkpoint that is not durable yet.
-    frozen: bool,
+    pub(super) frozen: bool,
     /// Used since the last sweep.
-    recent: bool,
+    pub(super) recent: bool,
 }
 
 /// The rows of a shard that may be cold.
 #[derive(Debug)]
 pub(crate) struct RowTable {
-    maps: Vec<BTreeMap<RowKey, Slot>>,
+    maps: Maps,
     dirty: Vec<RowKey>,
     frozen: Vec<RowKey>,
     /// Per table: the store may hold rows that are not in memory.
@@ -79,7 +78,7 @@ pub(crate) enum Found<'a> {
 impl RowTable {
     pub(crate) fn new() -> Self {
         Self {
-            maps: std::iter::repeat_with(BTreeMap::new).take(MAPS).collect(),
+            maps: Maps::new(),
             dirty: Vec::new(),
             frozen: Vec::new(),
             cold: [false; TAGS],
@@ -95,7 +94,7 @@ impl RowTable {
 
     /// Looks without marking the row as used.
     pub(crate) fn find(&self, key: &RowKey) -> Found<'_> {
-        match self.map(key).get(key) {
+        match self.maps.get(key) {
             Some(Slot { value: Value::Gone, .. }) => Found::Absent,
             Some(slot) => Found::Here(&slot.value),
             None if self.cold[usize::from(key.tag())] => Found::Cold,
@@ -105,7 +104,7 @@ impl RowTable {
 
     /// Whether the row has to be loaded before it can be used.
     pub(crate) fn is_cold(&self, key: &RowKey) -> bool {
-        self.cold[usize::from(key.tag())] && !self.map(key).contains_key(key)
+        self.cold[usize::from(key.tag())] && self.maps.get(key).is_none()
     }
 
     /// Whether any row of any table may be cold.
@@ -116,7 +115,7 @@ impl RowTable {
     /// The row, for apply. Panics when it could be cold: apply never reads the store, and a guess would be a fork.
     fn get(&mut self, key: &RowKey) -> Option<&Value> {
         let cold = self.cold[usize::from(key.tag())];
-        match self.map_mut(key).get_mut(key) {
+        match self.maps.get_mut(key) {
             Some(slot) => {
                 slot.recent = true;
                 (!matches!(slot.value, Value::Gone)).then_some(&slot.value)
@@ -145,7 +144,7 @@ impl RowTable {
     pub(crate) fn sku_mut(&mut self, key: &RowKey) -> Option<&mut Sku> {
         let (_, dirty) = self.sku_slot(key)?;
         if !std::mem::replace(dirty, true) {
-            self.dirty_bytes += OVERHEAD + key.as_bytes().len() as u64 + SKU_BYTES;
+            self.dirty_bytes += cost(key) + SKU_BYTES;
             self.dirty.push(key.clone());
         }
         self.sku_slot(key).map(|(sku, _)| sku)
@@ -153,7 +152,7 @@ impl RowTable {
 
     fn sku_slot(&mut self, key: &RowKey) -> Option<(&mut Sku, &mut bool)> {
         let (resident, cold) = (&mut self.resident_bytes, self.cold[usize::from(key.tag())]);
-        let Some(slot) = self.maps[index(key)].get_mut(key) else {
+        let Some(slot) = self.maps.get_mut(key) else {
             assert!(!cold, "row not loaded: {key:?}");
             return None;
         };
@@ -171,30 +170,32 @@ impl RowTable {
 
     /// Writes a row whose place has been looked at, or which cannot exist yet.
     pub(crate) fn put(&mut self, key: RowKey, value: Value) {
+        let cost = cost(&key);
         let size = size(&value);
-        let map = &mut self.maps[index(&key)];
-        let slot = map.entry(key.clone()).or_insert_with(|| {
-            self.resident_bytes += OVERHEAD + key.as_bytes().len() as u64;
-            Slot { value: Value::Gone, settled: 0, stored: false, dirty: false, frozen: false, recent: true }
-        });
+        let Some(slot) = self.maps.get_mut(&key) else {
+            self.resident_bytes += cost + size;
+            self.dirty_bytes += cost + size;
+            self.dirty.push(key.clone());
+            let slot = Slot { value, settled: 0, stored: false, dirty: true, frozen: false, recent: true };
+            self.maps.insert(key, slot);
+            return;
+        };
         self.resident_bytes = self.resident_bytes + size - self::size(&slot.value);
         slot.value = value;
         slot.recent = true;
-        if !slot.dirty {
-            slot.dirty = true;
-            self.dirty_bytes += OVERHEAD + key.as_bytes().len() as u64 + size;
+        if !std::mem::replace(&mut slot.dirty, true) {
+            self.dirty_bytes += cost + size;
             self.dirty.push(key);
         }
     }
 
     /// Deletes a row that has been looked at.
     pub(crate) fn remove(&mut self, key: RowKey) {
-        let map = &mut self.maps[index(&key)];
-        let Some(slot) = map.get(&key) else { return };
+        let Some(slot) = self.maps.get(&key) else { return };
         if slot.settled == 0 && !slot.stored && !self.cold[usize::from(key.tag())] {
             // Neither the hash nor any checkpoint has seen it: it never was. The stale entry of the dirty list is skipped.
-            let slot = map.remove(&key).expect("the slot was just seen");
-            self.resident_bytes -= OVERHEAD + key.as_bytes().len() as u64 + size(&slot.value);
+            self.resident_bytes -= cost(&key) + size(&slot.value);
+            self.maps.remove(&key);
         } else {
             self.put(key, Value::Gone);
         }
@@ -203,18 +204,17 @@ impl RowTable {
     /// Brings the sum of row hashes up to date and returns it.
     pub(crate) fn settle(&mut self, scratch: &mut Vec<u8>) -> u64 {
         for key in &self.dirty {
-            let Some(slot) = self.maps[index(key)].get_mut(key) else { continue };
-            if slot.dirty {
-                let now = match &slot.value {
-                    Value::Gone => 0,
-                    Value::Bytes(bytes) => row_hash(key.hash(), bytes),
-                    Value::Sku(sku) => {
-                        sku_bytes(scratch, sku);
-                        row_hash(key.hash(), scratch)
-                    }
-                };
-                self.sum = self.sum.wrapping_sub(slot.settled).wrapping_add(now);
-                slot.settled = now;
+            let Some(slot) = self.maps.get_mut(key).filter(|slot| slot.dirty) else { continue };
+            match &slot.value {
+                Value::Gone => settle(&mut self.sum, key, slot, None),
+                Value::Bytes(bytes) => {
+                    let bytes = bytes.clone();
+                    settle(&mut self.sum, key, slot, Some(&bytes));
+                }
+                Value::Sku(sku) => {
+                    sku_bytes(scratch, sku);
+                    settle(&mut self.sum, key, slot, Some(scratch));
+                }
             }
         }
         self.sum
@@ -226,13 +226,14 @@ impl RowTable {
     }
 
     /// Hands out what changed since the last freeze. The rows stay, and stay unevictable until [`RowTable::durable`].
-    pub(crate) fn freeze(&mut self, scratch: &mut Vec<u8>, out: &mut Vec<(Vec<u8>, Option<Arc<[u8]>>)>) {
+    pub(crate) fn freeze(&mut self, scratch: &mut Vec<u8>, out: &mut FrozenRows) {
         assert!(self.frozen.is_empty(), "a checkpoint is still running");
-        self.settle(scratch);
         self.epoch += 1;
         let mut dirty = std::mem::take(&mut self.dirty);
+        // Sorted, the keys walk through memory instead of jumping: this stalls apply.
+        dirty.sort_unstable();
         dirty.retain(|key| {
-            let Some(slot) = self.maps[index(key)].get_mut(key) else { return false };
+            let Some(slot) = self.maps.get_mut(key) else { return false };
             if !slot.dirty {
                 return false;
             }
@@ -247,6 +248,7 @@ impl RowTable {
                     Some(Arc::from(scratch.as_slice()))
                 }
             };
+            settle(&mut self.sum, key, slot, bytes.as_deref());
             out.push((key.as_bytes().to_vec(), bytes));
             true
         });
@@ -258,12 +260,11 @@ impl RowTable {
     pub(crate) fn durable(&mut self) {
         self.epoch += 1;
         for key in std::mem::take(&mut self.frozen) {
-            let map = &mut self.maps[index(&key)];
-            let Some(slot) = map.get_mut(&key) else { continue };
+            let Some(slot) = self.maps.get_mut(&key) else { continue };
             slot.frozen = false;
             if matches!(slot.value, Value::Gone) && !slot.dirty {
-                map.remove(&key);
-                self.resident_bytes -= OVERHEAD + key.as_bytes().len() as u64;
+                self.maps.remove(&key);
+                self.resident_bytes -= cost(&key);
             }
         }
     }
@@ -274,7 +275,7 @@ impl RowTable {
 
     /// Rule 28: keeps a row that was read at `epoch`, unless a version of it may have come and gone since.
     pub(crate) fn admit(&mut self, key: RowKey, value: Option<Value>, settled: u64, epoch: u64) -> bool {
-        if self.map(&key).contains_key(&key) {
+        if self.maps.get(&key).is_some() {
             return true;
         }
         if epoch != self.epoch {
@@ -282,10 +283,10 @@ impl RowTable {
         }
         let stored = value.is_some();
         let value = value.unwrap_or(Value::Gone);
-        self.resident_bytes += OVERHEAD + key.as_bytes().len() as u64 + size(&value);
+        self.resident_bytes += cost(&key) + size(&value);
         self.admitted += 1;
         let slot = Slot { value, settled, stored, dirty: false, frozen: false, recent: true };
-        self.map_mut(&key).insert(key, slot);
+        self.maps.insert(key, slot);
         true
     }
 
@@ -307,7 +308,7 @@ impl RowTable {
         }
         self.epoch += 1;
         // Two rounds: the first clears the marks of use, the second takes what was marked and not used again.
-        for _ in 0..2 * MAPS {
+        for _ in 0..2 * self.maps.count() {
             if self.resident_bytes <= target {
                 return;
             }
@@ -316,14 +317,14 @@ impl RowTable {
     }
 
     fn sweep_one(&mut self) {
-        let map = &mut self.maps[self.hand];
-        self.hand = (self.hand + 1) % MAPS;
+        let map = self.hand % self.maps.count();
+        self.hand = map + 1;
         let (cold, freed, evicted) = (&mut self.cold, &mut self.resident_bytes, &mut self.evicted);
-        map.retain(|key, slot| {
+        self.maps.sweep(map, |key, slot| {
             let keep = slot.dirty || slot.frozen || std::mem::take(&mut slot.recent);
             if !keep {
                 cold[usize::from(key.tag())] = true;
-                *freed -= OVERHEAD + key.as_bytes().len() as u64 + size(&slot.value);
+                *freed -= cost(key) + size(&slot.value);
                 *evicted += 1;
             }
             keep
@@ -345,21 +346,20 @@ impl RowTable {
 
     /// Rows in memory, in an order that is the same everywhere but means nothing.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&RowKey, &Value)> {
-        self.maps.iter().flatten().map(|(key, slot)| (key, &slot.value)).filter(|(_, value)| !matches!(value, Value::Gone))
-    }
-
-    fn map(&self, key: &RowKey) -> &BTreeMap<RowKey, Slot> {
-        &self.maps[index(key)]
-    }
-
-    fn map_mut(&mut self, key: &RowKey) -> &mut BTreeMap<RowKey, Slot> {
-        &mut self.maps[index(key)]
+        self.maps.iter().map(|(key, slot)| (key, &slot.value)).filter(|(_, value)| !matches!(value, Value::Gone))
     }
 }
 
-/// The low bits choose the map, the high ones order the rows in it.
-fn index(key: &RowKey) -> usize {
-    key.hash() as usize % MAPS
+/// Moves the sum from what the row added to what it adds now.
+fn settle(sum: &mut u64, key: &RowKey, slot: &mut Slot, bytes: Option<&[u8]>) {
+    let now = bytes.map_or(0, |bytes| row_hash(key.hash(), bytes));
+    *sum = sum.wrapping_sub(slot.settled).wrapping_add(now);
+    slot.settled = now;
+}
+
+/// What a row costs in memory beside its value.
+fn cost(key: &RowKey) -> u64 {
+    OVERHEAD + key.heap_bytes()
 }
 
 fn size(value: &Value) -> u64 {
@@ -367,5 +367,134 @@ fn size(value: &Value) -> u64 {
         Value::Gone => 0,
         Value::Bytes(bytes) => bytes.len() as u64,
         Value::Sku(_) => SKU_BYTES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> RowKey {
+        RowKey::new(&[&[super::super::HOLD], name.as_bytes()].concat())
+    }
+
+    fn bytes(content: &str) -> Value {
+        Value::Bytes(Arc::from(content.as_bytes()))
+    }
+
+    /// A checkpoint: what it writes, as text.
+    fn checkpoint(table: &mut RowTable) -> Vec<String> {
+        let mut out = Vec::new();
+        table.freeze(&mut Vec::new(), &mut out);
+        table.durable();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut out: Vec<_> = out
+            .iter()
+            .map(|(key, row)| format!("{} {}", text(&key[1..]), row.as_ref().map_or("-".into(), |row| text(row))))
+            .collect();
+        out.sort();
+        out
+    }
+
+    #[test]
+    fn a_checkpoint_hears_of_every_row_that_the_store_may_have() {
+        // What happens between two checkpoints, with a hash asked for at each bar; what the second one writes.
+        let cases = [
+            (true, "put", vec!["k new"]),
+            (true, "del", vec!["k -"]),
+            (true, "del|put", vec!["k new"]),
+            (true, "del|put|del", vec!["k -"]),
+            (true, "del put del", vec!["k -"]),
+            (true, "put|put", vec!["k new"]),
+            (false, "put", vec!["k new"]),
+            (false, "put del", vec![]),
+            (false, "put|del put", vec!["k new"]),
+            (false, "put del put", vec!["k new"]),
+        ];
+        for (stored, steps, expected) in cases {
+            let mut table = RowTable::new();
+            if stored {
+                table.put(key("k"), bytes("old"));
+                assert_eq!(checkpoint(&mut table), ["k old"]);
+            }
+            for part in steps.split('|') {
+                for step in part.split(' ') {
+                    match step {
+                        "put" => table.put(key("k"), bytes("new")),
+                        _ => table.remove(key("k")),
+                    }
+                }
+                table.settle(&mut Vec::new());
+            }
+            assert_eq!(checkpoint(&mut table), expected, "{stored} {steps}");
+        }
+    }
+
+    #[test]
+    fn the_sum_is_that_of_the_rows_whatever_happened() {
+        let plain = |rows: &[(&str, &str)]| {
+            let mut table = RowTable::new();
+            rows.iter().for_each(|(name, content)| table.put(key(name), bytes(content)));
+            table.settle(&mut Vec::new())
+        };
+        let mut table = RowTable::new();
+        table.put(key("a"), bytes("1"));
+        table.put(key("b"), bytes("2"));
+        assert_eq!(table.settle(&mut Vec::new()), plain(&[("a", "1"), ("b", "2")]));
+        checkpoint(&mut table);
+        table.evict(0);
+        assert_eq!(table.settle(&mut Vec::new()), plain(&[("a", "1"), ("b", "2")]), "cold rows count");
+        let hash = row_hash(key("a").hash(), b"1");
+        assert!(table.admit(key("a"), Some(bytes("1")), hash, table.epoch()));
+        table.put(key("a"), bytes("3"));
+        assert_eq!(table.settle(&mut Vec::new()), plain(&[("a", "3"), ("b", "2")]));
+        table.remove(key("a"));
+        assert_eq!(table.settle(&mut Vec::new()), plain(&[("b", "2")]));
+    }
+
+    #[test]
+    fn memory_is_counted_down_to_nothing() {
+        let mut table = RowTable::new();
+        for n in 0..1_000 {
+            table.put(key(&format!("row number {n}, whose name is too long to be kept inline")), bytes("content"));
+        }
+        assert!(table.resident_bytes() > 1_000 * OVERHEAD && table.dirty_bytes() > 1_000 * OVERHEAD);
+        checkpoint(&mut table);
+        assert_eq!(table.dirty_bytes(), 0);
+        let all = table.resident_bytes();
+        table.evict(all / 2);
+        assert!(table.resident_bytes() <= all / 2 && table.resident_bytes() > 0, "down to the budget, not further");
+        assert!(table.is_cold(&key("any")), "what was evicted may be anything");
+        table.evict(0);
+        assert_eq!((table.resident_bytes(), table.traffic()), (0, (1_000, 0)));
+    }
+
+    #[test]
+    fn what_was_used_lately_goes_last() {
+        let mut table = RowTable::new();
+        for n in 0..200 {
+            table.put(key(&n.to_string()), bytes("content"));
+        }
+        checkpoint(&mut table);
+        let all = table.resident_bytes();
+        table.evict(all - 1); // clears the marks of use on its way to the first victim
+        for n in 0..10 {
+            assert!(table.is_cold(&key(&n.to_string())) || table.bytes(&key(&n.to_string())).is_some());
+        }
+        table.evict(all / 4);
+        let kept = (0..10).filter(|n| !table.is_cold(&key(&n.to_string()))).count();
+        assert!(kept >= 8, "only {kept} of 10 used rows were kept");
+    }
+
+    #[test]
+    fn a_row_known_to_be_absent_is_not_asked_for_again() {
+        let mut table = RowTable::new();
+        table.set_cold();
+        assert!(matches!(table.find(&key("k")), Found::Cold));
+        assert!(table.admit(key("k"), None, 0, table.epoch()));
+        assert!(matches!(table.find(&key("k")), Found::Absent));
+        table.put(key("k"), bytes("new"));
+        assert!(matches!(table.find(&key("k")), Found::Here(_)));
+        assert_eq!(checkpoint(&mut table), ["k new"]);
     }
 }

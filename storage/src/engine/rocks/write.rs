@@ -12,6 +12,9 @@ use crate::engine::{Durability, EngineError};
 
 type Answer = oneshot::Sender<Result<(), EngineError>>;
 
+/// Jobs written before those that wait for a sync get it, at most: writers that need none could come without end.
+const JOBS_PER_SYNC: usize = 64;
+
 /// A batch to write, or nothing; and whether all so far must be durable before the answer.
 pub(super) struct WriteJob {
     batch: Batch,
@@ -30,14 +33,15 @@ impl WriteJob {
     }
 }
 
-/// Takes jobs until the engine is gone. Those that wait for durability share one sync, after all that are queued
-/// have been written: a flush of the state costs a file.
+/// Takes jobs until the engine is gone. Those that wait for durability share one sync, after what is queued has been
+/// written: a flush of the state costs a file.
 pub(super) fn run(db: &DB, flavour: Flavour, counters: &Counters, jobs: &Jobs<WriteJob>) {
     let mut writer = Writer { db, flavour, counters, options: write_options(flavour), failed: None };
     let mut waiting = Vec::new();
     while let Some(job) = jobs.next() {
         writer.take(job, &mut waiting);
-        while let Some(job) = jobs.try_next() {
+        for _ in 1..JOBS_PER_SYNC {
+            let Some(job) = jobs.try_next() else { break };
             writer.take(job, &mut waiting);
         }
         if !waiting.is_empty() {

@@ -79,11 +79,15 @@ fn entry() -> Entry {
 
 fn order_row() -> OrderRow {
     let (mut order, _) = Order::place(order_id(), attempt(), &full_request(), &[text("one"), text("two")], at(5));
-    let steps = [pay(Money(991)), pick(), OrderAction::Ship {
-        fulfilment: FulfilmentId { order: order_id(), number: 1 },
-        carrier: Some(text("post")),
-        tracking: None,
-    }];
+    let steps = [
+        pay(Money(991)),
+        pick(),
+        OrderAction::Ship {
+            fulfilment: FulfilmentId { order: order_id(), number: 1 },
+            carrier: Some(text("post")),
+            tracking: None,
+        },
+    ];
     for action in steps {
         order.command(Operator::Merchant, &action, at(6)).unwrap();
     }

@@ -83,15 +83,19 @@ struct World {
     now: Timestamp,
     counter: u64,
     forged: Vec<u64>,
+    /// Commands per entry, and those that wait for one: what an entry needs must be known before its first command.
+    batch: usize,
+    waiting: Vec<Vec<Command>>,
 }
 
 impl World {
-    fn new(count: u32) -> Self {
+    fn new(count: u32, batch: usize) -> Self {
         let shards: Vec<Twins> = (1..=count).map(|id| Twins::new(id, count)).collect();
         let skus = shards.iter().flat_map(|shard| [sku_of(&shard.plain, 0), sku_of(&shard.plain, 1)]).collect();
         let users = shards.iter().flat_map(|shard| [user_of(&shard.plain, 0), user_of(&shard.plain, 1)]).collect();
         let forged = vec![0; count as usize];
-        let mut world = Self { shards, skus, users, orders: Vec::new(), now: at(0), counter: 7, forged };
+        let waiting = vec![Vec::new(); count as usize];
+        let mut world = Self { shards, skus, users, orders: Vec::new(), now: at(0), counter: 7, forged, batch, waiting };
         for sku in world.skus.clone() {
             let shard = world.home(sku.slot());
             world.shards[shard].apply(at(0), vec![put(&sku), receive(&sku, "first", 20)]);
@@ -126,12 +130,11 @@ impl World {
     }
 
     fn request(&self, attempt: AttemptId, n: u16) -> OrderRequest {
-        let lines: Vec<(SkuId, u64)> =
-            (0..1 + n % 3).map(|i| (self.sku(n / 4 + i), u64::from(1 + n / 8 % 5))).collect();
+        let lines: Vec<(SkuId, u64)> = (0..1 + n % 3).map(|i| (self.sku(n / 4 + i), u64::from(1 + n / 8 % 5))).collect();
         let lines: Vec<(&SkuId, u64)> = lines.iter().map(|(sku, units)| (sku, *units)).collect();
         let mut request = request(&self.user(attempt), &format!("key-{}", n % 7), &lines);
         request.body_hash = u64::from(n % 11);
-        request.terms = [Terms::Prepaid, Terms::Invoice][usize::from(n % 5 == 0)];
+        request.terms = [Terms::Prepaid, Terms::Invoice][usize::from(n.is_multiple_of(5))];
         request
     }
 
@@ -143,16 +146,19 @@ impl World {
         match kind % 16 {
             0 | 1 => self.place(attempt, a, at_order),
             2 | 3 => self.place_local(b, c),
-            4 | 5 => drop(self.apply(home, vec![hold(attempt, &sku, u64::from(1 + c % 5), Self::valid_until(attempt))])),
-            6 => drop(self.apply(home, vec![release(attempt, &sku, until)])),
-            7 => drop(self.apply(home, vec![Command::Gone(vec![(attempt, sku)])])),
+            4 | 5 => self.apply(home, vec![hold(attempt, &sku, u64::from(1 + c % 5), Self::valid_until(attempt))]),
+            6 => self.apply(home, vec![release(attempt, &sku, until)]),
+            7 => self.apply(home, vec![Command::Gone(vec![(attempt, sku)])]),
             8 | 9 => self.command(a, b, c),
             10 | 11 => self.carry(a, b, c),
             12 => self.forge(home, attempt, sku, c),
             13 => self.tick(a, c),
             14 => {
                 let delta = i64::from(c % 9) - 4;
-                self.apply(home, vec![receive(&sku, &format!("r{b}"), u64::from(c % 9)), adjust(&sku, &format!("a{b}"), delta)]);
+                self.apply(
+                    home,
+                    vec![receive(&sku, &format!("r{b}"), u64::from(c % 9)), adjust(&sku, &format!("a{b}"), delta)],
+                );
             }
             _ => {
                 let shard = usize::from(a) % self.shards.len();
@@ -161,14 +167,25 @@ impl World {
         }
     }
 
-    fn apply(&mut self, shard: usize, commands: Vec<Command>) -> Vec<Outcome> {
-        self.shards[shard].apply(self.now, commands)
+    fn apply(&mut self, shard: usize, commands: Vec<Command>) {
+        self.waiting[shard].extend(commands);
+        if self.waiting[shard].len() >= self.batch {
+            self.flush(shard);
+        }
+    }
+
+    fn flush(&mut self, shard: usize) {
+        let commands = std::mem::take(&mut self.waiting[shard]);
+        for outcome in self.shards[shard].apply(self.now, commands) {
+            if let Outcome::Placed { order, .. } = outcome {
+                self.orders.push((shard, order.id));
+            }
+        }
     }
 
     fn place(&mut self, attempt: AttemptId, n: u16, home: usize) {
         let place = Place { attempt, request: self.request(attempt, n), names: Vec::new() };
-        let outcomes = self.apply(home, vec![Command::Place(Box::new(place))]);
-        self.remember(home, outcomes);
+        self.apply(home, vec![Command::Place(Box::new(place))]);
     }
 
     /// Attempts that place locally are never used twice: their leader counts them.
@@ -181,16 +198,7 @@ impl World {
             let place = Place { attempt, request: self.request(attempt, c.wrapping_add(n)), names: Vec::new() };
             commands.push(Command::PlaceLocal(Box::new(place)));
         }
-        let outcomes = self.apply(home, commands);
-        self.remember(home, outcomes);
-    }
-
-    fn remember(&mut self, home: usize, outcomes: Vec<Outcome>) {
-        for outcome in outcomes {
-            if let Outcome::Placed { order, .. } = outcome {
-                self.orders.push((home, order.id));
-            }
-        }
+        self.apply(home, commands);
     }
 
     fn command(&mut self, a: u16, b: u16, c: u16) {
@@ -224,7 +232,7 @@ impl World {
         }
         let (source, target) = (&self.shards[from].plain, &self.shards[to].plain);
         let (shard, high) = (target.shard(), target.high(source.shard()));
-        if c % 4 == 0 {
+        if c.is_multiple_of(4) {
             self.apply(from, vec![Command::Trim { to: shard, high: high.saturating_sub(u64::from(c / 4 % 3)) }]);
             return;
         }
@@ -239,7 +247,7 @@ impl World {
         let order = self.orders.last().map_or(OrderId::new(self.now, attempt.slot, 1), |order| order.1);
         let items = vec![(sku.clone(), Quantity(u64::from(1 + c % 6)))];
         let message = match c / 8 % 6 {
-            0 => Message::Keep { attempt, order, committed: c % 2 == 0, items },
+            0 => Message::Keep { attempt, order, committed: c.is_multiple_of(2), items },
             1 => Message::Commit { attempt, skus: vec![sku] },
             2 => Message::Free { attempt, items },
             3 => Message::Ship { attempt, items },
@@ -255,7 +263,7 @@ impl World {
         let spans = [0, 1_000, 11_000, 60_000, 901_000, 8 * 24 * 3_600_000];
         self.now = self.now.after(Duration::from_millis(spans[usize::from(c) % spans.len()]));
         let shard = usize::from(a) % self.shards.len();
-        if c % 7 == 0 {
+        if c.is_multiple_of(7) {
             self.shards[shard].term += 1;
         }
         self.apply(shard, vec![Command::Tick]);
@@ -268,11 +276,15 @@ proptest! {
     #[test]
     fn hostile_histories_break_no_law_and_cold_rows_change_no_result(
         count in 1_u32..=3,
+        batch in 1_usize..=6,
         steps in proptest::collection::vec(any::<Step>(), 1..150),
     ) {
-        let mut world = World::new(count);
+        let mut world = World::new(count, batch);
         for step in steps {
             world.step(step);
+        }
+        for shard in 0..world.shards.len() {
+            world.flush(shard);
         }
         for shard in &mut world.shards {
             shard.plain.check();

@@ -137,6 +137,7 @@ fn runs_are_cut_by_count_and_by_size() {
     for n in 0..5 {
         ordered(&mut orders, &mut stock, &format!("k{n}"), &sku, 1);
     }
+    #[rustfmt::skip]
     let cases = [
         // first  messages  bytes       run
         (1, 10, usize::MAX, Some((1, 5))),

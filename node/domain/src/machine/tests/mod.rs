@@ -1,5 +1,6 @@
 //! Tests of the machine: one file per subject. Here is what they share.
 
+mod audit;
 mod golden;
 mod history;
 mod mailbox;

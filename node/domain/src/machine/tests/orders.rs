@@ -74,6 +74,7 @@ fn stock_follows_an_order_through_its_life() {
     let fulfilment = FulfilmentId { order: order.id, number: 1 };
     let ship = OrderAction::Ship { fulfilment, carrier: None, tracking: None };
     // on hand, reserved, committed, sold of each SKU after each step
+    #[rustfmt::skip]
     let steps = [
         ("pay",     pay(order.total),                       [10, 0, 2, 0], [10, 0, 3, 0], Status::Paid),
         ("pick",    pick(),                                 [10, 0, 2, 0], [10, 0, 3, 0], Status::Paid),
@@ -135,7 +136,8 @@ fn a_tick_expires_a_thousand_items_at_most() {
     let count = TICK_LIMIT + 200;
     let user = user_of(&shard.machine, 0);
     let commands = (0..count).map(|n| {
-        let place = Place { attempt: shard.attempt(&user), request: request(&user, &format!("k{n}"), &[(&a, 1)]), names: Vec::new() };
+        let place =
+            Place { attempt: shard.attempt(&user), request: request(&user, &format!("k{n}"), &[(&a, 1)]), names: Vec::new() };
         Command::PlaceLocal(Box::new(place))
     });
     let commands = commands.collect();

@@ -82,11 +82,10 @@ fn a_local_order_holds_its_units_in_the_same_entry() {
     let order = shard.ordered("k", &[(&a, 2), (&b, 3), (&a, 1)]);
     assert_eq!((shard.buckets(&a), shard.buckets(&b)), ([10, 3, 0, 0], [10, 3, 0, 0]));
     assert_eq!(order.phase, Phase::PendingPayment);
-    assert_eq!(order.lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>(), [
-        format!("name of {a}"),
-        format!("name of {b}"),
-        format!("name of {a}")
-    ]);
+    assert_eq!(
+        order.lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>(),
+        [format!("name of {a}"), format!("name of {b}"), format!("name of {a}")]
+    );
     assert_eq!(shard.machine.counters().holds, 2);
     assert_eq!(shard.machine.due(), order.payment_due_at);
     shard.machine.check();

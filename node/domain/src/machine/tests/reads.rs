@@ -86,6 +86,28 @@ fn keys_and_availability_are_read_as_they_stand() {
 }
 
 #[test]
+fn memory_knows_an_attempt_until_its_time_has_passed_even_when_rows_are_cold() {
+    let mut shard = Shard::alone();
+    let a = shard.stocked(0, 10);
+    let user = user_of(&shard.machine, 0);
+    let (tentative, kept, ended, new) =
+        (shard.attempt(&user), shard.attempt(&user), shard.attempt(&user), shard.attempt(&user));
+    let until = at(10_000);
+    shard.one(hold(tentative, &a, 1, until));
+    shard.one(hold(kept, &a, 1, until));
+    let place = Place { attempt: kept, request: request(&user, "k", &[(&a, 1)]), names: Vec::new() };
+    placed(shard.one(Command::Place(Box::new(place))));
+    shard.one(release(ended, &a, until));
+    super::store::Disk::default().write(&mut shard.machine);
+    shard.machine.evict(0);
+    let known = |shard: &Shard| [tentative, kept, ended, new].map(|attempt| shard.machine.may_know(attempt, &a, until));
+    assert_eq!(known(&shard), [true, true, true, false]);
+    shard.now = at(10_001);
+    shard.machine.apply(Position { term: 1, index: 99 }, &Entry { at: shard.now, commands: Vec::new() });
+    assert_eq!(known(&shard), [true; 4], "only the log can tell");
+}
+
+#[test]
 fn slots_are_spread_evenly_and_owned_once() {
     for count in [1, 2, 3, 7, 64] {
         let owners = SlotOwners::even(&groups(count));

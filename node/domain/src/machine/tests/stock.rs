@@ -55,6 +55,7 @@ fn a_command_on_a_sku_is_refused_in_a_fixed_order() {
 fn stock_moves_as_told_and_once_per_key() {
     let mut shard = Shard::alone();
     let a = sku_of(&shard.machine, 0);
+    #[rustfmt::skip]
     let cases = [
         // command               on hand, version after, replayed
         (put(&a),                  0,  1, false),
@@ -92,8 +93,10 @@ fn stock_has_an_upper_limit() {
     let mut key = 0;
     let mut full = 0;
     // A million receives would be slow: fill the bucket by hand, then go on by command.
-    shard.machine.rows.sku_mut(&crate::rows::keys::sku(&a)).unwrap().stock[0].1.on_hand = Quantity(STOCK_LIMIT.0 - 2_000_000_000);
-    shard.machine.rows.sku_mut(&crate::rows::keys::sku(&a)).unwrap().stock[0].1.received = Quantity(STOCK_LIMIT.0 - 2_000_000_000);
+    shard.machine.rows.sku_mut(&crate::rows::keys::sku(&a)).unwrap().stock[0].1.on_hand =
+        Quantity(STOCK_LIMIT.0 - 2_000_000_000);
+    shard.machine.rows.sku_mut(&crate::rows::keys::sku(&a)).unwrap().stock[0].1.received =
+        Quantity(STOCK_LIMIT.0 - 2_000_000_000);
     while full < 3 {
         key += 1;
         match shard.one(receive(&a, &format!("r{key}"), 1_000_000_000)) {
@@ -193,6 +196,7 @@ fn the_later_valid_until_counts() {
         assert_eq!(shard.machine.counters().marks, 1);
         shard.machine.due().unwrap()
     };
+    #[rustfmt::skip]
     let cases = [
         // releases            hold       when a tick is worth it
         (&[5_000][..],          None,          6_000),

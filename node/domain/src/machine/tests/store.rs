@@ -130,7 +130,7 @@ fn a_checkpoint_holds_what_changed_and_no_more() {
     let (mut shard, orders, a) = lived();
     let mut disk = Disk::default();
     disk.write(&mut shard.machine);
-    let tags = |rows: &super::super::FrozenRows| {
+    let tags = |rows: &crate::rows::FrozenRows| {
         let mut tags: Vec<u8> = rows.iter().map(|(key, _)| key[0]).collect();
         tags.sort_unstable();
         tags

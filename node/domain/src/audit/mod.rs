@@ -5,6 +5,8 @@
 //! order); merge them; finish. The moments of different shards need not be the same, but a shard seen before another one
 //! told it something cannot be judged against it: such pairs are *torn*, look again.
 
+mod report;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -16,7 +18,6 @@ use crate::ids::{GroupId, OrderId, SkuId};
 use crate::law::Law;
 use crate::machine::{KEY_RETENTION, STATUSES};
 use crate::money::Quantity;
-use crate::order::Status;
 use crate::rows::keys::{self, From, MarkKey, OutboxKey, TableKey, TimerKey, To};
 use crate::rows::kinds::{
     AttemptRow, Counts, HoldRow, Mark, Meta, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn, StreamOut, UserRow,
@@ -25,6 +26,8 @@ use crate::rows::{
     ATTEMPT, CHUNK, HOLD, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER, USER,
 };
 use crate::sku::Sku;
+
+pub use report::{AuditCounts, AuditReport, InFlight};
 
 /// Violations kept per law; more are only counted.
 const KEPT: usize = 100;
@@ -41,67 +44,6 @@ const PROVEN: [Law; 9] = [
     Law::EventsGapless,
     Law::Heals,
 ];
-
-/// What was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AuditReport {
-    /// How many there are of what.
-    pub counts: AuditCounts,
-    /// Every law that rows can prove, with its violations: none, if it holds.
-    pub laws: Vec<(Law, Vec<String>)>,
-    /// What is under way between shards. Nothing, once faults and traffic have stopped (Heals).
-    pub in_flight: InFlight,
-    /// Pairs (source, destination) whose moments do not fit together: AllOrNothing was not judged. Look again; if it
-    /// stays, one of them was restored from something older (rule 20).
-    pub torn: Vec<(GroupId, GroupId)>,
-}
-
-impl AuditReport {
-    /// No law is broken.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.laws.iter().all(|(_, violations)| violations.is_empty())
-    }
-
-    /// Every violation with its law.
-    pub fn violations(&self) -> impl Iterator<Item = (Law, &str)> {
-        self.laws.iter().flat_map(|(law, violations)| violations.iter().map(|text| (*law, text.as_str())))
-    }
-}
-
-/// How many there are of what, over all shards.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AuditCounts {
-    /// Shards looked at.
-    pub shards: u64,
-    /// Orders.
-    pub orders: u64,
-    /// Orders by status; statuses without orders are left out.
-    pub by_status: BTreeMap<Status, u64>,
-    /// Idempotency records of placing.
-    pub keys: u64,
-    /// SKUs.
-    pub skus: u64,
-    /// Holds that belong to an order.
-    pub holds: u64,
-    /// Timers that run.
-    pub timers: u64,
-    /// Units on hand.
-    pub on_hand: u64,
-    /// Units ever shipped.
-    pub sold: u64,
-    /// Rows of every kind.
-    pub rows: u64,
-}
-
-/// What is under way between shards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InFlight {
-    /// Holds whose *keep* has not arrived.
-    pub tentative: u64,
-    /// Messages that their destination has not applied.
-    pub undelivered: u64,
-}
 
 /// Sums over one SKU.
 #[derive(Debug, Default)]
@@ -210,7 +152,7 @@ impl Audit {
             }
             MARK => self.mark(MarkKey::parse(key)?, &read_row(value)?),
             ORDER => self.order(keys::order_part(key)?, &read_row(value)?),
-            SKU => self.sku(&read_row(value)?),
+            SKU => self.sku(key, &read_row(value)?),
             HOLD => {
                 let (_, sku) = keys::hold_parts(key)?;
                 let row: HoldRow = read_row(value)?;
@@ -292,7 +234,10 @@ impl Audit {
         here.users.rows = here.users.rows.wrapping_add(sum);
     }
 
-    fn sku(&mut self, sku: &Sku) {
+    fn sku(&mut self, key: &[u8], sku: &Sku) {
+        if key != keys::sku(&sku.id).as_bytes() {
+            self.violation(Law::ReadsAreCurrent, format!("the row {} holds SKU {}", key.escape_ascii(), sku.id));
+        }
         for (law, text) in sku.violations() {
             self.violation(law, text);
         }
