@@ -39,7 +39,7 @@ bench: build ## Closed-loop load on a self-started grid of NODES nodes: orders/s
 	for workload in uniform hot cart lifecycle; do "$(ORDERGRID_BIN)" bench --workload "$$workload" --nodes $(NODES) --skus 10000 --connections 64 --duration 10; done
 
 sim: setup ## Draw SEEDS=100 random histories and hold the domain against an oracle.
-	$(CARGO) run --locked --release --quiet --package ordergrid-sim -- run --seeds $(SEEDS)
+	$(CARGO) run --locked --release --quiet --package ordergrid-sim -- run --count $(SEEDS)
 
 setup: ## Install what is missing to build (Debian, Ubuntu: g++ and libclang, through apt).
 	.ci/setup

@@ -20,4 +20,3 @@ pub use grid::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, Token, Unknow
 pub use limits::Limits;
 pub use routes::router;
 pub use serve::{Accept, ServeConfig, Stream, serve};
-

@@ -1,5 +1,6 @@
 //! `ordergrid bench --nodes`: load on a grid that is started for it, in this process and a temporary folder.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -25,9 +26,11 @@ pub(crate) fn self_started(args: &BenchArgs, nodes: u8, global: &GlobalArgs, scr
     }
     warnings_only()?;
     let grid = DevArgs { nodes, data: None, port: 0, shards: SHARDS, set: Vec::new() };
-    let folder = Folder::open(None).map_err(|wrong| failed(&wrong))?;
-    let measured = run_in(0, |exporter| measure(&grid, &folder, &options, exporter));
-    folder.close(false).map_err(|wrong| failed(&wrong.into()))?;
+    let opened = OnceCell::new();
+    let measured = run_in(0, |exporter| measure(&grid, &opened, &options, exporter));
+    if let Some(folder) = opened.into_inner() {
+        folder.close(false).map_err(|wrong| failed(&wrong.into()))?;
+    }
     let report = measured.map_err(|wrong| failed(&wrong))??;
     bench::show(&report, global.output, screen)
 }
@@ -35,9 +38,16 @@ pub(crate) fn self_started(args: &BenchArgs, nodes: u8, global: &GlobalArgs, scr
 /// The inner result is the measurement's own.
 type Measured = Result<bench::BenchReport, VerbFailure>;
 
-async fn measure(grid: &DevArgs, folder: &Folder, options: &BenchOptions, exporter: Exporter) -> anyhow::Result<Measured> {
+async fn measure(
+    grid: &DevArgs,
+    opened: &OnceCell<Folder>,
+    options: &BenchOptions,
+    exporter: Exporter,
+) -> anyhow::Result<Measured> {
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
-    let running = grid.start(folder.path(), Some(exporter)).await?;
+    // Opened once signals are caught, so that it cannot be left behind.
+    let folder = Folder::open(None)?;
+    let running = grid.start(opened.get_or_init(|| folder).path(), Some(exporter)).await?;
     let measured = tokio::select! {
         measured = load(&running, options) => Ok(measured?),
         failure = running.failed() => return Err(failure.into()),

@@ -1,7 +1,7 @@
 //! The configuration of a node, checked once: what the program needs, in the types it needs.
 //!
-//! What the operator types is in [`settings`] (every key with its unit and default); how file, environment and flags
-//! come together is in [`load`]. A [`NodeConfig`] exists only when every rule holds, and is passed down in parts.
+//! What the operator types is in `settings` (every key with its unit and default); how file, environment and flags
+//! come together is in `load`. A [`NodeConfig`] exists only when every rule holds, and is passed down in parts.
 
 mod check;
 mod load;
@@ -142,7 +142,7 @@ pub struct Limits {
     pub shard_actors: usize,
     /// Longest an entity actor stays without being asked anything.
     pub actor_idle: Duration,
-    /// Bytes of rows in memory on the node, shared by its replicas.
+    /// Bytes of memory of the node; see [`NodeConfig::row_memory`].
     pub memory: u64,
     /// Bytes of a message between two nodes.
     pub frame: usize,

@@ -109,8 +109,7 @@ impl NodeContext {
         match self.place(shard) {
             Place::Here(leading) => {
                 let message = ShardMessage::Hold { request, sink };
-                if let Err(ractor::MessagingErr::SendErr(ShardMessage::Hold { sink, .. })) =
-                    leading.actor.send_message(message)
+                if let Err(ractor::MessagingErr::SendErr(ShardMessage::Hold { sink, .. })) = leading.actor.send_message(message)
                 {
                     sink.send_all(&HoldResult::NoLeader);
                 }

@@ -11,8 +11,7 @@ use ordergrid_cluster::{
     WireCodec, encoding,
 };
 use ordergrid_storage::{
-    BoxError, Engine, EntryCodec, Kind, LogLimits, LogStore, LogWriter, NodeRecords, StateError, StateRows,
-    WriterLimits, codec,
+    BoxError, Engine, EntryCodec, Kind, LogLimits, LogStore, LogWriter, NodeRecords, StateError, StateRows, WriterLimits, codec,
 };
 
 use crate::config::NodeConfig;
@@ -123,12 +122,7 @@ impl StateStore for Rows {
         Box::pin(async { self.0.get_many(keys).await.map_err(failed) })
     }
 
-    fn scan(
-        &self,
-        prefix: Bytes,
-        after: Option<Bytes>,
-        max_bytes: usize,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+    fn scan(&self, prefix: Bytes, after: Option<Bytes>, max_bytes: usize) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
         Box::pin(async move { self.0.scan(prefix, after, max_bytes).await.map_err(failed) })
     }
 
@@ -206,5 +200,41 @@ impl ordergrid_api::Accept for HttpAccept {
             let (stream, peer) = self.0.accept().await?;
             Ok((Box::new(stream) as Box<dyn ordergrid_api::Stream>, peer))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::TokioRuntime;
+    use openraft::testing::log::{StoreBuilder, Suite};
+    use ordergrid_cluster::{Applier, MetaMachine};
+    use ordergrid_domain::GroupId;
+    use ordergrid_storage::MemEngine;
+
+    use super::*;
+
+    struct Pair;
+
+    impl StoreBuilder<Grid<TokioRuntime>, LogStore<Grid<TokioRuntime>, GridCodec>, Applier<TokioRuntime>, ()> for Pair {
+        async fn build(
+            &self,
+        ) -> Result<
+            ((), LogStore<Grid<TokioRuntime>, GridCodec>, Applier<TokioRuntime>),
+            openraft::StorageError<Grid<TokioRuntime>>,
+        > {
+            let writer = LogWriter::start(Arc::new(MemEngine::new()), WriterLimits::default(), |task| {
+                drop(tokio::spawn(task));
+            });
+            let log = LogStore::open(writer, 1, GridCodec, LogLimits::default()).await.expect("an empty log opens");
+            let store = state_store(Arc::new(MemEngine::new()), 1).await.expect("an empty state opens");
+            let machine = MetaMachine::new(Arc::clone(&store));
+            let applier = Applier::open(GroupId::META, machine, store, u64::MAX).await.expect("an empty store opens");
+            Ok(((), log, applier))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn log_and_state_machine_together_keep_openrafts_contract() {
+        Suite::test_all(Pair).await.expect("every case holds");
     }
 }

@@ -28,7 +28,7 @@ const REROUTE: Duration = Duration::from_millis(20);
 #[derive(Clone, Encode, Decode)]
 pub(crate) enum Ask {
     /// Place an order.
-    Place(OrderRequest),
+    Place(Box<OrderRequest>),
     /// Place orders of users of one shard.
     PlaceMany(Vec<OrderRequest>),
     /// A command on an order.
@@ -142,8 +142,9 @@ impl NodeGrid {
         let answered = self.mesh.call(node, SERVICE, encode(ask), self.limits.request).await;
         metrics::forwarded(started.elapsed().as_secs_f64());
         match answered {
-            Ok(body) => decode::<Result<Said, Failure>>(&body)
-                .unwrap_or_else(|| Err(Failure::unknown(UnknownCause::ConnectionLost))),
+            Ok(body) => {
+                decode::<Result<Said, Failure>>(&body).unwrap_or_else(|| Err(Failure::unknown(UnknownCause::ConnectionLost)))
+            }
             Err(CallError::NotSent(_)) => Err(Failure::refused(Refusal::Unreachable)),
             Err(CallError::Unknown) => Err(Failure::unknown(UnknownCause::ConnectionLost)),
         }
@@ -176,7 +177,7 @@ impl NodeGrid {
 
     async fn handle(&self, leading: &Arc<Leading>, ask: Ask) -> Result<Said, Failure> {
         match ask {
-            Ask::Place(request) => self.place_here(leading, request).await.map(Said::Placed),
+            Ask::Place(request) => self.place_here(leading, *request).await.map(Said::Placed),
             Ask::PlaceMany(requests) => {
                 let placed = requests.into_iter().map(|request| self.place_here(leading, request));
                 Ok(Said::PlacedMany(join_all(placed).await))
@@ -219,11 +220,7 @@ impl NodeGrid {
 
     /// Short cut past an entity actor: a command on one entity needs no step in another shard, so it goes straight to
     /// the log, whose order is the entity's order. A hop through an actor would add a spawn and a stop, 2 to 3 us.
-    async fn command_order_here(
-        &self,
-        leading: &Leading,
-        command: OrderCommand,
-    ) -> Result<Answer<OrderChanged>, Failure> {
+    async fn command_order_here(&self, leading: &Leading, command: OrderCommand) -> Result<Answer<OrderChanged>, Failure> {
         let landed = self.outcome(self.propose(leading, Command::Order(Box::new(command)))).await?;
         let landed = landed.map_err(not_landed)?;
         let token = answer::token(leading.lead.shard, landed.at.index);
@@ -249,11 +246,7 @@ impl NodeGrid {
         }
     }
 
-    fn propose(
-        &self,
-        leading: &Leading,
-        command: Command,
-    ) -> oneshot::Receiver<Result<crate::shard::Landed, NotLanded>> {
+    fn propose(&self, leading: &Leading, command: Command) -> oneshot::Receiver<Result<crate::shard::Landed, NotLanded>> {
         let (caller, landed) = oneshot::channel();
         leading.lead.batcher.propose(command, crate::shard::Reply::Caller(caller));
         landed
@@ -333,7 +326,7 @@ async fn read_orders(replica: &Replica, shard: GroupId, query: &UserOrdersQuery)
 
 impl Grid for NodeGrid {
     fn place(&self, request: OrderRequest) -> BoxFuture<'_, Reply<Box<Order>>> {
-        Box::pin(async move { expect_said!(self.route(Ask::Place(request)).await, Placed) })
+        Box::pin(async move { expect_said!(self.route(Ask::Place(Box::new(request))).await, Placed) })
     }
 
     fn place_many(&self, requests: Vec<OrderRequest>) -> BoxFuture<'_, Vec<Reply<Box<Order>>>> {
@@ -350,11 +343,7 @@ impl Grid for NodeGrid {
         })
     }
 
-    fn orders_of(
-        &self,
-        query: UserOrdersQuery,
-        options: ReadOptions,
-    ) -> BoxFuture<'_, Reply<UserOrders>> {
+    fn orders_of(&self, query: UserOrdersQuery, options: ReadOptions) -> BoxFuture<'_, Reply<UserOrders>> {
         Box::pin(async move {
             let shard = self.node.owner(query.user.slot());
             if let Some(host) = self.stale(shard, &options).await {

@@ -10,9 +10,8 @@ use futures::future::{BoxFuture, join_all, select_all};
 use openraft::impls::TokioRuntime;
 use ordergrid_api::serve::serve;
 use ordergrid_cluster::{
-    BalancerConfig, BootstrapError, Bootstrapper, ClusterId, ClusterSpec, GroupParts, GroupRef, Machine, Mesh,
-    MetaMachine, NodeId, NodeSpec, Placement, Router, ShardMap, StateStore, balance, found_meta,
-    start_group,
+    BalancerConfig, BootstrapError, Bootstrapper, ClusterId, ClusterSpec, GroupParts, GroupRef, Machine, Mesh, MetaMachine,
+    NodeId, NodeSpec, Placement, Router, ShardMap, StateStore, balance, found_meta, start_group,
 };
 use ordergrid_domain::machine::{ShardConfig, SlotOwners};
 use ordergrid_domain::{GroupId, Slot};
@@ -98,7 +97,13 @@ impl Node {
         let cluster = bootstrap(&config, &platform, &spec, &mesh).await?;
         let map = Arc::new(spec.shard_map());
         let writer = glue::log_writer(&platform, &config);
-        let replicas = Replicas { config: &config, platform: &platform, mesh: &mesh, writer: &writer };
+        let replicas = Replicas {
+            config: &config,
+            platform: &platform,
+            mesh: &mesh,
+            writer: &writer,
+            replicas: map.groups_on(config.id).len(),
+        };
         let mut work = JoinSet::new();
         let (meta, founding) = replicas.meta(&spec, &map, cluster).await?;
         work.spawn(founding);
@@ -215,12 +220,7 @@ async fn open_mesh(config: &NodeConfig, platform: &Platform) -> Result<Mesh, Sta
     mesh.map_err(|reason| StartError::Listen { addr: addr.clone(), reason })
 }
 
-async fn bootstrap(
-    config: &NodeConfig,
-    platform: &Platform,
-    spec: &ClusterSpec,
-    mesh: &Mesh,
-) -> Result<ClusterId, StartError> {
+async fn bootstrap(config: &NodeConfig, platform: &Platform, spec: &ClusterSpec, mesh: &Mesh) -> Result<ClusterId, StartError> {
     let fresh = u128::from(platform.entropy.next_u64()) << 64 | u128::from(platform.entropy.next_u64());
     let bootstrapper = Bootstrapper {
         spec: spec.clone(),
@@ -238,6 +238,8 @@ struct Replicas<'a> {
     platform: &'a Platform,
     mesh: &'a Mesh,
     writer: &'a LogWriter,
+    /// How many there are.
+    replicas: usize,
 }
 
 impl Replicas<'_> {
@@ -262,7 +264,7 @@ impl Replicas<'_> {
     async fn shards(&self, map: &ShardMap) -> Result<Shards, StartError> {
         let owners = owners(map);
         let here = map.shards.iter().filter(|shard| shard.replica_on(self.config.id).is_some());
-        let budget = self.config.limits.memory / here.clone().count().max(1) as u64;
+        let budget = self.config.row_memory(here.clone().count());
         let started = here.map(|shard| {
             let owners = owners.clone();
             async move {
@@ -299,7 +301,7 @@ impl Replicas<'_> {
             replica,
             founders: replicas.iter().map(|placement| (placement.replica, placement.node)).collect(),
             preferred,
-            config: self.config.group.clone(),
+            config: self.config.grouping(self.replicas),
             machine,
             store,
             mesh: self.mesh.clone(),
@@ -324,20 +326,13 @@ fn owners(map: &ShardMap) -> SlotOwners {
     SlotOwners::from_ranges(&ranges)
 }
 
-fn context(
-    config: &NodeConfig,
-    platform: &Platform,
-    mesh: &Mesh,
-    map: &ShardMap,
-    shards: Shards,
-) -> Arc<NodeContext> {
+fn context(config: &NodeConfig, platform: &Platform, mesh: &Mesh, map: &ShardMap, shards: Shards) -> Arc<NodeContext> {
     let nodes = map.meta.iter().map(|placement| placement.node).filter(|node| *node != config.id);
     let peers = Peers::start(mesh, nodes);
     let context = Arc::new(NodeContext::new(config.id, Arc::clone(&platform.clock), owners(map), peers));
     let limits = lead_limits(config);
-    let hosts = shards.into_iter().map(|(shard, (group, replica))| {
-        (shard, Arc::new(ShardHost::new(shard, group, replica, limits)))
-    });
+    let hosts =
+        shards.into_iter().map(|(shard, (group, replica))| (shard, Arc::new(ShardHost::new(shard, group, replica, limits))));
     context.set_hosts(hosts.collect());
     context
 }

@@ -15,9 +15,6 @@ use tokio::time::Instant;
 use crate::context::NodeContext;
 use crate::grid::NodeGrid;
 
-
-
-
 /// Renders the process' metrics, if an exporter is installed.
 pub(crate) type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 
@@ -77,17 +74,20 @@ impl Reporter {
             let now = *group.leadership().borrow();
             now.leader.is_some_and(|leader| leader != node.id || now.ready_here)
         };
-        let without: Vec<_> =
-            node.hosts().filter(|host| !led(&host.group)).map(|host| host.shard.to_string()).collect();
+        let without: Vec<_> = node.hosts().filter(|host| !led(&host.group)).map(|host| host.shard.to_string()).collect();
         let skew = *self.skew.read();
         let skewed = skew.filter(|(_, skew)| *skew > self.skew_limit);
         vec![
             check("running", !node.stopping() && node.failed().borrow().is_none(), String::new()),
             check("meta_group_led", led(&self.meta), String::new()),
             check("shards_led", without.is_empty(), list("no leader known for shards", &without)),
-            check("clocks_agree", skewed.is_none(), skewed.map_or_else(String::new, |(peer, skew)| {
-                format!("the clock of node {peer} is {} ms off", skew.as_millis())
-            })),
+            check(
+                "clocks_agree",
+                skewed.is_none(),
+                skewed.map_or_else(String::new, |(peer, skew)| {
+                    format!("the clock of node {peer} is {} ms off", skew.as_millis())
+                }),
+            ),
         ]
     }
 
@@ -132,11 +132,8 @@ fn replica_report(status: &GroupStatus, node: u64) -> ReplicaReport {
 pub(crate) async fn status(grid: &NodeGrid) -> Reply<ClusterStatus> {
     let reporter = &grid.reporter;
     let asked = reporter.members.iter().map(|member| async move {
-        let report = if member.id == grid.node.id {
-            Some(reporter.report(&grid.node))
-        } else {
-            grid.report_of(member.id).await
-        };
+        let report =
+            if member.id == grid.node.id { Some(reporter.report(&grid.node)) } else { grid.report_of(member.id).await };
         (member, report)
     });
     let reports = join_all(asked).await;
@@ -191,11 +188,7 @@ fn shards(map: &ShardMap, reports: &[(&Member, Option<NodeReport>)]) -> Vec<Shar
     groups.map(|(group, range)| shard_status(group, range, reports)).collect()
 }
 
-fn shard_status(
-    group: GroupId,
-    range: Option<(u16, u16)>,
-    reports: &[(&Member, Option<NodeReport>)],
-) -> ShardStatus {
+fn shard_status(group: GroupId, range: Option<(u16, u16)>, reports: &[(&Member, Option<NodeReport>)]) -> ShardStatus {
     let mut replicas = Vec::new();
     let (mut term, mut leader) = (0, None);
     for (member, report) in reports {

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
-use ordergrid_api::wire::cluster::{InFlight, LawReport, ReplicaHash, ShardReport, VerifyReport};
 use ordergrid_api::wire::WireText;
+use ordergrid_api::wire::cluster::{InFlight, LawReport, ReplicaHash, ShardReport, VerifyReport};
 use ordergrid_api::{Answer, Failure, Refusal, Reply, Token};
 use ordergrid_domain::audit::{Audit, AuditCounts};
 

@@ -1,9 +1,12 @@
 //! The parts of the configuration in the words of those who are given them.
 
 use ordergrid_api::ServeConfig;
-use ordergrid_cluster::MeshConfig;
+use ordergrid_cluster::{GroupConfig, MeshConfig};
 
 use super::NodeConfig;
+
+/// Smaller checkpoints would be all overhead.
+const LEAST_CHECKPOINT: u64 = 1 << 20;
 
 impl NodeConfig {
     /// What the HTTP server needs. `request_id_prefix` is drawn at random once per start.
@@ -29,6 +32,20 @@ impl NodeConfig {
             drain: self.stop_within / 2,
             streams: limits.connection_streams,
         }
+    }
+
+    /// Bytes of rows that each of `replicas` may keep in memory. Measured with a million orders: what comes with a row
+    /// (its copies in a checkpoint under way, database buffers, allocator slack) takes up to twice its size.
+    #[must_use]
+    pub fn row_memory(&self, replicas: usize) -> u64 {
+        self.limits.memory / 3 / replicas.max(1) as u64
+    }
+
+    /// How each of `replicas` agrees with its peers and reaches the disk.
+    #[must_use]
+    pub fn grouping(&self, replicas: usize) -> GroupConfig {
+        let checkpoint_bytes = self.group.checkpoint_bytes / replicas.max(1) as u64;
+        GroupConfig { checkpoint_bytes: checkpoint_bytes.max(LEAST_CHECKPOINT), ..self.group.clone() }
     }
 
     /// What the mesh needs.

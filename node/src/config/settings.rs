@@ -150,7 +150,8 @@ sections! {
         shard_actors: usize = 20_000,
         /// Longest an entity actor stays without being asked anything.
         actor_idle: Span = Span::s(10),
-        /// Memory for rows on the node, shared by its replicas; colder rows are read from the disk.
+        /// Memory of the node. A third holds rows, shared by its replicas, colder rows being read from the disk; the rest
+        /// is for what comes with them: checkpoints under way, the databases' buffers, the logs' tails, connections.
         memory: Size = Size::mib(1_024),
         /// Largest message between two nodes. It must hold a whole batch.
         frame: Size = Size::mib(64),
@@ -176,14 +177,14 @@ sections! {
     checkpoint: CheckpointSettings {
         /// Longest time between two checkpoints of a replica that changes.
         every: Span = Span::s(30),
-        /// A checkpoint is written at the latest when this much of a replica's rows is dirty.
+        /// Checkpoints are written at the latest when this much of the node's rows is dirty, shared by its replicas.
         dirty: Size = Size::mib(64),
     }
 
     /// The replicated log.
     log: LogSettings {
         /// Newest entries of each replica that stay in memory.
-        tail: Size = Size::mib(32),
+        tail: Size = Size::mib(8),
         /// Entries kept below a checkpoint, so that a slow replica needs no snapshot.
         kept: u64 = 50_000,
     }
@@ -204,7 +205,8 @@ sections! {
     /// What the process says about itself, on stderr.
     trace: TraceSettings {
         /// What is logged, such as `debug` or `info,ordergrid_cluster=debug`. `ORDERGRID_LOG` stands over it.
-        filter: String = "info,openraft=error".to_owned(),
+        /// openraft is off, because it calls its own clean end an error; the groups tell what matters of it.
+        filter: String = "info,openraft=off".to_owned(),
         /// One JSON object per line instead of text.
         json: bool = false,
     }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ordergrid_api::{Failure, Refusal};
-use ordergrid_domain::machine::Lookup;
 use ordergrid_domain::command::{OrderRequest, Place, Release};
+use ordergrid_domain::machine::Lookup;
 use ordergrid_domain::{AttemptId, Command, GroupId, Key, Order, Quantity, Rejection, SkuId, Timestamp, UserId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -49,25 +49,11 @@ impl Actor for ShardActor {
     type State = ShardState;
     type Arguments = Arc<Lead>;
 
-    async fn pre_start(
-        &self,
-        _myself: ActorRef<ShardMessage>,
-        lead: Arc<Lead>,
-    ) -> Result<ShardState, ActorProcessingErr> {
-        Ok(ShardState {
-            lead,
-            next_attempt: 1,
-            running: BTreeSet::new(),
-            busy: BTreeMap::new(),
-            skus: BTreeMap::new(),
-        })
+    async fn pre_start(&self, _myself: ActorRef<ShardMessage>, lead: Arc<Lead>) -> Result<ShardState, ActorProcessingErr> {
+        Ok(ShardState { lead, next_attempt: 1, running: BTreeSet::new(), busy: BTreeMap::new(), skus: BTreeMap::new() })
     }
 
-    async fn post_stop(
-        &self,
-        _myself: ActorRef<ShardMessage>,
-        state: &mut ShardState,
-    ) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(&self, _myself: ActorRef<ShardMessage>, state: &mut ShardState) -> Result<(), ActorProcessingErr> {
         for slot in std::mem::take(&mut state.skus).into_values() {
             slot.actor.stop(None);
         }
@@ -172,13 +158,8 @@ impl ShardState {
         self.next_attempt += 1;
         self.running.insert(attempt.counter);
         self.busy.insert((request.user.clone(), request.key.clone()), VecDeque::new());
-        let running = Running {
-            attempt,
-            user: request.user.clone(),
-            key: request.key.clone(),
-            shard: myself.clone(),
-            undecided: false,
-        };
+        let running =
+            Running { attempt, user: request.user.clone(), key: request.key.clone(), shard: myself.clone(), undecided: false };
         let now = self.lead.node.clock.now();
         let valid_until = base.map_or(now, |base| base.max(now)).after(self.lead.limits.hold_validity);
         let wanted = self.wanted(&request);
@@ -300,8 +281,7 @@ impl ShardState {
     fn ask(&self, attempts: Vec<AttemptId>, caller: tokio::sync::oneshot::Sender<Vec<Verdict>>) {
         let (term, shard) = (self.lead.term, self.lead.shard);
         let runs = |attempt: &AttemptId| {
-            attempt.term > term
-                || (attempt.term == term && attempt.group == shard && self.running.contains(&attempt.counter))
+            attempt.term > term || (attempt.term == term && attempt.group == shard && self.running.contains(&attempt.counter))
         };
         let known: Vec<_> = attempts.into_iter().map(|attempt| (runs(&attempt), attempt)).collect();
         let lead = Arc::clone(&self.lead);
@@ -311,9 +291,9 @@ impl ShardState {
                 return;
             }
             let machine = lead.replica.machine();
-            let verdicts = known.into_iter().map(|(runs, attempt)| {
-                if runs || machine.placed(attempt).is_some() { Verdict::Later } else { Verdict::Gone }
-            });
+            let verdicts = known
+                .into_iter()
+                .map(|(runs, attempt)| if runs || machine.placed(attempt).is_some() { Verdict::Later } else { Verdict::Gone });
             caller.send(verdicts.collect()).ok();
         });
     }

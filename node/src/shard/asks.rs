@@ -36,8 +36,7 @@ async fn ask_shard(lead: &Lead, shard: GroupId, holds: Vec<(AttemptId, Vec<SkuId
     let attempts = holds.iter().map(|(attempt, _)| *attempt).collect();
     let Some(verdicts) = lead.node.ask(shard, attempts).await else { return };
     let gone = holds.into_iter().zip(verdicts).filter(|(_, verdict)| *verdict == Verdict::Gone);
-    let gone: Vec<_> =
-        gone.flat_map(|((attempt, skus), _)| skus.into_iter().map(move |sku| (attempt, sku))).collect();
+    let gone: Vec<_> = gone.flat_map(|((attempt, skus), _)| skus.into_iter().map(move |sku| (attempt, sku))).collect();
     if !gone.is_empty() {
         metrics::orphans_freed(gone.len());
         // Lost, it is asked about again.

@@ -131,3 +131,26 @@ fn size_of_command(command: &Command) -> usize {
         Command::Order(_) | Command::Sku(_) | Command::Hold(_) | Command::Trim { .. } | Command::Tick => FIXED,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_takes_what_fits_and_at_least_one_command() {
+        let ticks = |count: usize| -> Vec<_> { (0..count).map(|_| (Command::Tick, Reply::Nobody)).collect() };
+        let one = size_of_command(&Command::Tick);
+        #[rustfmt::skip]
+        let cases = [
+            // queued, bytes,       taken
+            (1,        usize::MAX,  1),
+            (5,        5 * one,     5),
+            (5,        5 * one - 1, 4),
+            (5,        one,         1),
+            (5,        0,           1),
+        ];
+        for (queued, bytes, taken) in cases {
+            assert_eq!(fitting(&ticks(queued), bytes), taken, "{queued} queued, {bytes} bytes");
+        }
+    }
+}

@@ -134,3 +134,30 @@ impl Drop for HoldPart {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn results_are_sent_together_in_the_order_asked() {
+        let (caller, answer) = oneshot::channel();
+        let mut parts = HoldGather::parts(3, HoldSink::new(3, HoldCaller::Task(caller)));
+        let last = parts.pop().unwrap();
+        let second = parts.pop().unwrap();
+        let first = parts.pop().unwrap();
+        last.answer(HoldResult::NoLeader);
+        first.answer(HoldResult::Overloaded);
+        // Lost on the way: nobody knows.
+        drop(second);
+        let expected = vec![HoldResult::Overloaded, HoldResult::Unknown, HoldResult::NoLeader];
+        assert_eq!(answer.await.unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_nobody_took_is_unknown() {
+        let (caller, answer) = oneshot::channel();
+        drop(HoldSink::new(2, HoldCaller::Task(caller)));
+        assert_eq!(answer.await.unwrap(), vec![HoldResult::Unknown; 2]);
+    }
+}

@@ -66,7 +66,7 @@ impl ShardHost {
     pub(crate) async fn run(self: Arc<Self>, node: Arc<NodeContext>) {
         let mut leadership = self.group.leadership();
         loop {
-            let now = leadership.borrow_and_update().clone();
+            let now = *leadership.borrow_and_update();
             self.follow(&node, &now).await;
             if leadership.changed().await.is_err() {
                 self.close();
@@ -116,10 +116,8 @@ impl ShardHost {
         let (node, group, shard) = (Arc::clone(node), Arc::clone(&self.group), self.shard);
         tokio::spawn(async move {
             ended.await.ok();
-            let still = group.leadership().borrow().clone();
-            let closed = node.host(shard).is_none_or(|host| {
-                host.leading().is_none_or(|leading| leading.lead.term != term)
-            });
+            let still = *group.leadership().borrow();
+            let closed = node.host(shard).is_none_or(|host| host.leading().is_none_or(|leading| leading.lead.term != term));
             if !closed && still.term == term && still.ready_here && !node.stopping() {
                 node.fail(format!("shard {shard}: its actor failed in term {term}"));
             }

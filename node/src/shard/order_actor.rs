@@ -60,17 +60,10 @@ impl Actor for OrderActor {
     type State = OrderState;
     type Arguments = Placing;
 
-    async fn pre_start(
-        &self,
-        myself: ActorRef<OrderMessage>,
-        placing: Placing,
-    ) -> Result<OrderState, ActorProcessingErr> {
+    async fn pre_start(&self, myself: ActorRef<OrderMessage>, placing: Placing) -> Result<OrderState, ActorProcessingErr> {
         for (&shard, items) in &placing.wanted {
-            let request = HoldRequest {
-                attempt: placing.running.attempt,
-                valid_until: placing.valid_until,
-                items: items.clone(),
-            };
+            let request =
+                HoldRequest { attempt: placing.running.attempt, valid_until: placing.valid_until, items: items.clone() };
             let sink = HoldSink::new(items.len(), HoldCaller::Order(myself.clone(), shard));
             placing.lead.node.hold(shard, request, sink);
         }
@@ -131,7 +124,7 @@ impl OrderState {
             renew(placing, now);
             return;
         }
-        match final_no(&mut self.refusals) {
+        match final_no(&self.refusals) {
             Some(rejection) => refuse::after_barrier(placing.lead, placing.request, rejection, placing.caller),
             None => {
                 let overloaded = self.refusals.iter().any(|result| matches!(result, HoldResult::Overloaded));
@@ -161,7 +154,9 @@ fn renew(placing: Placing, now: Timestamp) {
     drop(running);
     let base = now.max(lead.node.clock.now());
     // A shard's actor that is gone drops the caller, who is told so.
-    shard.send_message(ShardMessage::Place { request: Box::new(request), caller, base: Some(base), renewals: renewals - 1 }).ok();
+    shard
+        .send_message(ShardMessage::Place { request: Box::new(request), caller, base: Some(base), renewals: renewals - 1 })
+        .ok();
 }
 
 fn expired(refusals: &[HoldResult]) -> Option<Timestamp> {
@@ -173,10 +168,10 @@ fn expired(refusals: &[HoldResult]) -> Option<Timestamp> {
 }
 
 /// The one refusal to tell, if the SKUs gave any: unknown SKUs before stock, stock before the rest.
-fn final_no(refusals: &mut Vec<HoldResult>) -> Option<Rejection> {
+fn final_no(refusals: &[HoldResult]) -> Option<Rejection> {
     let mut out_of_stock = Vec::new();
     let mut other = None;
-    for result in refusals.iter() {
+    for result in refusals {
         match result {
             HoldResult::Refused(rejection @ Rejection::NoSuchSku(_)) => return Some(rejection.clone()),
             HoldResult::Refused(Rejection::OutOfStock { sku, asked, available }) => {
@@ -191,5 +186,51 @@ fn final_no(refusals: &mut Vec<HoldResult>) -> Option<Rejection> {
         0 => other,
         1 => out_of_stock.pop().map(|(sku, asked, available)| Rejection::OutOfStock { sku, asked, available }),
         _ => Some(Rejection::OutOfStocks(out_of_stock)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sku(name: &str) -> SkuId {
+        SkuId::new(name).unwrap()
+    }
+
+    fn short(name: &str) -> HoldResult {
+        let (asked, available) = (Quantity(2), Quantity(1));
+        HoldResult::Refused(Rejection::OutOfStock { sku: sku(name), asked, available })
+    }
+
+    fn late(now_ms: u64) -> HoldResult {
+        let now = Timestamp::from_ms(now_ms);
+        HoldResult::Refused(Rejection::HoldExpired { valid_until: Timestamp::from_ms(1), now })
+    }
+
+    #[test]
+    fn the_refusal_told_is_the_one_a_client_can_act_on() {
+        let unknown_sku = || HoldResult::Refused(Rejection::NoSuchSku(sku("X")));
+        let several = Rejection::OutOfStocks(vec![(sku("A"), Quantity(2), Quantity(1)), (sku("B"), Quantity(2), Quantity(1))]);
+        let HoldResult::Refused(one) = short("A") else { unreachable!("it is refused") };
+        #[rustfmt::skip]
+        let cases = [
+            (vec![short("A")],                                Some(one.clone())),
+            (vec![short("A"), short("B")],                    Some(several)),
+            (vec![short("A"), unknown_sku()],                 Some(Rejection::NoSuchSku(sku("X")))),
+            (vec![HoldResult::Unknown, short("A")],           Some(one)),
+            (vec![HoldResult::Unknown],                       None),
+            (vec![HoldResult::NoLeader, HoldResult::Overloaded], None),
+            (vec![late(5)],                                   None),
+            (vec![HoldResult::Refused(Rejection::HoldEnded)], None),
+        ];
+        for (refusals, expected) in cases {
+            assert_eq!(final_no(&refusals), expected, "{refusals:?}");
+        }
+    }
+
+    #[test]
+    fn an_expired_hold_is_counted_anew_from_the_latest_log_time() {
+        assert_eq!(expired(&[late(5), short("A"), late(9)]), Some(Timestamp::from_ms(9)));
+        assert_eq!(expired(&[short("A"), HoldResult::Unknown]), None);
     }
 }

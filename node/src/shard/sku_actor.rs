@@ -121,12 +121,8 @@ impl SkuState {
     fn ask(&mut self, wanted: Wanted, myself: &ActorRef<SkuMessage>) {
         let Wanted { attempt, quantity, valid_until, part } = wanted;
         self.account.units.fetch_add(quantity.0, Ordering::AcqRel);
-        let ticket = HoldTicket {
-            units: quantity.0,
-            account: Arc::clone(&self.account),
-            sku: myself.clone(),
-            part: Some(part),
-        };
+        let ticket =
+            HoldTicket { units: quantity.0, account: Arc::clone(&self.account), sku: myself.clone(), part: Some(part) };
         let hold = Hold { attempt, sku: self.sku.clone(), quantity, valid_until };
         self.lead.batcher.propose(Command::Hold(hold), Reply::Hold(ticket));
     }

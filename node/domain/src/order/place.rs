@@ -237,6 +237,7 @@ mod tests {
             ("A*1000000000@100001",                             "line 1 has an amount that is out of range"),
             ("A*1000000000@99999999999999",                     "line 1 has an amount that is out of range"),
             ("A*1@5 B*1@5-6",                                   "line 2 has an amount that is out of range"),
+            ("A*1@5-6+5",                                       "line 1 has an amount that is out of range"),
             ("A*1@5+100000000000000",                           "line 1 has an amount that is out of range"),
             ("A*1@5 discount=6",                                "an amount is out of range"),
             ("A*1@5 discount=-1",                               "an amount is out of range"),

@@ -1,66 +1,48 @@
-//! The slots of rows, in many small maps, so that none ever grows large. Ordered by the hash of the key alone: comparing
-//! keys byte by byte would touch a cache line for each, and this is where apply spends its time.
-//!
-//! Two keys of one hash are no accident that must not happen but a case like any other, only slow: the second one lives
-//! aside.
-
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+//! The slots of rows, in many small sorted lists, so that none ever grows large. Sorted by the hash of the key alone:
+//! apply spends its time waiting for memory, and here a look-up waits three times, for the list, its hashes, the row.
 
 use super::RowKey;
 use super::table::Slot;
 
-/// Number of maps, as a power of two: of a shard that holds little, and of every other one. Not part of any format.
+/// Number of lists, as a power of two: of a shard that holds little, and of every other one. Not part of any format.
 const BITS: [u32; 2] = [6, 16];
 /// Rows that make a shard one that holds more than a little: moving them takes a few milliseconds, once.
 const LITTLE: usize = 1 << 13;
 
+/// Rows sorted by hash, their hashes beside them. Two keys of one hash stand side by side.
+#[derive(Debug, Default)]
+struct List {
+    hashes: Vec<u64>,
+    rows: Vec<(RowKey, Slot)>,
+}
+
 #[derive(Debug)]
 pub(super) struct Maps {
-    maps: Vec<BTreeMap<u64, (RowKey, Slot)>>,
+    lists: Vec<List>,
     bits: u32,
     /// Rows ever added, until they are spread.
     rows: usize,
-    /// Keys whose hash another key had first.
-    aside: BTreeMap<RowKey, Slot>,
 }
 
 impl Maps {
     pub(super) fn new() -> Self {
-        Self { maps: empty(BITS[0]), bits: BITS[0], rows: 0, aside: BTreeMap::new() }
+        Self { lists: empty(BITS[0]), bits: BITS[0], rows: 0 }
     }
 
-    /// Number of maps.
+    /// Number of lists.
     pub(super) fn count(&self) -> usize {
-        self.maps.len()
-    }
-
-    /// The high bits choose the map: keys sorted by hash walk through the maps in their order, however many there are.
-    fn index(&self, hash: u64) -> usize {
-        (hash >> (u64::BITS - self.bits)) as usize
-    }
-
-    fn spread(&mut self) {
-        self.bits = BITS[1];
-        for (hash, row) in std::mem::replace(&mut self.maps, empty(BITS[1])).into_iter().flatten() {
-            let map = self.index(hash);
-            self.maps[map].insert(hash, row);
-        }
+        self.lists.len()
     }
 
     pub(super) fn get(&self, key: &RowKey) -> Option<&Slot> {
-        match self.maps[self.index(key.hash())].get(&key.hash()) {
-            Some((first, slot)) if first == key => Some(slot),
-            _ => self.aside.get(key),
-        }
+        let list = &self.lists[self.index(key.hash())];
+        list.find(key).ok().map(|at| &list.rows[at].1)
     }
 
     pub(super) fn get_mut(&mut self, key: &RowKey) -> Option<&mut Slot> {
-        let map = self.index(key.hash());
-        match self.maps[map].get_mut(&key.hash()) {
-            Some((first, slot)) if first == key => Some(slot),
-            _ => self.aside.get_mut(key),
-        }
+        let index = self.index(key.hash());
+        let list = &mut self.lists[index];
+        list.find(key).ok().map(|at| &mut list.rows[at].1)
     }
 
     /// Adds a slot for a key that has none.
@@ -69,34 +51,70 @@ impl Maps {
         if self.rows > LITTLE && self.bits == BITS[0] {
             self.spread();
         }
-        let map = self.index(key.hash());
-        match self.maps[map].entry(key.hash()) {
-            Entry::Vacant(free) => drop(free.insert((key, slot))),
-            Entry::Occupied(_) => drop(self.aside.insert(key, slot)),
-        }
+        let index = self.index(key.hash());
+        let list = &mut self.lists[index];
+        let at = list.find(&key).expect_err("a key has one slot");
+        list.hashes.insert(at, key.hash());
+        list.rows.insert(at, (key, slot));
     }
 
     pub(super) fn remove(&mut self, key: &RowKey) -> Option<Slot> {
-        let map = self.index(key.hash());
-        let map = &mut self.maps[map];
-        if map.get(&key.hash()).is_some_and(|(first, _)| first == key) {
-            return map.remove(&key.hash()).map(|(_, slot)| slot);
-        }
-        self.aside.remove(key)
+        let index = self.index(key.hash());
+        let list = &mut self.lists[index];
+        let at = list.find(key).ok()?;
+        list.hashes.remove(at);
+        Some(list.rows.remove(at).1)
     }
 
-    /// Drops the slots of one map that are not to be kept. What lives aside stays.
-    pub(super) fn sweep(&mut self, map: usize, mut keep: impl FnMut(&RowKey, &mut Slot) -> bool) {
-        self.maps[map].retain(|_, (key, slot)| keep(key, slot));
+    /// Drops the slots of one list that are not to be kept.
+    pub(super) fn sweep(&mut self, list: usize, mut keep: impl FnMut(&RowKey, &mut Slot) -> bool) {
+        let list = &mut self.lists[list];
+        list.rows.retain_mut(|(key, slot)| keep(key, slot));
+        if list.rows.len() < list.hashes.len() {
+            list.hashes.clear();
+            list.hashes.extend(list.rows.iter().map(|(key, _)| key.hash()));
+            list.hashes.shrink_to_fit();
+            list.rows.shrink_to_fit();
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RowKey, &Slot)> {
-        self.maps.iter().flat_map(BTreeMap::values).map(|(key, slot)| (key, slot)).chain(&self.aside)
+        self.lists.iter().flat_map(|list| &list.rows).map(|(key, slot)| (key, slot))
+    }
+
+    /// The high bits choose the list: keys sorted by hash walk through the lists in their order, however many there are.
+    fn index(&self, hash: u64) -> usize {
+        (hash >> (u64::BITS - self.bits)) as usize
+    }
+
+    fn spread(&mut self) {
+        self.bits = BITS[1];
+        for list in std::mem::replace(&mut self.lists, empty(BITS[1])) {
+            for (hash, row) in list.hashes.into_iter().zip(list.rows) {
+                let index = self.index(hash);
+                self.lists[index].hashes.push(hash);
+                self.lists[index].rows.push(row);
+            }
+        }
     }
 }
 
-fn empty(bits: u32) -> Vec<BTreeMap<u64, (RowKey, Slot)>> {
-    std::iter::repeat_with(BTreeMap::new).take(1 << bits).collect()
+impl List {
+    /// Where the key is, or where it belongs.
+    fn find(&self, key: &RowKey) -> Result<usize, usize> {
+        let mut at = self.hashes.partition_point(|hash| *hash < key.hash());
+        while self.hashes.get(at) == Some(&key.hash()) {
+            if self.rows[at].0 == *key {
+                return Ok(at);
+            }
+            at += 1;
+        }
+        Err(at)
+    }
+}
+
+fn empty(bits: u32) -> Vec<List> {
+    std::iter::repeat_with(List::default).take(1 << bits).collect()
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use super::{FIRST_COLD, FrozenRows, RowKey, TAGS, row_hash};
 use crate::encoding::read_row;
 use crate::sku::Sku;
 
-/// What a slot costs beside a long key and the value: the map's node, the reference counts, the allocator.
-const OVERHEAD: u64 = 190;
+/// What a slot costs beside a long key and the value: its place in a list, the reference counts, the allocator.
+const OVERHEAD: u64 = 170;
 /// What a decoded SKU costs, roughly; its stock is one or two warehouses.
 const SKU_BYTES: u64 = 320;
 
@@ -137,35 +137,31 @@ impl RowTable {
 
     /// A SKU, decoded and kept decoded: it will be needed again.
     pub(crate) fn sku(&mut self, key: &RowKey) -> Option<&Sku> {
-        self.sku_slot(key).map(|(sku, _)| &*sku)
+        self.sku_slot(key, false).map(|sku| &*sku)
     }
 
     /// A SKU, to be changed.
     pub(crate) fn sku_mut(&mut self, key: &RowKey) -> Option<&mut Sku> {
-        let (_, dirty) = self.sku_slot(key)?;
-        if !std::mem::replace(dirty, true) {
-            self.dirty_bytes += cost(key) + SKU_BYTES;
-            self.dirty.push(key.clone());
-        }
-        self.sku_slot(key).map(|(sku, _)| sku)
+        self.sku_slot(key, true)
     }
 
-    fn sku_slot(&mut self, key: &RowKey) -> Option<(&mut Sku, &mut bool)> {
-        let (resident, cold) = (&mut self.resident_bytes, self.cold[usize::from(key.tag())]);
+    fn sku_slot(&mut self, key: &RowKey, change: bool) -> Option<&mut Sku> {
         let Some(slot) = self.maps.get_mut(key) else {
-            assert!(!cold, "row not loaded: {key:?}");
+            assert!(!self.cold[usize::from(key.tag())], "row not loaded: {key:?}");
             return None;
         };
         slot.recent = true;
         if let Value::Bytes(bytes) = &slot.value {
             let sku = read_row(bytes).expect("a stored SKU decodes");
-            *resident = *resident + SKU_BYTES - bytes.len() as u64;
+            self.resident_bytes = self.resident_bytes + SKU_BYTES - bytes.len() as u64;
             slot.value = Value::Sku(Box::new(sku));
         }
-        match &mut slot.value {
-            Value::Sku(sku) => Some((sku, &mut slot.dirty)),
-            Value::Gone | Value::Bytes(_) => None,
+        let Value::Sku(sku) = &mut slot.value else { return None };
+        if change && !std::mem::replace(&mut slot.dirty, true) {
+            self.dirty_bytes += cost(key) + SKU_BYTES;
+            self.dirty.push(key.clone());
         }
+        Some(sku)
     }
 
     /// Writes a row whose place has been looked at, or which cannot exist yet.
