@@ -60,7 +60,7 @@ docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 deny: setup-checks
-	cargo deny --locked check bans licenses sources
+	cargo deny --locked check --hide-inclusion-graph bans licenses sources
 
 advisories: setup-checks ## Look the dependencies up in the advisory database (needs a network).
 	cargo deny --locked check advisories

@@ -11,6 +11,7 @@ use futures::future::join_all;
 use ordergrid_api::wire::WireText;
 use ordergrid_api::wire::cluster::{InFlight, LawReport, ReplicaHash, ShardReport, VerifyReport};
 use ordergrid_api::{Answer, Failure, Refusal, Reply, Token};
+use ordergrid_domain::Law;
 use ordergrid_domain::audit::{Audit, AuditCounts};
 
 use crate::grid::NodeGrid;
@@ -62,6 +63,13 @@ async fn look_once(grid: &NodeGrid) -> Result<VerifyReport, Failure> {
         .map(|(law, violations)| LawReport { law: law.to_string(), ok: violations.is_empty(), violations })
         .collect();
     laws.push(replicas_agree(&shards));
+    // Moments that do not fit together leave AllOrNothing unjudged: not a proof, so not clean.
+    for (source, destination) in &found.torn {
+        let law = laws.iter_mut().find(|law| law.law == Law::AllOrNothing.name());
+        let law = law.expect("the audit names every law that rows can prove");
+        law.ok = false;
+        law.violations.push(format!("not judged: the streams between shards {source} and {destination} do not fit together"));
+    }
     Ok(VerifyReport {
         ok: laws.iter().all(|law| law.ok),
         shards,

@@ -10,7 +10,7 @@ use ordergrid_api::Answer;
 use ordergrid_cluster::{DirtyRow, EntryId, Machine, MachineError, Packed, StateStore, StoreError};
 use ordergrid_domain::command::{OrderRequest, Position};
 use ordergrid_domain::machine::{Lookup, PlacedKey, ShardConfig, ShardMachine};
-use ordergrid_domain::{Entry, Key, Order, Rejection, RowKey, UserId};
+use ordergrid_domain::{Entry, Key, Order, Outcome, Rejection, RowKey, UserId};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
@@ -128,19 +128,11 @@ impl ShardReplica {
 
     async fn apply_entry(&self, at: EntryId, packed: &Packed) -> Result<(), MachineError> {
         let (entry, replies) = Proposal::unpack(packed).map_err(MachineError::new)?;
-        self.prefetch(&entry).await.map_err(MachineError::new)?;
-        let position = Position { term: at.term, index: at.index };
-        let outcomes = {
-            let mut machine = self.machine.write();
-            let outcomes = machine.apply(position, &entry);
-            if entry.commands.is_empty() {
-                self.remember_hash(at.index, machine.state_hash());
+        let outcomes = loop {
+            match self.apply_loaded(at, &entry) {
+                Ok(outcomes) => break outcomes,
+                Err(Missing { rows, epoch }) => self.load(rows, epoch).await.map_err(MachineError::new)?,
             }
-            // What cannot go, because it is dirty, is not looked at with every entry.
-            if at.index.is_multiple_of(EVICT_EVERY) && machine.resident_bytes() > self.budget {
-                machine.evict(self.budget);
-            }
-            outcomes
         };
         self.applied.send_replace(at.index);
         for (reply, outcome) in replies.into_iter().zip(outcomes) {
@@ -149,18 +141,23 @@ impl ShardReplica {
         Ok(())
     }
 
-    /// Loads every cold row that the entry touches, so that apply never waits inside.
-    async fn prefetch(&self, entry: &Entry) -> Result<(), StoreError> {
-        loop {
-            let (missing, epoch) = {
-                let machine = self.machine.read();
-                (machine.missing(entry), machine.load_epoch())
-            };
-            if missing.is_empty() {
-                return Ok(());
-            }
-            self.load(missing, epoch).await?;
+    /// Applies the entry unless a row it touches is cold, so that apply never waits inside. Looking and applying are one
+    /// step under the lock: a checkpoint that ends in between could evict what was just loaded (rule 28).
+    fn apply_loaded(&self, at: EntryId, entry: &Entry) -> Result<Vec<Outcome>, Missing> {
+        let mut machine = self.machine.write();
+        let rows = machine.missing(entry);
+        if !rows.is_empty() {
+            return Err(Missing { rows, epoch: machine.load_epoch() });
         }
+        let outcomes = machine.apply(Position { term: at.term, index: at.index }, entry);
+        if entry.commands.is_empty() {
+            self.remember_hash(at.index, machine.state_hash());
+        }
+        // What cannot go, because it is dirty, is not looked at with every entry.
+        if at.index.is_multiple_of(EVICT_EVERY) && machine.resident_bytes() > self.budget {
+            machine.evict(self.budget);
+        }
+        Ok(outcomes)
     }
 
     fn remember_hash(&self, index: u64, hash: u64) {
@@ -170,6 +167,12 @@ impl ShardReplica {
         }
         audits.push_back((index, hash));
     }
+}
+
+/// Rows that an entry touches and that may be in the store alone.
+struct Missing {
+    rows: Vec<RowKey>,
+    epoch: u64,
 }
 
 impl Machine for ShardReplica {

@@ -95,10 +95,9 @@ impl SkuState {
         let under_way = self.account.units.load(Ordering::Acquire);
         let lease = self.lead.group.has_lease();
         let machine = self.lead.replica.machine();
-        match machine.hold_of(wanted.attempt, &self.sku) {
-            Lookup::Absent => {}
-            // The machine tells repeats and tombstones apart.
-            Lookup::Found(_) | Lookup::Cold(_) => return Verdict::Ask,
+        if machine.may_know(wanted.attempt, &self.sku, wanted.valid_until) {
+            // Rule 9: the machine tells repeats and tombstones apart.
+            return Verdict::Ask;
         }
         let Lookup::Found(stock) = machine.available(&self.sku) else { return Verdict::Ask };
         if !lease {
