@@ -83,8 +83,10 @@ impl World {
         let refund = refunded["created"].as_str().with_context(|| format!("no refund in {refunded}"))?.to_owned();
         let outcome = format!("refunds/{refund}");
         shop.command(&shipped, &outcome, &json!({"status": "succeeded"})).await?.expect(200)?;
-        ordergrid_tests::until("the shipment has reached the SKU", async || {
-            Ok((shop.sku("A").await?["stock"]["sold"] == 1).then_some(()))
+        ordergrid_tests::until("the SKU has heard of everything", async || {
+            let stock = shop.sku("A").await?["stock"].clone();
+            let settled = (&stock["reserved"], &stock["committed"], &stock["sold"]) == (&json!(2), &json!(4), &json!(1));
+            Ok(settled.then_some(()))
         })
         .await?;
         Ok(Self { dev, shop, pending, paid, picked, parcel, shipped, refund })

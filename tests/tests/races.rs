@@ -176,6 +176,8 @@ async fn a_key_that_is_used_again_with_another_body_changes_nothing() -> Result<
     shop.http.post(&payments, "p", &captured("pi_1", 100)).await?.expect(201)?;
     let receive = "/v1/skus/A/receive";
     shop.http.post(receive, "r", &json!({"quantity": 5})).await?.expect(200)?;
+    until("the SKU has heard of the payment", async || Ok((shop.sku("A").await?["stock"]["committed"] == 1).then_some(())))
+        .await?;
     let before = (shop.order(&id(&order)?).await?, shop.sku("A").await?["stock"].clone());
 
     // path, key, the body it was used with, another body, its status
