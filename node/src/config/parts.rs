@@ -35,10 +35,10 @@ impl NodeConfig {
     }
 
     /// Bytes of rows that each of `replicas` may keep in memory. Measured with a million orders: what comes with a row
-    /// (its copies in a checkpoint under way, database buffers, allocator slack) takes up to twice its size.
+    /// (its copies in a checkpoint under way, database buffers, allocator slack) takes up to three times its size.
     #[must_use]
     pub fn row_memory(&self, replicas: usize) -> u64 {
-        self.limits.memory / 3 / replicas.max(1) as u64
+        self.limits.memory / 4 / replicas.max(1) as u64
     }
 
     /// How each of `replicas` agrees with its peers and reaches the disk.

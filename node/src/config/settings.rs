@@ -150,7 +150,7 @@ sections! {
         shard_actors: usize = 20_000,
         /// Longest an entity actor stays without being asked anything.
         actor_idle: Span = Span::s(10),
-        /// Memory of the node. A third holds rows, shared by its replicas, colder rows being read from the disk; the rest
+        /// Memory of the node. A quarter holds rows, shared by its replicas, colder rows being read from the disk; the rest
         /// is for what comes with them: checkpoints under way, the databases' buffers, the logs' tails, connections.
         memory: Size = Size::mib(1_024),
         /// Largest message between two nodes. It must hold a whole batch.
