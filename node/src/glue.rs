@@ -97,7 +97,7 @@ pub(crate) async fn log_store<RT: AsyncRuntime>(
 pub(crate) async fn watch_log(context: Arc<NodeContext>, writer: LogWriter) {
     let failure = writer.failed().await;
     if !context.stopping() {
-        context.fail(format!("the log cannot be written: {failure}"));
+        context.fail(failure.to_string());
     }
 }
 

@@ -87,8 +87,6 @@ pub(crate) struct GridLimits {
     pub(crate) request: Duration,
     /// A request waits so long for its shard to have a leader.
     pub(crate) leader: Duration,
-    /// How long a placing may be taken anew after `expired`.
-    pub(crate) renewals: u8,
 }
 
 /// This node as HTTP sees it.
@@ -211,7 +209,7 @@ impl NodeGrid {
     async fn place_here(&self, leading: &Leading, request: OrderRequest) -> Result<Answer<Box<Order>>, Failure> {
         let (caller, answer) = oneshot::channel();
         let request = Box::new(request);
-        let place = ShardMessage::Place { request, caller, base: None, renewals: self.limits.renewals };
+        let place = ShardMessage::Place { request, caller, base: None, renewals: leading.lead.limits.renewals };
         if leading.actor.send_message(place).is_err() {
             return Err(Failure::refused(Refusal::NoLeader));
         }

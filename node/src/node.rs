@@ -73,10 +73,8 @@ pub struct FatalError(String);
 /// A running node. Dropped, it stops without handing anything over, as in a crash.
 pub struct Node {
     context: Arc<NodeContext>,
-    grid: NodeGrid,
     mesh: Mesh,
     router: Arc<Router>,
-    meta: GroupRef,
     http_url: String,
     stop_within: Duration,
     stop: watch::Sender<bool>,
@@ -123,14 +121,14 @@ impl Node {
             work.spawn(Arc::clone(host).run(Arc::clone(&context)));
         }
         work.spawn(clocks::compare(Arc::clone(&context), reporter));
-        work.spawn(watch_groups(Arc::clone(&context), Arc::clone(&meta)));
+        work.spawn(watch_groups(Arc::clone(&context), meta));
         work.spawn(glue::watch_log(Arc::clone(&context), writer));
         let (stop, stopping) = watch::channel(false);
         work.spawn(balance(Arc::clone(&router), config.id, BalancerConfig::default(), stopping.clone()));
         let http_url = config.http.advertise.clone().unwrap_or_else(|| format!("http://{}", platform.http.local_addr()));
-        let serving = Mutex::new(Some(tokio::spawn(serve_http(&config, platform, grid.clone(), stopping))));
+        let serving = Mutex::new(Some(tokio::spawn(serve_http(&config, platform, grid, stopping))));
         let stop_within = config.stop_within;
-        Ok(Self { context, grid, mesh, router, meta, http_url, stop_within, stop, serving, _work: work })
+        Ok(Self { context, mesh, router, http_url, stop_within, stop, serving, _work: work })
     }
 
     /// Where clients reach it.
@@ -169,12 +167,6 @@ impl Node {
         }
     }
 
-    /// What HTTP asks of the node, for callers in the same process.
-    #[must_use]
-    pub fn grid(&self) -> Arc<dyn ordergrid_api::Grid> {
-        Arc::new(self.grid.clone())
-    }
-
     /// Stops cleanly: not ready, leaderships handed over, requests finished, groups stopped with a last checkpoint.
     pub async fn shutdown(self) {
         self.context.begin_stop();
@@ -196,7 +188,6 @@ impl Node {
         // Without the last checkpoint a start replays more of the log.
         tokio::time::timeout(self.stop_within, checkpoints).await.ok();
         join_all(groups.iter().map(|group| group.shutdown())).await;
-        self.meta.shutdown().await;
         self.mesh.shutdown();
     }
 }
@@ -391,7 +382,7 @@ fn node_grid(config: &NodeConfig, context: &Arc<NodeContext>, mesh: &Mesh, repor
     NodeGrid {
         node: Arc::clone(context),
         mesh: mesh.clone(),
-        limits: GridLimits { request: config.limits.request, leader: LEADER_PATIENCE, renewals: RENEWALS },
+        limits: GridLimits { request: config.limits.request, leader: LEADER_PATIENCE },
         reporter: Arc::clone(reporter),
     }
 }

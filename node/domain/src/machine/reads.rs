@@ -104,7 +104,7 @@ impl ShardMachine {
         }
     }
 
-    /// What a SKU can give (rules 9 and 12: look at [`ShardMachine::hold_of`] first).
+    /// What a SKU can give (rules 9 and 12: look at [`ShardMachine::may_know`] first).
     #[must_use]
     pub fn available(&self, id: &SkuId) -> Lookup<Available> {
         let answer = |sku: &Sku| Available { available: sku.available(), name: sku.name.clone(), version: sku.version };
