@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use ordergrid_sim::{Counts, run_seed};
+use ordergrid_sim::domain::{Counts, run_seed};
 
 /// Asked whether everything holds, and the answer is no.
 const VIOLATED: u8 = 10;

@@ -10,10 +10,10 @@ use ordergrid_domain::{
     WarehouseId,
 };
 
-use crate::Violation;
 use crate::dice::Dice;
-use crate::oracle::Mistake;
-use crate::world::{Client, Knows, Letter, World};
+use crate::domain::Violation;
+use crate::domain::oracle::Mistake;
+use crate::domain::world::{Client, Knows, Letter, World};
 
 /// What was drawn for one history.
 #[derive(Clone, Debug)]
@@ -359,7 +359,7 @@ impl World {
     }
 
     fn is_quiet(&self) -> bool {
-        let still = |it: &crate::world::Shard| {
+        let still = |it: &crate::domain::world::Shard| {
             let counters = it.plain.counters();
             counters.tentative == 0 && counters.undelivered == 0 && counters.marks == 0 && it.leader.running.is_empty()
         };

@@ -1,9 +1,9 @@
 //! The simulation itself: clean on what is right, and able to fail on what is not.
 
-use crate::oracle::Mistake;
-use crate::workload::{Mutant, Plan};
-use crate::world::World;
-use crate::{Violation, run_plan, run_seed};
+use crate::domain::oracle::Mistake;
+use crate::domain::workload::{Mutant, Plan};
+use crate::domain::world::World;
+use crate::domain::{Violation, run_plan, run_seed};
 
 /// Seeds that an honest run must pass, few enough for a debug build.
 const SEEDS: std::ops::Range<u64> = 1..9;

@@ -8,9 +8,9 @@ use ordergrid_domain::command::{Deliver, Hold, Place, Release};
 use ordergrid_domain::machine::{HOLD_VALIDITY, HoldView};
 use ordergrid_domain::{AttemptId, Command, Key, Lookup, Outcome, Rejection, SkuId, Text, Timestamp, UserId};
 
-use crate::Violation;
-use crate::workload::Mutant;
-use crate::world::{Back, Knows, Letter, World};
+use crate::domain::Violation;
+use crate::domain::workload::Mutant;
+use crate::domain::world::{Back, Knows, Letter, World};
 
 /// A leader of one term.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use ordergrid_domain::command::{Hold, SkuAction, SkuCommand};
 use ordergrid_domain::{AttemptId, Key, Lookup, OrderId, Outcome, Quantity, Rejection, ShardMachine, SkuId};
 
 use super::{Effect, Mistake, Oracle, OrderModel, RETENTION, demand};
-use crate::Violation;
-use crate::report::Counts;
+use crate::domain::Violation;
+use crate::domain::report::Counts;
 
 /// Units that an attempt holds.
 #[derive(Clone, Copy, Debug)]

@@ -8,12 +8,12 @@ use ordergrid_domain::{
     SkuId, SlotOwners, Text, Timestamp, UserId,
 };
 
-use crate::Violation;
 use crate::dice::Dice;
-use crate::leader::Leader;
-use crate::oracle::{Applied, Oracle};
-use crate::report::Counts;
-use crate::workload::Plan;
+use crate::domain::Violation;
+use crate::domain::leader::Leader;
+use crate::domain::oracle::{Applied, Oracle};
+use crate::domain::report::Counts;
+use crate::domain::workload::Plan;
 
 /// Where clocks start.
 pub const START: u64 = 1_790_000_000_000;

@@ -8,8 +8,8 @@ use ordergrid_domain::order::{FulfilmentState, PaymentState, Phase, RefundState,
 use ordergrid_domain::{AttemptId, GroupId, Key, Order, OrderId, Outcome, ProviderPaymentId, Rejection, SkuId};
 
 use super::{Applied, Effect, Mistake, Oracle, RETENTION, demand};
-use crate::Violation;
-use crate::report::Counts;
+use crate::domain::Violation;
+use crate::domain::report::Counts;
 
 const GRACE: u64 = 120_000;
 const AUTO_COMPLETE: u64 = 7 * 24 * 3_600_000;

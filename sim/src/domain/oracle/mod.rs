@@ -11,8 +11,8 @@ use ordergrid_domain::{
     Command, GroupId, Key, Lookup, Message, OrderId, Outcome, Rejection, ShardMachine, SkuId, SlotOwners, Timestamp, UserId,
 };
 
-use crate::Violation;
-use crate::report::Counts;
+use crate::domain::Violation;
+use crate::domain::report::Counts;
 pub use orders::OrderModel;
 pub use stock::SkuModel;
 
