@@ -137,6 +137,12 @@ impl Node {
         self.http_url.clone()
     }
 
+    /// The replicas on this node, the meta group's first: their state, for diagnostics, and what can be asked of them.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupRef> {
+        self.router.groups()
+    }
+
     /// Resolves when the node knows a leader for every shard, and where it leads itself, is ready to.
     pub async fn ready(&self) {
         for group in self.router.groups() {

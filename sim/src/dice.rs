@@ -33,4 +33,22 @@ impl Dice {
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.index(from.len())]
     }
+
+    /// A number from `from` to `to`, both inclusive.
+    pub fn between(&mut self, from: u64, to: u64) -> u64 {
+        self.0.random_range(from..=to)
+    }
+
+    /// Brings these into a drawn order.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.index(last + 1));
+        }
+    }
+
+    /// A source of its own, so that what is drawn from it does not change what is drawn here.
+    #[must_use]
+    pub fn fork(&mut self) -> Self {
+        Self::new(self.0.random())
+    }
 }

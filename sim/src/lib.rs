@@ -6,14 +6,25 @@
 //!
 //! | Module | Decides |
 //! |---|---|
-//! | [`domain`] | the machines without nodes, against a model |
+//! | [`driver`] | hosts, their clocks, and how time passes |
+//! | [`net`] | connections between hosts, and how links fail |
+//! | [`disk`] | what is written, what is durable, and how disks fail |
+//! | [`grid`] | the nodes of a history, their lives and deaths |
+//! | [`clients`] | what is asked of them |
 //! | [`history`] | what clients asked and how it ended: what the judges read |
 //! | [`trace`] | the running hash of a history, and its text on demand |
 //! | [`dice`] | chance, all of it from one seed |
 //! | [`verdict`] | what a history came to |
+//! | [`domain`] | the machines without nodes, against a model |
 
+pub mod clients;
 pub mod dice;
+pub mod disk;
 pub mod domain;
+pub mod driver;
+pub mod grid;
 pub mod history;
+pub mod net;
+pub mod run;
 pub mod trace;
 pub mod verdict;

@@ -1,5 +1,7 @@
 //! `ordergrid-sim run`: histories drawn from seeds, one line for each violation that repeats it.
 
+mod determinism;
+
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -39,6 +41,10 @@ enum Output {
 }
 
 fn main() -> ExitCode {
+    if let Ok(seed) = std::env::var("SKEL") {
+        ordergrid_sim::run::skeleton(seed.parse().unwrap()).unwrap();
+        return ExitCode::SUCCESS;
+    }
     let Verb::Run { seed, count, output } = Arguments::parse().verb;
     // A panic is a violation like any other; its message is in the report.
     std::panic::set_hook(Box::new(|_| {}));

@@ -1,0 +1,54 @@
+//! One operation against one node, as the record has it.
+
+use ordergrid_api::client::{Answer, CallError, Client};
+use ordergrid_api::wire::PlaceBatch;
+
+use crate::history::{Ask, Ending, Said, Seen};
+
+/// Asks and waits for the end.
+pub async fn perform(client: &Client, ask: &Ask) -> Ending {
+    match ask {
+        Ask::Place(key, order) => end(client.place(order, key).await, Said::Order),
+        Ask::PlaceBatch(orders) => end(client.place_batch(&PlaceBatch { orders: orders.clone() }).await, Said::Batch),
+        Ask::Pay(key, order, payment) => end(client.pay(*order, payment, key).await, Said::Order),
+        Ask::Cancel(key, order, cancel) => end(client.cancel(*order, cancel, key).await, Said::Order),
+        Ask::Complete(key, order) => end(client.complete(*order, key).await, Said::Order),
+        Ask::Refund(key, order, refund) => end(client.refund(*order, refund, key).await, Said::Order),
+        Ask::RefundOutcome(key, refund, outcome) => end(client.refund_outcome(*refund, *outcome, key).await, Said::Order),
+        Ask::Pick(key, order, pick) => end(client.pick(*order, pick, key).await, Said::Fulfilment),
+        Ask::Ship(key, parcel, ship) => end(client.ship(*parcel, ship, key).await, Said::Order),
+        Ask::Deliver(key, parcel) => end(client.deliver(*parcel, key).await, Said::Order),
+        Ask::Unpick(key, parcel) => end(client.unpick(*parcel, key).await, Said::Order),
+        Ask::PutSku(sku, put) => end(client.put_sku(sku, put).await, Said::Sku),
+        Ask::Receive(key, sku, receive) => end(client.receive(sku, receive, key).await, Said::Sku),
+        Ask::Adjust(key, sku, adjust) => end(client.adjust(sku, adjust, key).await, Said::Sku),
+        Ask::ReadOrder(order) => end(client.order(*order).await, Said::Order),
+        Ask::ReadSku(sku) => end(client.sku(sku).await, Said::Sku),
+        Ask::ReadHistory(order) => end(client.status_history(*order).await, Said::History),
+        Ask::ReadUser(user) => end(client.user_orders(user, 100, None).await, Said::User),
+        Ask::Status => end(client.cluster_status().await, |status| Said::Status(Box::new(status))),
+        Ask::Verify => end(client.cluster_verify().await, |report| Said::Verify(Box::new(report))),
+    }
+}
+
+fn end<T>(result: Result<Answer<T>, CallError>, said: impl FnOnce(T) -> Said) -> Ending {
+    match result {
+        Ok(answer) => {
+            let token = answer.token.and_then(|token| seen(token.to_str().ok()?));
+            Ending::Done { answer: Box::new(said(answer.value)), token, replayed: answer.replayed }
+        }
+        Err(CallError::Refused(refusal)) => {
+            Ending::Refused { status: refusal.status, code: refusal.code.clone(), detail: refusal.detail.clone() }
+        }
+        Err(error @ CallError::Unreachable(_)) => {
+            Ending::Refused { status: 0, code: error.code().to_owned(), detail: error.to_string() }
+        }
+        Err(error) => Ending::Unknown(error.to_string()),
+    }
+}
+
+/// A token, `shard:index`.
+fn seen(token: &str) -> Option<Seen> {
+    let (group, index) = token.split_once(':')?;
+    Some(Seen { group: group.parse().ok()?, index: index.parse().ok()? })
+}
