@@ -7,12 +7,14 @@
 //! | Module | Decides |
 //! |---|---|
 //! | [`domain`] | the machines without nodes, against a model |
+//! | [`disk`] | the disks of a node, which lose what was not synced, and fail when told to |
 //! | [`history`] | what clients asked and how it ended: what the judges read |
 //! | [`trace`] | the running hash of a history, and its text on demand |
 //! | [`dice`] | chance, all of it from one seed |
 //! | [`verdict`] | what a history came to |
 
 pub mod dice;
+pub mod disk;
 pub mod domain;
 pub mod history;
 pub mod trace;
