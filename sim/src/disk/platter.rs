@@ -28,7 +28,7 @@ pub(super) struct Platter {
     durable: u64,
     /// Syncs asked for and not ended, in order; they end in order.
     syncs: VecDeque<Sync>,
-    /// Syncs asked for by this opening.
+    /// Syncs ever asked for.
     asked: u64,
     /// The first failure of this opening. Nothing is written after it.
     failed: Option<EngineError>,
@@ -82,10 +82,11 @@ impl Platter {
             panic!("disk {} {}: what is on the disk does not open: {error}", self.node, self.database);
         }
         trace::note(format_args!("disk {} {}: opened with {} batches", self.node, self.database, self.written));
+        self.syncs.clear();
         self.make_durable(self.written);
     }
 
-    /// The process ends. Syncs that were due have taken effect, the others never will.
+    /// The process ends. Syncs on their way go on: the operating system does them.
     pub(super) fn close(&mut self) {
         self.settle();
         self.views.clear();
@@ -210,7 +211,7 @@ impl Platter {
         number
     }
 
-    /// When the sync `number` of this opening ends; `None` if it has.
+    /// When the sync `number` ends; `None` if it has.
     pub(super) fn sync_ends(&mut self, number: u64) -> Option<SimTime> {
         self.settle();
         self.syncs.iter().find(|sync| sync.number == number).map(|sync| sync.ends)
