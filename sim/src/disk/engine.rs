@@ -125,6 +125,10 @@ impl EngineView for SimView {
 impl Drop for SimView {
     fn drop(&mut self) {
         // An opening that has ended has dropped its views already.
-        self.with(|platter, _| Ok(platter.drop_view(self.number))).ok();
+        let dropped = self.with(|platter, _| {
+            platter.drop_view(self.number);
+            Ok(())
+        });
+        dropped.ok();
     }
 }

@@ -203,6 +203,9 @@ impl SimDisk {
 
     /// Of the values read from now on, and from views, the one after `after` others is returned with one bit flipped,
     /// once: bit number `bit`, modulo the length of the value. Values without bits do not count.
+    ///
+    /// Every value of the log, and the head of a replica's state, has a frame with a checksum. The rows of the state have
+    /// none of their own: there RocksDB's blocks have it, see [`damage_read`](Self::damage_read).
     pub fn flip_bit(&self, database: Database, after: u64, bit: u64) {
         self.fault(database, |platter| platter.faults.flip(after, bit));
     }
