@@ -52,7 +52,7 @@ impl SimNode {
     ) -> anyhow::Result<Self> {
         let id = config.id;
         let seed = dice.below(u64::MAX);
-        let disk = if rocksdb { SimDisk::on_rocksdb(id, seed, watch)? } else { SimDisk::new(id, seed, watch) };
+        let disk = if rocksdb { SimDisk::on_rocks(id, seed, watch)? } else { SimDisk::new(id, seed, watch) };
         Ok(Self { id, config, clock, disk, chance: dice.fork(), life: Arc::default() })
     }
 
@@ -60,7 +60,7 @@ impl SimNode {
     pub(super) fn program(&mut self, net: &Net) -> anyhow::Result<impl Future<Output = ()> + use<>> {
         let life = Arc::new(Mutex::new(Life::default()));
         self.life = Arc::clone(&life);
-        let opened = self.disk.open()?;
+        let opened = self.disk.open();
         let platform = Platform {
             transport: Arc::new(net.at(self.id)),
             http: Box::new(net.listen(self.id, &format!("n{}:{HTTP}", self.id))?),

@@ -12,7 +12,7 @@ use crate::history::{Ask, Ending, SimTime};
 use crate::trace;
 
 struct Nothing;
-impl DiskWatch for Nothing { fn wrote(&self, _n: u64, _d: Database, _b: &Batch) {} }
+impl DiskWatch for Nothing { fn wrote(&self, _n: u64, _d: Database, _b: &Batch) {} fn durable(&self, _: u64, _: Database, _: u64) {} fn lost(&self, _: u64, _: Database, _: u64) {} }
 
 pub fn skeleton(seed: u64) -> anyhow::Result<()> {
     let mut dice = Dice::new(seed);
