@@ -11,7 +11,9 @@
 //! | [`trace`] | the running hash of a history, and its text on demand |
 //! | [`dice`] | chance, all of it from one seed |
 //! | [`verdict`] | what a history came to |
+//! | [`cli`] | the verbs of `ordergrid-sim` |
 
+pub mod cli;
 pub mod dice;
 pub mod domain;
 pub mod history;
