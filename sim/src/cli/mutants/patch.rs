@@ -1,4 +1,14 @@
 //! A planted bug as its file says it: five lines of header, then a unified diff of product code.
+//!
+//! ```text
+//! # name: ack-before-sync
+//! # breaks: AcknowledgedIsDurable: durable means on disk on a majority
+//! # caught by: CommittedIsDurable
+//! # profile: storage
+//! # seeds: 1000
+//! ```
+//!
+//! One that no longer applies is drawn anew: make its change by hand, and put `git diff` below the header.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
