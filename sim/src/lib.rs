@@ -16,7 +16,9 @@
 //! | [`dice`] | chance, all of it from one seed |
 //! | [`verdict`] | what a history came to |
 //! | [`domain`] | the machines without nodes, against a model |
+//! | [`cli`] | what can be asked of the simulator |
 
+pub mod cli;
 pub mod clients;
 pub mod dice;
 pub mod disk;

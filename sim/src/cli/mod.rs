@@ -1,0 +1,3 @@
+//! The verbs of `ordergrid-sim`.
+
+pub mod mutants;
