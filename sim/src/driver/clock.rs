@@ -37,6 +37,8 @@ pub struct HostClock(Arc<Hands>);
 struct Hands {
     /// Of its own time, since the beginning.
     micros: AtomicU64,
+    /// True time since the beginning: the time of day is set by the network's time, whatever the clock's speed.
+    true_micros: AtomicU64,
     /// How far its time of day is off.
     offset_ms: AtomicI64,
 }
@@ -48,8 +50,9 @@ impl HostClock {
         self.0.micros.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_micros(&self, micros: u64) {
+    pub(super) fn set(&self, micros: u64, true_micros: u64) {
         self.0.micros.store(micros, Ordering::Relaxed);
+        self.0.true_micros.store(true_micros, Ordering::Relaxed);
     }
 
     /// Sets the time of day off by so much.
@@ -64,7 +67,7 @@ impl HostClock {
 
 impl Clock for HostClock {
     fn wall_ms(&self) -> u64 {
-        (EPOCH_MS + self.micros() / 1_000).saturating_add_signed(self.0.offset_ms.load(Ordering::Relaxed))
+        (EPOCH_MS + self.0.true_micros.load(Ordering::Relaxed) / 1_000).saturating_add_signed(self.0.offset_ms.load(Ordering::Relaxed))
     }
 }
 

@@ -129,7 +129,8 @@ impl Driver {
         self.dice.shuffle(&mut turns);
         let passed = u64::try_from(self.tick.as_micros()).expect("a tick is short");
         for host in turns {
-            self.host(host).run(passed);
+            let now = self.now;
+            self.host(host).run(passed, now);
         }
     }
 
@@ -139,9 +140,9 @@ impl Driver {
 }
 
 impl Host {
-    fn run(&mut self, passed: u64) {
+    fn run(&mut self, passed: u64, now: SimTime) {
         let micros = self.clock.micros() + passed * self.rate / NOMINAL;
-        self.clock.set_micros(micros);
+        self.clock.set(micros, now.0);
         let Some(running) = self.runtime.as_mut().filter(|_| !self.paused) else { return };
         // tokio counts whole milliseconds.
         let owed_ms = ((micros - running.began_micros) / 1_000).saturating_sub(running.counted_ms);

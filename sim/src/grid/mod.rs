@@ -35,10 +35,37 @@ pub struct Shape {
     pub shards: u16,
     /// Settings of every node, such as `("checkpoint.every", "1s")`.
     pub settings: Vec<(String, String)>,
+    /// Sizes that a configuration does not allow.
+    pub squeeze: Squeeze,
     /// Time between two steps.
     pub tick: Duration,
     /// The real storage engine instead of the simulated one.
     pub rocksdb: bool,
+}
+
+/// Sizes far below what a configuration may say, so that seconds do what else takes days; `None` leaves them.
+#[derive(Clone, Debug, Default)]
+pub struct Squeeze {
+    /// `limits.memory`, in bytes.
+    pub memory: Option<u64>,
+    /// `log.tail`, in bytes.
+    pub log_tail: Option<usize>,
+    /// Bytes of changed rows after which a replica writes a checkpoint.
+    pub checkpoint_bytes: Option<u64>,
+    /// `limits.entry_bytes`.
+    pub entry_bytes: Option<usize>,
+    /// Bytes of a piece of a snapshot.
+    pub snapshot_chunk: Option<usize>,
+}
+
+impl Squeeze {
+    fn apply(&self, config: &mut NodeConfig) {
+        config.limits.memory = self.memory.unwrap_or(config.limits.memory);
+        config.log_tail = self.log_tail.unwrap_or(config.log_tail);
+        config.group.checkpoint_bytes = self.checkpoint_bytes.unwrap_or(config.group.checkpoint_bytes);
+        config.limits.entry_bytes = self.entry_bytes.unwrap_or(config.limits.entry_bytes);
+        config.group.snapshot_chunk = self.snapshot_chunk.unwrap_or(config.group.snapshot_chunk);
+    }
 }
 
 /// The nodes, the network between them, and the time.
@@ -64,7 +91,8 @@ impl SimGrid {
         let bootstrap = bootstrap(shape);
         let mut nodes = BTreeMap::new();
         for id in 1..=shape.nodes {
-            let config = NodeConfig::of(id, format!("/n{id}"), &bootstrap, &shape.settings)?;
+            let mut config = NodeConfig::of(id, format!("/n{id}"), &bootstrap, &shape.settings)?;
+            shape.squeeze.apply(&mut config);
             let clock = driver.add(id);
             nodes.insert(id, SimNode::new(config, clock, shape.rocksdb, dice, Arc::clone(watch))?);
         }

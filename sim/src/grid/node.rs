@@ -18,6 +18,8 @@ use crate::trace;
 pub enum Down {
     /// kill -9: what was written stays, the kernel closes the connections.
     Killed,
+    /// kill -9, and what the process had not handed to the operating system is lost with it.
+    KilledLosingBuffers,
     /// What was not synced is lost, and nobody is told.
     PowerLost,
 }
@@ -32,6 +34,8 @@ pub struct SimNode {
     pub disk: SimDisk,
     chance: Dice,
     life: Arc<Mutex<Life>>,
+    /// How often it was started.
+    pub starts: u64,
 }
 
 /// What a program has come to in its present life.
@@ -53,13 +57,14 @@ impl SimNode {
         let id = config.id;
         let seed = dice.below(u64::MAX);
         let disk = if rocksdb { SimDisk::on_rocks(id, seed, watch)? } else { SimDisk::new(id, seed, watch) };
-        Ok(Self { id, config, clock, disk, chance: dice.fork(), life: Arc::default() })
+        Ok(Self { id, config, clock, disk, chance: dice.fork(), life: Arc::default(), starts: 0 })
     }
 
     /// The program of a new life.
     pub(super) fn program(&mut self, net: &Net) -> anyhow::Result<impl Future<Output = ()> + use<>> {
         let life = Arc::new(Mutex::new(Life::default()));
         self.life = Arc::clone(&life);
+        self.starts += 1;
         let opened = self.disk.open();
         let platform = Platform {
             transport: Arc::new(net.at(self.id)),
@@ -81,6 +86,7 @@ impl SimNode {
         self.life = Arc::default();
         match how {
             Down::Killed => self.disk.kill(),
+            Down::KilledLosingBuffers => self.disk.kill_losing_buffers(),
             Down::PowerLost => self.disk.lose_power(),
         }
     }

@@ -1,0 +1,177 @@
+//! What goes wrong, and how it is done and undone.
+
+mod strike;
+
+use std::time::Duration;
+
+pub use strike::Striking;
+
+/// Who is struck, decided when it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// This node.
+    Node(u64),
+    /// Whoever leads this group then.
+    Leader(u32),
+}
+
+/// Something that goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// kill -9, and a start when it is over. `buffers`: what the process had not handed to the operating system is lost.
+    Kill {
+        /// Whose.
+        who: Who,
+        /// Its buffers are lost.
+        buffers: bool,
+    },
+    /// Power is lost: unsynced writes go, and nobody is told.
+    PowerLoss {
+        /// Whose.
+        who: Who,
+    },
+    /// All nodes lose power at once.
+    Blackout,
+    /// The process stands still while its clocks go on.
+    Pause {
+        /// Whose.
+        who: Who,
+    },
+    /// A leader is asked to hand over.
+    Transfer {
+        /// The group.
+        group: u32,
+        /// To this node.
+        to: u64,
+    },
+    /// A node is cut off from the others, in one direction or both.
+    Isolate {
+        /// Which.
+        who: Who,
+        /// It hears nothing.
+        inwards: bool,
+        /// It is not heard.
+        outwards: bool,
+        /// By clients too.
+        clients: bool,
+    },
+    /// The nodes fall into two parts.
+    Split {
+        /// One of the parts.
+        minority: Vec<u64>,
+    },
+    /// Every link is slow.
+    SlowNet {
+        /// The longest time on the way.
+        most: Duration,
+    },
+    /// Packets are lost, which TCP turns into waiting.
+    Lossy {
+        /// In a thousand.
+        permille: u64,
+    },
+    /// Connections between two nodes break.
+    Reset {
+        /// One node.
+        one: u64,
+        /// Another.
+        other: u64,
+    },
+    /// Syncs take long.
+    SlowSync {
+        /// Whose.
+        who: Who,
+        /// Of the log; else of the state.
+        log: bool,
+        /// The longest.
+        most: Duration,
+    },
+    /// No sync ends.
+    StallSync {
+        /// Whose.
+        who: Who,
+        /// Of the log; else of the state.
+        log: bool,
+    },
+    /// A write fails.
+    FailWrite {
+        /// Whose.
+        who: Who,
+        /// To the log; else to the state.
+        log: bool,
+        /// Writes that succeed before.
+        after: u64,
+        /// It reaches the disk, but whether it is durable is unknown.
+        written: bool,
+    },
+    /// Reads fail.
+    FailReads {
+        /// Whose.
+        who: Who,
+        /// Of the log; else of the state.
+        log: bool,
+    },
+    /// The disk is full.
+    DiskFull {
+        /// Whose.
+        who: Who,
+    },
+    /// A bit of the log is read wrong once.
+    FlipBit {
+        /// Whose.
+        who: Who,
+        /// Values read before.
+        after: u64,
+        /// Which bit.
+        bit: u64,
+        /// The node starts anew, so that the log is read.
+        restart: bool,
+    },
+    /// A block is found to be damaged.
+    DamageRead {
+        /// Whose.
+        who: Who,
+        /// Of the log; else of the state.
+        log: bool,
+        /// Reads before.
+        after: u64,
+    },
+    /// Every replica of a node writes a checkpoint.
+    Checkpoint {
+        /// Which node.
+        who: Who,
+    },
+    /// The time of day jumps, and back when it is over.
+    ClockStep {
+        /// Whose.
+        who: Who,
+        /// So far off, in milliseconds.
+        offset_ms: i64,
+    },
+    /// A clock runs at another speed.
+    ClockRate {
+        /// Whose.
+        who: Who,
+        /// In thousandths.
+        rate: u64,
+    },
+}
+
+/// A trouble with its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// When, after the beginning of the unrest.
+    pub at: Duration,
+    /// For how long.
+    pub lasts: Duration,
+    /// What.
+    pub trouble: Trouble,
+}
+
+/// What the table of faults must have and the product cannot survive yet, because it has no such function: filled in when it
+/// has.
+pub const NOT_YET: [(&str, &str); 3] = [
+    ("membership change", "the product has no verb to add, remove or replace a node"),
+    ("a node that comes back with an empty disk", "the product refuses to found again, and cannot be replaced yet"),
+    ("mixed versions", "there is one version"),
+];
