@@ -8,9 +8,11 @@
 //!
 //! Votes, entries, truncations, purges and commit marks of a group take the same ordered path: `store` encodes and
 //! queues them, `writer` gathers and syncs, `watermark` completes what openraft waits for. Readers are served from
-//! `tail`; only what has left it is read from the disk. `recover` finds all of it again after a restart.
+//! `tail`; only what has left it is read from the disk. `recover` finds all of it again after a restart. [`row`] and [`cut`]
+//! say to tools what a disk holds.
 
 mod error;
+mod inspect;
 mod keys;
 mod reader;
 mod recover;
@@ -26,6 +28,7 @@ use bytes::{Bytes, BytesMut};
 use openraft::RaftTypeConfig;
 use openraft::alias::{LogIdOf, VoteOf};
 
+pub use inspect::{LogCut, LogRow, cut, row};
 pub use reader::LogReader;
 pub use store::LogStore;
 pub use writer::{LogFailure, LogWriter, WriterLimits, WriterStats};

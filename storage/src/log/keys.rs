@@ -9,11 +9,25 @@ use crate::engine::KeyRange;
 /// A key of the log database.
 pub(super) type Key = [u8; 17];
 
-const VOTE: u8 = 1;
-const COMMITTED: u8 = 2;
-const PURGED: u8 = 3;
-const ENTRY: u8 = 4;
-const END: u8 = 5;
+pub(super) const VOTE: u8 = 1;
+pub(super) const COMMITTED: u8 = 2;
+pub(super) const PURGED: u8 = 3;
+pub(super) const ENTRY: u8 = 4;
+pub(super) const END: u8 = 5;
+
+/// A key of a replica, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) replica: u64,
+    pub(super) kind: u8,
+    pub(super) index: u64,
+}
+
+impl Place {
+    pub(super) fn key(&self) -> Key {
+        key(self.replica, self.kind, self.index)
+    }
+}
 
 fn key(replica: u64, kind: u8, index: u64) -> Key {
     let mut key = [0; 17];
@@ -67,6 +81,14 @@ pub(super) fn all(replica: u64) -> (Key, Key) {
 pub(super) fn index_of(key: &[u8]) -> Option<u64> {
     let index = key.get(9..)?;
     Some(u64::from_be_bytes(index.try_into().ok()?))
+}
+
+/// The parts of a replica's key; `None` for a record of the node, whose keys begin with a replica id never given out.
+pub(super) fn place(key: &[u8]) -> Option<Place> {
+    let (replica, rest) = key.split_first_chunk()?;
+    let (kind, index) = rest.split_first()?;
+    let (replica, index) = (u64::from_be_bytes(*replica), u64::from_be_bytes(index.try_into().ok()?));
+    (replica != u64::MAX).then_some(Place { replica, kind: *kind, index })
 }
 
 #[cfg(test)]
