@@ -6,14 +6,20 @@
 //!
 //! | Module | Decides |
 //! |---|---|
+//! | [`chronicle`] | what the logs on the disks say, and what they come to on machines that never fail |
+//! | [`disk`] | disks that fail as disks do |
 //! | [`domain`] | the machines without nodes, against a model |
 //! | [`history`] | what clients asked and how it ended: what the judges read |
+//! | [`judges`] | whether a history was right, one property each |
 //! | [`trace`] | the running hash of a history, and its text on demand |
 //! | [`dice`] | chance, all of it from one seed |
 //! | [`verdict`] | what a history came to |
 
+pub mod chronicle;
 pub mod dice;
+pub mod disk;
 pub mod domain;
 pub mod history;
+pub mod judges;
 pub mod trace;
 pub mod verdict;

@@ -1,0 +1,5 @@
+//! Simulated disks.
+
+pub mod watch;
+
+pub use watch::{Database, DiskWatch};
