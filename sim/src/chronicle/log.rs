@@ -125,7 +125,7 @@ impl ReplicaLog {
     /// The last entry's place, also if it was purged.
     #[must_use]
     pub fn last(&self) -> Option<EntryId> {
-        self.entries.last_key_value().map(|(_, entry)| entry.id).max_by_key(|id| id.index).or(self.purged)
+        self.entries.last_key_value().map(|(_, entry)| entry.id).or(self.purged)
     }
 
     /// Whether it has this very entry, or has purged that index.

@@ -12,6 +12,8 @@ mod log;
 mod rare;
 pub mod reference;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -39,7 +39,7 @@ impl Watched {
                 Said::Fulfilment(changed) => drop(watched.orders.insert(changed.order.id)),
                 Said::Batch(batch) => {
                     let orders = batch.results.iter().filter_map(|result| result.order.as_ref());
-                    watched.orders.extend(orders.map(|order| order.id));
+                    watched.orders.extend(orders.map(|order| order.id()));
                 }
                 Said::Sku(sku) => drop(watched.skus.insert(sku.id.clone())),
                 Said::User(user) => watched.orders.extend(user.orders.iter().map(|order| order.id)),
