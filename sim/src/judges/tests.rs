@@ -160,8 +160,8 @@ fn committed() -> Chronicle {
     let sku = ordergrid_domain::SkuId::new("A").unwrap();
     let action = ordergrid_domain::command::SkuAction::Adjust { warehouse: Default::default(), delta: 1, reason: None };
     let command = ordergrid_domain::command::SkuCommand { sku, key: Some(key), body_hash: 0, expect_version: None, action };
-    let rows = [Commands(1, 3, entry(3, vec![Command::Sku(Box::new(command))])), Committed(1, 3)];
-    write_everywhere(&chronicle, 2, &rows);
+    write_everywhere(&chronicle, 2, &[Commands(1, 3, entry(3, vec![Command::Sku(Box::new(command))]))]);
+    write_everywhere(&chronicle, 3, &[Committed(1, 3)]);
     chronicle
 }
 
