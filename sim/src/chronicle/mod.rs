@@ -35,6 +35,7 @@ pub use finding::{Finding, LogLaw};
 use group::{Broken, Group};
 use log::Change;
 pub use log::{Body, Logged, ReplicaLog, VoteRow};
+pub use rare::RARE;
 pub use reference::{Reference, Version, Watched};
 
 /// Where a replica lives.

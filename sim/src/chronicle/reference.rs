@@ -263,7 +263,9 @@ impl Run<'_> {
         }
         let timers = |order: &Order| order.payment_due_at.into_iter().chain(order.completes_at);
         if let Some(last) = versions.last() {
-            timers(&last.state).for_each(|due| drop(self.due.remove(&(due, id))));
+            for due in timers(&last.state) {
+                self.due.remove(&(due, id));
+            }
         }
         self.due.extend(timers(&order).map(|due| (due, id)));
         versions.push(Version { index, state: Arc::new(order) });

@@ -42,7 +42,8 @@ fn founded() -> Chronicle {
 #[test]
 #[rustfmt::skip]
 fn each_law_of_the_logs_is_seen_broken() {
-    let rows: &[(&str, &str, &[(u64, &[Row])])] = &[
+    type Batches<'a> = &'a [(u64, &'a [Row])];
+    let rows: &[(&str, &str, Batches<'_>)] = &[
         // what                                     law                      node, rows
         ("a leader's life",                         "",                      &[(1, &[Committed(1, 2)]), (2, &[Committed(1, 2), Purged(1, 1)]), (3, &[Committed(1, 1)])]),
         ("an entry that was not committed is cut",  "",                      &[(3, &[Committed(1, 1), Vote(2, 2, true), CutFrom(2), Blank(2, 2)])]),
