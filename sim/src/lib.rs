@@ -7,8 +7,8 @@
 //! | Module | Decides |
 //! |---|---|
 //! | [`chronicle`] | what the logs on the disks say, and what they come to on machines that never fail |
-//! | [`disk`] | disks that fail as disks do |
 //! | [`domain`] | the machines without nodes, against a model |
+//! | [`disk`] | the disks of a node, which lose what was not synced, and fail when told to |
 //! | [`history`] | what clients asked and how it ended: what the judges read |
 //! | [`judges`] | whether a history was right, one property each |
 //! | [`trace`] | the running hash of a history, and its text on demand |

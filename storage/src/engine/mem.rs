@@ -17,12 +17,12 @@ type Rows = BTreeMap<Bytes, Bytes>;
 
 /// A handle of a disk in memory.
 ///
-/// A handle is one opening of the disk, as by a process: it ends with the next crash, and every call on it answers
+/// A handle is one opening of the disk, as by a process: it ends with the next crash or kill, and every call on it answers
 /// [`EngineError::Closed`] from then on, so that tasks of the time before the crash cannot reach the disk.
 /// A clone opens the same disk anew.
 pub struct MemEngine {
     disk: Arc<Mutex<Disk>>,
-    /// How many crashes this handle has behind it.
+    /// How many crashes and kills this handle has behind it.
     life: u64,
 }
 
@@ -70,6 +70,24 @@ impl MemEngine {
         let choices = disk.unsynced.len() as u64 + 1;
         let kept = usize::try_from(scramble(seed) % choices).expect("at most the number of batches");
         disk.crash(kept);
+    }
+
+    /// As [`crash`](Self::crash), but the first `kept` of the batches that were not made durable survive. Panics if
+    /// there are fewer.
+    pub fn crash_keeping(&self, kept: usize) {
+        self.disk.lock().crash(kept);
+    }
+
+    /// The process is killed: all handles end, but what was written stays readable, and what was not made durable may
+    /// still be lost by a crash.
+    pub fn kill(&self) {
+        self.disk.lock().end_handles();
+    }
+
+    /// Makes the first `count` of the batches that are not durable so: a sync asked for when there were no more has
+    /// ended, while others were written. Panics if there are fewer.
+    pub fn settle(&self, count: usize) {
+        self.disk.lock().settle(count);
     }
 
     /// After `after` further writes or flushes the next one fails, and from then on the disk refuses every write.
@@ -201,6 +219,10 @@ impl Disk {
         self.settle(kept);
         self.unsynced.clear();
         self.live = Arc::new(self.durable.clone());
+        self.end_handles();
+    }
+
+    fn end_handles(&mut self) {
         self.crashes += 1;
         self.planted = None;
         self.failed = None;

@@ -215,6 +215,47 @@ async fn a_handle_ends_with_the_crash() {
 }
 
 #[tokio::test]
+async fn a_kill_in_memory_loses_nothing_but_the_handles() {
+    let disk = MemEngine::new();
+    let before = disk.open();
+    put(&before, &["a=1"], Durability::Buffered).await;
+    disk.kill();
+    assert_eq!(before.flush().await, Err(EngineError::Closed));
+    assert_eq!((all(&disk.open()).await, disk.unsynced()), (vec!["a=1".to_owned()], 1));
+}
+
+#[tokio::test]
+async fn a_crash_in_memory_keeps_what_was_settled_and_as_much_more_as_told() {
+    let disk = MemEngine::new();
+    let engine = disk.open();
+    for row in ["a=1", "b=1", "c=1", "d=1"] {
+        put(&engine, &[row], Durability::Buffered).await;
+    }
+    disk.settle(2);
+    assert_eq!(disk.unsynced(), 2);
+    disk.crash_keeping(1);
+    assert_eq!(all(&disk.open()).await, ["a=1", "b=1", "c=1"]);
+    put(&disk.open(), &["e=1"], Durability::Buffered).await;
+    disk.crash();
+    assert_eq!(all(&disk.open()).await, ["a=1", "b=1", "c=1"]);
+}
+
+#[tokio::test]
+async fn a_copy_of_rocksdb_is_what_it_was_then() {
+    for open in [RocksEngine::open_log, RocksEngine::open_state] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (path, copy) = (folder.path().join("database"), folder.path().join("copy"));
+        let engine = open(&path).expect("nobody has it open");
+        engine.write(batch(&["a=1"]), Durability::Buffered).await.expect("the disk works");
+        engine.copy_to(&copy).expect("the disk works");
+        engine.write(batch(&["b=1"]), Durability::Synced).await.expect("the disk works");
+        assert!(engine.copy_to(&copy).is_err(), "the copy exists");
+        let copied: Arc<dyn Engine> = Arc::new(open(&copy).expect("nobody has it open"));
+        assert_eq!(all(&copied).await, ["a=1"]);
+    }
+}
+
+#[tokio::test]
 async fn a_failed_write_is_the_last() {
     #[rustfmt::skip]
     let rows = [
