@@ -11,6 +11,11 @@
 //! | [`disk`] | what is written, what is durable, and how disks fail |
 //! | [`grid`] | the nodes of a history, their lives and deaths |
 //! | [`clients`] | what is asked of them |
+//! | [`plan`] | what a seed draws, before anything begins |
+//! | [`faults`] | what goes wrong, and how it is done and undone |
+//! | [`run`] | one history from its beginning to its verdict |
+//! | [`chronicle`] | what the logs on all disks say, and what they come to |
+//! | [`judges`] | whether it was right, one property a file |
 //! | [`history`] | what clients asked and how it ended: what the judges read |
 //! | [`trace`] | the running hash of a history, and its text on demand |
 //! | [`dice`] | chance, all of it from one seed |
@@ -18,15 +23,19 @@
 //! | [`domain`] | the machines without nodes, against a model |
 //! | [`cli`] | what can be asked of the simulator |
 
+pub mod chronicle;
 pub mod cli;
 pub mod clients;
 pub mod dice;
 pub mod disk;
 pub mod domain;
 pub mod driver;
+pub mod faults;
 pub mod grid;
 pub mod history;
+pub mod judges;
 pub mod net;
+pub mod plan;
 pub mod run;
 pub mod trace;
 pub mod verdict;
