@@ -3,6 +3,12 @@
 //! A judge looks after every step at what can be seen from outside ([`Moment`]), and once more when the history is over and
 //! the grid is at rest ([`Evidence`]). It remembers what it needs, and says what is wrong as soon as it knows.
 
+pub mod all_or_nothing;
+pub mod book;
+pub mod grown;
+#[cfg(test)]
+mod testing;
+
 use std::collections::BTreeMap;
 
 use ordergrid_cluster::GroupStatus;
