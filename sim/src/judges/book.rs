@@ -369,6 +369,17 @@ pub fn answered_order(op: &Operation) -> Option<&Order> {
     }
 }
 
+/// The parcel or refund that a done call says it has created.
+#[must_use]
+pub fn created_part(op: &Operation) -> Option<String> {
+    let Ending::Done { answer, .. } = &op.ending else { return None };
+    match &**answer {
+        Said::Order(order) => order.created.clone(),
+        Said::Fulfilment(changed) => Some(changed.fulfilment.id.to_string()),
+        _ => None,
+    }
+}
+
 fn how(ask: &Ask) -> How {
     match ask {
         Ask::Place(..) | Ask::PlaceBatch(_) => How::Placed,

@@ -3,11 +3,23 @@
 //! A judge looks after every step at what can be seen from outside ([`Moment`]), and once more when the history is over and
 //! the grid is at rest ([`Evidence`]). It remembers what it needs, and says what is wrong as soon as it knows.
 
+pub mod acknowledged_is_durable;
 pub mod all_or_nothing;
 pub mod book;
+pub mod bounded;
+pub mod events_gapless;
 pub mod grown;
+pub mod heals;
+pub mod holds_add_up;
+pub mod linear;
+pub mod money_conserved;
+pub mod no_oversell;
+pub mod one_key_one_order;
+pub mod reads_are_current;
+pub mod refused_means_nothing;
 #[cfg(test)]
 mod testing;
+pub mod timers_fire;
 
 use std::collections::BTreeMap;
 

@@ -292,8 +292,7 @@ impl Shop {
             Outcome::Order { order, created: Some(Created::Fulfilment(id)), replayed } if matches!(ask, Ask::Pick(..)) => {
                 let parcel = &order.fulfilments[id.number as usize - 1];
                 let fulfilment = Fulfilment::of(&order, parcel);
-                let created = Some(Created::Fulfilment(id));
-                (Said::Fulfilment(FulfilmentChanged { fulfilment, order: Order::changed(&order, created) }), replayed)
+                (Said::Fulfilment(FulfilmentChanged { fulfilment, order: (&*order).into() }), replayed)
             }
             Outcome::Order { order, created, replayed } => (Said::Order(Order::changed(&order, created)), replayed),
             Outcome::Sku { sku, replayed, .. } => (Said::Sku(Sku::new(&sku, self.index)), replayed),
