@@ -27,9 +27,8 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
         let Some(last) = last.get(id) else { continue };
         let newest = sightings.iter().filter(|sighting| !sighting.is_final()).max_by_key(|sighting| sighting.what.version);
         let Some(newest) = newest else { continue };
-        let shrunk = (last.what.version < newest.what.version).then(|| {
-            format!("version {} was told, in the end it has {}", newest.what.version, last.what.version)
-        });
+        let shrunk = (last.what.version < newest.what.version)
+            .then(|| format!("version {} was told, in the end it has {}", newest.what.version, last.what.version));
         let why = shrunk.or_else(|| unlike(newest.what, last.what));
         wrong.extend(why.map(|why| format!("order {id}, since operation {}: {why}", newest.op.number)));
     }
@@ -63,9 +62,8 @@ pub fn overlooked(book: &Book<'_>, known: &BTreeMap<OrderId, SimTime>, op: &Oper
             let listed = |id: &OrderId| page.orders.iter().any(|order| order.id == *id);
             // Newest first: what is older than the last order of a full page stands on the next one.
             let oldest = page.next_cursor.as_ref().and_then(|_| page.orders.last()).map(|order| order.id);
-            let of_user = |id: &OrderId| {
-                book.orders.get(id).and_then(|seen| seen.first()).is_some_and(|seen| seen.what.user_id == *user)
-            };
+            let of_user =
+                |id: &OrderId| book.orders.get(id).and_then(|seen| seen.first()).is_some_and(|seen| seen.what.user_id == *user);
             let on_page = |id: &&OrderId| existed(id) && of_user(id) && oldest.is_none_or(|oldest| **id > oldest);
             let missing = known.keys().filter(on_page).find(|id| !listed(id))?;
             Some(format!("operation {number}: order {missing} is gone from the list of {user}"))

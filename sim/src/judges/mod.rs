@@ -5,8 +5,10 @@
 
 pub mod acknowledged_is_durable;
 pub mod all_or_nothing;
+pub mod as_of_index;
 pub mod book;
 pub mod bounded;
+pub mod clients;
 pub mod events_gapless;
 pub mod grown;
 pub mod heals;
@@ -15,6 +17,7 @@ pub mod linear;
 pub mod money_conserved;
 pub mod no_oversell;
 pub mod one_key_one_order;
+pub mod rare;
 pub mod reads_are_current;
 pub mod refused_means_nothing;
 #[cfg(test)]

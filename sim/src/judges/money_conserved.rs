@@ -39,12 +39,14 @@ fn uneven(order: &Order) -> Option<String> {
         return Some(format!("the total is {}, its parts come to {total}", order.total));
     }
     let captured = sum(order.payments.iter().filter(|one| one.status == PaymentState::Captured).map(|one| one.amount));
-    let of_refunds = |state: fn(RefundState) -> bool| {
-        sum(order.refunds.iter().filter(|one| state(one.status)).map(|one| one.amount))
-    };
+    let of_refunds =
+        |state: fn(RefundState) -> bool| sum(order.refunds.iter().filter(|one| state(one.status)).map(|one| one.amount));
     let refunded = of_refunds(|state| state != RefundState::Failed);
     if (i128::from(order.captured), i128::from(order.refunded)) != (captured, refunded) {
-        return Some(format!("{} captured and {} refunded, the ledger says {captured} and {refunded}", order.captured, order.refunded));
+        return Some(format!(
+            "{} captured and {} refunded, the ledger says {captured} and {refunded}",
+            order.captured, order.refunded
+        ));
     }
     if refunded > captured {
         return Some(format!("{refunded} refunded of {captured}"));

@@ -67,7 +67,6 @@ fn moves(book: &Book<'_>) -> BTreeMap<SkuId, Moves> {
     moves
 }
 
-
 /// Units that a call brings, or takes.
 #[must_use]
 pub fn units_of(op: &Operation) -> i128 {

@@ -112,7 +112,8 @@ fn misfit<T>(
     sorted.sort_by_key(|sighting| version(sighting.what));
     sorted.windows(2).find_map(|pair| {
         let why = unlike(pair[0], pair[1])?;
-        let told = |sighting: &Sighting<'_, T>| format!("version {} told to operation {}", version(sighting.what), sighting.op.number);
+        let told =
+            |sighting: &Sighting<'_, T>| format!("version {} told to operation {}", version(sighting.what), sighting.op.number);
         Some(format!("{why}: {} and {}", told(pair[0]), told(pair[1])))
     })
 }

@@ -99,7 +99,8 @@ fn sourceless(order: &Order, calls: &[(&Operation, Key)]) -> Option<String> {
         return Some(format!("every call for this was refused: {parcel:?}"));
     }
     let outcome = order.refunds.iter().find(|refund| {
-        let told = |ask: &Ask| matches!(ask, Ask::RefundOutcome(_, id, told) if (*id, told.status) == (refund.id, refund.status));
+        let told =
+            |ask: &Ask| matches!(ask, Ask::RefundOutcome(_, id, told) if (*id, told.status) == (refund.id, refund.status));
         refund.status != RefundState::Requested && !any(&told)
     });
     if let Some(refund) = outcome {
@@ -157,7 +158,8 @@ mod tests {
         for step in ["pay q captured 1", "refund 5", "refund-succeeded 1", "ship 1", "deliver 1", "pick"] {
             let mut shop = Shop::with(100);
             let order = shop.order("u", "k", "A*6@255");
-            let steps = ["pay p captured 1530", "refund 5", "refund-succeeded 1", "pick", "ship 1", "deliver 1", "pay q captured 1"];
+            let steps =
+                ["pay p captured 1530", "refund 5", "refund-succeeded 1", "pick", "ship 1", "deliver 1", "pay q captured 1"];
             let at: Vec<usize> = steps.iter().map(|one| shop.steps(order, one)).collect();
             shop.finish();
             assert_eq!(shop.judged(judge), Vec::<String>::new());

@@ -2,6 +2,7 @@
 //! what it says is right; a test then bends one answer.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ordergrid_api::wire::{
@@ -17,7 +18,9 @@ use ordergrid_domain::{
     Quantity, RefundId, ShardConfig, ShardMachine, SkuId, SlotOwners, Text, Timestamp, UserId, WarehouseId,
 };
 
+use super::as_of_index::Standard;
 use super::book::{Book, FINAL_CLIENT, Setting};
+use crate::chronicle::reference::Version;
 use crate::history::{Ask, Ending, History, Operation, Said, Seen, SimTime};
 use crate::verdict::Violation;
 
@@ -88,6 +91,9 @@ pub(crate) fn step(key: Key, order: OrderId, step: &str) -> Ask {
 /// One machine that answers, and the record of it.
 pub(crate) struct Shop {
     machine: ShardMachine,
+    outcomes: BTreeMap<u64, Vec<Outcome>>,
+    orders: BTreeMap<OrderId, Vec<Version<ordergrid_domain::Order>>>,
+    skus: BTreeMap<SkuId, Vec<Version<ordergrid_domain::Sku>>>,
     index: u64,
     /// The time.
     pub(crate) now: SimTime,
@@ -100,7 +106,16 @@ impl Shop {
     /// With so many units of the SKUs A and B.
     pub(crate) fn with(units: u64) -> Self {
         let machine = ShardMachine::new(ShardConfig::new(GROUP, SlotOwners::even(&[GROUP])));
-        let mut shop = Self { machine, index: 0, now: SimTime::default(), history: History::default(), asked: 0 };
+        let mut shop = Self {
+            machine,
+            outcomes: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            skus: BTreeMap::new(),
+            index: 0,
+            now: SimTime::default(),
+            history: History::default(),
+            asked: 0,
+        };
         for id in ["A", "B"] {
             let name = Text::new(format!("name of {id}")).expect("valid");
             let put = PutSku {
@@ -283,7 +298,34 @@ impl Shop {
         self.index += 1;
         let at = EPOCH.after(self.now.since_start());
         let entry = Entry { at, commands: vec![command] };
-        self.machine.apply(Position { term: 1, index: self.index }, &entry).pop().expect("one command, one outcome")
+        let outcomes = self.machine.apply(Position { term: 1, index: self.index }, &entry);
+        let outcome = outcomes.last().expect("one command, one outcome").clone();
+        self.outcomes.insert(self.index, outcomes);
+        self.remember(&outcome);
+        outcome
+    }
+
+    /// Keeps the states of everything that the entry has changed.
+    fn remember(&mut self, outcome: &Outcome) {
+        if let Outcome::Placed { order, .. } = outcome {
+            self.orders.entry(order.id).or_default();
+        }
+        if let Outcome::Sku { sku, .. } = outcome {
+            self.skus.entry(sku.id.clone()).or_default();
+        }
+        let index = self.index;
+        for (id, versions) in &mut self.orders {
+            let Lookup::Found(state) = self.machine.order(*id) else { continue };
+            if versions.last().is_none_or(|last| *last.state != state) {
+                versions.push(Version { index, state: Arc::new(state) });
+            }
+        }
+        for (id, versions) in &mut self.skus {
+            let Lookup::Found(state) = self.machine.sku(id) else { continue };
+            if versions.last().is_none_or(|last| *last.state != state) {
+                versions.push(Version { index, state: Arc::new(state) });
+            }
+        }
     }
 
     fn ending(&self, ask: &Ask, outcome: Outcome) -> Ending {
@@ -301,6 +343,20 @@ impl Shop {
         };
         let token = Some(Seen { group: GROUP.0, index: self.index });
         Ending::Done { answer: Box::new(said), token, replayed }
+    }
+}
+
+impl Standard for Shop {
+    fn outcomes(&self, _: GroupId, index: u64) -> &[Outcome] {
+        self.outcomes.get(&index).map_or(&[], Vec::as_slice)
+    }
+
+    fn order_versions(&self, id: OrderId) -> &[Version<ordergrid_domain::Order>] {
+        self.orders.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    fn sku_versions(&self, id: &SkuId) -> &[Version<ordergrid_domain::Sku>] {
+        self.skus.get(id).map_or(&[], Vec::as_slice)
     }
 }
 

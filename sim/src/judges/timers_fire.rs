@@ -8,8 +8,8 @@
 //! [`Setting::timer_slack`]: super::book::Setting::timer_slack
 
 use ordergrid_api::wire::{Happening, Order, StatusHistory};
-use ordergrid_domain::order::{CancelReason, Operator, Phase};
 use ordergrid_domain::Timestamp;
+use ordergrid_domain::order::{CancelReason, Operator, Phase};
 
 use super::book::{Book, PlaceCall, Sighting};
 use crate::verdict::Violation;
@@ -61,7 +61,10 @@ fn early(book: &Book<'_>, sighting: &Sighting<'_, Order>, due: Option<Timestamp>
     let (order, number) = (sighting.what, sighting.op.number);
     let latest = sighting.op.ended.and_then(|ended| book.setting.latest(ended));
     if let Some(latest) = latest.filter(|latest| order.updated_at > *latest) {
-        return Some(format!("operation {number}: changed at {:?}, when no clock showed more than {latest:?}", order.updated_at));
+        return Some(format!(
+            "operation {number}: changed at {:?}, when no clock showed more than {latest:?}",
+            order.updated_at
+        ));
     }
     let due = due.filter(|_| order.cancel_reason == Some(CancelReason::Timeout))?;
     if order.updated_at < due {
@@ -148,7 +151,9 @@ mod tests {
     #[test]
     fn expiring_before_any_clock_is_there_is_told() {
         let mut shop = expired();
-        let read = |op: &crate::history::Operation| matches!(op.ask, Ask::ReadOrder(_)) && op.began > crate::history::SimTime::secs(100);
+        let read = |op: &crate::history::Operation| {
+            matches!(op.ask, Ask::ReadOrder(_)) && op.began > crate::history::SimTime::secs(100)
+        };
         let at = shop.history.operations.iter().position(read).expect("read");
         let op = &mut shop.history.operations[at];
         (op.began, op.ended) = (crate::history::SimTime::secs(50), Some(crate::history::SimTime::secs(51)));

@@ -1,0 +1,161 @@
+//! All judges of what clients saw, behind the one trait that the harness asks.
+
+use super::book::{Book, Setting};
+use super::{Evidence, Judge, acknowledged_is_durable, all_or_nothing, as_of_index, bounded, events_gapless, heals};
+use super::{
+    holds_add_up, money_conserved, no_oversell, one_key_one_order, reads_are_current, refused_means_nothing, timers_fire,
+};
+use crate::verdict::Violation;
+
+/// A judge of a history alone.
+type OfBook = fn(&Book<'_>) -> Vec<Violation>;
+
+/// Every judge that needs no more than the history, by its law.
+pub const ALL: [(&str, OfBook); 12] = [
+    (no_oversell::LAW, no_oversell::judge),
+    (holds_add_up::LAW, holds_add_up::judge),
+    (all_or_nothing::LAW, all_or_nothing::judge),
+    (money_conserved::LAW, money_conserved::judge),
+    (acknowledged_is_durable::LAW, acknowledged_is_durable::judge),
+    (one_key_one_order::LAW, one_key_one_order::judge),
+    (refused_means_nothing::LAW, refused_means_nothing::judge),
+    (reads_are_current::LAW, reads_are_current::judge),
+    (timers_fire::LAW, timers_fire::judge),
+    (events_gapless::LAW, events_gapless::judge),
+    (heals::LAW, heals::judge),
+    (bounded::LAW, bounded::judge),
+];
+
+/// What all of them find wrong with a history.
+#[must_use]
+pub fn violations(book: &Book<'_>) -> Vec<Violation> {
+    ALL.iter().flat_map(|(_, judge)| judge(book)).collect()
+}
+
+/// All of them, for a history made like this.
+#[must_use]
+pub fn judges(setting: Setting) -> Vec<Box<dyn Judge>> {
+    let of_books = ALL.iter().map(|&(law, judge)| Box::new(OfClients { law, judge, setting }) as Box<dyn Judge>);
+    of_books.chain([Box::new(AsOfIndex { setting }) as Box<dyn Judge>]).collect()
+}
+
+struct OfClients {
+    law: &'static str,
+    judge: OfBook,
+    setting: Setting,
+}
+
+impl Judge for OfClients {
+    fn name(&self) -> &'static str {
+        self.law
+    }
+
+    fn end(&mut self, evidence: &Evidence<'_>) -> Result<(), Violation> {
+        first((self.judge)(&Book::new(evidence.history, self.setting)))
+    }
+}
+
+struct AsOfIndex {
+    setting: Setting,
+}
+
+impl Judge for AsOfIndex {
+    fn name(&self) -> &'static str {
+        reads_are_current::LAW
+    }
+
+    fn end(&mut self, evidence: &Evidence<'_>) -> Result<(), Violation> {
+        first(as_of_index::judge(&Book::new(evidence.history, self.setting), evidence.reference))
+    }
+}
+
+/// The first of what is wrong, and how much more there is.
+fn first(wrong: Vec<Violation>) -> Result<(), Violation> {
+    let more = wrong.len().saturating_sub(1);
+    match wrong.into_iter().next() {
+        None => Ok(()),
+        Some(first) if more == 0 => Err(first),
+        Some(first) => Err(Violation::new(first.judge, format!("{} (and {more} more)", first.text))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dice::Dice;
+    use crate::history::{Ask, Operation};
+    use crate::judges::testing::{Shop, key, setting, sku, step, user};
+
+    const STEPS: [&str; 12] = [
+        "pay p processing 510",
+        "pay p captured 510",
+        "pay q authorized 510",
+        "pay q captured 500",
+        "cancel",
+        "pick",
+        "ship 1",
+        "unpick 1",
+        "deliver 1",
+        "complete",
+        "refund 5",
+        "refund-succeeded 1",
+    ];
+
+    /// A day of a shop whose answers are right, as some get lost and some calls are made again.
+    fn a_day(seed: u64) -> Shop {
+        let mut dice = Dice::new(seed);
+        let mut shop = Shop::with(40);
+        let mut orders = Vec::new();
+        for number in 0..150 {
+            let again = dice.below(20);
+            let at = match dice.below(10) {
+                0..3 => {
+                    let of = *dice.pick(&["u", "v"]);
+                    shop.place(
+                        of,
+                        &format!("key {again}"),
+                        *dice.pick(&["A*2@255", "A*1@10 B*2@250 window=5", "B*2@255 window=60"]),
+                    )
+                }
+                3 => shop.ask(2, Ask::ReadSku(sku(*dice.pick(&["A", "B"])))),
+                4 => shop.ask(2, Ask::ReadUser(user(*dice.pick(&["u", "v"])))),
+                5 => shop.receive(*dice.pick(&["A", "B"]), 1 + again),
+                6 => {
+                    shop.wait(dice.below(20));
+                    continue;
+                }
+                _ if orders.is_empty() => continue,
+                _ => {
+                    let id = *dice.pick(&orders);
+                    let ask = match dice.below(8) {
+                        0 => Ask::ReadOrder(id),
+                        1 => Ask::ReadHistory(id),
+                        _ => step(key(&format!("key {}", number - number % 4)), id, *dice.pick(&STEPS)),
+                    };
+                    shop.ask(1, ask)
+                }
+            };
+            let op: &Operation = &shop.history.operations[at];
+            if let Some(order) = super::super::book::answered_order(op) {
+                orders.push(order.id);
+            }
+            if dice.percent(15) {
+                shop.lose(at);
+            }
+        }
+        shop.finish();
+        shop
+    }
+
+    #[test]
+    fn no_judge_cries_wolf() {
+        for seed in 0..40 {
+            let shop = a_day(seed);
+            for setting in [setting(), Setting::default()] {
+                let book = Book::new(&shop.history, setting);
+                assert_eq!(violations(&book), Vec::new(), "seed {seed}");
+                assert_eq!(as_of_index::judge(&book, &shop), Vec::new(), "seed {seed}");
+            }
+        }
+    }
+}
