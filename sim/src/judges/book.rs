@@ -304,7 +304,8 @@ impl<'a> Book<'a> {
         let mut last: BTreeMap<OrderId, Sighting<'a, Order>> = BTreeMap::new();
         for sighting in self.orders.values().flatten().filter(|sighting| sighting.is_final()) {
             let newest = last.entry(sighting.what.id).or_insert(*sighting);
-            if newest.what.version < sighting.what.version {
+            // Of two equal ones the later, which is better evidence that nothing changed.
+            if newest.what.version <= sighting.what.version {
                 *newest = *sighting;
             }
         }

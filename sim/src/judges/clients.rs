@@ -1,10 +1,10 @@
 //! All judges of what clients saw, behind the one trait that the harness asks.
 
+use super::as_of_index::Standard;
 use super::book::{Book, Setting};
 use super::{Evidence, Judge, acknowledged_is_durable, all_or_nothing, as_of_index, bounded, events_gapless, heals};
-use super::{
-    holds_add_up, money_conserved, no_oversell, one_key_one_order, reads_are_current, refused_means_nothing, timers_fire,
-};
+use super::{holds_add_up, money_conserved, no_oversell, one_key_one_order, reads_are_current, refused_means_nothing};
+use super::{sold_out_is_true, timers_fire};
 use crate::verdict::Violation;
 
 /// A judge of a history alone.
@@ -36,8 +36,16 @@ pub fn violations(book: &Book<'_>) -> Vec<Violation> {
 #[must_use]
 pub fn judges(setting: Setting) -> Vec<Box<dyn Judge>> {
     let of_books = ALL.iter().map(|&(law, judge)| Box::new(OfClients { law, judge, setting }) as Box<dyn Judge>);
-    of_books.chain([Box::new(AsOfIndex { setting }) as Box<dyn Judge>]).collect()
+    let of_logs = OF_LOGS.iter().map(|&(law, judge)| Box::new(AgainstLog { law, judge, setting }) as Box<dyn Judge>);
+    of_books.chain(of_logs).collect()
 }
+
+/// A judge of a history that holds it against the log.
+type OfLog = fn(&Book<'_>, &dyn Standard) -> Vec<Violation>;
+
+/// Every judge that holds a history against the log, by its law.
+pub const OF_LOGS: [(&str, OfLog); 2] =
+    [(reads_are_current::LAW, as_of_index::judge), (sold_out_is_true::LAW, sold_out_is_true::judge)];
 
 struct OfClients {
     law: &'static str,
@@ -55,17 +63,19 @@ impl Judge for OfClients {
     }
 }
 
-struct AsOfIndex {
+struct AgainstLog {
+    law: &'static str,
+    judge: OfLog,
     setting: Setting,
 }
 
-impl Judge for AsOfIndex {
+impl Judge for AgainstLog {
     fn name(&self) -> &'static str {
-        reads_are_current::LAW
+        self.law
     }
 
     fn end(&mut self, evidence: &Evidence<'_>) -> Result<(), Violation> {
-        first(as_of_index::judge(&Book::new(evidence.history, self.setting), evidence.reference))
+        first((self.judge)(&Book::new(evidence.history, self.setting), evidence.reference))
     }
 }
 
@@ -154,7 +164,9 @@ mod tests {
             for setting in [setting(), Setting::default()] {
                 let book = Book::new(&shop.history, setting);
                 assert_eq!(violations(&book), Vec::new(), "seed {seed}");
-                assert_eq!(as_of_index::judge(&book, &shop), Vec::new(), "seed {seed}");
+                for (law, judge) in OF_LOGS {
+                    assert_eq!(judge(&book, &shop), Vec::new(), "{law}, seed {seed}");
+                }
             }
         }
     }

@@ -20,6 +20,7 @@ pub mod one_key_one_order;
 pub mod rare;
 pub mod reads_are_current;
 pub mod refused_means_nothing;
+pub mod sold_out_is_true;
 #[cfg(test)]
 mod testing;
 pub mod timers_fire;

@@ -12,9 +12,9 @@ use crate::history::{Ask, Ending, History, Operation};
 #[must_use]
 pub fn rare_from_history(history: &History) -> BTreeMap<&'static str, u64> {
     let book = Book::new(history, Setting::default());
-    let mut rare = BTreeMap::new();
+    let mut rare: BTreeMap<&'static str, u64> = BTreeMap::new();
     let places: Vec<&PlaceCall<'_>> = book.places.values().flatten().collect();
-    let mut count = |name: &'static str, times: usize| drop(rare.insert(name, times as u64));
+    let mut count = |name: &'static str, times: usize| *rare.entry(name).or_insert(0) += times as u64;
 
     let unknown = |op: &&Operation| matches!(op.ending, Ending::Unknown(_));
     count("outcome unknown", history.operations.iter().filter(unknown).count());

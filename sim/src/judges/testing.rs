@@ -15,7 +15,7 @@ use ordergrid_domain::machine::UserQuery;
 use ordergrid_domain::order::{CancelReason, LineRequest, PaymentState, RefundState};
 use ordergrid_domain::{
     AttemptId, Command, Currency, Entry, FulfilmentId, GroupId, Key, Lookup, Money, OrderId, Outcome, ProviderPaymentId,
-    Quantity, RefundId, ShardConfig, ShardMachine, SkuId, SlotOwners, Text, Timestamp, UserId, WarehouseId,
+    Quantity, RefundId, Rejection, ShardConfig, ShardMachine, SkuId, SlotOwners, Text, Timestamp, UserId, WarehouseId,
 };
 
 use super::as_of_index::Standard;
@@ -338,6 +338,8 @@ impl Shop {
             }
             Outcome::Order { order, created, replayed } => (Said::Order(Order::changed(&order, created)), replayed),
             Outcome::Sku { sku, replayed, .. } => (Said::Sku(Sku::new(&sku, self.index)), replayed),
+            Outcome::Rejected(Rejection::OutOfStock { .. } | Rejection::OutOfStocks(_)) => return refused(409, "out_of_stock"),
+            Outcome::Rejected(Rejection::KeyReused) => return refused(422, "idempotency_key_reused"),
             Outcome::Rejected(rejection) => return refused(409, &format!("{rejection}")),
             other => panic!("not asked by clients: {other:?}"),
         };
