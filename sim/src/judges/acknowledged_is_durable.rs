@@ -130,10 +130,10 @@ fn lost_names(book: &Book<'_>) -> Vec<String> {
     for op in &book.history.operations {
         match (&op.ask, &op.ending) {
             (Ask::PutSku(sku, put), _) => names.entry(sku).or_default().push(&put.name),
-            (Ask::ReadSku(sku), Ending::Refused { code, .. }) if op.client == FINAL_CLIENT && code == "no_such_sku" => {
-                if book.skus.contains_key(sku) {
-                    wrong.push(format!("SKU {sku} is gone"));
-                }
+            (Ask::ReadSku(sku), Ending::Refused { code, .. })
+                if op.client == FINAL_CLIENT && code == "no_such_sku" && book.skus.contains_key(sku) =>
+            {
+                wrong.push(format!("SKU {sku} is gone"));
             }
             _ => {}
         }
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn every_step_that_is_lost_is_told() {
         // The order as it was before the step is what the last reads see.
-        for lost in 0..STEPS.len() {
+        for (lost, name) in STEPS.iter().enumerate() {
             let mut shop = Shop::with(100);
             let at = shop.place("u", "k", "A*6@255");
             let order = shop.answer(at).id;
@@ -224,7 +224,7 @@ mod tests {
                 }
             }
             // Once as a version that went back, once as the effect itself; an authorisation may have been told again.
-            assert_eq!(shop.judged(judge).len(), 2, "{}", STEPS[lost]);
+            assert_eq!(shop.judged(judge).len(), 2, "{name}");
         }
     }
 

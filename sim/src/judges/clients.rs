@@ -91,10 +91,12 @@ fn first(wrong: Vec<Violation>) -> Result<(), Violation> {
 
 #[cfg(test)]
 mod tests {
+    use ordergrid_api::wire::ReceiveStock;
+
     use super::*;
     use crate::dice::Dice;
-    use crate::history::{Ask, Operation};
-    use crate::judges::testing::{Shop, key, setting, sku, step, user};
+    use crate::history::{Ask, Operation, SimTime};
+    use crate::judges::testing::{Shop, body, key, setting, sku, step, user};
 
     const STEPS: [&str; 12] = [
         "pay p processing 510",
@@ -111,6 +113,10 @@ mod tests {
         "refund-succeeded 1",
     ];
 
+    fn one(dice: &mut Dice, of: &[&'static str]) -> &'static str {
+        of[dice.index(of.len())]
+    }
+
     /// A day of a shop whose answers are right, as some get lost and some calls are made again.
     fn a_day(seed: u64) -> Shop {
         let mut dice = Dice::new(seed);
@@ -120,16 +126,16 @@ mod tests {
             let again = dice.below(20);
             let at = match dice.below(10) {
                 0..3 => {
-                    let of = *dice.pick(&["u", "v"]);
+                    let of = one(&mut dice, &["u", "v"]);
                     shop.place(
                         of,
                         &format!("key {again}"),
-                        *dice.pick(&["A*2@255", "A*1@10 B*2@250 window=5", "B*2@255 window=60"]),
+                        one(&mut dice, &["A*2@255", "A*1@10 B*2@250 window=5", "B*2@255 window=60"]),
                     )
                 }
-                3 => shop.ask(2, Ask::ReadSku(sku(*dice.pick(&["A", "B"])))),
-                4 => shop.ask(2, Ask::ReadUser(user(*dice.pick(&["u", "v"])))),
-                5 => shop.receive(*dice.pick(&["A", "B"]), 1 + again),
+                3 => shop.ask(2, Ask::ReadSku(sku(one(&mut dice, &["A", "B"])))),
+                4 => shop.ask(2, Ask::ReadUser(user(one(&mut dice, &["u", "v"])))),
+                5 => shop.receive(one(&mut dice, &["A", "B"]), 1 + again),
                 6 => {
                     shop.wait(dice.below(20));
                     continue;
@@ -140,7 +146,7 @@ mod tests {
                     let ask = match dice.below(8) {
                         0 => Ask::ReadOrder(id),
                         1 => Ask::ReadHistory(id),
-                        _ => step(key(&format!("key {}", number - number % 4)), id, *dice.pick(&STEPS)),
+                        _ => step(key(&format!("key {}", number - number % 4)), id, one(&mut dice, &STEPS)),
                     };
                     shop.ask(1, ask)
                 }
@@ -149,8 +155,16 @@ mod tests {
             if let Some(order) = super::super::book::answered_order(op) {
                 orders.push(order.id);
             }
+            // An answer that took its time: the calls after it overlap with it.
+            let longer = if dice.percent(30) { dice.below(20_000) } else { 0 };
+            let ended = &mut shop.history.operations[at].ended;
+            *ended = ended.map(|ended| SimTime(ended.0 + longer));
             if dice.percent(15) {
                 shop.lose(at);
+            }
+            if dice.percent(5) {
+                shop.vanish(Ask::Receive(key("vanished"), sku("A"), ReceiveStock { quantity: 3, warehouse: None }));
+                shop.vanish(Ask::Place(key("key 3"), Box::new(body("u", "A*2@255"))));
             }
         }
         shop.finish();

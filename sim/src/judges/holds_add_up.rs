@@ -137,8 +137,8 @@ fn unlike_orders(book: &Book<'_>, sku: &Sighting<'_, Sku>) -> Option<String> {
 /// Every order that may exist was read in the end: every order known, and every page of every user that may have one.
 fn all_orders_seen(book: &Book<'_>, last: BTreeSet<OrderId>) -> bool {
     let whole = |user: &UserId| {
-        let pages = book.pages.get(user).into_iter().flatten().filter(|page| page.is_final());
-        pages.last().is_some_and(|page| page.what.next_cursor.is_none())
+        let mut pages = book.pages.get(user).into_iter().flatten().filter(|page| page.is_final());
+        pages.next_back().is_some_and(|page| page.what.next_cursor.is_none())
     };
     let buyers = book.places.iter().filter(|(_, calls)| calls.iter().any(|call| !call.surely_nothing(&book.setting)));
     let nameless = book.history.operations.iter().any(|op| match &op.ask {

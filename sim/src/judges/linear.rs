@@ -135,6 +135,9 @@ fn place<M: Model>(act: &Act<M>, at: usize, point: &Point<M>) -> Option<Point<M>
     seen.then_some(after)
 }
 
+/// A call, what it asked for and what it was shown.
+type Call<'a, M> = (&'a Operation, <M as Model>::Change, Option<<M as Model>::View>);
+
 /// Acts of one entity, gathered.
 struct Acts<M: Model> {
     acts: Vec<Act<M>>,
@@ -150,8 +153,8 @@ impl<M: Model> Acts<M> {
         self.acts.push(Act { began: op.began, ended: Some(ended(op)), effect: None, after, view: Some(view) });
     }
 
-    /// The calls of one key, with what each asked for and was shown.
-    fn key(&mut self, calls: Vec<(&Operation, M::Change, Option<M::View>)>) {
+    /// The calls of one key.
+    fn key(&mut self, calls: Vec<Call<'_, M>>) {
         let number = self.effects;
         self.effects += 1;
         let first = |op: &Operation| matches!(op.ending, Ending::Done { replayed: false, .. });
@@ -230,18 +233,18 @@ fn ledger(order: &Order) -> <Ledger as Model>::View {
     order.payments.iter().map(|one| (one.provider_payment_id.clone(), one.status, one.amount)).collect()
 }
 
-/// Searches for every SKU, those without a shortfall, and for every order.
+/// Searches for every SKU, those without a shortfall, and for every order; with the name of each.
 #[must_use]
-pub fn findings(book: &Book<'_>) -> (Vec<(SkuId, Finding)>, Vec<(OrderId, Finding)>) {
+pub fn findings(book: &Book<'_>) -> Vec<(String, Finding)> {
     let short = book.short_skus();
-    let skus = book.skus.keys().filter(|sku| !short.contains(*sku)).map(|sku| (sku.clone(), of_sku(book, sku))).collect();
+    let skus = book.skus.keys().filter(|sku| !short.contains(*sku)).map(|sku| (format!("SKU {sku}"), of_sku(book, sku)));
     let mut paid: BTreeMap<OrderId, Vec<&[&Operation]>> = BTreeMap::new();
     for ((id, _), calls) in &book.commands {
         paid.entry(*id).or_default().push(calls);
     }
     let paid = |id: &OrderId| paid.get(id).map_or(&[][..], Vec::as_slice);
-    let orders = book.orders.iter().map(|(id, sightings)| (*id, of_order(book, paid(id), sightings))).collect();
-    (skus, orders)
+    let orders = book.orders.iter().map(|(id, sightings)| (format!("order {id}"), of_order(book, paid(id), sightings)));
+    skus.chain(orders).collect()
 }
 
 fn of_sku(book: &Book<'_>, sku: &SkuId) -> Finding {
@@ -333,9 +336,7 @@ mod tests {
     }
 
     fn linear(shop: &Shop) -> bool {
-        let (skus, orders) = findings(&Book::new(&shop.history, setting()));
-        let mut all = skus.iter().map(|(_, finding)| finding).chain(orders.iter().map(|(_, finding)| finding));
-        all.all(|finding| *finding == Finding::Linear)
+        findings(&Book::new(&shop.history, setting())).iter().all(|(_, finding)| *finding == Finding::Linear)
     }
 
     #[test]

@@ -49,11 +49,9 @@ pub fn rare_from_history(history: &History) -> BTreeMap<&'static str, u64> {
     }
     let late = book.newest().values().filter(|order| order.phase == Phase::Cancelled && order.captured > 0).count();
     count("money of a cancelled order", late);
-    let (skus, orders) = findings(&book);
-    let undecided = |finding: &Finding| usize::from(*finding == Finding::Undecided);
-    let undecided = skus.iter().map(|(_, one)| undecided(one)).chain(orders.iter().map(|(_, one)| undecided(one))).sum();
-    count("order of calls undecided", undecided);
-    count("order of calls searched", skus.len() + orders.len());
+    let findings = findings(&book);
+    count("order of calls undecided", findings.iter().filter(|(_, finding)| *finding == Finding::Undecided).count());
+    count("order of calls searched", findings.len());
     rare
 }
 

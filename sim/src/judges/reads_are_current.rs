@@ -6,7 +6,6 @@
 //! older. What the answers are held against is in `as_of_index`, what needs no log at all in `linear`.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
 use ordergrid_api::wire::{Order, Sku};
 
@@ -30,11 +29,8 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
     let during = book.history.operations.iter().filter(|op| op.client != super::book::FINAL_CLIENT);
     wrong.extend(during.filter_map(|op| overlooked(book, &known, op)));
     wrong.extend(book.history.operations.iter().filter_map(beside_the_question));
-    let (skus, orders) = findings(book);
-    let impossible = |finding: &Finding| *finding == Finding::Impossible;
-    let of = |what: &dyn Display| format!("{what}: no order of the calls gives these answers");
-    wrong.extend(skus.iter().filter(|(_, finding)| impossible(finding)).map(|(sku, _)| of(sku)));
-    wrong.extend(orders.iter().filter(|(_, finding)| impossible(finding)).map(|(id, _)| of(&format!("order {id}"))));
+    let impossible = findings(book).into_iter().filter(|(_, finding)| *finding == Finding::Impossible);
+    wrong.extend(impossible.map(|(what, _)| format!("{what}: no order of the calls gives these answers")));
     wrong.into_iter().map(|text| Violation::new(LAW, text)).collect()
 }
 

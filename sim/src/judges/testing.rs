@@ -191,6 +191,13 @@ impl Shop {
         self.history.operations[at].ending = Ending::Unknown("lost".to_owned());
     }
 
+    /// Asks, and the question never arrives.
+    pub(crate) fn vanish(&mut self, ask: Ask) {
+        let (number, began) = (self.history.operations.len() as u64, self.now);
+        let ending = Ending::Unknown("vanished".to_owned());
+        self.history.operations.push(Operation { number, client: 1, node: 1, began, ended: Some(began), ask, ending });
+    }
+
     /// A call is refused instead.
     pub(crate) fn refuse(&mut self, at: usize, status: u16, code: &str) {
         self.history.operations[at].ending = Ending::Refused { status, code: code.to_owned(), detail: String::new() };
