@@ -6,7 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ordergrid_domain::{GroupId, Order, OrderId, Outcome, Sku, SkuId};
+use ordergrid_cluster::ShardMap;
+use ordergrid_domain::command::Position;
+use ordergrid_domain::{
+    Command, Entry, GroupId, Lookup, Message, Order, OrderId, Outcome, ShardConfig, ShardMachine, Sku, SkuId, Slot, SlotOwners,
+    Timestamp,
+};
+
+use super::rare::Rare;
+use super::{Body, ChainEntry, Chronicle};
+use crate::history::{Ending, History, Said};
+use crate::verdict::Violation;
 
 /// Orders and SKUs whose states are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +25,29 @@ pub struct Watched {
     pub orders: BTreeSet<OrderId>,
     /// SKUs.
     pub skus: BTreeSet<SkuId>,
+}
+
+impl Watched {
+    /// Every order and SKU that clients were told of.
+    #[must_use]
+    pub fn of(history: &History) -> Self {
+        let mut watched = Self::default();
+        for operation in &history.operations {
+            let Ending::Done { answer, .. } = &operation.ending else { continue };
+            match &**answer {
+                Said::Order(order) => drop(watched.orders.insert(order.id)),
+                Said::Fulfilment(changed) => drop(watched.orders.insert(changed.order.id)),
+                Said::Batch(batch) => {
+                    let orders = batch.results.iter().filter_map(|result| result.order.as_ref());
+                    watched.orders.extend(orders.map(|order| order.id()));
+                }
+                Said::Sku(sku) => drop(watched.skus.insert(sku.id.clone())),
+                Said::User(user) => watched.orders.extend(user.orders.iter().map(|order| order.id)),
+                Said::History(_) | Said::Status(_) | Said::Verify(_) => {}
+            }
+        }
+        watched
+    }
 }
 
 /// A state, and since when. It lasts until the entry of the next one.
@@ -29,6 +62,7 @@ pub struct Version<T> {
 /// What the chains come to.
 #[derive(Debug, Default)]
 pub struct Reference {
+    machines: BTreeMap<GroupId, ShardMachine>,
     outcomes: BTreeMap<GroupId, BTreeMap<u64, Vec<Outcome>>>,
     orders: BTreeMap<OrderId, Vec<Version<Order>>>,
     skus: BTreeMap<SkuId, Vec<Version<Sku>>>,
@@ -37,6 +71,33 @@ pub struct Reference {
 }
 
 impl Reference {
+    /// Runs every chain, on a fresh machine each. To be called when the chains are whole.
+    ///
+    /// # Errors
+    /// A chain cannot be run: it has a hole, or holds what is no entry.
+    pub fn replay(chronicle: &Chronicle, map: &ShardMap, watched: &Watched) -> Result<Self, Violation> {
+        let owners = owners(map);
+        let mut reference = Self::default();
+        let mut rare = Rare::default();
+        for shard in &map.shards {
+            let machine = ShardMachine::new(ShardConfig::new(shard.group, owners.clone()));
+            let run =
+                Run { machine, owners: &owners, watched, due: BTreeSet::new(), reference: &mut reference, rare: &mut rare };
+            run.chain(&chronicle.chain(shard.group))?;
+            let commands = |logged: &Arc<super::Logged>| matches!(logged.body(shard.group), Ok(Body::Commands(_)));
+            let lost = chronicle.not_committed(shard.group).iter().filter(|logged| commands(logged)).count();
+            rare.add("entry lost with its leader", lost as u64);
+        }
+        reference.states = rare.finish();
+        Ok(reference)
+    }
+
+    /// The machine of a shard as it is after the whole chain.
+    #[must_use]
+    pub fn machine(&self, group: GroupId) -> Option<&ShardMachine> {
+        self.machines.get(&group)
+    }
+
     /// What the commands of an entry came to, in their order; nothing for an entry without commands.
     #[must_use]
     pub fn outcomes(&self, group: GroupId, index: u64) -> &[Outcome] {
@@ -83,4 +144,143 @@ impl Reference {
 fn after<T>(versions: &[Version<T>], index: u64) -> Option<&T> {
     let later = versions.partition_point(|version| version.index <= index);
     Some(&*versions[..later].last()?.state)
+}
+
+/// The same as a node makes of its map.
+fn owners(map: &ShardMap) -> SlotOwners {
+    let slot = |number| Slot::new(number).expect("a shard map names slots below 4,096");
+    let ranges: Vec<_> = map.shards.iter().map(|shard| (shard.group, slot(shard.first), slot(shard.last))).collect();
+    SlotOwners::from_ranges(&ranges)
+}
+
+/// One shard's chain being run.
+struct Run<'a> {
+    machine: ShardMachine,
+    owners: &'a SlotOwners,
+    watched: &'a Watched,
+    /// When a timer of a watched order may change it.
+    due: BTreeSet<(Timestamp, OrderId)>,
+    reference: &'a mut Reference,
+    rare: &'a mut Rare,
+}
+
+/// Entities that an entry may have changed.
+#[derive(Default)]
+struct Touched {
+    orders: BTreeSet<OrderId>,
+    skus: BTreeSet<SkuId>,
+}
+
+impl Run<'_> {
+    fn chain(mut self, chain: &[ChainEntry]) -> Result<(), Violation> {
+        for (expected, entry) in (0..).zip(chain) {
+            if entry.id.index != expected {
+                return Err(broken(entry, &format!("entry {expected} is known to nobody")));
+            }
+            match entry.body().map_err(|error| broken(entry, &error))? {
+                Body::Blank => self.rare.note("leader elected"),
+                Body::Commands(commands) => self.entry(entry, &commands),
+                Body::Membership(_) | Body::Meta(_) => {}
+            }
+        }
+        self.reference.machines.insert(self.machine.shard(), self.machine);
+        Ok(())
+    }
+
+    fn entry(&mut self, at: &ChainEntry, entry: &Entry) {
+        if entry.at < self.machine.time() {
+            self.rare.note("clock behind log time");
+        }
+        let before = Rare::before(&self.machine, entry);
+        let outcomes = self.machine.apply(Position { term: at.id.term, index: at.id.index }, entry);
+        self.rare.after(at.id, entry, &before, &outcomes, &self.machine);
+        if entry.commands.is_empty() {
+            self.reference.hashes.insert((at.group, at.id.index), self.machine.state_hash());
+        }
+        let mut touched = Touched::default();
+        for (command, outcome) in entry.commands.iter().zip(&outcomes) {
+            self.touch(command, outcome, &mut touched);
+        }
+        touched.orders.iter().for_each(|order| self.look_at_order(*order, at.id.index));
+        touched.skus.iter().for_each(|sku| self.look_at_sku(sku, at.id.index));
+        if !outcomes.is_empty() {
+            self.reference.outcomes.entry(at.group).or_default().insert(at.id.index, outcomes);
+        }
+    }
+
+    fn touch(&self, command: &Command, outcome: &Outcome, touched: &mut Touched) {
+        match outcome {
+            Outcome::Placed { order, .. } | Outcome::Order { order, .. } => {
+                touched.orders.insert(order.id);
+                touched.skus.extend(order.lines.iter().map(|line| line.sku.clone()));
+            }
+            Outcome::Ticked { expired: 1.., .. } => {
+                // An order that is not watched may have freed units of a SKU that is.
+                touched.skus.extend(self.watched.skus.iter().cloned());
+                let due = self.due.iter().take_while(|(due, _)| *due <= self.machine.time());
+                touched.orders.extend(due.map(|(_, order)| *order));
+            }
+            _ => {}
+        }
+        match command {
+            Command::Place(place) | Command::PlaceLocal(place) => {
+                touched.skus.extend(place.request.lines.iter().map(|line| line.sku.clone()));
+            }
+            Command::Sku(command) => drop(touched.skus.insert(command.sku.clone())),
+            Command::Hold(hold) => drop(touched.skus.insert(hold.sku.clone())),
+            Command::Release(release) => touched.skus.extend(release.skus.iter().cloned()),
+            Command::Gone(holds) => touched.skus.extend(holds.iter().map(|(_, sku)| sku.clone())),
+            Command::Deliver(run) => run.messages.iter().for_each(|message| self.touch_by(message, touched)),
+            Command::Order(_) | Command::Trim { .. } | Command::Tick => {}
+        }
+    }
+
+    fn touch_by(&self, message: &Message, touched: &mut Touched) {
+        match message {
+            Message::Keep { items, .. } | Message::Free { items, .. } | Message::Ship { items, .. } => {
+                touched.skus.extend(items.iter().map(|(sku, _)| sku.clone()));
+            }
+            Message::Commit { skus, .. } => touched.skus.extend(skus.iter().cloned()),
+            Message::Release(release) => touched.skus.extend(release.skus.iter().cloned()),
+            Message::Shortfall { order, .. } => {
+                touched.orders.insert(*order);
+                // The order may have ended, and freed what it held here.
+                if let Lookup::Found(order) = self.machine.order(*order) {
+                    touched.skus.extend(order.lines.into_iter().map(|line| line.sku));
+                }
+            }
+        }
+    }
+
+    fn look_at_order(&mut self, id: OrderId, index: u64) {
+        if !self.watched.orders.contains(&id) {
+            return;
+        }
+        let Lookup::Found(order) = self.machine.order(id) else { return };
+        let versions = self.reference.orders.entry(id).or_default();
+        if versions.last().is_some_and(|last| *last.state == order) {
+            return;
+        }
+        let timers = |order: &Order| order.payment_due_at.into_iter().chain(order.completes_at);
+        if let Some(last) = versions.last() {
+            timers(&last.state).for_each(|due| drop(self.due.remove(&(due, id))));
+        }
+        self.due.extend(timers(&order).map(|due| (due, id)));
+        versions.push(Version { index, state: Arc::new(order) });
+    }
+
+    fn look_at_sku(&mut self, id: &SkuId, index: u64) {
+        if !self.watched.skus.contains(id) || self.owners.owner(id.slot()) != Some(self.machine.shard()) {
+            return;
+        }
+        let Lookup::Found(sku) = self.machine.sku(id) else { return };
+        let versions = self.reference.skus.entry(id.clone()).or_default();
+        if versions.last().is_none_or(|last| *last.state != sku) {
+            versions.push(Version { index, state: Arc::new(sku) });
+        }
+    }
+}
+
+fn broken(at: &ChainEntry, what: &str) -> Violation {
+    Violation::new("CommittedNeverChanges", format!("group {}, entry {}: {what}", at.group, at.id))
 }

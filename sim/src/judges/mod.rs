@@ -25,6 +25,19 @@ pub mod sold_out_is_true;
 mod testing;
 pub mod timers_fire;
 
+mod acknowledged;
+mod committed;
+mod found;
+mod leaders;
+mod majority;
+mod matching;
+mod pointers;
+mod readable;
+mod replicas;
+#[cfg(test)]
+mod tests;
+mod votes;
+
 use std::collections::BTreeMap;
 
 use ordergrid_cluster::GroupStatus;
@@ -32,6 +45,32 @@ use ordergrid_cluster::GroupStatus;
 use crate::chronicle::{Chronicle, Reference};
 use crate::history::{History, SimTime};
 use crate::verdict::Violation;
+
+pub use acknowledged::AcknowledgedIsDurable;
+pub use committed::CommittedNeverChanges;
+pub use leaders::OneLeaderPerTerm;
+pub use majority::CommittedIsDurable;
+pub use matching::LogMatching;
+pub use pointers::PointersOrdered;
+pub use readable::LogsReadable;
+pub use replicas::ReplicasAgree;
+pub use votes::VotesMonotonic;
+
+/// The judges of what the logs say.
+#[must_use]
+pub fn log_judges() -> Vec<Box<dyn Judge>> {
+    vec![
+        Box::new(LogsReadable::default()),
+        Box::new(OneLeaderPerTerm::default()),
+        Box::new(VotesMonotonic::default()),
+        Box::new(LogMatching::default()),
+        Box::new(CommittedIsDurable::default()),
+        Box::new(CommittedNeverChanges::default()),
+        Box::<PointersOrdered>::default(),
+        Box::new(AcknowledgedIsDurable),
+        Box::new(ReplicasAgree),
+    ]
+}
 
 /// Statuses of the groups of every node that runs.
 pub type Statuses = BTreeMap<u64, Vec<GroupStatus>>;
