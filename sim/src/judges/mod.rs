@@ -3,6 +3,28 @@
 //! A judge looks after every step at what can be seen from outside ([`Moment`]), and once more when the history is over and
 //! the grid is at rest ([`Evidence`]). It remembers what it needs, and says what is wrong as soon as it knows.
 
+pub mod acknowledged_is_durable;
+pub mod all_or_nothing;
+pub mod as_of_index;
+pub mod book;
+pub mod bounded;
+pub mod clients;
+pub mod events_gapless;
+pub mod grown;
+pub mod heals;
+pub mod holds_add_up;
+pub mod linear;
+pub mod money_conserved;
+pub mod no_oversell;
+pub mod one_key_one_order;
+pub mod rare;
+pub mod reads_are_current;
+pub mod refused_means_nothing;
+pub mod sold_out_is_true;
+#[cfg(test)]
+mod testing;
+pub mod timers_fire;
+
 mod acknowledged;
 mod committed;
 mod found;
