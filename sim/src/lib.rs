@@ -15,6 +15,7 @@
 //! | [`faults`] | what goes wrong, and how it is done and undone |
 //! | [`run`] | one history from its beginning to its verdict |
 //! | [`chronicle`] | what the logs on all disks say, and what they come to |
+//! | [`coverage`] | how often the product's own counters counted |
 //! | [`judges`] | whether it was right, one property a file |
 //! | [`history`] | what clients asked and how it ended: what the judges read |
 //! | [`trace`] | the running hash of a history, and its text on demand |
@@ -26,6 +27,7 @@
 pub mod chronicle;
 pub mod cli;
 pub mod clients;
+pub mod coverage;
 pub mod dice;
 pub mod disk;
 pub mod domain;

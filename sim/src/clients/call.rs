@@ -6,7 +6,7 @@ use ordergrid_api::wire::PlaceBatch;
 use crate::history::{Ask, Ending, Said, Seen};
 
 /// Asks and waits for the end.
-pub async fn perform(client: &Client, ask: &Ask) -> Ending {
+pub(super) async fn perform(client: &Client, ask: &Ask) -> Ending {
     match ask {
         Ask::Place(key, order) => end(client.place(order, key).await, Said::Order),
         Ask::PlaceBatch(orders) => end(client.place_batch(&PlaceBatch { orders: orders.clone() }).await, Said::Batch),

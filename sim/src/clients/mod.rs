@@ -109,7 +109,8 @@ impl Clients {
 }
 
 /// No use in asking again.
-fn settled(ending: &Ending) -> bool {
+#[must_use]
+pub fn settled(ending: &Ending) -> bool {
     match ending {
         Ending::Done { .. } => true,
         Ending::Refused { status, .. } => !matches!(status, 0 | 429 | 503),

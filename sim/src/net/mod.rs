@@ -6,6 +6,7 @@
 //!
 //! A host that is killed says goodbye (its kernel closes the connections); one that loses power does not.
 
+mod frames;
 mod link;
 mod stream;
 mod wires;
@@ -20,20 +21,44 @@ use ordergrid_api::client::{self, Connector, Endpoint};
 use ordergrid_cluster::{self as cluster, Transport};
 use parking_lot::Mutex;
 
+use crate::dice::Dice;
 use crate::history::SimTime;
+use frames::Frames;
 pub use link::LinkState;
 pub use stream::{NetListener, NetStream};
 use wires::Wires;
 
 /// The network. Clones share it.
 #[derive(Clone)]
-pub struct Net(Arc<Mutex<Wires>>);
+pub struct Net(Arc<Mutex<Wires>>, Arc<Mutex<Messages>>);
+
+/// What happens to whole messages between nodes.
+struct Messages {
+    rates: (u64, u64, u64),
+    dice: Dice,
+}
 
 impl Net {
     /// A network whose chance comes from a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(Wires::new(seed))))
+        let messages = Messages { rates: (0, 0, 0), dice: Dice::new(!seed) };
+        Self(Arc::new(Mutex::new(Wires::new(seed))), Arc::new(Mutex::new(messages)))
+    }
+
+    /// How many messages between nodes, in a thousand, are lost, repeated, put behind the next; on connections made from now on.
+    pub fn set_frames(&self, rates: (u64, u64, u64)) {
+        self.1.lock().rates = rates;
+    }
+
+    /// A connection between nodes, as it fares.
+    fn between_nodes(&self, stream: NetStream) -> Box<dyn cluster::Stream> {
+        let mut messages = self.1.lock();
+        if messages.rates == (0, 0, 0) {
+            return Box::new(stream);
+        }
+        let dice = messages.dice.fork();
+        Box::new(Frames::new(stream, messages.rates, dice))
     }
 
     /// What is due by now arrives.
@@ -105,13 +130,33 @@ pub struct HostNet {
 
 impl Transport for HostNet {
     fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn cluster::Listener>>> {
-        let listener = self.net.listen(self.host, addr);
+        let listener = self.net.listen(self.host, addr).map(|inner| MeshListener { inner, net: self.net.clone() });
         async move { Ok(Box::new(listener?) as Box<dyn cluster::Listener>) }.boxed()
     }
 
     fn connect<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn cluster::Stream>>> {
         let connecting = self.net.connect(self.host, addr);
-        async move { Ok(Box::new(connecting.await?) as Box<dyn cluster::Stream>) }.boxed()
+        async move { Ok(self.net.between_nodes(connecting.await?)) }.boxed()
+    }
+}
+
+/// Takes the connections of other nodes.
+struct MeshListener {
+    inner: NetListener,
+    net: Net,
+}
+
+impl cluster::Listener for MeshListener {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn cluster::Stream>, String)>> {
+        async move {
+            let (stream, from) = self.inner.next().await;
+            Ok((self.net.between_nodes(stream), from))
+        }
+        .boxed()
+    }
+
+    fn local_addr(&self) -> String {
+        self.inner.local_addr()
     }
 }
 

@@ -143,7 +143,12 @@ impl NetListener {
         Ok(Self { wires, addr: addr.to_owned(), open: true })
     }
 
-    fn poll_accept(&mut self, context: &Context<'_>) -> Poll<io::Result<(Box<dyn Stream>, String)>> {
+    /// The next connection, and where it comes from. Cancelled, it loses none.
+    pub(super) async fn next(&mut self) -> (NetStream, String) {
+        poll_fn(|context| self.poll_accept(context)).await
+    }
+
+    fn poll_accept(&mut self, context: &Context<'_>) -> Poll<(NetStream, String)> {
         let mut wires = self.wires.lock();
         let Some(port) = wires.ports.get_mut(&self.addr) else { return Poll::Pending };
         let Some(conn) = port.waiting.pop_front() else {
@@ -153,13 +158,17 @@ impl NetListener {
         let from = wires.connections.get_mut(&conn).map_or(0, |connection| connection.end(Side::Caller).host);
         drop(wires);
         let stream = NetStream { wires: self.wires.clone(), conn, side: Side::Callee };
-        Poll::Ready(Ok((Box::new(stream), format!("n{from}:0"))))
+        Poll::Ready((stream, format!("n{from}:0")))
     }
 }
 
 impl Listener for NetListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, String)>> {
-        poll_fn(|context| self.poll_accept(context)).boxed()
+        async move {
+            let (stream, from) = self.next().await;
+            Ok((Box::new(stream) as Box<dyn Stream>, from))
+        }
+        .boxed()
     }
 
     fn local_addr(&self) -> String {

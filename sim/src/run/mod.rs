@@ -1,64 +1,236 @@
-//! temp skeleton
+//! One history, from empty disks to its verdict.
+//!
+//! Boot and stock; then clients ask while things go wrong; then the faults end, and the grid must heal, serve and agree within
+//! a time; then everything is read once more, and the judges look at all of it.
+
+mod panics;
+mod stages;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use ordergrid_storage::Batch;
-use ordergrid_api::wire::{PutSku, ReceiveStock};
-use ordergrid_domain::{Key, Text};
-use crate::clients::{Action, Clients, Mix};
+
+use ordergrid_cluster::ShardMap;
+use ordergrid_domain::Timestamp;
+
+use crate::chronicle::{Chronicle, Reference, Watched};
+use crate::clients::Clients;
+use crate::coverage;
 use crate::dice::Dice;
-use crate::disk::{Database, DiskWatch};
-use crate::grid::{Down, Shape, SimGrid};
-use crate::history::{Ask, Ending, SimTime};
+use crate::disk::DiskWatch;
+use crate::driver::clock::EPOCH_MS;
+use crate::faults::Striking;
+use crate::grid::{SimGrid, shard_map};
+use crate::history::SimTime;
+use crate::judges::book::Setting;
+use crate::judges::rare::rare_from_history;
+use crate::judges::{self, Evidence, Judge, Moment, clients};
+use crate::plan::Plan;
 use crate::trace;
+use crate::verdict::Violation;
+pub use panics::watch as watch_panics;
 
-struct Nothing;
-impl DiskWatch for Nothing { fn wrote(&self, _n: u64, _d: Database, _b: &Batch) {} fn durable(&self, _: u64, _: Database, _: u64) {} fn lost(&self, _: u64, _: Database, _: u64) {} }
+/// The furthest a plan lets a node's clock be from the perfect one.
+pub const SKEW: Duration = Duration::from_millis(1_000);
+/// How late a timer may fire in a healed grid, on top of that.
+const TIMER_SLACK: Duration = Duration::from_secs(5);
+/// Within so long after the faults have ended the grid must be whole.
+pub const HEALED_WITHIN: Duration = Duration::from_secs(120);
+/// Judges look at the nodes this often.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-pub fn skeleton(seed: u64) -> anyhow::Result<()> {
-    let mut dice = Dice::new(seed);
-    let shape = Shape { nodes: 3, shards: 2, settings: vec![], tick: Duration::from_millis(2), rocksdb: false };
-    let watch: Arc<dyn DiskWatch> = Arc::new(Nothing);
-    let mut grid = SimGrid::new(&shape, &mut dice, &watch)?;
-    for n in 1..=3 { grid.start(n)?; }
-    let clients = Clients::new(3, &grid.net);
-    while grid.nodes.values().any(|n| !n.was_ready()) {
-        grid.step();
-        if grid.now() > SimTime::secs(30) { anyhow::bail!("not ready: {:?}", grid.statuses()); }
+/// Why a history did not come to its end in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// A property did not hold.
+    Violation(Violation),
+    /// The harness is wrong, not the product.
+    Harness(String),
+}
+
+impl From<Violation> for Stop {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
     }
-    eprintln!("ready at {}", grid.now());
-    let mix = Mix { clients: 4, pause: (Duration::from_millis(1), Duration::from_millis(50)), patience: Duration::from_secs(10), users: 8, skus: 5, hot_percent: 30, lines: 3, units: 3, window: (1, 10), owed_percent: 10, attempts: 4, retry_percent: 80, abandon_percent: 5,
-        weights: vec![(Action::Place, 30), (Action::PlaceBatch, 1), (Action::Pay, 20), (Action::Cancel, 8), (Action::Pick, 8), (Action::MoveParcel, 8), (Action::Complete, 2), (Action::Refund, 4), (Action::Stock, 5), (Action::Read, 20), (Action::Repeat, 5), (Action::MisuseKey, 2)] };
-    let mut setup = vec![];
-    for n in 0..mix.skus { setup.push(Ask::PutSku(mix.sku(n), PutSku { name: Text::new(format!("name {n}")).unwrap(), backorder_limit: Default::default(), purchase_limit: Default::default(), safety_stock: Default::default() }));
-        setup.push(Ask::Receive(Key::new(format!("setup{n}")).unwrap(), mix.sku(n), ReceiveStock { quantity: 200, warehouse: None })); }
-    clients.insist(&mut grid, 0, setup);
-    while !clients.idle() { grid.step(); }
-    eprintln!("set up at {}", grid.now());
-    clients.start(&mut grid, &mix, &mut dice);
-    let t0 = grid.now();
-    let mut down: Option<(u64, SimTime)> = None;
-    let mut next = t0.after(Duration::from_secs(3));
-    while grid.now() < t0.after(Duration::from_secs(30)) {
-        grid.step();
-        if let Some((n, until)) = down { if grid.now() >= until { grid.start(n)?; down = None; next = grid.now().after(Duration::from_millis(dice.between(500, 4000))); } }
-        else if grid.now() >= next { let n = dice.between(1, 3); grid.down(n, if dice.percent(50) { Down::Killed } else { Down::PowerLost }); down = Some((n, grid.now().after(Duration::from_millis(dice.between(100, 3000))))); }
-        for n in grid.nodes.values() { if let Some(w) = n.ended() { anyhow::bail!("node ended {w}"); } }
+}
+
+/// What a history came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// `None`: everything held.
+    pub stop: Option<Stop>,
+    /// Its simulated length.
+    pub length: SimTime,
+    /// The hash of everything that happened, and how much that was.
+    pub digest: (u64, u64),
+    /// How often rare states were met.
+    pub rare: BTreeMap<String, u64>,
+    /// Operations that clients asked.
+    pub operations: u64,
+}
+
+/// Runs the history of a plan. `until`: no longer than this, for a look at its beginning.
+#[must_use]
+pub fn history(plan: &Plan, until: Option<SimTime>) -> Outcome {
+    coverage::start();
+    let mut rare = BTreeMap::new();
+    let mut operations = 0;
+    let (stop, length) = match World::new(plan, until) {
+        Err(error) => (Some(Stop::Harness(format!("{error:#}"))), SimTime::default()),
+        Ok(mut world) => {
+            let stop = world.live(plan).err();
+            operations = world.clients.record.known().history.operations.len() as u64;
+            rare = world.rare();
+            let length = world.grid.now();
+            world.end();
+            (stop, length)
+        }
+    };
+    // A panic explains what followed from it.
+    let stop = panics::first().or(stop).filter(|_| until.is_none_or(|until| length < until));
+    Outcome { stop, length, digest: trace::digest(), rare, operations }
+}
+
+/// Everything of one history.
+struct World {
+    grid: SimGrid,
+    clients: Clients,
+    chronicle: Arc<Chronicle>,
+    map: ShardMap,
+    judges: Vec<Box<dyn Judge>>,
+    striking: Striking,
+    reference: Option<Reference>,
+    next_look: SimTime,
+    calm_since: SimTime,
+    until: Option<SimTime>,
+}
+
+impl World {
+    fn new(plan: &Plan, until: Option<SimTime>) -> anyhow::Result<Self> {
+        let mut dice = Dice::new(!plan.seed);
+        let map = shard_map(&plan.shape);
+        let chronicle = Arc::new(Chronicle::new(&map));
+        let watch: Arc<dyn DiskWatch> = Arc::clone(&chronicle) as Arc<dyn DiskWatch>;
+        let mut grid = SimGrid::new(&plan.shape, &mut dice, &watch)?;
+        grid.net.set_frames(plan.frames);
+        let clients = Clients::new(plan.shape.nodes, &grid.net);
+        let striking = Striking::new(plan, SimTime::default());
+        striking.calm(&mut grid);
+        let setting = Setting {
+            one_attempt: true,
+            epoch: Some(Timestamp::from_ms(EPOCH_MS)),
+            skew: SKEW,
+            timer_slack: TIMER_SLACK,
+            memory_budget: None,
+        };
+        let judges = judges::log_judges().into_iter().chain(clients::judges(setting)).collect();
+        Ok(Self {
+            grid,
+            clients,
+            chronicle,
+            map,
+            judges,
+            striking,
+            reference: None,
+            next_look: SimTime::default(),
+            calm_since: SimTime::default(),
+            until,
+        })
     }
-    clients.stop();
-    if let Some((n, _)) = down { grid.start(n)?; }
-    while !clients.idle() { grid.step(); }
-    eprintln!("idle at {}", grid.now());
-    let end = grid.now().after(Duration::from_secs(30));
-    while grid.now() < end { grid.step(); }
-    clients.reopen();
-    clients.insist(&mut grid, 99, vec![Ask::Verify]);
-    while !clients.idle() { grid.step(); }
-    let known = clients.record.known();
-    let mut count = std::collections::BTreeMap::new();
-    for op in &known.history.operations { let e = match &op.ending { Ending::Done { .. } => "done".to_owned(), Ending::Refused { code, .. } => code.clone(), Ending::Unknown(_) => "unknown".to_owned(), Ending::Abandoned => "abandoned".to_owned() }; *count.entry(e).or_insert(0) += 1; }
-    eprintln!("{count:?}");
-    eprintln!("{:?}", known.history.operations.last().unwrap().ending);
-    let (hash, events) = trace::digest();
-    eprintln!("{} hash {hash:016x} events {events}", grid.now());
-    Ok(())
+
+    /// One tick passes, and everybody looks.
+    fn step(&mut self) -> Result<(), Stop> {
+        self.grid.step();
+        self.striking.step(&mut self.grid)?;
+        if let Some(stop) = panics::first() {
+            return Err(stop);
+        }
+        if self.grid.now() >= self.next_look {
+            self.next_look = self.grid.now().after(LOOK_EVERY);
+            self.look()?;
+        }
+        match self.until.filter(|until| self.grid.now() >= *until) {
+            Some(_) => Err(Stop::Harness("told to stop here".to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    fn look(&mut self) -> Result<(), Stop> {
+        let statuses = self.grid.statuses();
+        self.chronicle.told(&statuses);
+        let lives = self.grid.nodes.iter().map(|(id, node)| (*id, node.starts)).collect();
+        let moment = Moment { now: self.grid.now(), statuses: &statuses, lives: &lives, chronicle: &self.chronicle };
+        for judge in &mut self.judges {
+            judge.look(&moment)?;
+        }
+        Ok(())
+    }
+
+    /// Steps until `done`, which must be within `limit`.
+    fn until(&mut self, what: &str, limit: Duration, done: impl Fn(&Self) -> bool) -> Result<(), Stop> {
+        let latest = self.grid.now().after(limit);
+        while !done(self) {
+            if self.grid.now() >= latest {
+                return Err(Violation::new("Heals", format!("after {} s: {what}; {}", limit.as_secs(), self.state())).into());
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Who runs and who leads, in a few words.
+    fn state(&self) -> String {
+        let nodes = self.grid.nodes.iter().map(|(id, node)| {
+            let groups = node.running().map(|running| {
+                let groups = running.groups();
+                let of = groups.iter().map(|group| group.status());
+                of.map(|it| format!("g{} {:?} t{} l{:?} {}/{}", it.group.0, it.role, it.term, it.leader, it.applied, it.last_log))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            });
+            format!("n{id}: {}", groups.unwrap_or_else(|| format!("not started, {:?}", node.ended())))
+        });
+        nodes.collect::<Vec<_>>().join("; ")
+    }
+
+    fn judge(&mut self) -> Result<(), Stop> {
+        let statuses = self.grid.statuses();
+        self.chronicle.settle(&statuses);
+        let known = self.clients.record.known();
+        let watched = Watched::of(&known.history);
+        let reference = self.reference.insert(Reference::replay(&self.chronicle, &self.map, &watched)?);
+        let evidence = Evidence {
+            history: &known.history,
+            chronicle: &self.chronicle,
+            reference,
+            statuses: &statuses,
+            calm_since: self.calm_since,
+            now: self.grid.now(),
+        };
+        for judge in &mut self.judges {
+            judge.end(&evidence)?;
+        }
+        Ok(())
+    }
+
+    fn rare(&self) -> BTreeMap<String, u64> {
+        let known = self.clients.record.known();
+        let mut rare: BTreeMap<String, u64> = coverage::counted();
+        let mut add = |state: &str, times: u64| *rare.entry(state.to_owned()).or_default() += times;
+        rare_from_history(&known.history).into_iter().for_each(|(state, times)| add(state, times));
+        self.striking.struck.iter().for_each(|(kind, times)| add(&format!("fault: {kind}"), *times));
+        if let Some(reference) = &self.reference {
+            reference.states().iter().for_each(|(state, times)| add(state, *times));
+        }
+        rare
+    }
+
+    /// Every program ends before the process does.
+    fn end(&mut self) {
+        for node in self.grid.nodes.keys().copied().collect::<Vec<_>>() {
+            if self.grid.is_on(node) {
+                self.grid.down(node, crate::grid::Down::Killed);
+            }
+        }
+    }
 }

@@ -1,0 +1,132 @@
+//! The stages of a history.
+
+use std::time::Duration;
+
+use ordergrid_api::wire::{PutSku, ReceiveStock, Unbuilt};
+use ordergrid_domain::Text;
+
+use super::{HEALED_WITHIN, Stop, World};
+use crate::clients::settled;
+use crate::dice::Dice;
+use crate::history::{Ask, Ending, Said};
+use crate::judges::book::FINAL_CLIENT;
+use crate::plan::Plan;
+use crate::trace;
+
+/// The client that fills the shelves, and looks whether everything has come to rest.
+const HOUSEKEEPER: u32 = 0;
+/// Readers at a time, in the end.
+const READERS: usize = 8;
+
+impl World {
+    /// From empty disks to the verdict.
+    pub(super) fn live(&mut self, plan: &Plan) -> Result<(), Stop> {
+        for node in self.grid.nodes.keys().copied().collect::<Vec<_>>() {
+            self.grid.start(node).map_err(|error| Stop::Harness(format!("{error:#}")))?;
+        }
+        self.until("the new grid is not ready", Duration::from_secs(60), Self::all_ready)?;
+        self.stock(plan)?;
+        self.unrest(plan)?;
+        self.heal(plan)?;
+        self.read_everything(plan)?;
+        self.judge()
+    }
+
+    fn all_ready(&self) -> bool {
+        self.grid.nodes.values().all(super::super::grid::SimNode::was_ready)
+    }
+
+    fn stock(&mut self, plan: &Plan) -> Result<(), Stop> {
+        let mut asks = Vec::new();
+        for number in 0..plan.mix.skus {
+            let name = Text::new(format!("name of {number}")).map_err(|error| Stop::Harness(error.to_string()))?;
+            let put = PutSku { name, backorder_limit: Unbuilt::Unset, purchase_limit: Unbuilt::Unset, safety_stock: Unbuilt::Unset };
+            let quantity = if number == 0 { plan.stock.1 } else { plan.stock.0 };
+            asks.push(Ask::PutSku(plan.mix.sku(number), put));
+            let receive = ReceiveStock { quantity, warehouse: None };
+            asks.push(Ask::Receive(self.clients.record.key(), plan.mix.sku(number), receive));
+        }
+        self.clients.insist(&mut self.grid, HOUSEKEEPER, asks);
+        self.until("the shelves cannot be filled", HEALED_WITHIN, |world| world.clients.idle())
+    }
+
+    fn unrest(&mut self, plan: &Plan) -> Result<(), Stop> {
+        trace::note(format_args!("the unrest begins"));
+        self.striking = crate::faults::Striking::new(plan, self.grid.now());
+        self.clients.start(&mut self.grid, &plan.mix, &mut Dice::new(plan.seed.rotate_left(17)));
+        let end = self.grid.now().after(plan.unrest);
+        while self.grid.now() < end {
+            self.step()?;
+        }
+        self.striking.end(&mut self.grid)?;
+        self.calm_since = self.grid.now();
+        Ok(())
+    }
+
+    fn heal(&mut self, plan: &Plan) -> Result<(), Stop> {
+        // Whoever asks now is served: the clients go on for a moment.
+        let serve = self.grid.now().after(Duration::from_secs(2));
+        while self.grid.now() < serve {
+            self.step()?;
+        }
+        self.clients.stop();
+        self.until("not every node is ready", HEALED_WITHIN, Self::all_ready)?;
+        self.until("clients wait", HEALED_WITHIN, |world| world.clients.idle())?;
+        self.clients.reopen();
+        // Orders that nobody pays expire.
+        let deadline = self.calm_since.after(Duration::from_secs(plan.mix.window.1 + 5));
+        while self.grid.now() < deadline {
+            self.step()?;
+        }
+        let latest = self.grid.now().after(HEALED_WITHIN);
+        loop {
+            self.clients.insist(&mut self.grid, HOUSEKEEPER, vec![Ask::Verify]);
+            self.until("the laws cannot be proven", HEALED_WITHIN, |world| world.clients.idle())?;
+            if self.at_rest() || self.grid.now() > latest {
+                return Ok(());
+            }
+            let pause = self.grid.now().after(Duration::from_millis(500));
+            while self.grid.now() < pause {
+                self.step()?;
+            }
+        }
+    }
+
+    /// The last proof found nothing under way.
+    fn at_rest(&self) -> bool {
+        let known = self.clients.record.known();
+        let Some(Ending::Done { answer, .. }) = known.history.operations.last().map(|last| &last.ending) else { return false };
+        let Said::Verify(report) = &**answer else { return false };
+        let moving = &report.in_flight;
+        moving.tentative_holds == 0 && moving.undelivered_messages == 0 && moving.running_attempts == 0
+    }
+
+    fn read_everything(&mut self, plan: &Plan) -> Result<(), Stop> {
+        // Later than any request can still be under way.
+        let asked = self.clients.record.known().history.operations.iter().rposition(|last| !settled(&last.ending));
+        if asked.is_some() {
+            let quiet = self.grid.now().after(Duration::from_secs(2));
+            while self.grid.now() < quiet {
+                self.step()?;
+            }
+        }
+        self.finally(vec![vec![Ask::Verify]])?;
+        let users = (0..plan.mix.users.min(50)).map(|number| Ask::ReadUser(plan.mix.user(number)));
+        self.finally(vec![users.collect()])?;
+        let mut reads: Vec<Ask> = (0..plan.mix.skus).map(|number| Ask::ReadSku(plan.mix.sku(number))).collect();
+        for order in self.clients.record.known().orders.keys() {
+            reads.push(Ask::ReadOrder(*order));
+            reads.push(Ask::ReadHistory(*order));
+        }
+        let share = reads.len().div_ceil(READERS).max(1);
+        self.finally(reads.chunks(share).map(<[Ask]>::to_vec).collect())?;
+        self.finally(vec![vec![Ask::Status, Ask::Verify]])
+    }
+
+    fn finally(&mut self, asks: Vec<Vec<Ask>>) -> Result<(), Stop> {
+        for asks in asks {
+            self.clients.insist(&mut self.grid, FINAL_CLIENT, asks);
+        }
+        self.until("what was written cannot be read", HEALED_WITHIN, |world| world.clients.idle())
+    }
+}
