@@ -39,5 +39,6 @@ pub mod judges;
 pub mod net;
 pub mod plan;
 pub mod run;
+pub mod scenarios;
 pub mod trace;
 pub mod verdict;

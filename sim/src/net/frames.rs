@@ -1,14 +1,17 @@
 //! Whole messages between nodes that are lost, repeated, or put behind the next one.
 //!
-//! TCP does none of that, and the protocol must bear all of it: what it rests on is not the order of a connection. The first
-//! message of each direction, which introduces the peer, is spared.
+//! TCP does none of that within a connection, but nodes that connect anew see all of it, and the protocol of placing must bear
+//! it. Consensus rests on the order of a connection, as its library asks: there messages are lost, and nothing else happens.
+//! The first message of each direction, which introduces the peer, is spared.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 use ordergrid_storage::codec;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::NetStream;
@@ -22,7 +25,7 @@ const LIMIT: usize = 1 << 30;
 pub(super) struct Frames {
     inner: NetStream,
     /// In a thousand: lost, repeated, put behind the next.
-    rates: (u64, u64, u64),
+    rates: Arc<Mutex<(u64, u64, u64)>>,
     dice: Dice,
     /// The beginning of a message.
     part: BytesMut,
@@ -33,7 +36,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn new(inner: NetStream, rates: (u64, u64, u64), dice: Dice) -> Self {
+    pub(super) fn new(inner: NetStream, rates: Arc<Mutex<(u64, u64, u64)>>, dice: Dice) -> Self {
         Self { inner, rates, dice, part: BytesMut::new(), out: BytesMut::new(), held: None, introduced: false }
     }
 
@@ -58,7 +61,8 @@ impl Frames {
         if !std::mem::replace(&mut self.introduced, true) {
             return self.out.extend_from_slice(frame);
         }
-        let (lost, repeated, behind) = self.rates;
+        let (lost, repeated, behind) = *self.rates.lock();
+        let (repeated, behind) = if is_service(frame) { (repeated, behind) } else { (0, 0) };
         let drawn = self.dice.below(1_000);
         if drawn < lost {
             trace::note(format_args!("message lost, {} bytes", frame.len()));
@@ -89,6 +93,14 @@ impl Frames {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// A request to a service of the node, as the mesh lays requests out: a 1, an id of eight bytes, and what is asked for.
+fn is_service(frame: &[u8]) -> bool {
+    const REQUEST: u8 = 1;
+    const SERVICE: u8 = 8;
+    let body = &frame[codec::HEADER_LEN..];
+    body.first() == Some(&REQUEST) && body.get(9) == Some(&SERVICE)
 }
 
 impl AsyncRead for Frames {

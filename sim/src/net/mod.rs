@@ -34,7 +34,7 @@ pub struct Net(Arc<Mutex<Wires>>, Arc<Mutex<Messages>>);
 
 /// What happens to whole messages between nodes.
 struct Messages {
-    rates: (u64, u64, u64),
+    rates: Arc<Mutex<(u64, u64, u64)>>,
     dice: Dice,
 }
 
@@ -42,23 +42,20 @@ impl Net {
     /// A network whose chance comes from a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let messages = Messages { rates: (0, 0, 0), dice: Dice::new(!seed) };
+        let messages = Messages { rates: Arc::default(), dice: Dice::new(!seed) };
         Self(Arc::new(Mutex::new(Wires::new(seed))), Arc::new(Mutex::new(messages)))
     }
 
-    /// How many messages between nodes, in a thousand, are lost, repeated, put behind the next; on connections made from now on.
+    /// How many messages between nodes, in a thousand, are lost, repeated, put behind the next.
     pub fn set_frames(&self, rates: (u64, u64, u64)) {
-        self.1.lock().rates = rates;
+        *self.1.lock().rates.lock() = rates;
     }
 
     /// A connection between nodes, as it fares.
     fn between_nodes(&self, stream: NetStream) -> Box<dyn cluster::Stream> {
         let mut messages = self.1.lock();
-        if messages.rates == (0, 0, 0) {
-            return Box::new(stream);
-        }
         let dice = messages.dice.fork();
-        Box::new(Frames::new(stream, messages.rates, dice))
+        Box::new(Frames::new(stream, Arc::clone(&messages.rates), dice))
     }
 
     /// What is due by now arrives.

@@ -112,7 +112,6 @@ impl World {
         let chronicle = Arc::new(Chronicle::new(&map));
         let watch: Arc<dyn DiskWatch> = Arc::clone(&chronicle) as Arc<dyn DiskWatch>;
         let mut grid = SimGrid::new(&plan.shape, &mut dice, &watch)?;
-        grid.net.set_frames(plan.frames);
         let clients = Clients::new(plan.shape.nodes, &grid.net);
         let striking = Striking::new(plan, SimTime::default());
         striking.calm(&mut grid);

@@ -53,11 +53,13 @@ impl World {
     fn unrest(&mut self, plan: &Plan) -> Result<(), Stop> {
         trace::note(format_args!("the unrest begins"));
         self.striking = crate::faults::Striking::new(plan, self.grid.now());
+        self.grid.net.set_frames(plan.frames);
         self.clients.start(&mut self.grid, &plan.mix, &mut Dice::new(plan.seed.rotate_left(17)));
         let end = self.grid.now().after(plan.unrest);
         while self.grid.now() < end {
             self.step()?;
         }
+        self.grid.net.set_frames((0, 0, 0));
         self.striking.end(&mut self.grid)?;
         self.calm_since = self.grid.now();
         Ok(())
