@@ -52,6 +52,16 @@ pub fn note(event: Arguments<'_>) {
     });
 }
 
+/// Something worth reading that is no part of the history: it only shows in the text.
+pub fn aside(remark: Arguments<'_>) {
+    TRACE.with_borrow_mut(|trace| {
+        let now = trace.now;
+        if let Some(out) = &mut trace.text {
+            writeln!(out, "{now}   ({remark})").ok();
+        }
+    });
+}
+
 /// Bytes that moved, with a name for what they are; in the text only their number and hash show.
 pub fn bytes(what: Arguments<'_>, bytes: &[u8]) {
     let hash = xxhash_rust::xxh3::xxh3_64(bytes);

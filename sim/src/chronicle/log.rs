@@ -175,3 +175,16 @@ impl ReplicaLog {
         from.into_values().filter(|entry| !self.is_purged(entry.id.index)).collect()
     }
 }
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Vote(vote) => write!(f, "votes {vote:?}"),
+            Self::Entry(entry) => write!(f, "appends {}", entry.id),
+            Self::Committed(id) => write!(f, "marks {id} as committed"),
+            Self::Purged(id) => write!(f, "purges up to {id}"),
+            Self::Cut(indexes) => write!(f, "cuts {indexes:?}"),
+            Self::Gone => f.write_str("is gone"),
+        }
+    }
+}

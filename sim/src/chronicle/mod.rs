@@ -220,6 +220,7 @@ impl Chronicle {
             let (replica, change) = read;
             let home = self.homes.get(&replica).filter(|home| home.node == node);
             let home = home.ok_or_else(|| format!("node {node} has a log of replica {replica}, which is not its own"))?;
+            trace::aside(format_args!("n{node} g{}: {change}", home.group));
             self.apply(book, *home, replica, &change, &mut broken);
             book.found(*home, broken);
             changes.push((replica, change));
@@ -254,7 +255,10 @@ impl Chronicle {
     fn apply(&self, book: &mut Book, home: Home, replica: u64, change: &Change, broken: &mut Broken) {
         let group = book.groups.entry(home.group).or_default();
         let log = book.disks.entry(home.node).or_default().live.entry(replica).or_default();
+        // What a snapshot replaces need not be what was committed.
+        let snapshot = matches!(change, Change::Purged(id) if log.term_at(id.index) != Some(id.term));
         match change {
+            Change::Purged(id) if snapshot => group.claim(&ReplicaLog::default(), *id, broken),
             Change::Vote(vote) => group.vote(log.vote.as_ref(), vote, broken),
             Change::Entry(entry) => group.follows(log, entry, broken),
             Change::Committed(id) | Change::Purged(id) => group.claim(log, *id, broken),
@@ -262,7 +266,7 @@ impl Chronicle {
         }
         let cut = log.change(change);
         group.cut(&cut, broken);
-        if let Change::Committed(id) | Change::Purged(id) = change {
+        if let (Change::Committed(id) | Change::Purged(id), false) = (change, snapshot) {
             self.fix(book, home.node, replica, id.index);
         }
     }

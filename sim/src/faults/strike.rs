@@ -59,6 +59,12 @@ impl Striking {
         }
     }
 
+    /// Nothing goes wrong yet, in the grid of a plan.
+    #[must_use]
+    pub fn none(plan: &Plan) -> Self {
+        Self { to_come: VecDeque::new(), ..Self::new(plan, SimTime::default()) }
+    }
+
     /// Everything as it is without trouble.
     pub fn calm(&self, grid: &mut SimGrid) {
         let calm = self.calm;

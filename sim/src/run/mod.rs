@@ -79,6 +79,7 @@ pub fn history(plan: &Plan, until: Option<SimTime>) -> Outcome {
         Err(error) => (Some(Stop::Harness(format!("{error:#}"))), SimTime::default()),
         Ok(mut world) => {
             let stop = world.live(plan).err();
+            trace::aside(format_args!("{}", world.state()));
             operations = world.clients.record.known().history.operations.len() as u64;
             rare = world.rare();
             let length = world.grid.now();
@@ -113,7 +114,7 @@ impl World {
         let watch: Arc<dyn DiskWatch> = Arc::clone(&chronicle) as Arc<dyn DiskWatch>;
         let mut grid = SimGrid::new(&plan.shape, &mut dice, &watch)?;
         let clients = Clients::new(plan.shape.nodes, &grid.net);
-        let striking = Striking::new(plan, SimTime::default());
+        let striking = Striking::none(plan);
         striking.calm(&mut grid);
         let setting = Setting {
             one_attempt: true,
