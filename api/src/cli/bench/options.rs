@@ -56,7 +56,7 @@ pub struct BenchArgs {
     /// Measure so often; the report is that of the median run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99), value_name = "N")]
     pub runs: u32,
-    /// Instead of a time: begin so many orders (lifecycles, requests), and measure until the last has ended
+    /// Instead of a time: begin so many orders (lifecycles, requests), in whole batches, and measure until the last has ended
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["rate", "duration", "warmup"], value_name = "N")]
     pub total: Option<u64>,
     /// Afterwards prove the laws of stock on the grid; exit 10 if one is broken
@@ -192,11 +192,6 @@ impl BenchArgs {
 }
 
 impl BenchOptions {
-    /// Requests under way at a time.
-    pub(super) fn workers(&self) -> u32 {
-        self.connections * self.streams.unwrap_or(1)
-    }
-
     /// The same for one of several runs, with keys of its own.
     pub(super) fn of_run(&self, number: u32) -> Self {
         Self { run: self.run.wrapping_add(u64::from(number)), ..self.clone() }
@@ -254,8 +249,7 @@ mod tests {
         assert_eq!((plain.warmup, plain.duration), (Duration::from_secs(2), Duration::from_secs(10)));
         assert_eq!(options("--workload cart").expect("cart").lines, Lines::just(3));
         assert_eq!(options("--workload cart --lines 1-5").expect("carts").lines, Lines { least: 1, most: 5 });
-        let http2 = options("--http2 --connections 4").expect("http2");
-        assert_eq!((http2.streams, http2.workers()), (Some(8), 32));
+        assert_eq!(options("--http2").expect("http2").streams, Some(8));
         let total = options("--total 100 --workload lifecycle --batch 10").expect("a total");
         assert_eq!((total.total, total.warmup), (Some(100), Duration::ZERO));
     }

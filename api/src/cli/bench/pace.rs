@@ -51,7 +51,8 @@ impl Pace {
                     return None;
                 }
                 if let Some(left) = left {
-                    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(*batch)).ok()?;
+                    let take = |left: u64| (left > 0).then(|| left.saturating_sub(*batch));
+                    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
                 }
                 Some(now)
             }
@@ -141,13 +142,9 @@ impl Schedule {
     }
 }
 
-/// Waits for a moment.
-pub(super) enum Timer {
-    /// The runtime's timer, which rounds up to whole milliseconds: as much as a request takes. For simulated time.
-    Coarse,
-    /// The kernel's, within some 50 us.
-    Fine(AsyncFd<OwnedFd>),
-}
+/// Waits for a moment: with the kernel's timer, within some 50 us. The runtime's own rounds up to whole milliseconds, which is
+/// as much as a request takes; it is for simulated time.
+pub(super) struct Timer(Option<AsyncFd<OwnedFd>>);
 
 impl Timer {
     /// The kernel's timer.
@@ -160,11 +157,17 @@ impl Timer {
     )]
     pub(super) fn fine() -> io::Result<Self> {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        Ok(Self::Fine(AsyncFd::with_interest(timer, Interest::READABLE)?))
+        Ok(Self(Some(AsyncFd::with_interest(timer, Interest::READABLE)?)))
+    }
+
+    /// The runtime's timer.
+    #[cfg(test)]
+    pub(super) fn coarse() -> Self {
+        Self(None)
     }
 
     async fn until(&self, moment: Instant) {
-        let Self::Fine(timer) = self else { return sleep_until(moment).await };
+        let Some(timer) = &self.0 else { return sleep_until(moment).await };
         // Nothing at all would turn the timer off.
         let wait = moment.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
         let nothing = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -212,7 +215,8 @@ mod tests {
             }
             taken
         };
-        let ((), taken) = tokio::join!(schedule.keep(&Timer::Coarse), taking);
+        let timer = Timer::coarse();
+        let ((), taken) = tokio::join!(schedule.keep(&timer), taking);
         assert_eq!(taken, (0..30).map(|number| number * 100).collect::<Vec<_>>());
         assert_eq!(schedule.kept(|_| panic!("all were sent")), Kept { scheduled: 20, never_sent: 0 });
     }
@@ -221,7 +225,7 @@ mod tests {
     async fn what_nobody_took_is_never_sent_and_has_waited() {
         let starts = Instant::now();
         let schedule = Schedule::new(starts, window(starts), 2, 1);
-        schedule.keep(&Timer::Coarse).await;
+        schedule.keep(&Timer::coarse()).await;
         assert_eq!(schedule.next().await, None, "the end has come");
         let mut waited = Vec::new();
         // The two of the warm-up do not count.
@@ -234,8 +238,9 @@ mod tests {
         let starts = Instant::now();
         let closed = |left: Option<u64>| Pace::Closed { window: window(starts), left: left.map(AtomicU64::new), batch: 2 };
         assert_eq!(closed(None).next().await, Some(starts));
-        let total = closed(Some(5));
-        assert_eq!((total.next().await, total.next().await, total.next().await), (Some(starts), Some(starts), None));
+        let total = closed(Some(3));
+        let turns = (total.next().await, total.next().await, total.next().await);
+        assert_eq!(turns, (Some(starts), Some(starts), None), "the last batch goes beyond rather than short of the total");
         let timed = closed(None);
         tokio::time::advance(3 * SECOND).await;
         assert_eq!(timed.next().await, None);

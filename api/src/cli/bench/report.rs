@@ -295,6 +295,13 @@ impl BenchReport {
         report
     }
 
+    /// Latencies by kind of request, in the order in which an order goes through them.
+    pub(super) fn latencies_in_order(&self) -> Vec<(&str, &Latencies)> {
+        let mut latencies: Vec<_> = self.latencies.iter().map(|(kind, of)| (kind.as_str(), of)).collect();
+        latencies.sort_by_key(|(kind, _)| Step::ALL.iter().position(|step| step.word() == *kind));
+        latencies
+    }
+
     /// That of the run with the median rate, the lower of two; the others are told in short.
     pub(super) fn median(mut reports: Vec<Self>) -> Self {
         let short = |report: &Self| {
@@ -395,14 +402,14 @@ impl Cost {
     /// `here`: the grid is on this machine.
     fn of(metrics: Option<(&Reading, &Reading)>, (own, all): (f64, Option<f64>), here: bool) -> Self {
         let since = |name| metrics.and_then(|(since, _)| since.number(name));
-        let server_cpu_s = since("process_cpu_seconds_total");
+        let server_cpu_s = since("process_cpu_seconds_total").map(nanos);
         let other = all.filter(|_| here).zip(server_cpu_s).map(|(all, server)| (all - own - server).max(0.0));
         // A counter that is not there has not been counted yet.
         let counted = |name| metrics.filter(|(_, after)| after.processes() > 0).map(|_| since(name).unwrap_or(0.0));
         Self {
             server_cpu_s,
-            client_cpu_s: Some(own),
-            other_cpu_s: other,
+            client_cpu_s: Some(nanos(own)),
+            other_cpu_s: other.map(nanos),
             log_syncs: counted("ordergrid_log_syncs_total"),
             log_bytes: counted("ordergrid_log_written_bytes_total"),
             disk_bytes: since("process_written_bytes_total"),
@@ -413,7 +420,7 @@ impl Cost {
     }
 
     fn divided_by(self, work: u64) -> Self {
-        let share = |total: Option<f64>| total.filter(|_| work > 0).map(|total| total / work as f64);
+        let share = |total: Option<f64>| total.filter(|_| work > 0).map(|total| nanos(total / work as f64));
         Self {
             server_cpu_s: share(self.server_cpu_s),
             client_cpu_s: share(self.client_cpu_s),
@@ -428,16 +435,22 @@ impl Cost {
     }
 }
 
+/// At most nine decimals: what lies beyond is noise, and does not survive being written and read.
+fn nanos(number: f64) -> f64 {
+    (number * 1e9).round() / 1e9
+}
+
 fn stages(since: &Reading) -> Vec<StageReport> {
     let stage = |(name, buckets): (&str, &super::meters::Buckets)| StageReport {
         name: name.to_owned(),
         count: buckets.count.round() as u64,
         total_s: units::rounded(buckets.sum),
-        mean_ms: buckets.sum / buckets.count * 1e3,
-        p50_ms: buckets.quantile(0.5) * 1e3,
-        p99_ms: buckets.quantile(0.99) * 1e3,
+        mean_ms: nanos(buckets.sum / buckets.count * 1e3),
+        p50_ms: nanos(buckets.quantile(0.5) * 1e3),
+        p99_ms: nanos(buckets.quantile(0.99) * 1e3),
     };
-    let mut stages: Vec<_> = since.histograms().map(stage).collect();
+    // What reading the metrics took is no part of what is measured.
+    let mut stages: Vec<_> = since.histograms().filter(|(name, _)| !name.contains("/metrics")).map(stage).collect();
     stages.sort_by(|one, other| other.total_s.total_cmp(&one.total_s));
     stages
 }

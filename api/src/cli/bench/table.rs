@@ -2,6 +2,7 @@
 
 use super::report::{BenchReport, Cost};
 use crate::cli::screen::Paint;
+use crate::cli::table::{Align, Table};
 use crate::cli::units;
 
 impl BenchReport {
@@ -22,6 +23,7 @@ impl BenchReport {
         for (name, value) in self.rows() {
             text += &format!("{name:<26}{value:>14}\n");
         }
+        text += &self.latency_table().text(paint);
         if self.runs.len() > 1 {
             let rates: Vec<_> = self.runs.iter().map(|run| units::count(run.work_per_s.round() as u64)).collect();
             text += &format!("the median of {} runs: {}\n", rates.len(), rates.join("  "));
@@ -32,6 +34,22 @@ impl BenchReport {
             None => {}
         }
         text
+    }
+
+    fn latency_table(&self) -> Table {
+        let mut table = Table::new(&[
+            ("LATENCY", Align::Left),
+            ("P50", Align::Right),
+            ("P90", Align::Right),
+            ("P99", Align::Right),
+            ("P99.9", Align::Right),
+            ("MAX", Align::Right),
+        ]);
+        for (kind, of) in self.latencies_in_order() {
+            let points = [of.p50_ms, of.p90_ms, of.p99_ms, of.p999_ms, of.max_ms].map(units::latency);
+            table.row([kind.replace('_', " ")].into_iter().chain(points));
+        }
+        table
     }
 
     fn rows(&self) -> Vec<(String, String)> {
@@ -54,14 +72,6 @@ impl BenchReport {
         }
         if let Some(flash) = &self.flash {
             row("units sold", format!("{} of {}", units::count(flash.sold), units::count(flash.units)));
-        }
-        for (kind, of) in &self.latencies {
-            let name = kind.replace('_', " ");
-            for (point, latency) in
-                [("p50", of.p50_ms), ("p90", of.p90_ms), ("p99", of.p99_ms), ("p99.9", of.p999_ms), ("max", of.max_ms)]
-            {
-                row(&format!("{name} {point}"), units::latency(latency));
-            }
         }
         for (name, value) in costs(&self.cost_of_one) {
             row(&format!("{name}/{}", self.work), value);
@@ -126,16 +136,13 @@ unknown                                0
 scheduled requests                 2,000
   sent > 1 ms late                     7
   never sent                           0
-place p50                        0.90 ms
-place p90                        1.00 ms
-place p99                        1.10 ms
-place p99.9                      1.20 ms
-place max                        1.30 ms
 server CPU/order                 20.0 us
 client CPU/order                  9.0 us
 syncs/order                        0.050
 log entries/order                  0.100
 disk bytes/order                  1.5 kB
+LATENCY      P50      P90      P99    P99.9      MAX
+place    0.90 ms  1.00 ms  1.10 ms  1.20 ms  1.30 ms
 the median of 2 runs: 1,234  1,300
 EVERY LAW HOLDS
 ";

@@ -30,6 +30,10 @@ pub(super) enum Step {
 }
 
 impl Step {
+    /// All of them, in the order in which an order goes through them.
+    pub(super) const ALL: [Self; 8] =
+        [Self::Place, Self::Pay, Self::Pick, Self::Ship, Self::Deliver, Self::Life, Self::ReadOrder, Self::ReadSku];
+
     /// Its word in reports.
     pub(super) fn word(self) -> &'static str {
         match self {

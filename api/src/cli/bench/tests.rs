@@ -57,7 +57,7 @@ fn grid(script: impl Fn(&Asked) -> Told + Send + Sync + 'static) -> Scripted {
 async fn bench(options: &BenchOptions, network: &Scripted) -> BenchReport {
     let endpoints = vec![Endpoint::new("a", 80), Endpoint::new("b", 80)];
     let subject = Subject { endpoints, connector: Arc::new(network.clone()), started: None };
-    run_by(options, &subject, &Progress::silent(), &Timer::Coarse).await.expect("the grid can be stocked")
+    run_by(options, &subject, &Progress::silent(), &Timer::coarse()).await.expect("the grid can be stocked")
 }
 
 /// Refuses for one second, so that simulated time goes on.

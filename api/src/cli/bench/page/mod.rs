@@ -33,7 +33,7 @@ pub(super) fn page(document: &Document) -> String {
 
 const HOW: &str = "<h2>How to read this</h2><div class=\"card\">\
 <p><b>Closed loop</b>: every connection asks again as soon as it was answered; the rate is what the grid sustains, the latencies \
-are those at full load. <b>Open loop</b>: requests are sent on a fixed schedule, and latency counts from the moment a request \
+are those at full load. Latencies in the overview are those of requests that place. <b>Open loop</b>: requests are sent on a fixed schedule, and latency counts from the moment a request \
 should have been sent. A stall therefore counts once for every request that it kept waiting.</p>\
 <p><b>Every order is durable</b>: it is synced to the disks of a majority of the nodes before it is answered. Syncs are never \
 turned off. Requests that ended in the warm-up are not counted. Nothing is asked twice.</p>\
@@ -59,7 +59,12 @@ fn head(document: &Document) -> String {
 /// All benches side by side: bars by what they count, then a table.
 fn overview(benches: &[BenchReport]) -> String {
     let mut html = String::from("<h2>Overview</h2><div class=\"card\">");
-    let works: BTreeSet<_> = benches.iter().map(|bench| bench.work.as_str()).collect();
+    let mut works: Vec<&str> = Vec::new();
+    for bench in benches {
+        if !works.contains(&bench.work.as_str()) {
+            works.push(&bench.work);
+        }
+    }
     let colours: BTreeSet<_> = benches.iter().map(|bench| bench.setup.nodes).collect();
     let colour = |bench: &BenchReport| colours.iter().position(|nodes| *nodes == bench.setup.nodes).unwrap_or(0);
     if colours.len() > 1 {
@@ -140,7 +145,7 @@ fn section(number: usize, bench: &BenchReport) -> String {
     write!(html, "<div><h4>{name} per second, over time</h4>{rate}</div>").expect(FITS);
     let slowest = plot::course(course.step_s, &course.slowest_ms, "the slowest request over time", time);
     write!(html, "<div><h4>Slowest request, over time</h4>{slowest}</div>").expect(FITS);
-    let curves: Vec<_> = bench.latencies.iter().map(|(kind, of)| (kind.as_str(), of.curve.as_slice())).collect();
+    let curves: Vec<_> = bench.latencies_in_order().into_iter().map(|(kind, of)| (kind, of.curve.as_slice())).collect();
     let keys: String = (0..).zip(&curves).map(|(number, (kind, _))| key(number, &kind.replace('_', " "))).collect();
     let latencies = plot::percentiles(&curves, "latency by share of requests");
     write!(html, "<div><h4>Latency, by share of requests</h4>{keys}{latencies}</div>").expect(FITS);
@@ -156,31 +161,31 @@ fn section(number: usize, bench: &BenchReport) -> String {
 /// How it was measured, in a sentence.
 fn how(bench: &BenchReport) -> String {
     let setup = &bench.setup;
-    let grid = match setup.nodes {
-        Some(nodes) => format!("{nodes} node{} on this machine", if nodes == 1 { "" } else { "s" }),
-        None => format!("{} node{} asked", setup.endpoints, if setup.endpoints == 1 { "" } else { "s" }),
-    };
-    let shards = setup.shards.map(|shards| format!(", {shards} shards")).unwrap_or_default();
+    let asked = counted(setup.endpoints as u64, "node") + " asked";
+    let grid = setup.nodes.map_or(asked, |nodes| counted(nodes.into(), "node") + " on this machine");
+    let shards = setup.shards.map(|shards| format!(", {}", counted(shards.into(), "shard"))).unwrap_or_default();
     let streams = if setup.streams > 1 { format!(" of {} streams", setup.streams) } else { String::new() };
-    let lines =
-        if setup.lines.0 == setup.lines.1 { setup.lines.0.to_string() } else { format!("{}-{}", setup.lines.0, setup.lines.1) };
-    let runs = if bench.runs.len() > 1 {
-        let rates: Vec<_> = bench.runs.iter().map(|run| units::count(run.work_per_s.round() as u64)).collect();
-        format!("; the median of {} runs: {}", rates.len(), rates.join(", "))
-    } else {
-        String::new()
+    let lines = match setup.lines {
+        (least, most) if least == most => counted(least.into(), "line"),
+        (least, most) => format!("{least} to {most} lines"),
     };
+    let rates: Vec<_> = bench.runs.iter().map(|run| units::count(run.work_per_s.round() as u64)).collect();
+    let runs =
+        if rates.len() > 1 { format!("; the median of {} runs: {}", rates.len(), rates.join(", ")) } else { String::new() };
     format!(
-        "{} loop over HTTP/{}, {} connections{streams}, {} orders a request, {lines} lines an order, {} SKUs; {grid}{shards}; \
-         {} s after {} s of warm-up{runs}.",
+        "{} loop over HTTP/{}, {}{streams}, {} a request, {lines} an order, {}; {grid}{shards}; {} s after {} s of warm-up{runs}.",
         if setup.r#loop == "open" { "Open" } else { "Closed" },
         setup.http,
-        units::count(u64::from(setup.connections)),
-        setup.batch,
-        units::count(u64::from(setup.skus)),
+        counted(setup.connections.into(), "connection"),
+        counted(setup.batch.into(), "order"),
+        counted(setup.skus.into(), "SKU"),
         setup.duration_s,
         setup.warm_up_s,
     )
+}
+
+fn counted(number: u64, one: &str) -> String {
+    format!("{} {one}{}", units::count(number), if number == 1 { "" } else { "s" })
 }
 
 /// What somebody who reads the figures must know.
@@ -271,7 +276,7 @@ fn fold(bench: &BenchReport) -> String {
     }
     html += "</tbody></table><table><thead><tr><th>request</th><th>count</th><th>mean</th><th>p50</th><th>p90</th><th>p99</th>\
              <th>p99.9</th><th>max</th></tr></thead><tbody>";
-    for (kind, of) in &bench.latencies {
+    for (kind, of) in bench.latencies_in_order() {
         write!(html, "<tr><td>{}</td><td>{}</td>", escaped(&kind.replace('_', " ")), units::count(of.count)).expect(FITS);
         for ms in [of.mean_ms, of.p50_ms, of.p90_ms, of.p99_ms, of.p999_ms, of.max_ms] {
             write!(html, "<td>{}</td>", time(ms)).expect(FITS);

@@ -32,7 +32,7 @@ impl Scale {
         Self { from: 0.0, to: (most / step).ceil() * step, log: false, start, end }
     }
 
-    /// Whole decades around all values above nothing.
+    /// From the next of 1, 2, 5, 10, ... below all values above nothing to the next above, a decade at least.
     fn log(values: impl Iterator<Item = f64>, start: f64, end: f64) -> Self {
         let (mut least, mut most) = (f64::INFINITY, 0.0_f64);
         for value in values.filter(|value| *value > 0.0) {
@@ -41,11 +41,10 @@ impl Scale {
         if most <= 0.0 {
             (least, most) = (0.1, 1.0);
         }
-        let (from, mut to) = (10_f64.powf(least.log10().floor()), 10_f64.powf(most.log10().ceil()));
-        if to <= from {
-            to = from * 10.0;
-        }
-        Self { from, to, log: true, start, end }
+        // The greatest step that is not more is the one before the first that is more.
+        let from = nice_step(least * 1.001);
+        let from = if from > least { step_before(from) } else { from };
+        Self { from, to: nice_step(most).max(from * 10.0), log: true, start, end }
     }
 
     fn at(&self, value: f64) -> f64 {
@@ -59,8 +58,11 @@ impl Scale {
 
     fn ticks(&self) -> Vec<f64> {
         if self.log {
-            let decades = (self.to / self.from).log10().round() as i32;
-            return (0..=decades).map(|decade| self.from * 10_f64.powi(decade)).collect();
+            let all = std::iter::successors(Some(self.from), |tick| Some(nice_step(tick * 1.5)));
+            let ticks: Vec<_> = all.take_while(|tick| *tick <= self.to * 1.001).collect();
+            // More than some would run into each other: whole decades are enough then.
+            let decade = |tick: &f64| (tick.log10() - tick.log10().round()).abs() < 1e-6;
+            return if ticks.len() > 6 { ticks.into_iter().filter(decade).collect() } else { ticks };
         }
         let step = nice_step(self.to / 4.0);
         (0..).map(|number| f64::from(number) * step).take_while(|tick| *tick <= self.to * 1.001).collect()
@@ -71,6 +73,12 @@ impl Scale {
 fn nice_step(least: f64) -> f64 {
     let decade = 10_f64.powf(least.log10().floor());
     [1.0, 2.0, 5.0, 10.0].map(|step| step * decade).into_iter().find(|step| *step >= least * 0.999).unwrap_or(decade * 10.0)
+}
+
+/// The step before one of 1, 2, 5, 10, ...
+fn step_before(step: f64) -> f64 {
+    let decade = 10_f64.powf((step * 0.999).log10().floor());
+    [5.0, 2.0].map(|before| before * decade).into_iter().find(|before| *before < step * 0.999).unwrap_or(decade)
 }
 
 /// A number in three digits or so: `1.2k`, `35M`.
@@ -238,8 +246,8 @@ pub(super) struct Range {
 
 /// Ranges on a common scale of milliseconds, one below the other.
 pub(super) fn ranges(rows: &[Range], says: &str) -> String {
-    const NAMES: f64 = 190.0;
-    const NOTES: f64 = 96.0;
+    const NAMES: f64 = 208.0;
+    const NOTES: f64 = 84.0;
     let height = TOP + ROW * rows.len() as f64 + BOTTOM;
     let mut svg = Svg::new(height, says);
     let values = rows.iter().flat_map(|row| [row.p50, row.p99, row.mean]);
@@ -302,12 +310,21 @@ mod tests {
         let linear = Scale::linear(930.0, 100.0, 0.0);
         assert_eq!((linear.to, linear.at(0.0), linear.at(500.0), linear.at(1_000.0)), (1_000.0, 100.0, 50.0, 0.0));
         assert_eq!(linear.ticks(), [0.0, 500.0, 1_000.0]);
-        let log = Scale::log([0.3, 42.0].into_iter(), 0.0, 90.0);
-        assert_eq!((log.from, log.to), (0.1, 100.0));
+        let log = Scale::log([0.13, 72.0].into_iter(), 0.0, 90.0);
         for (value, place) in [(0.1, 0.0), (1.0, 30.0), (10.0, 60.0), (100.0, 90.0), (0.0, 0.0), (1e9, 90.0)] {
             assert!((log.at(value) - place).abs() < 1e-9, "{value}: {}", log.at(value));
         }
-        assert_eq!(log.ticks().len(), 4);
+        // values, from, to, ticks
+        for (values, from, to, ticks) in [
+            ([0.13, 72.0], 0.1, 100.0, 4),
+            ([3.0, 40.0], 2.0, 50.0, 5),
+            ([20.0, 30.0], 20.0, 200.0, 4),
+            ([5.0, 999.0], 5.0, 1e3, 3),
+        ] {
+            let log = Scale::log(values.into_iter(), 0.0, 1.0);
+            assert!((log.from / from - 1.0).abs() < 1e-6 && (log.to / to - 1.0).abs() < 1e-6, "{values:?}: {log:?}");
+            assert_eq!(log.ticks().len(), ticks, "{values:?}: {:?}", log.ticks());
+        }
         assert!(
             Scale::log(std::iter::empty(), 0.0, 1.0).at(0.5).is_finite() && Scale::linear(0.0, 0.0, 1.0).at(0.0).is_finite()
         );
