@@ -118,7 +118,10 @@ impl Book {
             tally.work += work;
             let point = tally.point(times.ended - self.window.begins, self.step);
             point.work += work;
-            point.slowest = point.slowest.max(micros(times.ended - times.intended));
+            // A lifecycle is no request.
+            if step != Step::Life {
+                point.slowest = point.slowest.max(micros(times.ended - times.intended));
+            }
         }
         if !self.window.has(if self.open { times.intended } else { times.ended }) {
             return;
@@ -306,6 +309,15 @@ mod tests {
         assert_eq!((latencies.max() + 500) / 1_000, 900);
         assert_eq!(step, 100 * MS);
         assert_eq!((tally.course[0].work, tally.course[4].work, tally.course[4].slowest), (2, 1, 402_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lifecycle_is_work_and_a_latency_but_no_request() {
+        let (book, begins) = book(false);
+        book.saw(0, Step::Life, Times { intended: begins, sent: begins, ended: begins + 50 * MS }, &Seen::default(), 1);
+        let (tally, _) = book.close();
+        assert_eq!((tally.work, tally.requests, tally.course[0]), (1, 0, Point { work: 1, slowest: 0 }));
+        assert_eq!(tally.latencies().map(|(step, of)| (step, of.len())).collect::<Vec<_>>(), [(Step::Life, 1)]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -216,10 +216,10 @@ fn warnings(bench: &BenchReport) -> String {
 fn tiles(bench: &BenchReport) -> Vec<(String, String)> {
     let mut tiles = vec![
         (format!("{} per second", plural(&bench.work).to_lowercase()), units::count(bench.work_per_s.round() as u64)),
-        ("p50".to_owned(), time(bench.p50_ms)),
-        ("p99".to_owned(), time(bench.p99_ms)),
-        ("p99.9".to_owned(), time(bench.p999_ms)),
-        ("slowest".to_owned(), time(bench.max_ms)),
+        ("placing, p50".to_owned(), time(bench.p50_ms)),
+        ("placing, p99".to_owned(), time(bench.p99_ms)),
+        ("placing, p99.9".to_owned(), time(bench.p999_ms)),
+        ("placing, slowest".to_owned(), time(bench.max_ms)),
     ];
     for (name, value) in costs(&bench.cost_of_one) {
         tiles.push((format!("{name} per {}", bench.work), value));
@@ -237,7 +237,7 @@ fn tiles(bench: &BenchReport) -> Vec<(String, String)> {
     tiles
 }
 
-/// The stages that took longest in all.
+/// The stages that took longest in all. Whole requests are in the plot of latencies already, as the client sees them.
 fn rows(bench: &BenchReport) -> Vec<Range> {
     let work = (bench.work_per_s * bench.setup.duration_s).max(1.0);
     let row = |stage: &StageReport| Range {
@@ -247,7 +247,8 @@ fn rows(bench: &BenchReport) -> Vec<Range> {
         mean: stage.mean_ms,
         note: format!("{} each", short(stage.count as f64 / work)),
     };
-    bench.stages.iter().take(STAGES).map(row).collect()
+    let stages = bench.stages.iter().filter(|stage| !stage.name.starts_with("http_request"));
+    stages.take(STAGES).map(row).collect()
 }
 
 /// Everything else, as tables.

@@ -235,6 +235,12 @@ fn share(quantile: f64) -> String {
     format!("{} %", percent.trim_end_matches('0').trim_end_matches('.'))
 }
 
+/// A name that has room beside its row.
+fn fitting(name: &str) -> String {
+    const MOST: usize = 34;
+    if name.chars().count() <= MOST { name.to_owned() } else { name.chars().take(MOST - 1).chain(['\u{2026}']).collect() }
+}
+
 /// A row of [`ranges`]: a name, the range of most of it, its mean, and a word at the end.
 pub(super) struct Range {
     pub(super) name: String,
@@ -260,7 +266,7 @@ pub(super) fn ranges(rows: &[Range], says: &str) -> String {
     }
     for (at, row) in rows.iter().enumerate() {
         let y = TOP + ROW * (at as f64 + 0.5);
-        svg.text("strong", "end", (NAMES - 10.0, y + 4.0), &row.name);
+        svg.text("strong", "end", (NAMES - 10.0, y + 4.0), &fitting(&row.name));
         let (from, to) = (along.at(row.p50), along.at(row.p99));
         svg.put(format_args!(
             r#"<line class="range" style="stroke:var(--c0)" x1="{from:.1}" y1="{y:.1}" x2="{to:.1}" y2="{y:.1}"/>"#
@@ -289,7 +295,7 @@ pub(super) fn bars(rows: &[Bar], says: &str) -> String {
     let along = Scale { from: 0.0, to: most, log: false, start: NAMES, end: WIDTH - VALUES };
     for (at, row) in rows.iter().enumerate() {
         let y = ROW * (at as f64 + 0.5) + 2.0;
-        svg.text("strong", "end", (NAMES - 10.0, y + 4.0), &row.name);
+        svg.text("strong", "end", (NAMES - 10.0, y + 4.0), &fitting(&row.name));
         let (width, colour, value) = ((along.at(row.value) - NAMES).max(1.0), row.colour % COLOURS, short(row.value));
         svg.put(format_args!(
             r#"<rect x="{NAMES}" y="{:.1}" width="{width:.1}" height="14" rx="3" style="fill:var(--c{colour})"/>"#,
@@ -348,6 +354,14 @@ mod tests {
             [(0.0, "0 ms"), (0.05, "50 us"), (0.1235, "124 us"), (1.5, "1.50 ms"), (10.0, "10 ms"), (1_500.0, "1.50 s")]
         {
             assert_eq!(time(ms), text);
+        }
+    }
+
+    #[test]
+    fn long_names_are_cut() {
+        for (length, kept) in [(34, 34), (35, 34)] {
+            let name = fitting(&"\u{e9}".repeat(length));
+            assert_eq!((name.chars().count(), name.ends_with('\u{2026}')), (kept, length > 34), "{name}");
         }
     }
 
