@@ -15,9 +15,8 @@ pub struct BenchArgs {
     /// What to ask for
     #[arg(long, value_enum, default_value_t, value_name = "WORKLOAD")]
     pub workload: Workload,
-    /// Requests a connection sends: as soon as it was answered (closed loop), or so many orders per second (open loop), on a
-    /// fixed schedule, their latency counted from when they should have been sent; lifecycles for `lifecycle`, requests for
-    /// `read-mix`
+    /// Open loop: so many orders per second (lifecycles, requests of `read-mix`) on a fixed schedule, latency counted from
+    /// when a request should have been sent [default: closed loop, a connection asks again when it was answered]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000), value_name = "N")]
     pub rate: Option<u64>,
     /// SKUs that the orders are spread over
