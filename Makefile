@@ -15,7 +15,7 @@ export ORDERGRID_BIN = $(abspath $(BIN))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test verify fix bench sim setup setup-checks build fmt-check clippy docs deny advisories
+.PHONY: help demo test verify fix bench bench-long sim setup setup-checks build fmt-check clippy docs deny advisories
 
 help: ## Show this list.
 	@echo "OrderGrid: make <target>"
@@ -35,8 +35,11 @@ fix: setup-checks ## Format, and apply what the linter can mend.
 	$(CARGO) clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
 	cargo fmt --all
 
-bench: build ## Closed-loop load on a self-started grid of NODES nodes: orders/s and latency.
-	for workload in uniform hot cart lifecycle; do "$(ORDERGRID_BIN)" bench --workload "$$workload" --nodes $(NODES) --skus 10000 --connections 64 --duration 10; done
+bench: build ## Every workload on 1 and on 3 nodes, closed loop and open, in 10 minutes: target/bench/report.html.
+	tests/bench.sh "$(ORDERGRID_BIN)" target/bench standard
+
+bench-long: build ## Ten-minute latency runs, the curves, a day of 20 million orders: target/bench-long/report.html. Hours.
+	tests/bench.sh "$(ORDERGRID_BIN)" target/bench-long long
 
 sim: setup ## Draw SEEDS=100 random histories and hold the domain against an oracle.
 	$(CARGO) run --locked --release --quiet --package ordergrid-sim -- run --count $(SEEDS)

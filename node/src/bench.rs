@@ -1,65 +1,89 @@
-//! `ordergrid bench --nodes`: load on a grid that is started for it, in this process and a temporary folder.
+//! `ordergrid bench --nodes`: load on a grid that is started for it, each node a process of this program with its data in a
+//! temporary folder, so that what the grid takes is told apart from what the load takes. Nothing of it stays.
 
-use std::cell::OnceCell;
+mod nodes;
+
 use std::sync::Arc;
 
 use anyhow::Context;
-use ordergrid_api::cli::bench::{self, BenchArgs, BenchOptions};
+use ordergrid_api::cli::bench::{self, BenchArgs, BenchOptions, BenchReport, Progress, Subject};
 use ordergrid_api::cli::{Exit, GlobalArgs, Screen, VerbFailure};
-use ordergrid_api::client::{Endpoint, TcpConnector};
-use ordergrid_node::exporter::Exporter;
+use ordergrid_api::client::TcpConnector;
+use tempfile::TempDir;
 
-use crate::cli::{failed, run_in, warnings_only};
-use crate::dev::{DevArgs, Folder};
-use crate::running::{Running, StopSignals};
+use self::nodes::Nodes;
+use crate::cli::{failed, runtime};
+use crate::running::StopSignals;
 
-/// Shards of the grid: the default of a new cluster.
-const SHARDS: u16 = 4;
+/// The inner result is the measurement's own.
+type Measured = anyhow::Result<Result<BenchReport, VerbFailure>>;
 
 /// Starts a grid, measures it, stops it, and removes its data.
 pub(crate) fn self_started(args: &BenchArgs, nodes: u8, global: &GlobalArgs, screen: &Screen) -> Result<Exit, VerbFailure> {
     let options = args.options()?;
     let usage = |detail: &str| VerbFailure::new(Exit::Usage, "usage", detail);
-    let nodes = crate::cli::one_or_three(&nodes.to_string()).map_err(|wrong| usage(&format!("--nodes {wrong}")))?;
+    if global.curl {
+        return Err(usage("bench makes many calls; --curl shows those of verbs that make one"));
+    }
     if !global.endpoints.is_empty() {
         return Err(usage("--nodes measures a grid of its own, --endpoint one that runs: give one of them"));
     }
-    warnings_only()?;
-    let grid = DevArgs { nodes, data: None, port: 0, shards: SHARDS, set: Vec::new() };
-    let opened = OnceCell::new();
-    let measured = run_in(0, |exporter| measure(&grid, &opened, &options, exporter));
-    if let Some(folder) = opened.into_inner() {
-        folder.close(false).map_err(|wrong| failed(&wrong.into()))?;
-    }
+    let runtime = runtime(0).map_err(|wrong| failed(&wrong.into()))?;
+    let measured = runtime.block_on(measure(args, nodes, &options, &Progress::new(screen)));
+    // Requests of a bench that was interrupted may still be under way.
+    runtime.shutdown_background();
     let report = measured.map_err(|wrong| failed(&wrong))??;
-    bench::show(&report, global.output, screen)
+    bench::end(&report, args, global.output, screen)
 }
 
-/// The inner result is the measurement's own.
-type Measured = Result<bench::BenchReport, VerbFailure>;
-
-async fn measure(
-    grid: &DevArgs,
-    opened: &OnceCell<Folder>,
-    options: &BenchOptions,
-    exporter: Exporter,
-) -> anyhow::Result<Measured> {
+async fn measure(args: &BenchArgs, count: u8, options: &BenchOptions, progress: &Progress) -> Measured {
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
-    // Opened once signals are caught, so that it cannot be left behind.
-    let folder = Folder::open(None)?;
-    let running = grid.start(opened.get_or_init(|| folder).path(), Some(exporter)).await?;
+    // Made once signals are caught, so that it cannot be left behind.
+    let folder = folder(args)?;
+    let mut nodes = Nodes::default();
     let measured = tokio::select! {
-        measured = load(&running, options) => Ok(measured?),
-        failure = running.failed() => return Err(failure.into()),
+        measured = start_and_load(&mut nodes, args, count, options, progress, &folder) => measured,
         () = signals.next() => Err(anyhow::anyhow!("interrupted before there was a measurement")),
     };
-    running.stop().await?;
-    measured
+    progress.ends();
+    let stopped = tokio::select! {
+        stopped = nodes.stop() => stopped,
+        () = signals.next() => Err(anyhow::anyhow!("stopped at once by a second signal")),
+    };
+    nodes.kill().await;
+    let removed = folder.close().context("cannot remove the grid's data");
+    let report = measured?;
+    stopped.and(removed)?;
+    Ok(report)
 }
 
-async fn load(running: &Running, options: &BenchOptions) -> anyhow::Result<Measured> {
-    running.ready().await;
-    let endpoints = running.endpoints();
-    let endpoints: Vec<Endpoint> = endpoints.iter().map(|url| url.parse()).collect::<Result<_, _>>()?;
-    Ok(bench::run(options, &endpoints, Arc::new(TcpConnector)).await)
+async fn start_and_load(
+    nodes: &mut Nodes,
+    args: &BenchArgs,
+    count: u8,
+    options: &BenchOptions,
+    progress: &Progress,
+    folder: &TempDir,
+) -> Measured {
+    progress.says("starting nodes");
+    let endpoints = nodes.start(count, args.shards, &args.set, folder.path()).await?;
+    let connector = Arc::new(TcpConnector);
+    let subject = Subject { endpoints, connector, started: Some((count, args.shards)) };
+    tokio::select! {
+        measured = bench::run(options, &subject, progress) => Ok(measured),
+        wrong = nodes.ended() => Err(wrong),
+    }
+}
+
+/// Where the grid has its data.
+fn folder(args: &BenchArgs) -> anyhow::Result<TempDir> {
+    let mut name = tempfile::Builder::new();
+    name.prefix("ordergrid-bench-");
+    match &args.data {
+        None => name.tempdir().context("cannot make a temporary folder"),
+        Some(below) => {
+            std::fs::create_dir_all(below).with_context(|| format!("cannot make {}", below.display()))?;
+            name.tempdir_in(below).with_context(|| format!("cannot make a folder in {}", below.display()))
+        }
+    }
 }

@@ -131,7 +131,7 @@ fn dev(args: &DevArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit, Ver
 }
 
 /// The traces of a process that a person looks at.
-pub(crate) fn warnings_only() -> Result<(), VerbFailure> {
+fn warnings_only() -> Result<(), VerbFailure> {
     // openraft calls its own clean end an error; what matters of it is told by the groups.
     let traces = TraceConfig { filter: "warn,openraft=off".to_owned(), json: false };
     init_traces(&traces, std::env::var(FILTER_VARIABLE).ok()).map_err(|wrong| failed(&wrong.into()))
@@ -147,10 +147,7 @@ fn client(command: ClientCommand, global: &GlobalArgs, screen: &Screen) -> u8 {
 }
 
 /// Runs nodes in a runtime of their own, with the metrics of this process.
-pub(crate) fn run_in<T, F: Future<Output = anyhow::Result<T>>>(
-    workers: usize,
-    run: impl FnOnce(Exporter) -> F,
-) -> anyhow::Result<T> {
+fn run_in<T, F: Future<Output = anyhow::Result<T>>>(workers: usize, run: impl FnOnce(Exporter) -> F) -> anyhow::Result<T> {
     let exporter = Exporter::install()?;
     let runtime = runtime(workers)?;
     runtime.spawn(exporter.clone().keep_up());
@@ -163,7 +160,7 @@ pub(crate) fn run_in<T, F: Future<Output = anyhow::Result<T>>>(
     ended
 }
 
-fn runtime(workers: usize) -> std::io::Result<Runtime> {
+pub(crate) fn runtime(workers: usize) -> std::io::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if workers > 0 {
         builder.worker_threads(workers);

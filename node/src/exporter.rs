@@ -12,6 +12,7 @@ use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::util::TryInitError;
 
 use crate::config::TraceConfig;
+use crate::footprint;
 
 /// Upper bounds of latencies in seconds: 50 us, where a hop ends, to 10 s, where a request does.
 const LATENCIES: [f64; 17] =
@@ -32,7 +33,11 @@ pub const FILTER_VARIABLE: &str = "ORDERGRID_LOG";
 
 /// The metrics of this process.
 #[derive(Clone, Debug)]
-pub struct Exporter(PrometheusHandle);
+pub struct Exporter {
+    counted: PrometheusHandle,
+    /// Tells this process from every other.
+    instance: u64,
+}
 
 /// Metrics or traces that cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -63,22 +68,22 @@ impl Exporter {
     /// If it was done before.
     pub fn install() -> Result<Self, ExporterError> {
         let recorder = recorder()?;
-        let exporter = Self(recorder.handle());
+        let exporter = Self { counted: recorder.handle(), instance: rand::random() };
         metrics::set_global_recorder(recorder).map_err(|_| ExporterError::MetricsInstalled)?;
         Ok(exporter)
     }
 
-    /// Prometheus text of everything counted so far.
+    /// Prometheus text of everything counted so far, and of what the process has taken of its machine.
     #[must_use]
     pub fn render(&self) -> String {
-        self.0.render()
+        self.counted.render() + &footprint::text(self.instance)
     }
 
     /// Gathers samples into buckets for as long as it is polled; without it they pile up between two scrapes.
     pub async fn keep_up(self) {
         loop {
             tokio::time::sleep(UPKEEP).await;
-            self.0.run_upkeep();
+            self.counted.run_upkeep();
         }
     }
 }
@@ -118,7 +123,7 @@ mod tests {
     #[test]
     fn histograms_are_bucketed_by_their_unit() {
         let recorder = recorder().expect("the buckets are valid");
-        let exporter = Exporter(recorder.handle());
+        let exporter = Exporter { counted: recorder.handle(), instance: 7 };
         metrics::with_local_recorder(&recorder, || {
             for node in ["n1", "n2"] {
                 metrics::histogram!("ordergrid_place_seconds", "node" => node).record(0.000_07);
@@ -138,6 +143,7 @@ mod tests {
             "ordergrid_entry_commands_bucket{le=\"2\"} 0",
             "ordergrid_entry_commands_bucket{le=\"4\"} 1",
             "ordergrid_orders_total 2",
+            "ordergrid_process_info{instance=\"0000000000000007\"} 1",
         ];
         for line in lines {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

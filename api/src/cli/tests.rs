@@ -74,7 +74,7 @@ async fn a_wrong_command_line_is_exit_2_and_asks_nothing() {
         "bench --workload heavy",
         "bench --connections 0",
         "bench --batch 1001",
-        "bench --batch 10 --workload lifecycle",
+        "bench --batch 10 --workload read-mix",
         "bench --workload cart --skus 2",
         "bench --duration 0",
         "bench --nodes 3",

@@ -147,14 +147,14 @@ impl Lane {
 }
 
 /// hyper's own words, with the cause, which is where the reason stands.
-fn text(error: &hyper::Error) -> String {
+pub(super) fn text(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
 }
 
-async fn read(response: Response<Incoming>) -> Result<RawAnswer, String> {
+pub(super) async fn read(response: Response<Incoming>) -> Result<RawAnswer, String> {
     let (head, mut incoming) = response.into_parts();
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();

@@ -2,7 +2,7 @@
 //!
 //! The network is injected ([`Connector`]), so that the same client runs over TCP and inside the simulation. It starts no
 //! tasks and no threads: a connection is driven by the call that uses it. Read next: `lane` (one connection), `pool`
-//! (endpoints, fail-over, retries), `calls` (one method per route).
+//! (endpoints, fail-over, retries), `calls` (one method per route); `streams` is HTTP/2, for load tools.
 
 mod answer;
 mod calls;
@@ -14,6 +14,7 @@ mod request;
 mod retry;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod streams;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -25,4 +26,5 @@ pub use lane::{Broken, Lane, RawAnswer};
 pub use pool::{Client, ClientOptions};
 pub use request::{Call, path_segment};
 pub use retry::RetryPolicy;
+pub use streams::Streams;
 pub use tcp::TcpConnector;

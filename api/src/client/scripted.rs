@@ -10,10 +10,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 
 use super::{Connector, Endpoint, Stream};
 
@@ -124,7 +124,7 @@ async fn serve(network: Scripted, node: String, stream: tokio::io::DuplexStream)
         async move { answer(&network, node, request).await }
     });
     // A connection that a script breaks ends with an error, as it should.
-    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+    drop(auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await);
 }
 
 async fn answer(network: &Scripted, node: String, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, &'static str> {
@@ -132,7 +132,7 @@ async fn answer(network: &Scripted, node: String, request: Request<Incoming>) ->
     let asked = Asked {
         node,
         method: head.method.to_string(),
-        path: head.uri.to_string(),
+        path: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
         key: head.headers.get("idempotency-key").map(|key| key.to_str().unwrap().to_owned()),
         body: body.collect().await.map_err(|_| "the client went away")?.to_bytes(),
     };

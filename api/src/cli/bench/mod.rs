@@ -1,170 +1,262 @@
 //! `bench`: load on a grid, and what it makes of it.
 //!
-//! Closed loop: every connection asks again as soon as it was answered, and nothing is retried, so that what is measured is
-//! the grid and not the client's patience. A worker draws its requests from a [`Workload`] and hands what it saw to the
-//! report; a loop that asks at set times belongs between the two. Read next: `workload` (what is asked), `worker` (how),
-//! `report` (what comes out).
+//! In a closed loop every connection asks again as soon as it was answered; in an open one requests follow a schedule that
+//! waits for nobody, and their latency counts from their place in it. Nothing is retried, so that what is measured is the
+//! grid and not the client's patience. What the grid spent is the difference of its own `/metrics`.
+//!
+//! Read next: `workload` (what is asked), `pace` (when), `worker` (how), `tally` (what was seen), `meters` (what the grid
+//! says it took), `report` (what comes out), `page` (how it looks).
 
+mod machine;
+mod meters;
+mod options;
+mod pace;
+mod page;
+mod pipe;
+mod progress;
 mod report;
 mod seeding;
+mod table;
+mod tally;
 mod worker;
 mod workload;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use clap::Args;
+use futures::future::{Either, select};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-pub use report::BenchReport;
+pub use machine::Machine;
+pub use options::{BenchArgs, BenchOptions, Lines};
+pub use progress::Progress;
+pub use report::{BenchReport, Cost, Course, Document, Flash, Latencies, RunReport, ScheduleReport, Setup, StageReport};
 pub use workload::Workload;
 
-use self::report::{Tally, cpu_time};
-use self::worker::{Window, Worker};
-use super::{Context, Ended, Exit, Format, VerbFailure, duration};
-use crate::client::{Client, ClientOptions, Connector, Endpoint};
+use self::machine::CpuTimes;
+use self::meters::Meters;
+use self::pace::{Pace, Schedule, Timer, Window};
+use self::pipe::{Pipe, Target, Trunk};
+use self::report::Measured;
+use self::tally::Book;
+use self::worker::Worker;
+use super::{Context, Ended, Exit, Format, Screen, VerbFailure};
+use crate::client::{Call, Client, ClientOptions, Connector, Endpoint, RetryPolicy};
+use crate::wire::VerifyReport;
 
-/// The command line of `bench`.
-#[derive(Clone, Debug, Args)]
-pub struct BenchArgs {
-    /// What to ask for
-    #[arg(long, value_enum, default_value_t, value_name = "WORKLOAD")]
-    pub workload: Workload,
-    /// SKUs that the orders are spread over
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
-    pub skus: u32,
-    /// Users that the orders are spread over
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
-    pub users: u32,
-    /// Connections, each with one request under way; spread over the endpoints
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
-    pub connections: u32,
-    /// How long to measure
-    #[arg(long, default_value = "10s", value_parser = duration, value_name = "TIME")]
-    pub duration: Duration,
-    /// How long to run before measuring
-    #[arg(long, default_value = "2s", value_parser = duration, value_name = "TIME")]
-    pub warm_up: Duration,
-    /// Orders per request; 1 places each with a request of its own
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
-    pub batch: u32,
-    /// Start a grid of so many nodes in this process and measure that
-    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=3), value_name = "1|3")]
-    pub nodes: Option<u8>,
+/// How long proving the laws may take; a node itself gives up after as long.
+const VERIFY_PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// The grid that is measured.
+#[derive(Clone)]
+pub struct Subject {
+    /// Its nodes.
+    pub endpoints: Vec<Endpoint>,
+    /// How they are reached.
+    pub connector: Arc<dyn Connector>,
+    /// Nodes and shards, if it was started for this on this machine.
+    pub started: Option<(u8, u16)>,
 }
 
-/// What is measured, and for how long.
-#[derive(Clone, Copy, Debug)]
-pub struct BenchOptions {
-    /// What is asked for.
-    pub workload: Workload,
-    /// SKUs that the orders are spread over, at least 3.
-    pub skus: u32,
-    /// Users that the orders are spread over, at least 1.
-    pub users: u32,
-    /// Connections, at least 1.
-    pub connections: u32,
-    /// Length of the measured window.
-    pub duration: Duration,
-    /// Time before it.
-    pub warm_up: Duration,
-    /// Orders per request.
-    pub batch: u32,
-    /// Sets this run's idempotency keys apart from those of every other, and seeds its draws.
-    pub run: u64,
-}
-
-impl BenchArgs {
-    /// The options, checked.
-    ///
-    /// # Errors
-    /// A usage error.
-    pub fn options(&self) -> Result<BenchOptions, VerbFailure> {
-        let usage = |detail: &str| Err(VerbFailure::new(Exit::Usage, "usage", detail));
-        if self.batch > 1 && self.workload == Workload::Lifecycle {
-            return usage("--batch places only; the workload lifecycle goes on with every order by itself");
-        }
-        if self.workload == Workload::Cart && self.skus < workload::CART_LINES {
-            return usage("the workload cart needs at least 3 SKUs");
-        }
-        if self.duration.is_zero() {
-            return usage("--duration must be longer than nothing");
-        }
-        Ok(BenchOptions {
-            workload: self.workload,
-            skus: self.skus,
-            users: self.users,
-            connections: self.connections,
-            duration: self.duration,
-            warm_up: self.warm_up,
-            batch: self.batch,
-            run: rand::random(),
-        })
-    }
-}
-
-/// Puts load on the grid that the endpoints belong to and measures it.
+/// Puts load on a grid and measures it, as often as asked.
 ///
 /// # Errors
-/// When the SKUs cannot be stocked: no node answers, or the grid refuses.
-pub async fn run(
+/// When the SKUs cannot be stocked, or the laws not be proven: no node answers, or the grid refuses.
+pub async fn run(options: &BenchOptions, subject: &Subject, progress: &Progress) -> Result<BenchReport, VerbFailure> {
+    let timer = Timer::fine().map_err(|wrong| VerbFailure::new(Exit::Failed, "no_timer", format!("no timer: {wrong}")))?;
+    run_by(options, subject, progress, &timer).await
+}
+
+async fn run_by(
     options: &BenchOptions,
-    endpoints: &[Endpoint],
-    connector: Arc<dyn Connector>,
+    subject: &Subject,
+    progress: &Progress,
+    timer: &Timer,
 ) -> Result<BenchReport, VerbFailure> {
-    let client =
-        Client::new(endpoints, Arc::clone(&connector), ClientOptions { seed: options.run, ..ClientOptions::default() });
-    seeding::stock(&client, options).await?;
-    drop(client);
-    let begins = Instant::now() + options.warm_up;
-    let window = Window { begins, ends: begins + options.duration };
-    let mut workers = JoinSet::new();
-    for number in 0..options.connections {
-        let worker = Worker::new(number, options, endpoints, Arc::clone(&connector));
-        workers.spawn(worker.run(window));
+    let seed = ClientOptions { seed: options.run, ..ClientOptions::default() };
+    let client = Client::new(&subject.endpoints, Arc::clone(&subject.connector), seed);
+    let meters = Meters::new(&subject.endpoints, &subject.connector);
+    let mut reports = Vec::new();
+    for number in 0..options.runs {
+        let options = options.of_run(number);
+        if number == 0 || options.workload == Workload::Flash {
+            progress.says("stocking SKUs");
+            seeding::stock(&client, &options).await?;
+        }
+        let measured = measure(&options, number, subject, &meters, progress, timer).await;
+        reports.push(BenchReport::new(&options, subject.endpoints.len(), subject.started, &measured));
     }
-    sleep_until(window.begins).await;
-    let cpu_before = cpu_time();
-    sleep_until(window.ends).await;
-    let cpu = cpu_time().zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
-    let mut tally = Tally::new();
+    let mut report = BenchReport::median(reports);
+    if options.verify {
+        progress.says("proving laws");
+        let policy = RetryPolicy { attempt_timeout: VERIFY_PATIENCE, ..RetryPolicy::patient(VERIFY_PATIENCE) };
+        let proof = client.send(&Call::cluster_verify(), &policy).await?.read::<VerifyReport>()?.value;
+        report.laws_hold = Some(proof.ok);
+    }
+    progress.ends();
+    Ok(report)
+}
+
+/// One run: the warm-up, the window, and the end of what was under way.
+async fn measure(
+    options: &BenchOptions,
+    number: u32,
+    subject: &Subject,
+    meters: &Meters,
+    progress: &Progress,
+    timer: &Timer,
+) -> Measured {
+    let starts = Instant::now();
+    let begins = starts + options.warmup;
+    let window = Window { begins, ends: options.total.is_none().then_some(begins + options.duration) };
+    let pace = Arc::new(match options.rate {
+        Some(rate) => Pace::Open(Schedule::new(starts, window, rate, options.batch)),
+        None => Pace::Closed { window, left: options.total.map(AtomicU64::new), batch: u64::from(options.batch) },
+    });
+    let book = Arc::new(Book::new(window, options.rate.is_some()));
+    let mut workers = workers(options, subject, &pace, &book);
+    let schedule = async {
+        if let Pace::Open(schedule) = &*pace {
+            schedule.keep(timer).await;
+        }
+    };
+    let readings = async {
+        sleep_until(window.begins).await;
+        let before = (meters.read().await, CpuTimes::now());
+        match window.ends {
+            Some(ends) => sleep_until(ends).await,
+            None => all_ended(&mut workers).await,
+        }
+        let (ended, cpu) = (Instant::now(), CpuTimes::now());
+        (ended, before.0.zip(meters.read().await), cpu.since(before.1))
+    };
+    let (ended, metrics, cpu) = {
+        let measuring = std::pin::pin!(async { tokio::join!(schedule, readings).1 });
+        let following = std::pin::pin!(progress.follow(options, number, starts, &book));
+        match select(measuring, following).await {
+            Either::Left((measured, _)) => measured,
+            Either::Right((never, _)) => match never {},
+        }
+    };
+    all_ended(&mut workers).await;
+    let kept = match &*pace {
+        Pace::Open(schedule) => Some(schedule.kept(|waited| book.never_sent(waited))),
+        Pace::Closed { .. } => None,
+    };
+    let (tally, step) = book.close();
+    Measured { tally, step, lasted: window.ends.unwrap_or(ended) - window.begins, kept, metrics, cpu }
+}
+
+async fn all_ended(workers: &mut JoinSet<()>) {
     while let Some(ended) = workers.join_next().await {
-        tally.add(&ended.expect("a worker neither panics nor is aborted"));
+        ended.expect("a worker neither panics nor is aborted");
     }
-    Ok(BenchReport::new(options, endpoints.len(), &tally, cpu))
+}
+
+/// Starts all connections.
+fn workers(options: &BenchOptions, subject: &Subject, pace: &Arc<Pace>, book: &Arc<Book>) -> JoinSet<()> {
+    let mut workers = JoinSet::new();
+    let mut start = |number: u32, pipe: Pipe| {
+        let worker = Worker::new(number, options, pipe, Arc::clone(pace), Arc::clone(book));
+        workers.spawn(worker.run());
+    };
+    let target = |turn: u32| Target::new(&subject.endpoints, turn as usize, Arc::clone(&subject.connector));
+    for connection in 0..options.connections {
+        let Some(streams) = options.streams else {
+            start(connection, Pipe::Own(target(connection), None));
+            continue;
+        };
+        let trunk = Arc::new(Trunk::new(target(connection)));
+        for stream in 0..streams {
+            start(connection * streams + stream, Pipe::Shared(Arc::clone(&trunk)));
+        }
+    }
+    workers
 }
 
 /// Runs `bench` against the endpoints; a grid of its own is the business of the binary, which then calls [`run`].
 pub(super) async fn verb(arguments: BenchArgs, context: &Context<'_>) -> Ended {
     context.refuse_curl("bench")?;
+    if !arguments.merge.is_empty() {
+        let mut document = read_all(&arguments.merge)?;
+        document.written_at = now();
+        write_all(&arguments.out, &document)?;
+        return Ok(Exit::Done);
+    }
     if arguments.nodes.is_some() {
         return Err(VerbFailure::new(Exit::Usage, "usage", "--nodes needs a binary that can start nodes"));
     }
     let options = arguments.options()?;
-    if context.screen.talk_is_watched() {
-        let seconds = (options.warm_up + options.duration).as_secs();
-        context.screen.talk(&format!("stocking SKUs, then {seconds} s of load\n"));
-    }
-    let report = run(&options, &context.global.endpoints_or_default(), Arc::clone(&context.connector)).await?;
-    show(&report, context.global.output, context.screen)
+    let endpoints = context.global.endpoints_or_default();
+    let subject = Subject { endpoints, connector: Arc::clone(&context.connector), started: None };
+    let report = run(&options, &subject, &Progress::new(context.screen)).await?;
+    end(&report, &arguments, context.global.output, context.screen)
 }
 
-/// Writes a report and says how the process ends.
+/// Writes a report everywhere it is wanted and says how the process ends.
 ///
 /// # Errors
-/// When not one order was placed: there is no measurement.
-pub fn show(report: &BenchReport, output: Format, screen: &super::Screen) -> Result<Exit, VerbFailure> {
+/// When nothing was done that the workload is about: there is no measurement; when a flash sale sold more than it had; when
+/// a file cannot be written.
+pub fn end(report: &BenchReport, arguments: &BenchArgs, output: Format, screen: &Screen) -> Result<Exit, VerbFailure> {
     match output {
         Format::Json => screen.data(&(serde_json::to_string(report).expect("a report is JSON") + "\n")),
         Format::Table => screen.data(&report.table(screen.paint())),
     }
-    if report.placed == 0 {
-        let reasons: Vec<_> = report.refused_by_code.iter().map(|(code, number)| format!("{code} {number}")).collect();
-        let detail = format!("not one order was placed: unknown {}, refused: {}", report.unknown, reasons.join(", "));
-        return Err(VerbFailure::new(Exit::Failed, "nothing_placed", detail));
+    let document = Document {
+        written_at: now(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        machine: Machine::this(),
+        benches: vec![report.clone()],
+    };
+    write_all(&arguments.out, &document)?;
+    if let Some(flash) = report.flash.filter(|flash| flash.sold > flash.units) {
+        let detail = format!("{} units were sold and there were {}", flash.sold, flash.units);
+        return Err(VerbFailure::new(Exit::Failed, "oversold", detail));
     }
-    Ok(Exit::Done)
+    if report.work_per_s <= 0.0 {
+        let reasons: Vec<_> = report.refused_by_code.iter().map(|(code, number)| format!("{code} {number}")).collect();
+        let detail = format!("not one {} was done: unknown {}, refused: {}", report.work, report.unknown, reasons.join(", "));
+        return Err(VerbFailure::new(Exit::Failed, "nothing_done", detail));
+    }
+    Ok(if report.laws_hold == Some(false) { Exit::AnswerIsNo } else { Exit::Done })
+}
+
+fn now() -> String {
+    OffsetDateTime::now_utc().format(&Rfc3339).expect("the present can be written")
+}
+
+fn read_all(files: &[std::path::PathBuf]) -> Result<Document, VerbFailure> {
+    let mut documents = files.iter().map(|file| read_one(file)).collect::<Result<Vec<_>, _>>()?.into_iter();
+    let mut first: Document = documents.next().expect("there is a first file");
+    first.benches.extend(documents.flat_map(|document| document.benches));
+    Ok(first)
+}
+
+fn read_one(file: &Path) -> Result<Document, VerbFailure> {
+    let wrong = |wrong: String| VerbFailure::new(Exit::Failed, "unreadable_report", format!("{}: {wrong}", file.display()));
+    let bytes = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))
+}
+
+fn write_all(files: &[std::path::PathBuf], document: &Document) -> Result<(), VerbFailure> {
+    for file in files {
+        let text = match file.extension().and_then(|ending| ending.to_str()) {
+            Some("html") => page::page(document),
+            _ => serde_json::to_string_pretty(document).expect("a report is JSON") + "\n",
+        };
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let written = folder.map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(file, text));
+        written.map_err(|wrong| {
+            VerbFailure::new(Exit::Failed, "unwritable", format!("cannot write {}: {wrong}", file.display()))
+        })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

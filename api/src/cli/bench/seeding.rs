@@ -1,9 +1,9 @@
-//! Stock for a bench: enough that nothing sells out.
+//! Stock for a bench: enough that nothing sells out, or, for a flash sale, what is on sale.
 
 use futures::{StreamExt, stream};
 use ordergrid_domain::{Key, SkuId, Text};
 
-use super::{BenchOptions, workload};
+use super::{BenchOptions, Workload, workload};
 use crate::cli::VerbFailure;
 use crate::client::{CallError, Client};
 use crate::wire::{PutSku, ReceiveStock, Unbuilt};
@@ -15,18 +15,19 @@ const RECEIVED: u64 = 1_000_000_000;
 /// SKUs that are stocked at the same time.
 const AT_ONCE: usize = 64;
 
-/// Sees to it that every SKU of a bench has more stock than the bench can sell.
+/// Sees to it that every SKU of a bench has the stock that the workload wants.
 pub(super) async fn stock(client: &Client, options: &BenchOptions) -> Result<(), VerbFailure> {
     let skus = 0..options.workload.skus(options);
-    let mut done =
-        stream::iter(skus.map(|number| stock_one(client, workload::sku(number), options.run))).buffer_unordered(AT_ONCE);
+    let received = if options.workload == Workload::Flash { options.units } else { RECEIVED };
+    let one = |number| stock_one(client, workload::sku(options, number), options.run, received);
+    let mut done = stream::iter(skus.map(one)).buffer_unordered(AT_ONCE);
     while let Some(one) = done.next().await {
         one?;
     }
     Ok(())
 }
 
-async fn stock_one(client: &Client, name: String, run: u64) -> Result<(), VerbFailure> {
+async fn stock_one(client: &Client, name: String, run: u64, quantity: u64) -> Result<(), VerbFailure> {
     let sku = SkuId::new(&name).expect("the name is short");
     match client.sku(&sku).await {
         Ok(answer) if answer.value.stock.available >= ENOUGH => return Ok(()),
@@ -40,6 +41,6 @@ async fn stock_one(client: &Client, name: String, run: u64) -> Result<(), VerbFa
         Err(error) => return Err(error.into()),
     }
     let key = Key::new(format!("bench-{run:x}")).expect("the key is short");
-    client.receive(&sku, &ReceiveStock { quantity: RECEIVED, warehouse: None }, &key).await?;
+    client.receive(&sku, &ReceiveStock { quantity, warehouse: None }, &key).await?;
     Ok(())
 }

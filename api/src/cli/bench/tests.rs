@@ -1,19 +1,49 @@
 //! Benches of scripted grids, in simulated time.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::json;
 
 use super::*;
 use crate::client::scripted::{Asked, Scripted, Told};
 
-fn options(workload: Workload, batch: u32) -> BenchOptions {
-    let (duration, warm_up) = (Duration::from_secs(10), Duration::from_secs(2));
-    BenchOptions { workload, skus: 5, users: 100, connections: 3, duration, warm_up, batch, run: 7 }
+pub(super) fn options(workload: Workload) -> BenchOptions {
+    BenchOptions {
+        workload,
+        rate: None,
+        skus: 5,
+        users: 100,
+        lines: Lines::just(1),
+        units: 10,
+        reads: 90,
+        connections: 3,
+        streams: None,
+        batch: 1,
+        duration: Duration::from_secs(10),
+        warmup: Duration::from_secs(2),
+        runs: 1,
+        total: None,
+        verify: false,
+        title: None,
+        run: 7,
+    }
 }
 
-/// A grid with stock that answers each request that moves something by `script`, and busy for a second before.
+/// A grid with stock that answers each request that moves something by `script`, and counts in its metrics how many it got.
 fn grid(script: impl Fn(&Asked) -> Told + Send + Sync + 'static) -> Scripted {
+    let got = AtomicU64::new(0);
     Scripted::new(move |asked| {
+        if asked.path == "/metrics" {
+            let (node, got) = (&asked.node, got.load(Ordering::Relaxed));
+            let text = format!(
+                "ordergrid_process_info{{instance=\"{node}\"}} 1\nordergrid_log_entries_total {got}\nprocess_cpu_seconds_total {got}\n\
+                 ordergrid_apply_seconds_sum{{group=\"1\"}} {got}\nordergrid_apply_seconds_count{{group=\"1\"}} {got}\n"
+            );
+            return Told::Answer(200, Vec::new(), text);
+        }
         if !asked.path.starts_with("/v1/skus") {
+            got.fetch_add(1, Ordering::Relaxed);
             return script(asked);
         }
         let stock = json!({
@@ -25,8 +55,9 @@ fn grid(script: impl Fn(&Asked) -> Told + Send + Sync + 'static) -> Scripted {
 }
 
 async fn bench(options: &BenchOptions, network: &Scripted) -> BenchReport {
-    let nodes = [Endpoint::new("a", 80), Endpoint::new("b", 80)];
-    run(options, &nodes, Arc::new(network.clone())).await.expect("the grid can be stocked")
+    let endpoints = vec![Endpoint::new("a", 80), Endpoint::new("b", 80)];
+    let subject = Subject { endpoints, connector: Arc::new(network.clone()), started: None };
+    run_by(options, &subject, &Progress::silent(), &Timer::coarse()).await.expect("the grid can be stocked")
 }
 
 /// Refuses for one second, so that simulated time goes on.
@@ -35,36 +66,54 @@ fn busy() -> Told {
     Told::Answer(503, vec![("retry-after", "1".to_owned())], body.to_string())
 }
 
+fn made() -> Told {
+    Told::json(201, &json!({"id": "17"}))
+}
+
+fn arguments(out: &[&Path]) -> BenchArgs {
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        bench: BenchArgs,
+    }
+    let files = out.iter().flat_map(|file| ["--out", file.to_str().expect("temporary folders have plain names")]);
+    Line::try_parse_from(["bench"].into_iter().chain(files)).expect("the flags exist").bench
+}
+
 #[tokio::test(start_paused = true)]
 async fn refusals_are_counted_by_code_and_only_inside_the_window() {
-    let report = bench(&options(Workload::Uniform, 1), &grid(|_| busy())).await;
+    let report = bench(&options(Workload::Uniform), &grid(|_| busy())).await;
     // Three connections, ten seconds, a tenth of a second per refusal; one more or less at the edges.
     assert!((297..=303).contains(&report.refused), "{report:?}");
     assert_eq!((report.refused_by_code.get("overloaded"), report.placed, report.unknown), (Some(&report.refused), 0, 0));
     let (screen, _, _) = crate::cli::screen::tests::kept();
-    let failure = show(&report, Format::Json, &screen).expect_err("nothing was placed");
+    let failure = end(&report, &arguments(&[]), Format::Json, &screen).expect_err("nothing was placed");
     assert_eq!(failure.exit(), Exit::Failed);
 }
 
 #[tokio::test(start_paused = true)]
 async fn skus_are_stocked_first_and_connections_spread_over_the_nodes() {
-    let network = grid(|_| busy());
-    bench(&options(Workload::Uniform, 1), &network).await;
-    let received: Vec<_> = network.asked().into_iter().filter(|asked| asked.path.ends_with("/receive")).collect();
-    assert_eq!(received.len(), 5);
-    assert!(received.iter().all(|asked| asked.json() == json!({"quantity": 1_000_000_000})), "{received:?}");
-    let placed_at = |node: &str| network.asked().iter().any(|asked| asked.path == "/v1/orders" && asked.node == node);
-    assert!(placed_at("a") && placed_at("b"));
+    for streams in [None, Some(2)] {
+        let network = grid(|_| busy());
+        bench(&BenchOptions { streams, ..options(Workload::Uniform) }, &network).await;
+        let received: Vec<_> = network.asked().into_iter().filter(|asked| asked.path.ends_with("/receive")).collect();
+        assert_eq!(received.len(), 5);
+        assert!(received.iter().all(|asked| asked.json() == json!({"quantity": 1_000_000_000})), "{received:?}");
+        let placed_at = |node: &str| network.asked().iter().any(|asked| asked.path == "/v1/orders" && asked.node == node);
+        assert!(placed_at("a") && placed_at("b"), "{streams:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_counts_every_result() {
-    let turn = std::sync::atomic::AtomicU64::new(0);
+    let turn = AtomicU64::new(0);
     let network = grid(move |asked| {
         assert_eq!(asked.line(), "POST /v1/orders/batch?return=minimal");
         assert_eq!(asked.key, None, "every order has its own");
         // Every other request is refused whole, so that simulated time goes on.
-        if turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(2) {
+        if turn.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
             return busy();
         }
         let error =
@@ -76,25 +125,25 @@ async fn a_batch_counts_every_result() {
             ]}),
         )
     });
-    let report = bench(&options(Workload::Hot, 3), &network).await;
+    let report = bench(&BenchOptions { batch: 3, ..options(Workload::Hot) }, &network).await;
     assert!(report.placed > 0, "{report:?}");
     assert_eq!(report.refused_by_code.get("out_of_stock"), Some(&report.placed));
     assert_eq!(report.unknown, report.placed);
     assert!(report.refused_by_code["overloaded"] % 3 == 0, "a batch that is refused counts for all its orders: {report:?}");
-    assert_eq!((report.batch, report.skus), (3, 1));
+    assert_eq!((report.setup.batch, report.setup.skus), (3, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lifecycle_goes_through_every_step() {
     let network = grid(|asked| match asked.path.as_str() {
-        "/v1/orders" => Told::json(201, &json!({"id": "17"})),
+        "/v1/orders" => made(),
         "/v1/orders/17/payments" => Told::json(201, &json!({})),
         "/v1/orders/17/fulfilments" => Told::json(201, &json!({"id": "17-f1"})),
         "/v1/fulfilments/17-f1/ship" => Told::json(200, &json!({})),
         "/v1/fulfilments/17-f1/deliver" => busy(),
         path => panic!("{path} is no step"),
     });
-    let report = bench(&options(Workload::Lifecycle, 1), &network).await;
+    let report = bench(&options(Workload::Lifecycle), &network).await;
     assert!(report.placed > 0 && report.refused >= report.placed - 3, "{report:?}");
     let asked = network.asked();
     let keys: Vec<_> =
@@ -103,14 +152,160 @@ async fn a_lifecycle_goes_through_every_step() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_goes_away_costs_its_connections_nothing_but_the_request() {
-    let hung_up = std::sync::atomic::AtomicBool::new(false);
-    let network = grid(move |asked| {
-        let first = asked.node == "a" && !hung_up.swap(true, std::sync::atomic::Ordering::Relaxed);
-        if first { Told::HangUp } else { busy() }
+async fn a_batch_of_lifecycles_ends_with_its_total_and_pays_for_every_line() {
+    let orders = [17, 18, 19];
+    let network = grid(move |asked| match asked.path.as_str() {
+        "/v1/orders/batch?return=minimal" => {
+            let result = |id: &i32| json!({"status": 201, "order": {"id": id.to_string()}});
+            Told::json(200, &json!({"results": orders.iter().map(result).collect::<Vec<_>>()}))
+        }
+        path if path.ends_with("/fulfilments") => Told::json(201, &json!({"id": "17-f1"})),
+        _ => Told::json(200, &json!({})),
     });
-    let no_warm_up = BenchOptions { warm_up: Duration::ZERO, ..options(Workload::Uniform, 1) };
-    let report = bench(&no_warm_up, &network).await;
-    assert_eq!(report.unknown, 1, "{report:?}");
-    assert!(report.refused > 250, "the other node is asked from there on: {report:?}");
+    let lines = Lines::just(2);
+    let whole = BenchOptions { batch: 3, total: Some(12), warmup: Duration::ZERO, lines, ..options(Workload::Lifecycle) };
+    let report = bench(&whole, &network).await;
+    assert_eq!((report.placed, report.latencies["lifecycle"].count, report.latencies["deliver"].count), (12, 12, 12));
+    assert_eq!(report.work, "lifecycle");
+    let paid: Vec<_> = network.asked().into_iter().filter(|asked| asked.path.ends_with("/payments")).collect();
+    assert!(paid.iter().all(|asked| asked.json()["amount"] == 510), "{paid:?}");
+    let keys: BTreeSet<_> = paid.iter().filter_map(|asked| asked.key.clone()).collect();
+    assert_eq!(keys.len(), 12, "every order is paid under a key of its own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_goes_away_costs_its_connections_nothing_but_the_request() {
+    for streams in [None, Some(1)] {
+        let hung_up = AtomicBool::new(false);
+        let network = grid(move |asked| {
+            let first = asked.node == "a" && !hung_up.swap(true, Ordering::Relaxed);
+            if first { Told::HangUp } else { busy() }
+        });
+        let report = bench(&BenchOptions { warmup: Duration::ZERO, streams, ..options(Workload::Uniform) }, &network).await;
+        assert_eq!(report.unknown, 1, "{report:?}");
+        assert!(report.refused > 250, "the other node is asked from there on: {report:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_loop_sends_on_schedule_and_a_stall_counts_for_all_it_kept_waiting() {
+    let every = BenchOptions { rate: Some(100), ..options(Workload::Uniform) };
+    let report = bench(&every, &grid(|_| made())).await;
+    let schedule = report.schedule.expect("the loop is open");
+    assert_eq!(
+        (schedule.scheduled, schedule.never_sent, report.placed, report.setup.r#loop.as_str()),
+        (1_000, 0, 1_000, "open")
+    );
+    assert_eq!(report.latencies["place"].count, 1_000);
+    assert!(report.max_ms <= 2.0, "{report:?}");
+
+    // All three connections wait for an answer that never comes.
+    let report = bench(&every, &grid(|_| Told::Silence)).await;
+    let schedule = report.schedule.expect("the loop is open");
+    assert_eq!((schedule.scheduled, schedule.never_sent, report.placed), (1_000, 1_000, 0));
+    assert_eq!(report.latencies["place"].count, 1_000, "what was never sent has waited all the same");
+    assert!((4_900.0..5_100.0).contains(&report.p50_ms), "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flash_sale_measures_refusals_and_what_they_cost() {
+    let sold = AtomicU64::new(0);
+    // An order and a refusal each take a request; simulated time goes on by the schedule.
+    let network = grid(move |asked| {
+        assert_eq!(asked.json()["lines"][0]["sku"], "bench-flash-7-0");
+        if sold.fetch_add(1, Ordering::Relaxed) < 10 { made() } else { Told::problem(409, "out_of_stock", false) }
+    });
+    let report = bench(&BenchOptions { rate: Some(50), ..options(Workload::Flash) }, &network).await;
+    let flash = report.flash.expect("it is a flash sale");
+    assert_eq!((flash.units, flash.sold, report.placed, report.work.as_str()), (10, 10, 0, "refusal"));
+    assert_eq!(flash.refusals_per_s, 50.0);
+    // The metrics of this grid count every request as an entry, and both nodes say so.
+    assert!(flash.log_entries_per_refusal.is_some_and(|entries| (1.9..2.1).contains(&entries)), "{flash:?}");
+    let received: Vec<_> = network.asked().into_iter().filter(|asked| asked.path.ends_with("/receive")).collect();
+    assert_eq!(received[0].json(), json!({"quantity": 10}));
+    let (screen, _, _) = crate::cli::screen::tests::kept();
+    assert_eq!(end(&report, &arguments(&[]), Format::Json, &screen).expect("refusals are what it is about"), Exit::Done);
+    let oversold = BenchReport { flash: Some(Flash { sold: 11, ..flash }), ..report };
+    assert!(end(&oversold, &arguments(&[]), Format::Json, &screen).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mix_reads_what_it_has_placed() {
+    let network = grid(|asked| match asked.line().as_str() {
+        "POST /v1/orders" => made(),
+        "GET /v1/orders/17" => Told::json(200, &json!({"id": "17"})),
+        line => panic!("{line} is not asked"),
+    });
+    let report = bench(&BenchOptions { rate: Some(100), ..options(Workload::ReadMix) }, &network).await;
+    let counted = |kind: &str| report.latencies[kind].count;
+    assert_eq!(counted("place") + counted("read_order") + counted("read_sku"), 1_000);
+    assert_eq!((report.placed, report.work_per_s), (counted("place"), 100.0));
+    assert!(counted("read_order") > 300 && counted("read_sku") > 300, "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_grid_spent_is_the_difference_of_its_metrics() {
+    let report = bench(&BenchOptions { rate: Some(100), ..options(Workload::Uniform) }, &grid(|_| made())).await;
+    // Two nodes that each say what both got.
+    let near = |figure: Option<f64>| figure.is_some_and(|figure| (1.9..2.1).contains(&figure));
+    assert!(near(report.cost_of_one.server_cpu_s) && near(report.cost_of_one.log_entries), "{:?}", report.cost_of_one);
+    assert_eq!(report.cost.log_syncs, Some(0.0));
+    assert_eq!(report.stages.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(), ["apply"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_report_is_that_of_the_median_run() {
+    let turn = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&turn);
+    // Each run asks under keys of its own: in run 7 one in two is placed, in run 8 all, in run 9 none.
+    let network = grid(move |asked| {
+        let placed = match asked.key.as_deref().and_then(|key| key.split('-').next()) {
+            Some("7") => counted.fetch_add(1, Ordering::Relaxed).is_multiple_of(2),
+            Some("8") => true,
+            _ => false,
+        };
+        if placed { made() } else { Told::problem(409, "out_of_stock", false) }
+    });
+    let report = bench(&BenchOptions { rate: Some(100), runs: 3, ..options(Workload::Uniform) }, &network).await;
+    let rates: Vec<_> = report.runs.iter().map(|run| run.work_per_s).collect();
+    assert_eq!((rates, report.work_per_s, report.placed), (vec![50.0, 100.0, 0.0], 50.0, 500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_are_written_and_put_together() {
+    let report = bench(&BenchOptions { rate: Some(100), ..options(Workload::Uniform) }, &grid(|_| made())).await;
+    let folder = tempfile::tempdir().expect("there is a place for temporary folders");
+    let file = |name: &str| folder.path().join("made").join(name);
+    let (json, html, both) = (file("a.json"), file("a.html"), file("both.json"));
+    let (screen, data, _) = crate::cli::screen::tests::kept();
+    end(&report, &arguments(&[&json, &html]), Format::Json, &screen).expect("orders were placed");
+    assert_eq!(serde_json::from_str::<BenchReport>(&data.text()).expect("stdout is JSON"), report);
+    let page = std::fs::read_to_string(&html).expect("it was written");
+    for needed in ["<svg", "prefers-color-scheme: dark", "uniform, open loop 100/s"] {
+        assert!(page.contains(needed), "{needed}");
+    }
+    for foreign in ["<script", "http://", "https://", "url(", "@import", "NaN"] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    write_all(std::slice::from_ref(&both), &read_all(&[json.clone(), json]).expect("it was written")).expect("it can be");
+    assert_eq!(read_one(&both).expect("it was written").benches, [report.clone(), report]);
+    assert!(read_one(&html).is_err(), "a page is no report");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_law_is_the_answer_no() {
+    for ok in [true, false] {
+        let network = grid(move |asked| match asked.path.as_str() {
+            "/admin/v1/cluster/verify" => Told::json(
+                200,
+                &json!({"ok": ok, "shards": [], "counts": {}, "laws": [],
+                        "in_flight": {"tentative_holds": 0, "undelivered_messages": 0, "running_attempts": 0}}),
+            ),
+            _ => made(),
+        });
+        let report = bench(&BenchOptions { rate: Some(10), verify: true, ..options(Workload::Uniform) }, &network).await;
+        let (screen, _, _) = crate::cli::screen::tests::kept();
+        let ended = end(&report, &arguments(&[]), Format::Json, &screen).expect("orders were placed");
+        assert_eq!((report.laws_hold, ended), (Some(ok), if ok { Exit::Done } else { Exit::AnswerIsNo }));
+    }
 }

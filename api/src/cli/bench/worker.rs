@@ -1,4 +1,4 @@
-//! One connection's share of the load.
+//! One request at a time, from the first to the last: a connection's share of the load, or a stream's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,41 +8,32 @@ use hyper::Method;
 use hyper::http::uri::Uri;
 use ordergrid_domain::{FulfilmentId, OrderId};
 use serde::Deserialize;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use super::report::{Seen, Tally};
-use super::workload::{Orders, PRICE};
+use super::pace::Pace;
+use super::pipe::Pipe;
+use super::tally::{Book, Seen, Step, Times};
+use super::workload::{Orders, PRICE, Wish};
 use super::{BenchOptions, Workload};
-use crate::client::{Broken, Call, CallError, Connector, Endpoint, Lane, RawAnswer};
+use crate::client::{Call, CallError, RawAnswer};
 
-/// Deadline of one request.
-const DEADLINE: Duration = Duration::from_secs(30);
-/// The longest wait after a refusal that names one; the loop is closed, so a longer one would only measure itself.
+/// The longest wait after a refusal that names one; in a closed loop a longer one would only measure itself.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
-
-const NO_ANSWER: &str = "no answer in time";
+/// Why a flash sale refuses.
+const OUT_OF_STOCK: &str = "out_of_stock";
 /// The smallest body.
 const NOTHING: Bytes = Bytes::from_static(b"{}");
 
-/// When to measure.
-#[derive(Clone, Copy)]
-pub(super) struct Window {
-    pub(super) begins: Instant,
-    pub(super) ends: Instant,
-}
-
-/// One connection with one request under way.
+/// A connection of its own, or a stream of one, with one request under way.
 pub(super) struct Worker {
-    orders: Orders,
+    number: u32,
+    workload: Workload,
     batch: u32,
-    lifecycle: bool,
-    endpoints: Vec<Endpoint>,
-    /// The endpoint in use; the next one when it breaks.
-    turn: usize,
-    connector: Arc<dyn Connector>,
-    lane: Option<Lane>,
+    orders: Orders,
+    pipe: Pipe,
+    pace: Arc<Pace>,
+    book: Arc<Book>,
     place_at: Uri,
-    tally: Tally,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +56,7 @@ struct Results {
 #[derive(Deserialize)]
 struct OneResult {
     status: u16,
+    order: Option<Made>,
     error: Option<OneError>,
 }
 
@@ -75,131 +67,148 @@ struct OneError {
 }
 
 impl Worker {
-    pub(super) fn new(number: u32, options: &BenchOptions, endpoints: &[Endpoint], connector: Arc<dyn Connector>) -> Self {
+    pub(super) fn new(number: u32, options: &BenchOptions, pipe: Pipe, pace: Arc<Pace>, book: Arc<Book>) -> Self {
         let path = if options.batch > 1 { "/v1/orders/batch?return=minimal" } else { "/v1/orders" };
         Self {
-            orders: Orders::new(options, number),
+            number,
+            workload: options.workload,
             batch: options.batch,
-            lifecycle: options.workload == Workload::Lifecycle,
-            endpoints: endpoints.to_vec(),
-            turn: number as usize,
-            connector,
-            lane: None,
+            orders: Orders::new(options, number),
+            pipe,
+            pace,
+            book,
             place_at: Uri::from_static(path),
-            tally: Tally::new(),
         }
     }
 
-    /// Asks until the window closes; what ended inside it is in the tally.
-    pub(super) async fn run(mut self, window: Window) -> Tally {
-        loop {
-            let asked = Instant::now();
-            if asked >= window.ends {
-                return self.tally;
-            }
-            let (seen, order) = self.place().await;
-            let answered = Instant::now();
-            if window.has(answered) {
-                self.tally.saw(&seen, answered - asked);
-            }
-            let Some(order) = order else { continue };
-            match self.live(order).await {
-                Ok(()) if window.has(Instant::now()) => self.tally.lived(asked.elapsed()),
-                Ok(()) => {}
-                Err(error) => {
-                    let seen = self.failed(&error, 1).await;
-                    if window.has(Instant::now()) {
-                        self.tally.stumbled(&seen);
-                    }
-                }
+    /// Asks until there is nothing left to ask.
+    pub(super) async fn run(mut self) {
+        while let Some(intended) = self.pace.clone().next().await {
+            match self.orders.next() {
+                Wish::Place(body) => self.place(body, intended).await,
+                Wish::Order(order) => self.look(Step::ReadOrder, &format!("/v1/orders/{order}"), intended).await,
+                Wish::Sku(sku) => self.look(Step::ReadSku, &format!("/v1/skus/{sku}"), intended).await,
             }
         }
     }
 
-    /// Places; what comes back besides is the order that is to live on.
-    async fn place(&mut self) -> (Seen, Option<OrderId>) {
-        let placed = if self.batch > 1 { self.place_many().await } else { self.place_one().await };
-        match placed {
-            Ok(end) => end,
-            Err(error) => (self.failed(&error, u64::from(self.batch)).await, None),
-        }
-    }
-
-    async fn place_one(&mut self) -> Result<(Seen, Option<OrderId>), CallError> {
-        let body = self.orders.one();
-        let call = Call::to(Method::POST, self.place_at.clone()).with_key(self.orders.key("")).with_body(body);
-        let answer = self.ask(&call).await?;
-        let order = if self.lifecycle { Some(answer.read::<Made>()?.value.id) } else { None };
-        Ok((Seen { placed: 1, ..Seen::default() }, order))
-    }
-
-    async fn place_many(&mut self) -> Result<(Seen, Option<OrderId>), CallError> {
-        let call = Call::to(Method::POST, self.place_at.clone()).with_body(self.orders.many());
-        let results = self.ask(&call).await?.read::<Results>()?.value.results;
-        Ok((sorted(&results), None))
-    }
-
-    /// Pays, picks, ships and delivers.
-    async fn live(&mut self, order: OrderId) -> Result<(), CallError> {
-        let payment = format!(r#"{{"provider_payment_id":"{order}","status":"captured","amount":{PRICE},"currency":"GBP"}}"#);
-        self.step(&format!("/v1/orders/{order}/payments"), "-pay", payment.into()).await?;
-        let picked = self.step(&format!("/v1/orders/{order}/fulfilments"), "-pick", NOTHING).await?;
-        let parcel = picked.read::<Parcel>()?.value.id;
-        self.step(&format!("/v1/fulfilments/{parcel}/ship"), "-ship", NOTHING).await?;
-        self.step(&format!("/v1/fulfilments/{parcel}/deliver"), "-deliver", NOTHING).await?;
-        Ok(())
-    }
-
-    async fn step(&mut self, path: &str, step: &str, body: Bytes) -> Result<RawAnswer, CallError> {
-        let call = Call::post(path, self.orders.key(step)).with_body(body);
-        self.ask(&call).await
-    }
-
-    async fn ask(&mut self, call: &Call) -> Result<RawAnswer, CallError> {
-        let endpoint = &self.endpoints[self.turn % self.endpoints.len()];
-        let mut lane = match self.lane.take() {
-            Some(lane) => lane,
-            None => match timeout(DEADLINE, Lane::open(&*self.connector, endpoint)).await {
-                Ok(Ok(lane)) => lane,
-                Ok(Err(broken)) => return Err(self.breaks(broken)),
-                Err(_) => return Err(self.breaks(Broken::NotSent { endpoint: endpoint.clone(), cause: NO_ANSWER.to_owned() })),
-            },
+    /// Places, and goes on with what was placed.
+    async fn place(&mut self, body: Bytes, intended: Instant) {
+        let sent = Instant::now();
+        let placed = if self.batch > 1 { self.place_many(body).await } else { self.place_one(body).await };
+        let ended = Instant::now();
+        let (seen, orders, wait) = match placed {
+            Ok((seen, orders)) => (seen, orders, Duration::ZERO),
+            Err(error) => (not_done(&error, u64::from(self.batch)), Vec::new(), self.wait(&error)),
         };
-        match timeout(DEADLINE, lane.call(call)).await {
-            Ok(Ok(answer)) => {
-                self.lane = lane.is_open().then_some(lane);
-                answer.done(false)
+        let work = match self.workload {
+            Workload::Uniform | Workload::Hot | Workload::Cart => seen.placed,
+            Workload::Flash => seen.refused.iter().filter(|(code, _)| code == OUT_OF_STOCK).map(|(_, orders)| orders).sum(),
+            Workload::ReadMix => seen.placed,
+            Workload::Lifecycle => 0,
+        };
+        self.book.saw(self.number, Step::Place, Times { intended, sent, ended }, &seen, work);
+        pause(wait).await;
+        for (at, order) in orders {
+            match self.workload {
+                Workload::Lifecycle => self.live(order, at, intended).await,
+                _ => self.orders.remember(order),
             }
-            Ok(Err(broken)) => Err(self.breaks(broken)),
-            Err(_) => Err(self.breaks(Broken::Lost { endpoint: lane.endpoint().clone(), cause: NO_ANSWER.to_owned() })),
         }
     }
 
-    fn breaks(&mut self, broken: Broken) -> CallError {
-        self.turn += 1;
-        CallError::of_broken(broken, false)
+    async fn place_one(&mut self, body: Bytes) -> Result<(Seen, Vec<(u32, OrderId)>), CallError> {
+        let call = Call::to(Method::POST, self.place_at.clone()).with_key(self.orders.key(0, "")).with_body(body);
+        let answer = self.pipe.ask(&call).await?;
+        let wanted = matches!(self.workload, Workload::Lifecycle | Workload::ReadMix);
+        let orders = if wanted { vec![(0, answer.read::<Made>()?.value.id)] } else { Vec::new() };
+        Ok((Seen { placed: 1, ..Seen::default() }, orders))
     }
 
-    /// Counts a request for `orders` orders that was not done, and waits where asking again at once makes no sense.
-    async fn failed(&mut self, error: &CallError, orders: u64) -> Seen {
-        let wait = match error {
+    async fn place_many(&mut self, body: Bytes) -> Result<(Seen, Vec<(u32, OrderId)>), CallError> {
+        let call = Call::to(Method::POST, self.place_at.clone()).with_body(body);
+        let results = self.pipe.ask(&call).await?.read::<Results>()?.value.results;
+        let seen = sorted(&results);
+        let orders = match self.workload {
+            Workload::Lifecycle => (0..).zip(results).filter_map(|(at, result)| Some((at, result.order?.id))).collect(),
+            _ => Vec::new(),
+        };
+        Ok((seen, orders))
+    }
+
+    /// Pays, picks, ships and delivers order `at` of the last request.
+    async fn live(&mut self, order: OrderId, at: u32, intended: Instant) {
+        match self.steps(order, at).await {
+            Some(sent) => {
+                let times = Times { intended, sent, ended: Instant::now() };
+                self.book.saw(self.number, Step::Life, times, &Seen::default(), 1);
+            }
+            None => tracing::debug!(%order, "a lifecycle ended early"),
+        }
+    }
+
+    async fn steps(&mut self, order: OrderId, at: u32) -> Option<Instant> {
+        let began = Instant::now();
+        let amount = i64::from(self.orders.lines_of(at)) * PRICE;
+        let payment = format!(r#"{{"provider_payment_id":"{order}","status":"captured","amount":{amount},"currency":"GBP"}}"#);
+        self.step(Step::Pay, &format!("/v1/orders/{order}/payments"), at, "-pay", payment.into()).await?;
+        let picked = self.step(Step::Pick, &format!("/v1/orders/{order}/fulfilments"), at, "-pick", NOTHING).await?;
+        let parcel = picked.read::<Parcel>().ok()?.value.id;
+        self.step(Step::Ship, &format!("/v1/fulfilments/{parcel}/ship"), at, "-ship", NOTHING).await?;
+        self.step(Step::Deliver, &format!("/v1/fulfilments/{parcel}/deliver"), at, "-deliver", NOTHING).await?;
+        Some(began)
+    }
+
+    async fn step(&mut self, step: Step, path: &str, at: u32, key: &str, body: Bytes) -> Option<RawAnswer> {
+        let call = Call::post(path, self.orders.key(at, key)).with_body(body);
+        self.ask(step, &call, Instant::now(), 0).await
+    }
+
+    async fn look(&mut self, step: Step, path: &str, intended: Instant) {
+        self.ask(step, &Call::get(path), intended, 1).await;
+    }
+
+    /// A request that does not place; nothing comes back where it was not done.
+    async fn ask(&mut self, step: Step, call: &Call, intended: Instant, work: u64) -> Option<RawAnswer> {
+        let sent = Instant::now();
+        let asked = self.pipe.ask(call).await;
+        let times = Times { intended, sent, ended: Instant::now() };
+        match asked {
+            Ok(answer) => {
+                self.book.saw(self.number, step, times, &Seen::default(), work);
+                Some(answer)
+            }
+            Err(error) => {
+                self.book.saw(self.number, step, times, &not_done(&error, 1), 0);
+                let wait = self.wait(&error);
+                pause(wait).await;
+                None
+            }
+        }
+    }
+
+    /// How long to wait where asking again at once makes no sense.
+    fn wait(&self, error: &CallError) -> Duration {
+        match error {
             CallError::Unreachable(_) => LONGEST_WAIT,
+            _ if self.pace.is_open() => Duration::ZERO,
             _ => error.retry_after().unwrap_or_default().min(LONGEST_WAIT),
-        };
-        if !wait.is_zero() {
-            sleep(wait).await;
         }
-        if error.outcome_unknown() {
-            return Seen { unknown: orders, ..Seen::default() };
-        }
-        Seen { refused: vec![(error.code().to_owned(), orders)], ..Seen::default() }
     }
 }
 
-impl Window {
-    fn has(&self, moment: Instant) -> bool {
-        self.begins <= moment && moment < self.ends
+async fn pause(wait: Duration) {
+    if !wait.is_zero() {
+        sleep(wait).await;
     }
+}
+
+/// A request for `orders` orders that was not done.
+fn not_done(error: &CallError, orders: u64) -> Seen {
+    if error.outcome_unknown() {
+        return Seen { unknown: orders, ..Seen::default() };
+    }
+    Seen { refused: vec![(error.code().to_owned(), orders)], ..Seen::default() }
 }
 
 fn sorted(results: &[OneResult]) -> Seen {

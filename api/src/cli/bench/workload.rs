@@ -1,17 +1,19 @@
 //! What a bench asks for, written as bytes without detour.
 
+use std::collections::VecDeque;
 use std::fmt::Write;
 
 use bytes::{Bytes, BytesMut};
 use clap::ValueEnum;
 use hyper::header::HeaderValue;
+use ordergrid_domain::OrderId;
 use rand::rngs::SmallRng;
+use rand::seq::index::sample;
 use rand::{Rng, SeedableRng};
 
 use super::BenchOptions;
+use super::options::Lines;
 
-/// Lines of an order of the workload `cart`.
-pub(super) const CART_LINES: u32 = 3;
 /// Price of every unit, minor units.
 pub(super) const PRICE: i64 = 255;
 
@@ -27,6 +29,10 @@ pub enum Workload {
     Cart,
     /// One unit of one SKU; the order is then paid, picked, shipped and delivered
     Lifecycle,
+    /// Many buyers of a SKU that has few units: what is measured are the refusals once it is sold out
+    Flash,
+    /// Reads of orders and SKUs, and some placing
+    ReadMix,
 }
 
 impl Workload {
@@ -38,26 +44,62 @@ impl Workload {
             Self::Hot => "hot",
             Self::Cart => "cart",
             Self::Lifecycle => "lifecycle",
+            Self::Flash => "flash",
+            Self::ReadMix => "read-mix",
+        }
+    }
+
+    /// What is counted: an order placed, a lifecycle, a refusal, a request that was answered.
+    pub(super) fn work(self) -> &'static str {
+        match self {
+            Self::Uniform | Self::Hot | Self::Cart => "order",
+            Self::Lifecycle => "lifecycle",
+            Self::Flash => "refusal",
+            Self::ReadMix => "request",
         }
     }
 
     /// SKUs that it touches.
     pub(super) fn skus(self, options: &BenchOptions) -> u32 {
-        if self == Self::Hot { 1 } else { options.skus }
+        if matches!(self, Self::Hot | Self::Flash) { 1 } else { options.skus }
     }
 }
 
-/// Id of one of a bench's SKUs.
-pub(super) fn sku(number: u32) -> String {
-    format!("bench-{number}")
+/// Id of one of a bench's SKUs. What a flash sale sells is gone afterwards: every run has its own.
+pub(super) fn sku(options: &BenchOptions, number: u32) -> String {
+    match options.workload {
+        Workload::Flash => format!("bench-flash-{:x}-{number}", options.run),
+        _ => format!("bench-{number}"),
+    }
 }
+
+/// What a connection asks for next.
+#[derive(Debug, PartialEq)]
+pub(super) enum Wish {
+    /// Place one order or a batch.
+    Place(Bytes),
+    /// Read an order.
+    Order(OrderId),
+    /// Read a SKU.
+    Sku(String),
+}
+
+/// Orders that a connection has placed and may read; the oldest is forgotten first.
+const REMEMBERED: usize = 1_024;
 
 /// Draws orders and writes them down, always into the same memory.
 pub(super) struct Orders {
-    workload: Workload,
+    /// What SKUs are called, up to the number.
+    prefix: String,
     skus: u32,
     users: u32,
+    lines: Lines,
     batch: u32,
+    /// Requests in a hundred that read.
+    reads: u8,
+    placed: VecDeque<OrderId>,
+    /// Of each order of the last request.
+    lines_drawn: Vec<u32>,
     run: u64,
     worker: u32,
     orders: u64,
@@ -68,10 +110,14 @@ pub(super) struct Orders {
 impl Orders {
     pub(super) fn new(options: &BenchOptions, worker: u32) -> Self {
         Self {
-            workload: options.workload,
+            prefix: sku(options, 0).trim_end_matches('0').to_owned(),
             skus: options.workload.skus(options),
             users: options.users,
+            lines: options.lines,
             batch: options.batch,
+            reads: if options.workload == Workload::ReadMix { options.reads } else { 0 },
+            placed: VecDeque::new(),
+            lines_drawn: Vec::new(),
             run: options.run,
             worker,
             orders: 0,
@@ -80,14 +126,40 @@ impl Orders {
         }
     }
 
-    /// The key of the order drawn last, with a word for the step.
-    pub(super) fn key(&mut self, step: &str) -> HeaderValue {
-        write!(self.buffer, "{:x}-{}-{}{step}", self.run, self.worker, self.orders).expect(GROWS);
+    /// What to ask for next. An order is read once there is one, until then a SKU.
+    pub(super) fn next(&mut self) -> Wish {
+        self.lines_drawn.clear();
+        if self.reads == 0 || self.draws.random_range(0..100) >= self.reads {
+            return Wish::Place(if self.batch > 1 { self.many() } else { self.one() });
+        }
+        if !self.placed.is_empty() && self.draws.random() {
+            return Wish::Order(self.placed[self.draws.random_range(0..self.placed.len())]);
+        }
+        Wish::Sku(format!("{}{}", self.prefix, self.draws.random_range(0..self.skus)))
+    }
+
+    /// An order was placed and can be read from now on.
+    pub(super) fn remember(&mut self, order: OrderId) {
+        if self.placed.len() == REMEMBERED {
+            self.placed.pop_front();
+        }
+        self.placed.push_back(order);
+    }
+
+    /// How many lines an order of the last request has.
+    pub(super) fn lines_of(&self, at: u32) -> u32 {
+        self.lines_drawn[at as usize]
+    }
+
+    /// The key of an order of the last request, counted from its first, with a word for the step.
+    pub(super) fn key(&mut self, at: u32, step: &str) -> HeaderValue {
+        let number = self.orders - u64::from(self.batch) + 1 + u64::from(at);
+        write!(self.buffer, "{:x}-{}-{number}{step}", self.run, self.worker).expect(GROWS);
         HeaderValue::from_maybe_shared(self.buffer.split().freeze()).expect("digits and letters")
     }
 
     /// The body of a request that places one order.
-    pub(super) fn one(&mut self) -> Bytes {
+    fn one(&mut self) -> Bytes {
         self.orders += 1;
         self.buffer.extend_from_slice(b"{");
         self.order();
@@ -95,7 +167,7 @@ impl Orders {
     }
 
     /// The body of a request that places a batch.
-    pub(super) fn many(&mut self) -> Bytes {
+    fn many(&mut self) -> Bytes {
         self.buffer.extend_from_slice(br#"{"orders":["#);
         for at in 0..self.batch {
             self.orders += 1;
@@ -112,97 +184,103 @@ impl Orders {
     fn order(&mut self) {
         let user = self.draws.random_range(0..self.users);
         write!(self.buffer, r#""user_id":"u{user}","currency":"GBP","lines":["#).expect(GROWS);
-        match self.workload {
-            Workload::Uniform | Workload::Hot | Workload::Lifecycle => {
-                let number = self.draws.random_range(0..self.skus);
-                self.line("", number);
-            }
-            Workload::Cart => {
-                let numbers = three_different(&mut self.draws, self.skus);
-                for (comma, number) in ["", ",", ","].into_iter().zip(numbers) {
-                    self.line(comma, number);
-                }
+        if self.lines.most == 1 {
+            let number = self.draws.random_range(0..self.skus);
+            self.line("", number);
+            self.lines_drawn.push(1);
+        } else {
+            let lines = self.draws.random_range(self.lines.range());
+            self.lines_drawn.push(lines);
+            let numbers = sample(&mut self.draws, self.skus as usize, lines as usize);
+            for (at, number) in numbers.iter().enumerate() {
+                let number = u32::try_from(number).expect("there are as many SKUs at most");
+                self.line(if at == 0 { "" } else { "," }, number);
             }
         }
         self.buffer.extend_from_slice(b"]}");
     }
 
     fn line(&mut self, comma: &str, number: u32) {
-        write!(self.buffer, r#"{comma}{{"sku":"bench-{number}","quantity":1,"unit_price":{PRICE}}}"#).expect(GROWS);
+        let prefix = &self.prefix;
+        write!(self.buffer, r#"{comma}{{"sku":"{prefix}{number}","quantity":1,"unit_price":{PRICE}}}"#).expect(GROWS);
     }
 }
 
 const GROWS: &str = "a buffer grows as it is written to";
 
-fn three_different(draws: &mut SmallRng, of: u32) -> [u32; 3] {
-    let first = draws.random_range(0..of);
-    let second = draws.random_range(0..of - 1);
-    let second = if second >= first { second + 1 } else { second };
-    let third = draws.random_range(0..of - 2);
-    let (low, high) = (first.min(second), first.max(second));
-    let third = if third >= low { third + 1 } else { third };
-    let third = if third >= high { third + 1 } else { third };
-    [first, second, third]
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::tests::options;
     use super::*;
     use crate::wire::{PlaceBatch, PlaceOrder};
-    use std::collections::BTreeSet;
-    use std::time::Duration;
 
-    fn orders(workload: Workload, skus: u32, batch: u32) -> Orders {
-        let second = Duration::from_secs(1);
-        let options =
-            BenchOptions { workload, skus, users: 10, connections: 1, duration: second, warm_up: second, batch, run: 7 };
-        Orders::new(&options, 3)
+    fn orders(workload: Workload, skus: u32, lines: (u32, u32), batch: u32) -> Orders {
+        let lines = Lines { least: lines.0, most: lines.1 };
+        Orders::new(&BenchOptions { skus, lines, batch, ..options(workload) }, 3)
+    }
+
+    fn order(body: &Bytes) -> PlaceOrder {
+        serde_json::from_slice(body).expect("an order")
     }
 
     #[test]
     fn bodies_are_what_the_server_reads() {
-        for (workload, lines) in [(Workload::Uniform, 1), (Workload::Hot, 1), (Workload::Cart, 3), (Workload::Lifecycle, 1)] {
-            let order: PlaceOrder = serde_json::from_slice(&orders(workload, 5, 1).one()).expect("an order");
-            assert_eq!(order.lines.len(), lines, "{workload:?}");
-        }
-        let batch: PlaceBatch = serde_json::from_slice(&orders(Workload::Uniform, 5, 3).many()).expect("a batch");
+        let order = order(&orders(Workload::Uniform, 5, (1, 1), 1).one());
+        assert_eq!((order.lines.len(), order.currency.to_string().as_str()), (1, "GBP"));
+        let batch: PlaceBatch = serde_json::from_slice(&orders(Workload::Uniform, 5, (1, 1), 3).many()).expect("a batch");
         let keys: Vec<_> = batch.orders.iter().map(|order| order.idempotency_key.as_ref().expect("a key").as_str()).collect();
         assert_eq!(keys, ["7-3-1", "7-3-2", "7-3-3"]);
     }
 
     #[test]
-    fn hot_is_one_sku_and_uniform_all() {
+    fn hot_is_one_sku_uniform_all_and_a_flash_sale_one_of_its_own() {
         let drawn = |workload| {
-            let mut orders = orders(workload, 4, 1);
-            (0..200)
-                .map(|_| {
-                    let order: PlaceOrder = serde_json::from_slice(&orders.one()).expect("an order");
-                    order.lines[0].sku.as_str().to_owned()
-                })
-                .collect::<BTreeSet<_>>()
+            let mut orders = orders(workload, 4, (1, 1), 1);
+            (0..200).map(|_| order(&orders.one()).lines[0].sku.as_str().to_owned()).collect::<BTreeSet<_>>()
         };
         assert_eq!(drawn(Workload::Hot), BTreeSet::from(["bench-0".to_owned()]));
-        assert_eq!(drawn(Workload::Uniform), (0..4).map(sku).collect());
+        assert_eq!(drawn(Workload::Flash), BTreeSet::from(["bench-flash-7-0".to_owned()]));
+        assert_eq!(drawn(Workload::Uniform), (0..4).map(|number| format!("bench-{number}")).collect());
     }
 
     #[test]
-    fn a_cart_has_three_different_skus_and_every_three_are_drawn() {
-        let mut draws = SmallRng::seed_from_u64(1);
-        let mut seen = BTreeSet::new();
-        for _ in 0..1_000 {
-            let three = three_different(&mut draws, 4);
-            assert_eq!(BTreeSet::from(three).len(), 3, "{three:?}");
-            assert!(three.iter().all(|number| *number < 4), "{three:?}");
-            seen.insert(three);
+    fn a_cart_has_as_many_lines_as_asked_each_of_another_sku() {
+        let mut orders = orders(Workload::Cart, 6, (2, 4), 1);
+        let mut counts = BTreeSet::new();
+        for _ in 0..200 {
+            let order = order(&orders.one());
+            let skus: BTreeSet<_> = order.lines.iter().map(|line| line.sku.as_str().to_owned()).collect();
+            assert_eq!(skus.len(), order.lines.len());
+            counts.insert(order.lines.len());
         }
-        assert_eq!(seen.len(), 24, "every ordered choice of 3 of 4");
+        assert_eq!(counts, BTreeSet::from([2, 3, 4]));
+    }
+
+    #[test]
+    fn a_mix_reads_as_often_as_asked_and_orders_once_there_are_some() {
+        let mut orders = orders(Workload::ReadMix, 4, (1, 1), 1);
+        let count = |orders: &mut Orders| {
+            let wishes: Vec<_> = (0..1_000).map(|_| orders.next()).collect();
+            let of = |wanted: fn(&Wish) -> bool| wishes.iter().filter(|wish| wanted(wish)).count();
+            (of(|wish| matches!(wish, Wish::Place(_))), of(|wish| matches!(wish, Wish::Order(_))))
+        };
+        let (placing, reading) = count(&mut orders);
+        assert!((50..200).contains(&placing), "10 in a hundred: {placing}");
+        assert_eq!(reading, 0);
+        orders.remember("17".parse().expect("an id"));
+        let (_, reading) = count(&mut orders);
+        assert!((350..550).contains(&reading), "half of what reads: {reading}");
     }
 
     #[test]
     fn keys_name_the_order_and_the_step() {
-        let mut orders = orders(Workload::Uniform, 4, 1);
-        drop(orders.one());
-        assert_eq!(orders.key(""), "7-3-1");
-        assert_eq!(orders.key("-pay"), "7-3-1-pay");
+        let mut single = orders(Workload::Uniform, 4, (1, 1), 1);
+        drop(single.next());
+        assert_eq!((single.key(0, ""), single.key(0, "-pay")), ("7-3-1".parse().unwrap(), "7-3-1-pay".parse().unwrap()));
+        let mut batch = orders(Workload::Uniform, 4, (1, 1), 3);
+        drop((batch.next(), batch.next()));
+        assert_eq!(batch.key(2, "-ship"), "7-3-6-ship", "the third of the second batch");
     }
 }

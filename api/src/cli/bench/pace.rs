@@ -1,0 +1,258 @@
+//! When the next request is sent.
+//!
+//! Closed loop: as soon as a connection is free. Open loop: on a schedule that does not care whether the grid keeps up. A
+//! request of the schedule waits for a free connection, and its latency counts from its place in the schedule: what a
+//! closed loop leaves out, all the requests that a stall keeps from being sent, is counted here.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::fd::OwnedFd;
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until};
+
+/// Requests that are due within this time of each other are released together: waking for each would cost more.
+const FINEST: Duration = Duration::from_micros(100);
+
+/// What is counted: what falls between the two.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    pub(super) begins: Instant,
+    /// None: it ends with the last request.
+    pub(super) ends: Option<Instant>,
+}
+
+impl Window {
+    pub(super) fn has(&self, moment: Instant) -> bool {
+        self.begins <= moment && self.ends.is_none_or(|ends| moment < ends)
+    }
+}
+
+/// Tells the connections of a bench when to send.
+pub(super) enum Pace {
+    /// At once, until the window ends.
+    Closed { window: Window, left: Option<AtomicU64>, batch: u64 },
+    /// When the schedule says.
+    Open(Schedule),
+}
+
+impl Pace {
+    /// The moment that the next request should be sent, once it has come; none: there is no further request. Dropped while
+    /// it waits, it takes no request away.
+    pub(super) async fn next(&self) -> Option<Instant> {
+        match self {
+            Self::Closed { window, left, batch } => {
+                let now = Instant::now();
+                if window.ends.is_some_and(|ends| now >= ends) {
+                    return None;
+                }
+                if let Some(left) = left {
+                    let take = |left: u64| (left > 0).then(|| left.saturating_sub(*batch));
+                    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+                }
+                Some(now)
+            }
+            Self::Open(schedule) => schedule.next().await,
+        }
+    }
+
+    /// A connection that was refused waits a little before it asks again; a schedule does not wait for anybody.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+}
+
+/// Requests at even distances.
+pub(super) struct Schedule {
+    starts: Instant,
+    window: Window,
+    ends: Instant,
+    /// Orders per second.
+    rate: u128,
+    /// Nanoseconds per second, times orders per request.
+    nanos: u128,
+    /// One for each request that is due and not taken.
+    due: Semaphore,
+    taken: AtomicU64,
+}
+
+/// How a schedule was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// Requests that the schedule has in the window.
+    pub(super) scheduled: u64,
+    /// The first of those that were never sent, as a number of the schedule, and how many there are.
+    pub(super) never_sent: u64,
+}
+
+impl Schedule {
+    /// `rate` orders per second from `starts` on, `batch` of them in a request.
+    pub(super) fn new(starts: Instant, window: Window, rate: u64, batch: u32) -> Self {
+        let ends = window.ends.expect("a schedule has an end");
+        let nanos = 1_000_000_000 * u128::from(batch);
+        Self { starts, window, ends, rate: u128::from(rate), nanos, due: Semaphore::new(0), taken: AtomicU64::new(0) }
+    }
+
+    /// When request `number` should be sent.
+    fn at(&self, number: u64) -> Instant {
+        let after = u128::from(number) * self.nanos / self.rate;
+        self.starts + Duration::from_nanos(u64::try_from(after).unwrap_or(u64::MAX))
+    }
+
+    /// Requests that should have been sent before `moment`.
+    fn before(&self, moment: Instant) -> u64 {
+        let elapsed = moment.saturating_duration_since(self.starts).as_nanos();
+        u64::try_from((elapsed * self.rate).div_ceil(self.nanos)).unwrap_or(u64::MAX)
+    }
+
+    async fn next(&self) -> Option<Instant> {
+        self.due.acquire().await.ok()?.forget();
+        Some(self.at(self.taken.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Releases every request when it is due, until the end; what is not taken then is never sent.
+    pub(super) async fn keep(&self, timer: &Timer) {
+        let mut released = 0;
+        loop {
+            let now = Instant::now();
+            let due = self.before((now + Duration::from_nanos(1)).min(self.ends));
+            self.due.add_permits(usize::try_from(due - released).unwrap_or(Semaphore::MAX_PERMITS));
+            released = due;
+            if now >= self.ends {
+                break;
+            }
+            timer.until(self.at(released).max(now + FINEST).min(self.ends)).await;
+        }
+        self.due.close();
+    }
+
+    /// How it was kept, once it has ended. Every request that was never sent has waited since its place in the schedule;
+    /// `waited` is told how long at least.
+    pub(super) fn kept(&self, mut waited: impl FnMut(Duration)) -> Kept {
+        let (first, end) = (self.before(self.window.begins), self.before(self.ends));
+        let taken = self.taken.load(Ordering::Relaxed).clamp(first, end);
+        for number in taken..end {
+            waited(self.ends.saturating_duration_since(self.at(number)));
+        }
+        Kept { scheduled: end - first, never_sent: end - taken }
+    }
+}
+
+/// Waits for a moment: with the kernel's timer, within some 50 us. The runtime's own rounds up to whole milliseconds, which is
+/// as much as a request takes; it is for simulated time.
+pub(super) struct Timer(Option<AsyncFd<OwnedFd>>);
+
+impl Timer {
+    /// The kernel's timer.
+    ///
+    /// # Errors
+    /// When the process has too many files open.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe, which nothing here is; an OwnedFd is what that asks for: open until dropped"
+    )]
+    pub(super) fn fine() -> io::Result<Self> {
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        Ok(Self(Some(AsyncFd::with_interest(timer, Interest::READABLE)?)))
+    }
+
+    /// The runtime's timer.
+    #[cfg(test)]
+    pub(super) fn coarse() -> Self {
+        Self(None)
+    }
+
+    async fn until(&self, moment: Instant) {
+        let Some(timer) = &self.0 else { return sleep_until(moment).await };
+        // Nothing at all would turn the timer off.
+        let wait = moment.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        let nothing = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let value = Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: wait.subsec_nanos().into() };
+        let set = timerfd_settime(timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: nothing, it_value: value });
+        set.expect("the time is well formed");
+        let read = |timer: &OwnedFd| Ok(rustix::io::read(timer, &mut [0_u8; 8])?);
+        timer.async_io(Interest::READABLE, read).await.expect("a timer can be read");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn window(starts: Instant) -> Window {
+        Window { begins: starts + SECOND, ends: Some(starts + 3 * SECOND) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_schedule_has_even_distances_and_knows_what_is_before() {
+        let starts = Instant::now();
+        // rate, batch, number, after how many microseconds
+        for (rate, batch, number, micros) in
+            [(1_000, 1, 0, 0), (1_000, 1, 7, 7_000), (3, 1, 3, 1_000_000), (1_000, 100, 5, 500_000), (7, 2, 1, 285_714)]
+        {
+            let schedule = Schedule::new(starts, window(starts), rate, batch);
+            assert_eq!((schedule.at(number) - starts).as_micros(), micros, "{rate} {batch} {number}");
+            assert_eq!(schedule.before(schedule.at(number)), number, "{rate} {batch} {number}");
+            assert_eq!(schedule.before(schedule.at(number) + Duration::from_nanos(1)), number + 1, "{rate} {batch} {number}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_come_when_they_are_due() {
+        let starts = Instant::now();
+        let schedule = Schedule::new(starts, window(starts), 10, 1);
+        let taking = async {
+            let mut taken = Vec::new();
+            while let Some(at) = schedule.next().await {
+                assert!(Instant::now() >= at && Instant::now() - at < Duration::from_millis(2), "{:?}", Instant::now() - at);
+                taken.push((at - starts).as_millis());
+            }
+            taken
+        };
+        let timer = Timer::coarse();
+        let ((), taken) = tokio::join!(schedule.keep(&timer), taking);
+        assert_eq!(taken, (0..30).map(|number| number * 100).collect::<Vec<_>>());
+        assert_eq!(schedule.kept(|_| panic!("all were sent")), Kept { scheduled: 20, never_sent: 0 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_took_is_never_sent_and_has_waited() {
+        let starts = Instant::now();
+        let schedule = Schedule::new(starts, window(starts), 2, 1);
+        schedule.keep(&Timer::coarse()).await;
+        assert_eq!(schedule.next().await, None, "the end has come");
+        let mut waited = Vec::new();
+        // The two of the warm-up do not count.
+        assert_eq!(schedule.kept(|wait| waited.push(wait.as_millis())), Kept { scheduled: 4, never_sent: 4 });
+        assert_eq!(waited, [2_000, 1_500, 1_000, 500]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_loop_ends_with_its_window_or_its_total() {
+        let starts = Instant::now();
+        let closed = |left: Option<u64>| Pace::Closed { window: window(starts), left: left.map(AtomicU64::new), batch: 2 };
+        assert_eq!(closed(None).next().await, Some(starts));
+        let total = closed(Some(3));
+        let turns = (total.next().await, total.next().await, total.next().await);
+        assert_eq!(turns, (Some(starts), Some(starts), None), "the last batch goes beyond rather than short of the total");
+        let timed = closed(None);
+        tokio::time::advance(3 * SECOND).await;
+        assert_eq!(timed.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn the_kernels_timer_wakes_and_not_too_early() {
+        let timer = Timer::fine().expect("a file can be opened");
+        for micros in [0, 300, 700] {
+            let moment = Instant::now() + Duration::from_micros(micros);
+            timer.until(moment).await;
+            assert!(Instant::now() >= moment, "{micros}");
+        }
+    }
+}
