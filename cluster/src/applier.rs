@@ -297,7 +297,9 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
                 _ = installing.wait_for(|installing| *installing) => {}
             }
         }
-        let rows = std::mem::take(&mut self.rows);
+        let mut rows = std::mem::take(&mut self.rows);
+        // The machine hands them out as they lie in memory; in the order of their keys a store takes them faster.
+        rows.sort_by(|(one, _), (other, _)| one.cmp(other));
         let bytes = rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum();
         self.shared.store.checkpoint(meta_bytes(&self.meta), rows).await.map_err(io::Error::other)?;
         self.shared.machine.frozen_durable();
