@@ -57,6 +57,7 @@ pub(crate) struct Shared {
     /// Resolves when the log is durable up to an index; set once the group runs. A checkpoint ahead of its log could
     /// meet a conflicting entry there after a crash.
     pub(crate) log_durable: Mutex<Option<LogGate>>,
+    pub(crate) meters: metrics::GroupMeters,
 }
 
 /// Waits until the local log is durable up to the given id.
@@ -133,6 +134,7 @@ impl<RT: AsyncRuntime> Applier<RT> {
             dirty_limit,
             dirty: tokio::sync::Notify::new(),
             log_durable: Mutex::new(None),
+            meters: metrics::GroupMeters::of(group),
         };
         shared.publish(&applied);
         Ok(Self { shared: Arc::new(shared), applied, runtime: PhantomData })
@@ -184,7 +186,7 @@ impl<RT: AsyncRuntime> RaftStateMachine<Grid<RT>> for Applier<RT> {
                 responder.send(());
             }
         }
-        metrics::applied(self.shared.group, started.elapsed());
+        self.shared.meters.applied(started.elapsed());
         if self.shared.machine.dirty_bytes() >= self.shared.dirty_limit {
             self.shared.dirty.notify_one();
         }

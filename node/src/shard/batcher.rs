@@ -71,6 +71,7 @@ async fn pack(
 ) {
     let slots = Arc::new(Semaphore::new(limits.entries));
     let mut queued = Vec::with_capacity(limits.commands);
+    let meters = metrics::EntryMeters::new();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         if queued.is_empty() {
@@ -86,7 +87,7 @@ async fn pack(
         }
         let fitting = fitting(&queued, limits.bytes);
         let (commands, replies): (Vec<_>, Vec<_>) = queued.drain(..fitting).unzip();
-        metrics::entry_commands(commands.len());
+        meters.proposed(commands.len());
         let packed = Proposal::pack(clock.now(), commands, replies);
         let applied = group.propose(term, Arc::clone(&packed));
         let group = Arc::clone(&group);
