@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::peers::{Peers, ShardAnswer, ShardCall, Waiter};
 use crate::platform::Clock;
-use crate::shard::{HoldRequest, HoldResult, HoldSink, ShardHost, ShardMessage, Verdict};
+use crate::shard::{HoldRequest, HoldResult, HoldSink, Landings, ShardHost, ShardMessage, Verdict};
 
 /// One node, seen from its shards.
 pub(crate) struct NodeContext {
@@ -104,18 +104,16 @@ impl NodeContext {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Asks a shard's leader, wherever it is, to hold.
-    pub(crate) fn hold(&self, shard: GroupId, request: HoldRequest, sink: HoldSink) {
+    /// Asks a shard's leader, wherever it is, for holds that came together.
+    pub(crate) fn hold(&self, shard: GroupId, requests: Vec<(HoldRequest, HoldSink)>) {
         match self.place(shard) {
-            Place::Here(leading) => {
-                let message = ShardMessage::Hold { request, sink };
-                if let Err(ractor::MessagingErr::SendErr(ShardMessage::Hold { sink, .. })) = leading.actor.send_message(message)
-                {
-                    sink.send_all(&HoldResult::NoLeader);
+            Place::Here(leading) => hold_here(&leading, requests),
+            Place::There(node) => {
+                for (request, sink) in requests {
+                    self.peers.send(node, ShardCall::Hold(shard, request), Waiter::Hold(sink));
                 }
             }
-            Place::There(node) => self.peers.send(node, ShardCall::Hold(shard, request), Waiter::Hold(sink)),
-            Place::Nowhere => sink.send_all(&HoldResult::NoLeader),
+            Place::Nowhere => refuse_holds(requests),
         }
     }
 
@@ -160,6 +158,21 @@ impl NodeContext {
         let (caller, answer) = oneshot::channel();
         self.peers.send(node, call, Waiter::Task(caller));
         answer.await.ok()
+    }
+}
+
+/// Asks a shard led here for holds.
+pub(crate) fn hold_here(leading: &crate::shard::Leading, requests: Vec<(HoldRequest, HoldSink)>) {
+    let sent = leading.actor.send_message(ShardMessage::Hold { requests });
+    if let Err(ractor::MessagingErr::SendErr(ShardMessage::Hold { requests })) = sent {
+        refuse_holds(requests);
+    }
+}
+
+fn refuse_holds(requests: Vec<(HoldRequest, HoldSink)>) {
+    let mut landings = Landings::default();
+    for (_, sink) in requests {
+        sink.send_all(&HoldResult::NoLeader, &mut landings);
     }
 }
 

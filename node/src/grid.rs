@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery};
 use ordergrid_api::wire::cluster::{Check, ClusterStatus, VerifyReport};
 use ordergrid_api::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, UnknownCause};
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::context::{NodeContext, Place};
 use crate::metrics;
 use crate::peers::{decode, encode};
-use crate::shard::{Leading, NotLanded, Proposal, ShardHost, ShardMessage, answer};
+use crate::shard::{Leading, NotLanded, PlaceCaller, Placed, Proposal, ShardHost, ShardMessage, answer};
 
 /// The mesh service of forwarded requests.
 pub(crate) const SERVICE: u8 = 2;
@@ -177,8 +177,11 @@ impl NodeGrid {
         match ask {
             Ask::Place(request) => self.place_here(leading, *request).await.map(Said::Placed),
             Ask::PlaceMany(requests) => {
-                let placed = requests.into_iter().map(|request| self.place_here(leading, request));
-                Ok(Said::PlacedMany(join_all(placed).await))
+                let count = requests.len();
+                match self.place_many_here(leading, requests).await {
+                    Ok(placed) => Ok(Said::PlacedMany(placed)),
+                    Err(failure) => Ok(Said::PlacedMany(vec![Err(failure); count])),
+                }
             }
             Ask::Order(command) => self.command_order_here(leading, command).await.map(Said::Order),
             Ask::Sku(command) => self.command_sku_here(leading, command).await.map(Said::Sku),
@@ -207,13 +210,26 @@ impl NodeGrid {
     }
 
     async fn place_here(&self, leading: &Leading, request: OrderRequest) -> Result<Answer<Box<Order>>, Failure> {
-        let (caller, answer) = oneshot::channel();
+        let (caller, answer) = PlaceCaller::one();
         let request = Box::new(request);
         let place = ShardMessage::Place { request, caller, base: None, renewals: leading.lead.limits.renewals };
         if leading.actor.send_message(place).is_err() {
             return Err(Failure::refused(Refusal::NoLeader));
         }
         self.outcome(answer).await?
+    }
+
+    /// One message, one waiter and one patience for orders that came together.
+    async fn place_many_here(&self, leading: &Leading, requests: Vec<OrderRequest>) -> Result<Vec<Placed>, Failure> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (callers, answers) = PlaceCaller::many(requests.len());
+        let requests = requests.into_iter().zip(callers).collect();
+        if leading.actor.send_message(ShardMessage::PlaceMany { requests }).is_err() {
+            return Err(Failure::refused(Refusal::NoLeader));
+        }
+        self.outcome(answers).await
     }
 
     /// Short cut past an entity actor: a command on one entity needs no step in another shard, so it goes straight to

@@ -1,12 +1,24 @@
 //! What a node counts about itself. Names follow `ordergrid_…_{seconds,bytes,total}`; only the binary installs an exporter.
 
-use metrics::{counter, gauge, histogram};
+use metrics::{Counter, counter, gauge, histogram};
 use ordergrid_domain::GroupId;
 
-/// Commands in one entry, when it is proposed.
-pub(crate) fn entry_commands(commands: usize) {
-    counter!("ordergrid_log_entries_total").increment(1);
-    counter!("ordergrid_log_commands_total").increment(commands as u64);
+/// What is counted with every entry that is proposed; the handles are taken once.
+pub(crate) struct EntryMeters {
+    entries: Counter,
+    commands: Counter,
+}
+
+impl EntryMeters {
+    pub(crate) fn new() -> Self {
+        Self { entries: counter!("ordergrid_log_entries_total"), commands: counter!("ordergrid_log_commands_total") }
+    }
+
+    /// An entry is proposed, with so many commands.
+    pub(crate) fn proposed(&self, commands: usize) {
+        self.entries.increment(1);
+        self.commands.increment(commands as u64);
+    }
 }
 
 /// A command was refused because the batcher's queue was full.

@@ -13,8 +13,8 @@ use ordergrid_domain::command::{Deliver, Release};
 use ordergrid_domain::{AttemptId, GroupId, Timestamp};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::context::{NodeContext, Place, ask_here, deliver_here};
-use crate::shard::{HoldCaller, HoldRequest, HoldResult, HoldSink, ShardMessage, Verdict};
+use crate::context::{NodeContext, Place, ask_here, deliver_here, hold_here};
+use crate::shard::{HoldCaller, HoldRequest, HoldResult, HoldSink, Landings, Leading, Verdict};
 
 /// The mesh service of these calls.
 pub(crate) const SERVICE: u8 = 1;
@@ -76,12 +76,12 @@ pub(crate) enum Waiter {
 }
 
 impl Waiter {
-    fn answer(self, answer: ShardAnswer) {
+    fn answer(self, answer: ShardAnswer, landings: &mut Landings) {
         match (self, answer) {
             (Self::Nobody, _) => {}
             (Self::Task(caller), answer) => drop(caller.send(answer)),
-            (Self::Hold(sink), ShardAnswer::Held(results)) => sink.send(results),
-            (Self::Hold(sink), _) => sink.send_all(&HoldResult::NoLeader),
+            (Self::Hold(sink), ShardAnswer::Held(results)) => sink.send(results, landings),
+            (Self::Hold(sink), _) => sink.send_all(&HoldResult::NoLeader, landings),
         }
     }
 }
@@ -112,12 +112,12 @@ impl Peers {
     /// Queues a call. A full queue answers at once that nothing happened; a lost waiter is told "unknown" by its drop.
     pub(crate) fn send(&self, node: NodeId, call: ShardCall, waiter: Waiter) {
         let Some(lane) = self.lanes.get(&node) else {
-            waiter.answer(ShardAnswer::NotHere);
+            waiter.answer(ShardAnswer::NotHere, &mut Landings::default());
             return;
         };
         if let Err(full) = lane.try_send((call, waiter)) {
             let (_, waiter) = full.into_inner();
-            waiter.answer(ShardAnswer::NotHere);
+            waiter.answer(ShardAnswer::NotHere, &mut Landings::default());
         }
     }
 }
@@ -130,6 +130,12 @@ async fn gather(mesh: Mesh, node: NodeId, mut waiting: mpsc::Receiver<Queued>) {
         if waiting.recv_many(&mut queued, GATHER).await == 0 {
             return;
         }
+        // The first call wakes this task before whatever else is ready to run: let that queue its calls too.
+        tokio::task::yield_now().await;
+        while queued.len() < GATHER {
+            let Ok(next) = waiting.try_recv() else { break };
+            queued.push(next);
+        }
         let (calls, waiters): (Vec<_>, Vec<_>) = queued.drain(..).unzip();
         let answered = mesh.call(node, SERVICE, encode(&calls), DEADLINE);
         tokio::spawn(async move {
@@ -137,8 +143,9 @@ async fn gather(mesh: Mesh, node: NodeId, mut waiting: mpsc::Receiver<Queued>) {
             if let Ok(body) = answered.await
                 && let Some(answers) = decode::<Vec<ShardAnswer>>(&body)
             {
+                let mut landings = Landings::default();
                 for (waiter, answer) in waiters.into_iter().zip(answers) {
-                    waiter.answer(answer);
+                    waiter.answer(answer, &mut landings);
                 }
             }
             drop(frame);
@@ -164,15 +171,36 @@ impl PeerService {
             let Some(node) = node else {
                 return encode(&calls.iter().map(|_| ShardAnswer::NotHere).collect::<Vec<_>>());
             };
-            let answers = join_all(calls.into_iter().map(|call| answer(&node, call))).await;
-            encode(&answers)
+            let mut holds = BTreeMap::new();
+            let answers: Vec<_> = calls.into_iter().map(|call| begin(&node, call, &mut holds)).collect();
+            for (leading, requests) in holds.into_values() {
+                hold_here(&leading, requests);
+            }
+            encode(&join_all(answers).await)
         })
     }
 }
 
+/// Holds of one frame by shard: each shard's actor is told of them in one message.
+type Holds = BTreeMap<GroupId, (Arc<Leading>, Vec<(HoldRequest, HoldSink)>)>;
+
+/// Begins to answer a call. What it asks a shard to hold is put into `holds`, to be sent once the frame is read.
+fn begin<'a>(node: &'a NodeContext, call: ShardCall, holds: &mut Holds) -> BoxFuture<'a, ShardAnswer> {
+    let ShardCall::Hold(shard, request) = call else { return Box::pin(answer(node, call)) };
+    // Holds are answered where the shard is led, never sent on: a call is forwarded at most once.
+    let Place::Here(leading) = node.place(shard) else { return Box::pin(std::future::ready(ShardAnswer::NotHere)) };
+    if request.items.is_empty() {
+        return Box::pin(std::future::ready(ShardAnswer::Held(Vec::new())));
+    }
+    let (caller, held) = oneshot::channel();
+    let sink = HoldSink::new(request.items.len(), HoldCaller::Task(caller));
+    holds.entry(shard).or_insert_with(|| (leading, Vec::new())).1.push((request, sink));
+    Box::pin(async move { held.await.map_or(ShardAnswer::NotHere, ShardAnswer::Held) })
+}
+
 async fn answer(node: &NodeContext, call: ShardCall) -> ShardAnswer {
     match call {
-        ShardCall::Hold(shard, request) => hold(node, shard, request).await,
+        ShardCall::Hold(..) => unreachable!("holds are gathered before"),
         ShardCall::Release(shard, release) => {
             if let Place::Here(_) = node.place(shard) {
                 node.release(shard, release);
@@ -193,20 +221,6 @@ async fn answer(node: &NodeContext, call: ShardCall) -> ShardAnswer {
         },
         ShardCall::Clock => ShardAnswer::Clock(node.clock.now()),
     }
-}
-
-/// Holds are answered where the shard is led, never sent on: a call is forwarded at most once.
-async fn hold(node: &NodeContext, shard: GroupId, request: HoldRequest) -> ShardAnswer {
-    let Place::Here(leading) = node.place(shard) else { return ShardAnswer::NotHere };
-    if request.items.is_empty() {
-        return ShardAnswer::Held(Vec::new());
-    }
-    let (caller, answer) = oneshot::channel();
-    let sink = HoldSink::new(request.items.len(), HoldCaller::Task(caller));
-    if leading.actor.send_message(ShardMessage::Hold { request, sink }).is_err() {
-        return ShardAnswer::NotHere;
-    }
-    answer.await.map_or(ShardAnswer::NotHere, ShardAnswer::Held)
 }
 
 /// The body of a frame between nodes of one version.

@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 
 use super::BarrierError;
 use super::handle::Handle;
-use crate::metrics;
 
 type Waiting = oneshot::Sender<Result<u64, BarrierError>>;
 
@@ -51,7 +50,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
             };
             let round = tokio::time::timeout(self.config.barrier_deadline, self.round()).await;
             let answer = round.unwrap_or(Err(BarrierError::NoQuorum));
-            metrics::barrier(self.group, waiting.len(), false);
+            self.shared.meters.barrier(waiting.len(), false);
             for caller in waiting {
                 // A caller that left is answered in vain.
                 caller.send(answer.clone()).ok();

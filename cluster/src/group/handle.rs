@@ -26,7 +26,7 @@ use crate::applier::Shared;
 use crate::grid::Grid;
 use crate::ids::{EntryId, NodeId, ReplicaId};
 use crate::mesh::{Mesh, RaftPeer};
-use crate::metrics::{self, Proposal};
+use crate::metrics::Proposal;
 use crate::packed::{Packed, Payload};
 
 /// What openraft reports of a replica, kept because asking for a subscription costs more than reading one.
@@ -118,7 +118,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
             Err(ProposeError::Unknown) => Proposal::Unknown,
             Err(_) => Proposal::Refused,
         };
-        metrics::proposed(self.group, counted, started.elapsed());
+        self.shared.meters.proposed(counted, started.elapsed());
         outcome
     }
 
@@ -197,7 +197,7 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
             None => Some(ProposeError::Busy),
         };
         if let Some(refused) = refused {
-            metrics::proposed(self.group, Proposal::Refused, started.elapsed());
+            self.shared.meters.proposed(Proposal::Refused, started.elapsed());
             return std::future::ready(Err(refused)).boxed();
         }
         let answer = async move {
@@ -209,7 +209,7 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
 
     fn barrier(&self) -> BoxFuture<'_, Result<u64, BarrierError>> {
         if self.lease_held() {
-            metrics::barrier(self.group, 1, true);
+            self.shared.meters.barrier(1, true);
             // Whatever this leader acknowledged is applied here, and what earlier leaders did lies below its first
             // entry, which is applied too.
             return std::future::ready(Ok(self.applied())).boxed();

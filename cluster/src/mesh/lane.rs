@@ -126,7 +126,7 @@ impl Pending {
                 Err(CallError::Unknown)
             }
         };
-        metrics::called(self.line.peer, self.line.lane.name(), answer.is_ok(), self.queued_at.elapsed());
+        self.line.meters.called(answer.is_ok(), self.queued_at.elapsed());
         answer
     }
 }
@@ -150,6 +150,7 @@ pub(super) struct Line {
     checking: AtomicBool,
     /// Ends the current connection.
     cut: tokio::sync::Notify,
+    meters: metrics::CallMeters,
 }
 
 impl Line {
@@ -164,6 +165,7 @@ impl Line {
             silence: config.silence,
             checking: AtomicBool::new(false),
             cut: tokio::sync::Notify::new(),
+            meters: metrics::CallMeters::of(peer, lane.name()),
         };
         (Arc::new(line), queued)
     }

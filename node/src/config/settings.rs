@@ -145,7 +145,7 @@ sections! {
         /// Most bytes in one entry of the log; a single larger command still goes.
         entry_bytes: Size = Size::mib(1),
         /// Most entries per shard that are proposed and not yet applied.
-        entries_in_flight: usize = 4,
+        entries_in_flight: usize = 1,
         /// Most entity actors per shard that the node leads, about 7 KiB each.
         shard_actors: usize = 20_000,
         /// Longest an entity actor stays without being asked anything.

@@ -8,16 +8,17 @@ use std::sync::Arc;
 use ordergrid_api::{Failure, Refusal};
 use ordergrid_domain::command::{OrderRequest, Place, Release};
 use ordergrid_domain::machine::Lookup;
-use ordergrid_domain::{AttemptId, Command, GroupId, Key, Order, Quantity, Rejection, SkuId, Timestamp, UserId};
+use ordergrid_domain::{AttemptId, Command, GroupId, Key, Quantity, Rejection, SkuId, Timestamp, UserId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::holds::{HoldGather, HoldResult};
+use super::callers::PlaceCaller;
+use super::landings::Ended;
 use super::lead::Lead;
 use super::order_actor::{OrderActor, Placing};
 use super::proposal::Reply;
-use super::sku_actor::{SkuActor, SkuMessage, Wanted};
+use super::skus::Skus;
 use super::ticket::{Asked, PlaceTicket, Running};
-use super::{AnswerTo, HoldRequest, HoldSink, ShardMessage, Verdict, answer, refuse};
+use super::{ShardMessage, Verdict, answer, refuse};
 use crate::metrics;
 
 /// The behaviour; everything that changes is in [`ShardState`].
@@ -26,13 +27,7 @@ pub(crate) struct ShardActor;
 /// A place that waits for its key.
 struct Waiting {
     request: Box<OrderRequest>,
-    caller: AnswerTo<Box<Order>>,
-}
-
-/// A SKU's actor, and whether it had traffic since the last sweep.
-struct SkuSlot {
-    actor: ActorRef<SkuMessage>,
-    used: bool,
+    caller: PlaceCaller,
 }
 
 /// What one term of one shard has in flight.
@@ -41,7 +36,9 @@ pub(crate) struct ShardState {
     next_attempt: u64,
     running: BTreeSet<u64>,
     busy: BTreeMap<(UserId, Key), VecDeque<Waiting>>,
-    skus: BTreeMap<SkuId, SkuSlot>,
+    /// Orders that came together and need other shards: they share an actor.
+    starting: Vec<Placing>,
+    skus: Skus,
 }
 
 impl Actor for ShardActor {
@@ -50,13 +47,13 @@ impl Actor for ShardActor {
     type Arguments = Arc<Lead>;
 
     async fn pre_start(&self, _myself: ActorRef<ShardMessage>, lead: Arc<Lead>) -> Result<ShardState, ActorProcessingErr> {
-        Ok(ShardState { lead, next_attempt: 1, running: BTreeSet::new(), busy: BTreeMap::new(), skus: BTreeMap::new() })
+        let skus = Skus::new(Arc::clone(&lead));
+        let (running, busy) = (BTreeSet::new(), BTreeMap::new());
+        Ok(ShardState { lead, next_attempt: 1, running, busy, starting: Vec::new(), skus })
     }
 
     async fn post_stop(&self, _myself: ActorRef<ShardMessage>, state: &mut ShardState) -> Result<(), ActorProcessingErr> {
-        for slot in std::mem::take(&mut state.skus).into_values() {
-            slot.actor.stop(None);
-        }
+        state.skus.stop();
         Ok(())
     }
 
@@ -68,53 +65,67 @@ impl Actor for ShardActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ShardMessage::Place { request, caller, base, renewals } => {
-                state.place(&myself, request, caller, base, renewals).await?;
+                let first = state.starting.is_empty();
+                state.place(&myself, request, caller, base, renewals);
+                if first && !state.starting.is_empty() {
+                    // What is in the mailbox by now comes along.
+                    myself.send_message(ShardMessage::Start).ok();
+                }
             }
-            ShardMessage::Hold { request, sink } => state.hold(request, sink).await?,
-            ShardMessage::Ended { attempt, user, key } => state.ended(&myself, attempt, (user, key)),
+            ShardMessage::PlaceMany { requests } => {
+                let renewals = state.lead.limits.renewals;
+                for (request, caller) in requests {
+                    state.place(&myself, Box::new(request), caller, None, renewals);
+                }
+                state.start_all().await?;
+            }
+            ShardMessage::Start => state.start_all().await?,
+            ShardMessage::Hold { requests } => state.skus.hold(requests).await?,
+            ShardMessage::Ended(ended) => state.ended(&myself, ended),
             ShardMessage::GiveUp { attempt, asked } => state.give_up(attempt, asked),
             ShardMessage::Ask { attempts, caller } => state.ask(attempts, caller),
-            ShardMessage::Sweep => state.sweep(),
+            ShardMessage::Sweep => state.skus.sweep(),
         }
         Ok(())
     }
 }
 
 impl ShardState {
-    async fn place(
+    fn place(
         &mut self,
         myself: &ActorRef<ShardMessage>,
         request: Box<OrderRequest>,
-        caller: AnswerTo<Box<Order>>,
+        caller: PlaceCaller,
         base: Option<Timestamp>,
         renewals: u8,
-    ) -> Result<(), ActorProcessingErr> {
+    ) {
         let slot = (request.user.clone(), request.key.clone());
         if let Some(waiting) = self.busy.get_mut(&slot) {
             if waiting.len() < self.lead.limits.waiting_per_key {
                 waiting.push_back(Waiting { request, caller });
             } else {
                 metrics::admission_refused();
-                caller.send(Err(Failure::refused(Refusal::Overloaded))).ok();
+                caller.send(Err(Failure::refused(Refusal::Overloaded)));
             }
-            return Ok(());
+            return;
         }
         if self.running.len() >= self.lead.limits.running_per_shard {
             metrics::admission_refused();
-            caller.send(Err(Failure::refused(Refusal::Overloaded))).ok();
-            return Ok(());
+            caller.send(Err(Failure::refused(Refusal::Overloaded)));
+            return;
         }
         let used = self.lead.replica.machine().key_record(&request.user, &request.key);
         if !matches!(used, Lookup::Absent) {
             // Used before, or possibly so: the record may have to be loaded, which this actor does not wait for.
             if self.look_key_up(myself, &request, matches!(used, Lookup::Cold(_))) {
                 self.busy.insert(slot, VecDeque::from([Waiting { request, caller }]));
-                return Ok(());
+                return;
             }
             self.replay(*request, caller);
-            return Ok(());
+            return;
         }
-        self.start(myself, *request, caller, base, renewals).await
+        self.busy.insert(slot, VecDeque::new());
+        self.start(myself, request, caller, base, renewals);
     }
 
     /// A cold key is loaded while it counts as busy; then everybody who waits for it tries again.
@@ -126,7 +137,7 @@ impl ShardState {
             tokio::spawn(async move {
                 // A store that fails stops the node; those who wait are told then.
                 if replica.load_key(&user, &key).await.is_ok() {
-                    shard.send_message(ShardMessage::Ended { attempt, user, key }).ok();
+                    shard.send_message(ShardMessage::Ended(vec![Ended { attempt, user, key }])).ok();
                 }
             });
         }
@@ -134,7 +145,7 @@ impl ShardState {
     }
 
     /// The key names an order: the first answer, or a refusal for another body.
-    fn replay(&self, request: OrderRequest, caller: AnswerTo<Box<Order>>) {
+    fn replay(&self, request: OrderRequest, caller: PlaceCaller) {
         let replica = Arc::clone(&self.lead.replica);
         tokio::spawn(async move {
             let said = match replica.placed_under(&request).await {
@@ -142,34 +153,39 @@ impl ShardState {
                 // The record ran out between the two looks, or the store failed.
                 Ok(None) | Err(_) => Err(Failure::refused(Refusal::NotReady)),
             };
-            caller.send(said).ok();
+            caller.send(said);
         });
     }
 
-    async fn start(
+    fn start(
         &mut self,
         myself: &ActorRef<ShardMessage>,
-        request: OrderRequest,
-        caller: AnswerTo<Box<Order>>,
+        request: Box<OrderRequest>,
+        caller: PlaceCaller,
         base: Option<Timestamp>,
         renewals: u8,
-    ) -> Result<(), ActorProcessingErr> {
+    ) {
         let attempt = self.attempt(&request.user, self.next_attempt);
         self.next_attempt += 1;
         self.running.insert(attempt.counter);
-        self.busy.insert((request.user.clone(), request.key.clone()), VecDeque::new());
         let running =
             Running { attempt, user: request.user.clone(), key: request.key.clone(), shard: myself.clone(), undecided: false };
         let now = self.lead.node.clock.now();
         let valid_until = base.map_or(now, |base| base.max(now)).after(self.lead.limits.hold_validity);
         let wanted = self.wanted(&request);
         if wanted.len() == 1 && wanted.contains_key(&self.lead.shard) {
-            self.place_local(request, running, caller, valid_until, wanted);
-            return Ok(());
+            self.place_local(*request, running, caller, valid_until, wanted);
+            return;
         }
         let lead = Arc::clone(&self.lead);
-        let placing = Placing { lead, request, running, caller, wanted, valid_until, renewals };
-        Actor::spawn(None, OrderActor, placing).await?;
+        self.starting.push(Placing { lead, request, running, caller, wanted, valid_until, renewals });
+    }
+
+    async fn start_all(&mut self) -> Result<(), ActorProcessingErr> {
+        let starting = std::mem::take(&mut self.starting);
+        if !starting.is_empty() {
+            Actor::spawn(None, OrderActor, starting).await?;
+        }
         Ok(())
     }
 
@@ -190,7 +206,7 @@ impl ShardState {
         &self,
         request: OrderRequest,
         running: Running,
-        caller: AnswerTo<Box<Order>>,
+        caller: PlaceCaller,
         valid_until: Timestamp,
         mut wanted: BTreeMap<GroupId, Vec<(SkuId, Quantity)>>,
     ) {
@@ -215,8 +231,8 @@ impl ShardState {
             return None;
         }
         let machine = self.lead.replica.machine();
-        let mut short = items.iter().filter_map(|(sku, asked)| match machine.available(sku) {
-            Lookup::Found(stock) if stock.available < *asked => Some((sku.clone(), *asked, stock.available)),
+        let mut short = items.iter().filter_map(|(sku, asked)| match machine.available_units(sku) {
+            Lookup::Found(available) if available < *asked => Some((sku.clone(), *asked, available)),
             _ => None,
         });
         let (sku, asked, available) = short.next()?;
@@ -227,46 +243,15 @@ impl ShardState {
         Some(Rejection::OutOfStocks(std::iter::once((sku, asked, available)).chain(more).collect()))
     }
 
-    async fn hold(&mut self, request: HoldRequest, sink: HoldSink) -> Result<(), ActorProcessingErr> {
-        let HoldRequest { attempt, valid_until, items } = request;
-        let parts = HoldGather::parts(items.len(), sink);
-        for ((sku, quantity), part) in items.into_iter().zip(parts) {
-            let Some(actor) = self.sku(&sku).await? else {
-                part.answer(HoldResult::Overloaded);
-                continue;
-            };
-            // An actor that has just failed drops the part, which answers "unknown".
-            actor.send_message(SkuMessage::Hold(Wanted { attempt, quantity, valid_until, part })).ok();
-        }
-        Ok(())
-    }
-
-    /// The SKU's actor, started by its first message; `None` when too many live.
-    async fn sku(&mut self, sku: &SkuId) -> Result<Option<ActorRef<SkuMessage>>, ActorProcessingErr> {
-        if let Some(slot) = self.skus.get_mut(sku) {
-            if slot.actor.get_status() < ractor::ActorStatus::Draining {
-                slot.used = true;
-                return Ok(Some(slot.actor.clone()));
+    /// Attempts are over and their keys free: whoever waits for a key tries again, in the order of asking.
+    fn ended(&mut self, myself: &ActorRef<ShardMessage>, ended: Vec<Ended>) {
+        let renewals = self.lead.limits.renewals;
+        for Ended { attempt, user, key } in ended {
+            self.running.remove(&attempt.counter);
+            for Waiting { request, caller } in self.busy.remove(&(user, key)).unwrap_or_default() {
+                let again = ShardMessage::Place { request, caller, base: None, renewals };
+                myself.send_message(again).ok();
             }
-            metrics::entity_restarted();
-        } else if self.skus.len() >= self.lead.limits.actors_per_shard {
-            self.sweep();
-            if self.skus.len() >= self.lead.limits.actors_per_shard {
-                return Ok(None);
-            }
-        }
-        let (actor, _) = Actor::spawn(None, SkuActor, (sku.clone(), Arc::clone(&self.lead))).await?;
-        self.skus.insert(sku.clone(), SkuSlot { actor: actor.clone(), used: true });
-        Ok(Some(actor))
-    }
-
-    /// The attempt is over and its key is free: whoever waits for the key tries again, in the order of asking.
-    fn ended(&mut self, myself: &ActorRef<ShardMessage>, attempt: AttemptId, slot: (UserId, Key)) {
-        self.running.remove(&attempt.counter);
-        for Waiting { request, caller } in self.busy.remove(&slot).unwrap_or_default() {
-            let renewals = self.lead.limits.renewals;
-            let again = ShardMessage::Place { request, caller, base: None, renewals };
-            myself.send_message(again).ok();
         }
     }
 
@@ -296,18 +281,5 @@ impl ShardState {
                 .map(|(runs, attempt)| if runs || machine.placed(attempt).is_some() { Verdict::Later } else { Verdict::Gone });
             caller.send(verdicts.collect()).ok();
         });
-    }
-
-    /// Entity actors without traffic since the last sweep finish what they have and go.
-    fn sweep(&mut self) {
-        self.skus.retain(|_, slot| {
-            if std::mem::replace(&mut slot.used, false) {
-                return true;
-            }
-            // One that is already gone needs no telling.
-            slot.actor.drain().ok();
-            false
-        });
-        metrics::actors_live(self.lead.shard, self.skus.len());
     }
 }

@@ -8,6 +8,7 @@ use ordergrid_cluster::{EntryId, Group, GroupRef, Packed, ProposeError};
 use ordergrid_domain::Command;
 use tokio::sync::{Semaphore, mpsc};
 
+use super::landings::Landings;
 use super::proposal::{NotLanded, Proposal, Reply};
 use crate::metrics;
 use crate::platform::Clock;
@@ -49,7 +50,7 @@ impl Batcher {
         if let Err(refused) = self.queue.try_send((command, reply)) {
             metrics::batcher_refused();
             let (_, reply) = refused.into_inner();
-            reply.fail(NotLanded::NotAppended);
+            reply.fail(NotLanded::NotAppended, &mut Landings::default());
         }
     }
 
@@ -70,14 +71,23 @@ async fn pack(
 ) {
     let slots = Arc::new(Semaphore::new(limits.entries));
     let mut queued = Vec::with_capacity(limits.commands);
+    let meters = metrics::EntryMeters::new();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        if queued.is_empty() && waiting.recv_many(&mut queued, limits.commands).await == 0 {
-            return;
+        if queued.is_empty() {
+            if waiting.recv_many(&mut queued, limits.commands).await == 0 {
+                return;
+            }
+            // The first command wakes this task before whatever else is ready to run: let that queue its commands too.
+            tokio::task::yield_now().await;
+        }
+        while queued.len() < limits.commands {
+            let Ok(next) = waiting.try_recv() else { break };
+            queued.push(next);
         }
         let fitting = fitting(&queued, limits.bytes);
         let (commands, replies): (Vec<_>, Vec<_>) = queued.drain(..fitting).unzip();
-        metrics::entry_commands(commands.len());
+        meters.proposed(commands.len());
         let packed = Proposal::pack(clock.now(), commands, replies);
         let applied = group.propose(term, Arc::clone(&packed));
         let group = Arc::clone(&group);

@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use ractor::ActorRef;
 use tokio::sync::oneshot;
 
-use super::order_actor::OrderMessage;
+use super::landings::Landings;
+use super::order_actor::{Held, OrderMessage};
 
 /// Asks a shard to hold units of some of its SKUs for an attempt.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -42,8 +43,8 @@ pub(crate) struct HoldSink {
 
 /// Who asked for holds.
 pub(crate) enum HoldCaller {
-    /// An order's actor in this process, which asked this shard.
-    Order(ActorRef<OrderMessage>, GroupId),
+    /// An actor of orders in this process, which asked this shard for an attempt.
+    Orders(ActorRef<OrderMessage>, GroupId, AttemptId),
     /// A task that answers another node.
     Task(oneshot::Sender<Vec<HoldResult>>),
 }
@@ -55,20 +56,19 @@ impl HoldSink {
     }
 
     /// The same result for every hold.
-    pub(crate) fn send_all(self, result: &HoldResult) {
+    pub(crate) fn send_all(self, result: &HoldResult, landings: &mut Landings) {
         let results = vec![result.clone(); self.count];
-        self.send(results);
+        self.send(results, landings);
     }
 
     /// One result per hold, in the order asked.
-    pub(crate) fn send(mut self, results: Vec<HoldResult>) {
-        self.put(results);
+    pub(crate) fn send(mut self, results: Vec<HoldResult>, landings: &mut Landings) {
+        self.put(results, landings);
     }
 
-    fn put(&mut self, results: Vec<HoldResult>) {
+    fn put(&mut self, results: Vec<HoldResult>, landings: &mut Landings) {
         match self.to.take() {
-            // An order's actor that is gone has dropped its attempt; the SKU will ask.
-            Some(HoldCaller::Order(actor, shard)) => drop(actor.send_message(OrderMessage::Held { shard, results })),
+            Some(HoldCaller::Orders(actor, shard, attempt)) => landings.held(actor, Held { attempt, shard, results }),
             Some(HoldCaller::Task(caller)) => drop(caller.send(results)),
             None => {}
         }
@@ -78,50 +78,65 @@ impl HoldSink {
 impl Drop for HoldSink {
     fn drop(&mut self) {
         if self.to.is_some() {
-            self.put(vec![HoldResult::Unknown; self.count]);
+            self.put(vec![HoldResult::Unknown; self.count], &mut Landings::default());
         }
     }
 }
 
 /// Gathers the results of one request; the last one sends them all.
-pub(crate) struct HoldGather {
+struct HoldGather {
     left: AtomicUsize,
     results: Mutex<Vec<HoldResult>>,
     sink: Mutex<Option<HoldSink>>,
 }
 
-impl HoldGather {
+/// The right to answer one hold of a request. Dropped unanswered, it answers "unknown".
+pub(crate) struct HoldPart(Part);
+
+enum Part {
+    /// The request's only hold.
+    Only(HoldSink),
+    /// One of several, by its place among them.
+    OneOf(Arc<HoldGather>, usize),
+    /// Answered.
+    Done,
+}
+
+impl HoldPart {
     /// One part per item, each to be answered once.
-    pub(crate) fn parts(count: usize, sink: HoldSink) -> Vec<HoldPart> {
+    pub(crate) fn of(count: usize, sink: HoldSink) -> Vec<Self> {
         assert!(count > 0, "a hold request names at least one SKU");
-        let gather = Arc::new(Self {
+        if count == 1 {
+            return vec![Self(Part::Only(sink))];
+        }
+        let gather = Arc::new(HoldGather {
             left: AtomicUsize::new(count),
             results: Mutex::new(vec![HoldResult::Unknown; count]),
             sink: Mutex::new(Some(sink)),
         });
-        (0..count).map(|index| HoldPart { gather: Arc::clone(&gather), index, answered: false }).collect()
+        (0..count).map(|index| Self(Part::OneOf(Arc::clone(&gather), index))).collect()
+    }
+
+    pub(crate) fn answer(mut self, result: HoldResult, landings: &mut Landings) {
+        self.put(result, landings);
+    }
+
+    fn put(&mut self, result: HoldResult, landings: &mut Landings) {
+        match std::mem::replace(&mut self.0, Part::Done) {
+            Part::Only(sink) => sink.send(vec![result], landings),
+            Part::OneOf(gather, index) => gather.put(index, result, landings),
+            Part::Done => {}
+        }
     }
 }
 
-/// The right to answer one hold of a request. Dropped unanswered, it answers "unknown".
-pub(crate) struct HoldPart {
-    gather: Arc<HoldGather>,
-    index: usize,
-    answered: bool,
-}
-
-impl HoldPart {
-    pub(crate) fn answer(mut self, result: HoldResult) {
-        self.put(result);
-    }
-
-    fn put(&mut self, result: HoldResult) {
-        self.answered = true;
-        self.gather.results.lock()[self.index] = result;
-        if self.gather.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let results = std::mem::take(&mut *self.gather.results.lock());
-            if let Some(sink) = self.gather.sink.lock().take() {
-                sink.send(results);
+impl HoldGather {
+    fn put(&self, index: usize, result: HoldResult, landings: &mut Landings) {
+        self.results.lock()[index] = result;
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let results = std::mem::take(&mut *self.results.lock());
+            if let Some(sink) = self.sink.lock().take() {
+                sink.send(results, landings);
             }
         }
     }
@@ -129,8 +144,8 @@ impl HoldPart {
 
 impl Drop for HoldPart {
     fn drop(&mut self) {
-        if !self.answered {
-            self.put(HoldResult::Unknown);
+        if !matches!(self.0, Part::Done) {
+            self.put(HoldResult::Unknown, &mut Landings::default());
         }
     }
 }
@@ -142,16 +157,32 @@ mod tests {
     #[tokio::test]
     async fn results_are_sent_together_in_the_order_asked() {
         let (caller, answer) = oneshot::channel();
-        let mut parts = HoldGather::parts(3, HoldSink::new(3, HoldCaller::Task(caller)));
+        let mut landings = Landings::default();
+        let mut parts = HoldPart::of(3, HoldSink::new(3, HoldCaller::Task(caller)));
         let last = parts.pop().unwrap();
         let second = parts.pop().unwrap();
         let first = parts.pop().unwrap();
-        last.answer(HoldResult::NoLeader);
-        first.answer(HoldResult::Overloaded);
+        last.answer(HoldResult::NoLeader, &mut landings);
+        first.answer(HoldResult::Overloaded, &mut landings);
         // Lost on the way: nobody knows.
         drop(second);
         let expected = vec![HoldResult::Overloaded, HoldResult::Unknown, HoldResult::NoLeader];
         assert_eq!(answer.await.unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn the_only_hold_of_a_request_is_answered_once_whatever_becomes_of_it() {
+        for dropped in [false, true] {
+            let (caller, answer) = oneshot::channel();
+            let part = HoldPart::of(1, HoldSink::new(1, HoldCaller::Task(caller))).pop().unwrap();
+            let expected = if dropped { HoldResult::Unknown } else { HoldResult::NoLeader };
+            if dropped {
+                drop(part)
+            } else {
+                part.answer(HoldResult::NoLeader, &mut Landings::default())
+            }
+            assert_eq!(answer.await.unwrap(), vec![expected]);
+        }
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 //! (placing.md, rules 17 and 20).
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ const RUN: usize = 1_024;
 const RUN_BYTES: usize = 1 << 20;
 /// How long a stream rests after a run that did not arrive.
 const REST: Duration = Duration::from_millis(100);
+/// Shortest time between two looks at the outbox. Nobody waits for what is in it: a hold counts as taken from its grant,
+/// and stays tentative this much longer of its 10 seconds.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Why a stream does not go on.
 enum Stopped {
@@ -33,6 +37,9 @@ enum Stopped {
 }
 
 /// Delivers every stream of a led shard, one run at a time per destination, until dropped.
+///
+/// Two looks are [`GATHER`] apart: what is sent meanwhile shares a run, so that under load delivering costs two commands
+/// per stream and look, not two per order.
 pub(crate) async fn pump(lead: Arc<Lead>) {
     let mut applied = lead.replica.applied();
     let mut flights = FuturesUnordered::new();
@@ -45,17 +52,34 @@ pub(crate) async fn pump(lead: Arc<Lead>) {
                 flights.push(fly(Arc::clone(&lead), stream.to, stream.trimmed));
             }
         }
-        tokio::select! {
-            Some((to, result)) = flights.next(), if !flights.is_empty() => match result {
-                Ok(()) | Err(Stopped::Resting) => { busy.remove(&to); }
-                Err(Stopped::Behind { high, trimmed }) => {
-                    // The stream stays busy for the rest of the term: it never skips.
-                    metrics::stream_stopped(lead.shard, to);
-                    tracing::error!(shard.id = %lead.shard, %to, high, trimmed,
-                        "a shard has forgotten messages it had confirmed: the stream to it is stopped");
+        let mut rest = pin!(tokio::time::sleep(GATHER));
+        let mut rested = false;
+        let mut landed = false;
+        // A flight that has landed leaves its stream to be looked at again, whatever is applied.
+        while !(rested && landed) {
+            tokio::select! {
+                Some((to, result)) = flights.next(), if !flights.is_empty() => {
+                    landed = true;
+                    settle(&lead, &mut busy, to, result);
                 }
-            },
-            changed = applied.changed() => if changed.is_err() { return },
+                () = &mut rest, if !rested => rested = true,
+                changed = applied.changed(), if rested => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+            }
+        }
+    }
+}
+
+fn settle(lead: &Lead, busy: &mut BTreeSet<GroupId>, to: GroupId, result: Result<(), Stopped>) {
+    match result {
+        Ok(()) | Err(Stopped::Resting) => drop(busy.remove(&to)),
+        Err(Stopped::Behind { high, trimmed }) => {
+            // The stream stays busy for the rest of the term: it never skips.
+            metrics::stream_stopped(lead.shard, to);
+            tracing::error!(shard.id = %lead.shard, %to, high, trimmed,
+                "a shard has forgotten messages it had confirmed: the stream to it is stopped");
         }
     }
 }

@@ -1,15 +1,17 @@
 //! How one shard runs on one node: the replica that applies, and, while this node leads, the actors in front of it.
 //!
 //! `replica` is the state on every node; `host` watches who leads and starts a `lead` per term; `actor` is that term's
-//! front door; `order_actor` and `sku_actor` hold what is in flight; `batcher` packs commands into entries; `mailbox`,
+//! front door; `order_actor` and `skus` hold what is in flight; `batcher` packs commands into entries; `mailbox`,
 //! `timers` and `asks` are the leader's background work.
 
 mod actor;
 pub(crate) mod answer;
 mod asks;
 mod batcher;
+mod callers;
 mod holds;
 mod host;
+mod landings;
 mod lead;
 mod mailbox;
 mod order_actor;
@@ -17,24 +19,23 @@ mod proposal;
 mod refuse;
 mod replica;
 mod sku_actor;
+mod skus;
 mod ticket;
 mod timers;
 
 use bincode::{Decode, Encode};
-use ordergrid_api::{Answer, Failure};
 use ordergrid_domain::command::OrderRequest;
-use ordergrid_domain::{AttemptId, Key, Order, Timestamp, UserId};
+use ordergrid_domain::{AttemptId, Timestamp};
 use tokio::sync::oneshot;
 
 pub(crate) use batcher::BatchLimits;
+pub(crate) use callers::{PlaceCaller, Placed};
 pub(crate) use holds::{HoldCaller, HoldRequest, HoldResult, HoldSink};
 pub(crate) use host::{Leading, ShardHost};
+pub(crate) use landings::Landings;
 pub(crate) use lead::LeadLimits;
 pub(crate) use proposal::{Landed, NotLanded, Proposal, Reply};
 pub(crate) use replica::ShardReplica;
-
-/// Where an answer goes.
-pub(crate) type AnswerTo<T> = oneshot::Sender<Result<Answer<T>, Failure>>;
 
 /// What a shard's actor is told.
 pub(crate) enum ShardMessage {
@@ -43,28 +44,26 @@ pub(crate) enum ShardMessage {
         /// What the client asks.
         request: Box<OrderRequest>,
         /// Who waits.
-        caller: AnswerTo<Box<Order>>,
+        caller: PlaceCaller,
         /// Count the valid-until of the holds from here, when later than this node's clock (rule 11).
         base: Option<Timestamp>,
         /// Times the attempt may be taken anew after `expired`.
         renewals: u8,
     },
+    /// Place orders of this shard's users that came together.
+    PlaceMany {
+        /// What the client asks, and who waits for each.
+        requests: Vec<(OrderRequest, PlaceCaller)>,
+    },
+    /// Ask for the holds of the orders that have come since.
+    Start,
     /// Hold units of this shard's SKUs.
     Hold {
-        /// For which attempt, and what.
-        request: HoldRequest,
-        /// Who waits.
-        sink: HoldSink,
+        /// For which attempts, and what; who waits for each.
+        requests: Vec<(HoldRequest, HoldSink)>,
     },
-    /// An attempt can no longer be placed, or has been.
-    Ended {
-        /// Which.
-        attempt: AttemptId,
-        /// Whose key is free now.
-        user: UserId,
-        /// That key.
-        key: Key,
-    },
+    /// Attempts can no longer be placed, or have been.
+    Ended(Vec<landings::Ended>),
     /// Release everything that an attempt has asked for (rule 8).
     GiveUp {
         /// Which attempt.

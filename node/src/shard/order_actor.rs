@@ -1,7 +1,7 @@
-//! One actor per order being placed whose SKUs live in several shards: it asks for every hold in parallel, and then
-//! places or gives up (placing.md, rules 6 to 8, 11, 13).
+//! One actor for the orders of a shard that came together and whose SKUs live in several shards: it asks for every hold
+//! in parallel, and then places or gives up, each order by itself (placing.md, rules 6 to 8, 11, 13).
 //!
-//! It holds no durable truth. Lost before the place was proposed, its attempt ends and the SKUs ask; afterwards the
+//! It holds no durable truth. Lost before the place was proposed, its attempts end and the SKUs ask; afterwards the
 //! ticket inside the entry answers in its stead.
 
 use std::collections::BTreeMap;
@@ -9,32 +9,38 @@ use std::sync::Arc;
 
 use ordergrid_api::{Failure, Refusal};
 use ordergrid_domain::command::{OrderRequest, Place};
-use ordergrid_domain::{Command, GroupId, Order, Quantity, Rejection, SkuId, Text, Timestamp};
+use ordergrid_domain::{AttemptId, Command, GroupId, Quantity, Rejection, SkuId, Text, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use super::callers::PlaceCaller;
 use super::holds::{HoldCaller, HoldRequest, HoldResult, HoldSink};
 use super::lead::Lead;
 use super::proposal::Reply;
 use super::ticket::{Asked, PlaceTicket, Running};
-use super::{AnswerTo, ShardMessage, refuse};
+use super::{ShardMessage, refuse};
 
-/// What an order's actor is told.
+/// What an actor of orders is told.
 pub(crate) enum OrderMessage {
-    /// A shard has answered all its holds.
-    Held {
-        /// Which shard.
-        shard: GroupId,
-        /// One result per item asked, in the order asked.
-        results: Vec<HoldResult>,
-    },
+    /// Shards have answered.
+    Held(Vec<Held>),
 }
 
-/// Everything an order's actor starts with.
+/// A shard's answer to all holds that it was asked for by an attempt.
+pub(crate) struct Held {
+    /// For which attempt.
+    pub(crate) attempt: AttemptId,
+    /// Which shard.
+    pub(crate) shard: GroupId,
+    /// One result per item asked, in the order asked.
+    pub(crate) results: Vec<HoldResult>,
+}
+
+/// Everything that placing an order starts with.
 pub(crate) struct Placing {
     pub(crate) lead: Arc<Lead>,
-    pub(crate) request: OrderRequest,
+    pub(crate) request: Box<OrderRequest>,
     pub(crate) running: Running,
-    pub(crate) caller: AnswerTo<Box<Order>>,
+    pub(crate) caller: PlaceCaller,
     /// What to hold where.
     pub(crate) wanted: BTreeMap<GroupId, Vec<(SkuId, Quantity)>>,
     pub(crate) valid_until: Timestamp,
@@ -42,12 +48,15 @@ pub(crate) struct Placing {
     pub(crate) renewals: u8,
 }
 
-/// The behaviour; everything that changes is in [`OrderState`].
+/// The behaviour; everything that changes is in [`Orders`].
 pub(crate) struct OrderActor;
 
+/// Orders being placed, by the number of their attempt.
+pub(crate) struct Orders(BTreeMap<u64, OrderState>);
+
 /// An order being placed.
-pub(crate) struct OrderState {
-    placing: Option<Placing>,
+struct OrderState {
+    placing: Placing,
     waiting: usize,
     names: BTreeMap<SkuId, Text>,
     refusals: Vec<HoldResult>,
@@ -57,32 +66,44 @@ pub(crate) struct OrderState {
 
 impl Actor for OrderActor {
     type Msg = OrderMessage;
-    type State = OrderState;
-    type Arguments = Placing;
+    type State = Orders;
+    type Arguments = Vec<Placing>;
 
-    async fn pre_start(&self, myself: ActorRef<OrderMessage>, placing: Placing) -> Result<OrderState, ActorProcessingErr> {
-        for (&shard, items) in &placing.wanted {
-            let request =
-                HoldRequest { attempt: placing.running.attempt, valid_until: placing.valid_until, items: items.clone() };
-            let sink = HoldSink::new(items.len(), HoldCaller::Order(myself.clone(), shard));
-            placing.lead.node.hold(shard, request, sink);
+    async fn pre_start(&self, myself: ActorRef<OrderMessage>, placings: Vec<Placing>) -> Result<Orders, ActorProcessingErr> {
+        let mut asked: BTreeMap<GroupId, Vec<(HoldRequest, HoldSink)>> = BTreeMap::new();
+        for Placing { running, wanted, valid_until, .. } in &placings {
+            for (&shard, items) in wanted {
+                let attempt = running.attempt;
+                let request = HoldRequest { attempt, valid_until: *valid_until, items: items.clone() };
+                let sink = HoldSink::new(items.len(), HoldCaller::Orders(myself.clone(), shard, attempt));
+                asked.entry(shard).or_default().push((request, sink));
+            }
         }
-        let waiting = placing.wanted.len();
-        Ok(OrderState { placing: Some(placing), waiting, names: BTreeMap::new(), refusals: Vec::new(), held: Vec::new() })
+        if let Some(placing) = placings.first() {
+            for (shard, requests) in asked {
+                placing.lead.node.hold(shard, requests);
+            }
+        }
+        Ok(Orders(placings.into_iter().map(|placing| (placing.running.attempt.counter, OrderState::new(placing))).collect()))
     }
 
     async fn handle(
         &self,
         myself: ActorRef<OrderMessage>,
         message: OrderMessage,
-        state: &mut OrderState,
+        Orders(orders): &mut Orders,
     ) -> Result<(), ActorProcessingErr> {
-        let OrderMessage::Held { shard, results } = message;
-        state.held(shard, results);
-        if state.waiting == 0 {
-            if let Some(placing) = state.placing.take() {
-                state.decide(placing);
+        let OrderMessage::Held(held) = message;
+        for Held { attempt, shard, results } in held {
+            let Some(order) = orders.get_mut(&attempt.counter) else { continue };
+            order.held(shard, results);
+            if order.waiting == 0
+                && let Some(order) = orders.remove(&attempt.counter)
+            {
+                order.decide();
             }
+        }
+        if orders.is_empty() {
             myself.stop(None);
         }
         Ok(())
@@ -90,9 +111,13 @@ impl Actor for OrderActor {
 }
 
 impl OrderState {
+    fn new(placing: Placing) -> Self {
+        let waiting = placing.wanted.len();
+        Self { placing, waiting, names: BTreeMap::new(), refusals: Vec::new(), held: Vec::new() }
+    }
+
     fn held(&mut self, shard: GroupId, results: Vec<HoldResult>) {
-        let Some(placing) = &self.placing else { return };
-        let Some(items) = placing.wanted.get(&shard) else { return };
+        let Some(items) = self.placing.wanted.get(&shard) else { return };
         self.waiting -= 1;
         let mut held = Vec::new();
         for ((sku, _), result) in items.iter().zip(results) {
@@ -109,10 +134,11 @@ impl OrderState {
         }
     }
 
-    fn decide(&mut self, placing: Placing) {
-        let asked = Asked { skus: std::mem::take(&mut self.held), valid_until: placing.valid_until };
-        if self.refusals.is_empty() {
-            place(placing, asked, &self.names);
+    fn decide(self) {
+        let Self { placing, names, refusals, held, .. } = self;
+        let asked = Asked { skus: held, valid_until: placing.valid_until };
+        if refusals.is_empty() {
+            place(placing, asked, &names);
             return;
         }
         if !asked.skus.is_empty() {
@@ -120,17 +146,17 @@ impl OrderState {
             // Without a shard's actor the SKUs will ask.
             placing.running.shard.send_message(give_up).ok();
         }
-        if let (Some(now), true) = (expired(&self.refusals), placing.renewals > 0) {
+        if let (Some(now), true) = (expired(&refusals), placing.renewals > 0) {
             renew(placing, now);
             return;
         }
-        match final_no(&self.refusals) {
-            Some(rejection) => refuse::after_barrier(placing.lead, placing.request, rejection, placing.caller),
+        match final_no(&refusals) {
+            Some(rejection) => refuse::after_barrier(placing.lead, *placing.request, rejection, placing.caller),
             None => {
-                let overloaded = self.refusals.iter().any(|result| matches!(result, HoldResult::Overloaded));
+                let overloaded = refusals.iter().any(|result| matches!(result, HoldResult::Overloaded));
                 let why = if overloaded { Refusal::Overloaded } else { Refusal::HoldTimedOut };
                 // Rule 7: no place was proposed, so this is a refusal.
-                placing.caller.send(Err(Failure::refused(why))).ok();
+                placing.caller.send(Err(Failure::refused(why)));
             }
         }
     }
@@ -141,7 +167,7 @@ fn place(placing: Placing, asked: Asked, names: &BTreeMap<SkuId, Text>) {
     let Placing { lead, request, mut running, caller, .. } = placing;
     let names = request.lines.iter().map(|line| names[&line.sku].clone()).collect();
     running.undecided = true;
-    let place = Place { attempt: running.attempt, request, names };
+    let place = Place { attempt: running.attempt, request: *request, names };
     let ticket = PlaceTicket { running, asked, caller };
     lead.batcher.propose(Command::Place(Box::new(place)), Reply::Place(ticket));
 }
@@ -154,9 +180,7 @@ fn renew(placing: Placing, now: Timestamp) {
     drop(running);
     let base = now.max(lead.node.clock.now());
     // A shard's actor that is gone drops the caller, who is told so.
-    shard
-        .send_message(ShardMessage::Place { request: Box::new(request), caller, base: Some(base), renewals: renewals - 1 })
-        .ok();
+    shard.send_message(ShardMessage::Place { request, caller, base: Some(base), renewals: renewals - 1 }).ok();
 }
 
 fn expired(refusals: &[HoldResult]) -> Option<Timestamp> {

@@ -11,6 +11,7 @@ use ordergrid_domain::{Command, Entry, Outcome, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::landings::Landings;
 use super::ticket::{HoldTicket, PlaceTicket};
 
 /// What a command came to, and where in the log.
@@ -45,23 +46,23 @@ pub(crate) enum Reply {
 
 impl Reply {
     /// Tells the outcome.
-    pub(crate) fn land(self, outcome: Outcome, at: EntryId) {
+    pub(crate) fn land(self, outcome: Outcome, at: EntryId, landings: &mut Landings) {
         match self {
             Self::Nobody => {}
             // A caller that went away has its answer in the log.
             Self::Caller(caller) => drop(caller.send(Ok(Landed { outcome, at }))),
-            Self::Place(ticket) => ticket.land(outcome, at),
-            Self::Hold(ticket) => ticket.land(outcome),
+            Self::Place(ticket) => ticket.land(outcome, at, landings),
+            Self::Hold(ticket) => ticket.land(outcome, landings),
         }
     }
 
     /// Tells that there is no outcome.
-    pub(crate) fn fail(self, why: NotLanded) {
+    pub(crate) fn fail(self, why: NotLanded, landings: &mut Landings) {
         match self {
             Self::Nobody => {}
             Self::Caller(caller) => drop(caller.send(Err(why))),
             Self::Place(ticket) => ticket.fail(why),
-            Self::Hold(ticket) => ticket.fail(why),
+            Self::Hold(ticket) => ticket.fail(why, landings),
         }
     }
 }
@@ -95,8 +96,9 @@ impl Proposal {
     pub(crate) fn fail(packed: &Packed, why: NotLanded) {
         let proposal = packed.decoded::<Self, std::convert::Infallible>(|_| Ok(Self(Mutex::new(None))));
         if let Some((_, replies)) = proposal.ok().and_then(|proposal| proposal.0.lock().take()) {
+            let mut landings = Landings::default();
             for reply in replies {
-                reply.fail(why);
+                reply.fail(why, &mut landings);
             }
         }
     }

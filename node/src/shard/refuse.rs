@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use ordergrid_api::{Failure, Refusal};
+use ordergrid_domain::Rejection;
 use ordergrid_domain::command::OrderRequest;
-use ordergrid_domain::{Order, Rejection};
 
+use super::answer;
+use super::callers::PlaceCaller;
 use super::lead::Lead;
-use super::{AnswerTo, answer};
 
 /// Answers `rejection` unless, as of a barrier that begins now, the key names an order.
-pub(crate) fn after_barrier(lead: Arc<Lead>, request: OrderRequest, rejection: Rejection, caller: AnswerTo<Box<Order>>) {
+pub(crate) fn after_barrier(lead: Arc<Lead>, request: OrderRequest, rejection: Rejection, caller: PlaceCaller) {
     tokio::spawn(async move {
         let said = match lead.group.barrier().await {
             Err(_) => Err(Failure::refused(Refusal::NoLeader)),
@@ -20,6 +21,6 @@ pub(crate) fn after_barrier(lead: Arc<Lead>, request: OrderRequest, rejection: R
                 Err(_) => Err(Failure::refused(Refusal::NotReady)),
             },
         };
-        caller.send(said).ok();
+        caller.send(said);
     });
 }

@@ -15,6 +15,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 use super::answer;
+use super::landings::Landings;
 use super::proposal::Proposal;
 use crate::metrics;
 
@@ -135,8 +136,9 @@ impl ShardReplica {
             }
         };
         self.applied.send_replace(at.index);
+        let mut landings = Landings::default();
         for (reply, outcome) in replies.into_iter().zip(outcomes) {
-            reply.land(outcome, at);
+            reply.land(outcome, at, &mut landings);
         }
         Ok(())
     }

@@ -1,16 +1,18 @@
-//! One actor per SKU with traffic: it keeps account of the holds it has asked the log for, and answers "sold out" from
-//! memory under the leader's lease, without a log entry (placing.md, rules 9 and 12).
+//! What becomes of a hold: "sold out" is answered from memory under the leader's lease, without a log entry; else the log
+//! decides (placing.md, rules 9 and 12). And the actor of a SKU that is short of units, in which holds wait until those
+//! under way have settled.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ordergrid_domain::command::Hold;
-use ordergrid_domain::machine::Lookup;
+use ordergrid_domain::machine::{Lookup, ShardMachine};
 use ordergrid_domain::{AttemptId, Command, Quantity, Rejection, SkuId, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::holds::{HoldPart, HoldResult};
+use super::landings::Landings;
 use super::lead::Lead;
 use super::proposal::Reply;
 use super::ticket::{Account, HoldTicket};
@@ -46,32 +48,33 @@ pub(crate) struct SkuState {
 impl Actor for SkuActor {
     type Msg = SkuMessage;
     type State = SkuState;
-    type Arguments = (SkuId, Arc<Lead>);
+    type Arguments = (SkuId, Arc<Lead>, Arc<Account>);
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<SkuMessage>,
-        (sku, lead): Self::Arguments,
+        myself: ActorRef<SkuMessage>,
+        (sku, lead, account): Self::Arguments,
     ) -> Result<SkuState, ActorProcessingErr> {
-        Ok(SkuState { sku, lead, account: Arc::default(), parked: VecDeque::new() })
+        account.settles_to(myself);
+        Ok(SkuState { sku, lead, account, parked: VecDeque::new() })
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<SkuMessage>,
+        _myself: ActorRef<SkuMessage>,
         message: SkuMessage,
         state: &mut SkuState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            SkuMessage::Hold(wanted) => state.hold(wanted, &myself),
-            SkuMessage::Settled => state.retry_parked(&myself),
+            SkuMessage::Hold(wanted) => state.hold(wanted),
+            SkuMessage::Settled => state.retry_parked(),
         }
         Ok(())
     }
 }
 
 /// What memory says about a hold that is wanted.
-enum Verdict {
+pub(super) enum Verdict {
     /// Known without the log.
     Answer(HoldResult),
     /// The log decides.
@@ -80,70 +83,76 @@ enum Verdict {
     Wait,
 }
 
+/// Memory first: an attempt that holds already, then sold out. Without a lease, which was checked after the request
+/// arrived, memory may be old, and the log decides.
+///
+/// A hold that has been applied may still count as under way here, for its ticket goes a moment later: that makes a hold
+/// wait, never pass.
+pub(super) fn judge(machine: &ShardMachine, lease: bool, sku: &SkuId, account: &Account, wanted: &Wanted) -> Verdict {
+    let under_way = account.units.load(Ordering::Acquire);
+    if machine.may_know(wanted.attempt, sku, wanted.valid_until) {
+        // Rule 9: the machine tells repeats and tombstones apart.
+        return Verdict::Ask;
+    }
+    let Lookup::Found(available) = machine.available_units(sku) else { return Verdict::Ask };
+    if !lease {
+        return Verdict::Ask;
+    }
+    if wanted.quantity > available {
+        metrics::sold_out_from_memory();
+        return Verdict::Answer(HoldResult::Refused(Rejection::OutOfStock {
+            sku: sku.clone(),
+            asked: wanted.quantity,
+            available,
+        }));
+    }
+    if under_way > 0 && wanted.quantity.0.saturating_add(under_way) > available.0 {
+        return Verdict::Wait;
+    }
+    Verdict::Ask
+}
+
+/// The command for the log, with the ticket that settles the account.
+pub(super) fn ask(sku: &SkuId, account: &Arc<Account>, wanted: Wanted) -> (Command, Reply) {
+    let Wanted { attempt, quantity, valid_until, part } = wanted;
+    account.units.fetch_add(quantity.0, Ordering::AcqRel);
+    let ticket = HoldTicket { units: quantity.0, account: Arc::clone(account), part: Some(part) };
+    let hold = Hold { attempt, sku: sku.clone(), quantity, valid_until };
+    (Command::Hold(hold), Reply::Hold(ticket))
+}
+
 impl SkuState {
-    fn hold(&mut self, wanted: Wanted, myself: &ActorRef<SkuMessage>) {
-        match self.judge(&wanted) {
-            Verdict::Answer(result) => wanted.part.answer(result),
-            Verdict::Ask => self.ask(wanted, myself),
-            Verdict::Wait => self.park(wanted, myself),
-        }
-    }
-
-    /// Memory first: an attempt that holds already, then sold out. Without a lease memory may be old, and the log
-    /// decides.
-    fn judge(&self, wanted: &Wanted) -> Verdict {
-        let under_way = self.account.units.load(Ordering::Acquire);
+    fn hold(&mut self, wanted: Wanted) {
         let lease = self.lead.group.has_lease();
-        let machine = self.lead.replica.machine();
-        if machine.may_know(wanted.attempt, &self.sku, wanted.valid_until) {
-            // Rule 9: the machine tells repeats and tombstones apart.
-            return Verdict::Ask;
+        let verdict = judge(&self.lead.replica.machine(), lease, &self.sku, &self.account, &wanted);
+        match verdict {
+            Verdict::Answer(result) => wanted.part.answer(result, &mut Landings::default()),
+            Verdict::Ask => {
+                let (command, reply) = ask(&self.sku, &self.account, wanted);
+                self.lead.batcher.propose(command, reply);
+            }
+            Verdict::Wait => self.park(wanted),
         }
-        let Lookup::Found(stock) = machine.available(&self.sku) else { return Verdict::Ask };
-        if !lease {
-            return Verdict::Ask;
-        }
-        if wanted.quantity > stock.available {
-            metrics::sold_out_from_memory();
-            return Verdict::Answer(HoldResult::Refused(Rejection::OutOfStock {
-                sku: self.sku.clone(),
-                asked: wanted.quantity,
-                available: stock.available,
-            }));
-        }
-        if under_way > 0 && wanted.quantity.0.saturating_add(under_way) > stock.available.0 {
-            return Verdict::Wait;
-        }
-        Verdict::Ask
     }
 
-    fn ask(&mut self, wanted: Wanted, myself: &ActorRef<SkuMessage>) {
-        let Wanted { attempt, quantity, valid_until, part } = wanted;
-        self.account.units.fetch_add(quantity.0, Ordering::AcqRel);
-        let ticket =
-            HoldTicket { units: quantity.0, account: Arc::clone(&self.account), sku: myself.clone(), part: Some(part) };
-        let hold = Hold { attempt, sku: self.sku.clone(), quantity, valid_until };
-        self.lead.batcher.propose(Command::Hold(hold), Reply::Hold(ticket));
-    }
-
-    fn park(&mut self, wanted: Wanted, myself: &ActorRef<SkuMessage>) {
+    fn park(&mut self, wanted: Wanted) {
         if self.parked.len() >= self.lead.limits.parked_per_sku {
             metrics::sku_refused();
-            wanted.part.answer(HoldResult::Overloaded);
+            wanted.part.answer(HoldResult::Overloaded, &mut Landings::default());
             return;
         }
         self.parked.push_back(wanted);
         self.account.parked.store(true, Ordering::Release);
         // The account may have settled between the look and the flag.
         if self.account.units.load(Ordering::Acquire) == 0 {
-            self.retry_parked(myself);
+            self.retry_parked();
         }
     }
 
-    fn retry_parked(&mut self, myself: &ActorRef<SkuMessage>) {
+    fn retry_parked(&mut self) {
         self.account.parked.store(false, Ordering::Release);
         for wanted in std::mem::take(&mut self.parked) {
-            self.hold(wanted, myself);
+            self.hold(wanted);
         }
     }
 }

@@ -3,18 +3,20 @@
 //! A ticket belongs to its command from the proposal on, so that what must happen afterwards (the key becomes free, the
 //! SKU's account is settled) happens whatever became of the actor that proposed it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ordergrid_api::{Answer, Failure, Refusal, UnknownCause};
 use ordergrid_cluster::EntryId;
-use ordergrid_domain::{AttemptId, GroupId, Key, Order, Outcome, Timestamp, UserId};
+use ordergrid_domain::{AttemptId, GroupId, Key, Outcome, Timestamp, UserId};
 use ractor::ActorRef;
 
+use super::callers::PlaceCaller;
 use super::holds::{HoldPart, HoldResult};
+use super::landings::{Ended, Landings};
 use super::proposal::NotLanded;
 use super::sku_actor::SkuMessage;
-use super::{AnswerTo, ShardMessage, answer};
+use super::{ShardMessage, answer};
 
 /// An attempt that runs (placing.md: from its first message until its place has been applied or can no longer be).
 ///
@@ -29,12 +31,23 @@ pub(crate) struct Running {
     pub(crate) undecided: bool,
 }
 
+impl Running {
+    /// The attempt ends, decided, and the shard's actor is told together with others.
+    fn end(&mut self, landings: &mut Landings) {
+        landings.ended(&self.shard, self.ended());
+        // Its drop has nothing left to tell.
+        self.undecided = true;
+    }
+
+    fn ended(&self) -> Ended {
+        Ended { attempt: self.attempt, user: self.user.clone(), key: self.key.clone() }
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.undecided {
-            let ended = ShardMessage::Ended { attempt: self.attempt, user: self.user.clone(), key: self.key.clone() };
-            // A shard's actor that is gone has taken the term's attempts with it.
-            self.shard.send_message(ended).ok();
+            Landings::default().ended(&self.shard, self.ended());
         }
     }
 }
@@ -52,12 +65,11 @@ pub(crate) struct Asked {
 pub(crate) struct PlaceTicket {
     pub(crate) running: Running,
     pub(crate) asked: Asked,
-    pub(crate) caller: AnswerTo<Box<Order>>,
+    pub(crate) caller: PlaceCaller,
 }
 
 impl PlaceTicket {
-    pub(crate) fn land(mut self, outcome: Outcome, at: EntryId) {
-        self.running.undecided = false;
+    pub(crate) fn land(mut self, outcome: Outcome, at: EntryId, landings: &mut Landings) {
         let token = answer::token(self.running.attempt.group, at.index);
         let said = match outcome {
             Outcome::Placed { order, replayed } => Ok(Answer { replayed, ..Answer::new(order, token) }),
@@ -67,7 +79,8 @@ impl PlaceTicket {
             }
             other => unreachable!("a place is answered as placed or rejected, not {other:?}"),
         };
-        self.caller.send(said).ok();
+        self.running.end(landings);
+        self.caller.send(said);
     }
 
     pub(crate) fn fail(mut self, why: NotLanded) {
@@ -75,11 +88,11 @@ impl PlaceTicket {
             NotLanded::NotAppended => {
                 self.running.undecided = false;
                 self.release();
-                self.caller.send(Err(Failure::refused(Refusal::NoLeader))).ok();
+                self.caller.send(Err(Failure::refused(Refusal::NoLeader)));
             }
             NotLanded::Unknown => {
                 // Rule 7: after a place was proposed, nothing is released.
-                self.caller.send(Err(Failure::unknown(UnknownCause::LeaderChanged))).ok();
+                self.caller.send(Err(Failure::unknown(UnknownCause::LeaderChanged)));
             }
         }
     }
@@ -91,54 +104,70 @@ impl PlaceTicket {
     }
 }
 
-/// What a SKU's actor has asked of the log and not heard of.
-#[derive(Debug, Default)]
+/// What has been asked of the log for a SKU and not been heard of.
+#[derive(Default)]
 pub(crate) struct Account {
     /// Units in holds under way.
     pub(crate) units: AtomicU64,
     /// Somebody waits for the account to settle.
     pub(crate) parked: AtomicBool,
+    /// In which somebody may wait.
+    actor: OnceLock<ActorRef<SkuMessage>>,
+}
+
+impl Account {
+    /// From now on the SKU's actor is told when the account changes while somebody waits.
+    pub(crate) fn settles_to(&self, actor: ActorRef<SkuMessage>) {
+        assert!(self.actor.set(actor).is_ok(), "an account has one actor");
+    }
+
+    /// Something is under way.
+    pub(crate) fn is_open(&self) -> bool {
+        self.units.load(Ordering::Acquire) > 0 || self.parked.load(Ordering::Acquire)
+    }
 }
 
 /// A hold under way. Dropped in any way, it settles the account.
 pub(crate) struct HoldTicket {
     pub(crate) units: u64,
     pub(crate) account: Arc<Account>,
-    pub(crate) sku: ActorRef<SkuMessage>,
     pub(crate) part: Option<HoldPart>,
 }
 
 impl HoldTicket {
-    pub(crate) fn land(mut self, outcome: Outcome) {
+    pub(crate) fn land(mut self, outcome: Outcome, landings: &mut Landings) {
         let result = match outcome {
             Outcome::Held { name } => HoldResult::Granted(name),
             Outcome::Rejected(rejection) => HoldResult::Refused(rejection),
             other => unreachable!("a hold is answered as held or rejected, not {other:?}"),
         };
-        self.settle(result);
+        self.settle(result, landings);
     }
 
-    pub(crate) fn fail(mut self, why: NotLanded) {
-        self.settle(match why {
+    pub(crate) fn fail(mut self, why: NotLanded, landings: &mut Landings) {
+        let result = match why {
             NotLanded::NotAppended => HoldResult::NoLeader,
             NotLanded::Unknown => HoldResult::Unknown,
-        });
+        };
+        self.settle(result, landings);
     }
 
-    fn settle(&mut self, result: HoldResult) {
+    fn settle(&mut self, result: HoldResult, landings: &mut Landings) {
         if let Some(part) = self.part.take() {
-            part.answer(result);
+            part.answer(result, landings);
         }
     }
 }
 
 impl Drop for HoldTicket {
     fn drop(&mut self) {
-        self.settle(HoldResult::Unknown);
+        self.settle(HoldResult::Unknown, &mut Landings::default());
         self.account.units.fetch_sub(self.units, Ordering::AcqRel);
-        if self.account.parked.load(Ordering::Acquire) {
+        if self.account.parked.load(Ordering::Acquire)
+            && let Some(actor) = self.account.actor.get()
+        {
             // An actor that is gone has dropped those who waited.
-            self.sku.send_message(SkuMessage::Settled).ok();
+            actor.send_message(SkuMessage::Settled).ok();
         }
     }
 }

@@ -206,9 +206,22 @@ fn log_options() -> Options {
     options
 }
 
+/// The first two levels of the state database hold what was written lately.
+const LEVELS: [DBCompressionType; 7] = {
+    let mut levels = [DBCompressionType::Lz4; 7];
+    levels[0] = DBCompressionType::None;
+    levels[1] = DBCompressionType::None;
+    levels
+};
+
 fn state_options() -> Options {
     let mut options = common_options();
     options.set_compression_type(DBCompressionType::Lz4);
+    // A checkpoint of each replica is a file of its own, soon merged: compressing it first is work done twice, and
+    // merging it into the first level alone with four others would write that level over and over.
+    options.set_compression_per_level(&LEVELS);
+    options.set_level_zero_file_num_compaction_trigger(8);
+    options.set_max_bytes_for_level_base(512 * MEBI as u64);
     let mut blocks = BlockBasedOptions::default();
     blocks.set_bloom_filter(10.0, false);
     blocks.set_block_cache(&Cache::new_lru_cache(32 * MEBI));

@@ -276,6 +276,9 @@ impl Task {
             };
             let Some(request) = next else { return false };
             round.add(request);
+            // The first request wakes this task before whatever else is ready to run: let that queue its entries too,
+            // for the sync costs the same with them.
+            tokio::task::yield_now().await;
             while round.batch.bytes() < self.limits.batch_bytes {
                 let Ok(request) = self.requests.try_recv() else { break };
                 round.add(request);

@@ -117,6 +117,20 @@ impl ShardMachine {
         }
     }
 
+    /// Units that a new hold of a SKU may take (rules 9 and 12: look at [`ShardMachine::may_know`] first).
+    #[must_use]
+    pub fn available_units(&self, id: &SkuId) -> Lookup<Quantity> {
+        let key = keys::sku(id);
+        match self.rows.find(&key) {
+            Found::Here(Value::Sku(sku)) => Lookup::Found(sku.available()),
+            Found::Here(Value::Bytes(bytes)) => {
+                Lookup::Found(read_row::<Sku>(bytes).expect("a stored SKU decodes").available())
+            }
+            Found::Here(Value::Gone) | Found::Absent => Lookup::Absent,
+            Found::Cold => Lookup::Cold(vec![key]),
+        }
+    }
+
     /// What an attempt has at a SKU (rule 9). A hold kept longer ago than its valid-until may be cold.
     #[must_use]
     pub fn hold_of(&self, attempt: AttemptId, sku: &SkuId) -> Lookup<HoldView> {

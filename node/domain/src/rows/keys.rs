@@ -22,13 +22,13 @@ impl Draft {
         draft
     }
 
-    fn add(mut self, part: &[u8]) -> Self {
+    fn add(&mut self, part: &[u8]) -> &mut Self {
         self.bytes[self.length..self.length + part.len()].copy_from_slice(part);
         self.length += part.len();
         self
     }
 
-    fn done(self) -> RowKey {
+    fn done(&self) -> RowKey {
         RowKey::new(&self.bytes[..self.length])
     }
 }

@@ -36,13 +36,13 @@ impl Maps {
 
     pub(super) fn get(&self, key: &RowKey) -> Option<&Slot> {
         let list = &self.lists[self.index(key.hash())];
-        list.find(key).ok().map(|at| &list.rows[at].1)
+        list.find(key, self.bits).ok().map(|at| &list.rows[at].1)
     }
 
     pub(super) fn get_mut(&mut self, key: &RowKey) -> Option<&mut Slot> {
         let index = self.index(key.hash());
         let list = &mut self.lists[index];
-        list.find(key).ok().map(|at| &mut list.rows[at].1)
+        list.find(key, self.bits).ok().map(|at| &mut list.rows[at].1)
     }
 
     /// Adds a slot for a key that has none.
@@ -53,7 +53,7 @@ impl Maps {
         }
         let index = self.index(key.hash());
         let list = &mut self.lists[index];
-        let at = list.find(&key).expect_err("a key has one slot");
+        let at = list.find(&key, self.bits).expect_err("a key has one slot");
         list.hashes.insert(at, key.hash());
         list.rows.insert(at, (key, slot));
     }
@@ -61,7 +61,7 @@ impl Maps {
     pub(super) fn remove(&mut self, key: &RowKey) -> Option<Slot> {
         let index = self.index(key.hash());
         let list = &mut self.lists[index];
-        let at = list.find(key).ok()?;
+        let at = list.find(key, self.bits).ok()?;
         list.hashes.remove(at);
         Some(list.rows.remove(at).1)
     }
@@ -100,10 +100,19 @@ impl Maps {
 }
 
 impl List {
-    /// Where the key is, or where it belongs.
-    fn find(&self, key: &RowKey) -> Result<usize, usize> {
-        let mut at = self.hashes.partition_point(|hash| *hash < key.hash());
-        while self.hashes.get(at) == Some(&key.hash()) {
+    /// Where the key is, or where it belongs. `bits` of the hash have chosen the list; what follows them is spread
+    /// evenly, so that it says about where the key is: one line of memory instead of the several that halving touches.
+    fn find(&self, key: &RowKey, bits: u32) -> Result<usize, usize> {
+        let (hash, hashes) = (key.hash(), self.hashes.as_slice());
+        let share = u128::from(hash << bits);
+        let mut at = ((share * hashes.len() as u128) >> u64::BITS) as usize;
+        while at > 0 && hashes[at - 1] >= hash {
+            at -= 1;
+        }
+        while at < hashes.len() && hashes[at] < hash {
+            at += 1;
+        }
+        while hashes.get(at) == Some(&hash) {
             if self.rows[at].0 == *key {
                 return Ok(at);
             }
@@ -143,6 +152,22 @@ mod tests {
         assert_eq!(seen(&maps), [None, Some(20), Some(3)]);
         assert!(maps.remove(&b).is_some());
         assert_eq!(seen(&maps), [None, None, Some(3)]);
+    }
+
+    #[test]
+    fn a_key_is_found_however_unevenly_the_hashes_lie() {
+        // All in one list, and crowded at its ends.
+        let hashes: Vec<u64> = (0..200).chain((0..200).map(|n| (1 << 57) - 1 - n)).chain([1 << 50, 1 << 56]).collect();
+        let mut maps = Maps::new();
+        for (n, hash) in hashes.iter().enumerate() {
+            maps.insert(RowKey::with_hash(&hash.to_be_bytes(), *hash), slot(n as u64));
+        }
+        for (n, hash) in hashes.iter().enumerate() {
+            let found = maps.get(&RowKey::with_hash(&hash.to_be_bytes(), *hash)).map(|slot| slot.settled);
+            assert_eq!(found, Some(n as u64), "{hash:x}");
+            assert!(maps.get(&RowKey::with_hash(b"another", *hash)).is_none());
+        }
+        assert!(maps.get(&RowKey::with_hash(b"another", 1 << 49)).is_none());
     }
 
     #[test]
