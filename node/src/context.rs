@@ -10,6 +10,7 @@ use ordergrid_domain::machine::SlotOwners;
 use ordergrid_domain::{AttemptId, Command, GroupId, Outcome, Rejection, Slot};
 use tokio::sync::{oneshot, watch};
 
+use crate::elsewhere::Elsewhere;
 use crate::peers::{Peers, ShardAnswer, ShardCall, Waiter};
 use crate::platform::Clock;
 use crate::shard::{HoldRequest, HoldResult, HoldSink, Landings, ShardHost, ShardMessage, Verdict};
@@ -24,6 +25,8 @@ pub(crate) struct NodeContext {
     owners: SlotOwners,
     /// The other nodes.
     pub(crate) peers: Peers,
+    /// Shards without a replica here.
+    pub(crate) elsewhere: Arc<Elsewhere>,
     hosts: OnceLock<BTreeMap<GroupId, Arc<ShardHost>>>,
     failed: watch::Sender<Option<String>>,
     stopping: AtomicBool,
@@ -41,9 +44,9 @@ pub(crate) enum Place {
 
 impl NodeContext {
     /// A node whose shards are added by [`Self::set_hosts`].
-    pub(crate) fn new(id: NodeId, clock: Arc<dyn Clock>, owners: SlotOwners, peers: Peers) -> Self {
+    pub(crate) fn new(id: NodeId, clock: Arc<dyn Clock>, owners: SlotOwners, peers: Peers, elsewhere: Arc<Elsewhere>) -> Self {
         let (failed, _) = watch::channel(None);
-        Self { id, clock, owners, peers, hosts: OnceLock::new(), failed, stopping: AtomicBool::new(false) }
+        Self { id, clock, owners, peers, elsewhere, hosts: OnceLock::new(), failed, stopping: AtomicBool::new(false) }
     }
 
     /// The shard that owns a slot.
@@ -68,13 +71,21 @@ impl NodeContext {
 
     /// Where `shard` is led as far as this node knows.
     pub(crate) fn place(&self, shard: GroupId) -> Place {
-        let Some(host) = self.host(shard) else { return Place::Nowhere };
+        let Some(host) = self.host(shard) else { return self.elsewhere.leader(shard).map_or(Place::Nowhere, Place::There) };
         if let Some(leading) = host.leading() {
             return Place::Here(leading);
         }
         match host.group.leadership().borrow().leader {
             Some(leader) if leader != self.id => Place::There(leader),
             _ => Place::Nowhere,
+        }
+    }
+
+    /// Who leads a shard, if it is another node and known here: what somebody is told who asked the wrong one.
+    pub(crate) fn leader_there(&self, shard: GroupId) -> Option<NodeId> {
+        match self.host(shard).map(|_| self.place(shard))? {
+            Place::There(node) => Some(node),
+            Place::Here(_) | Place::Nowhere => None,
         }
     }
 

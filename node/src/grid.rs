@@ -9,6 +9,7 @@ use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery}
 use ordergrid_api::wire::cluster::{Check, ClusterStatus, VerifyReport};
 use ordergrid_api::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, UnknownCause};
 use ordergrid_cluster::{CallError, Mesh, NodeId};
+use ordergrid_domain::audit::Audit;
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuCommand};
 use ordergrid_domain::{Command, GroupId, Order, OrderId, Outcome, Rejection, Sku, SkuId, Timestamp};
 use tokio::sync::oneshot;
@@ -45,6 +46,8 @@ pub(crate) enum Ask {
     Mark(GroupId),
     /// What the node says of itself.
     Report,
+    /// Look at every row of a shard, on any replica.
+    Audit(GroupId),
 }
 
 /// What a request came to, on its way back.
@@ -68,6 +71,10 @@ pub(crate) enum Said {
     Mark(u64),
     /// A node.
     Report(crate::report::NodeReport),
+    /// What the rows of a shard come to.
+    Audit(Box<Audit>),
+    /// Nothing was done: the shard is led elsewhere, by this node if it is known.
+    Elsewhere(Option<NodeId>),
 }
 
 macro_rules! expect_said {
@@ -110,7 +117,7 @@ impl NodeGrid {
             Ask::ReadOrders(query, _) => query.user.slot(),
             Ask::ReadSku(sku, _) => sku.slot(),
             Ask::Mark(shard) => return Some(*shard),
-            Ask::Report => return None,
+            Ask::Report | Ask::Audit(_) => return None,
         };
         Some(self.node.owner(slot))
     }
@@ -123,7 +130,7 @@ impl NodeGrid {
         loop {
             let said = match self.node.place(shard) {
                 Place::Here(leading) => self.handle(&leading, ask.clone()).await,
-                Place::There(node) => self.forward(node, &ask).await,
+                Place::There(node) => self.forward_to_leader(shard, node, &ask).await,
                 Place::Nowhere => Err(Failure::refused(Refusal::NoLeader)),
             };
             let lost = matches!(&said, Err(Failure::Refused { reason: Refusal::NoLeader | Refusal::Unreachable, .. }));
@@ -131,6 +138,25 @@ impl NodeGrid {
                 return said;
             }
             tokio::time::sleep(REROUTE).await;
+        }
+    }
+
+    /// To the node that is believed to lead; whoever is wrong about a shard without a replica here learns from the answer.
+    async fn forward_to_leader(&self, shard: GroupId, node: NodeId, ask: &Ask) -> Result<Said, Failure> {
+        let said = self.forward(node, ask).await;
+        match &said {
+            Ok(Said::Elsewhere(named)) => {
+                self.node.elsewhere.not_at(shard, node, *named);
+                Err(Failure::refused(Refusal::NoLeader))
+            }
+            Err(
+                Failure::Refused { reason: Refusal::Unreachable, .. }
+                | Failure::Unknown { cause: UnknownCause::ConnectionLost },
+            ) => {
+                self.node.elsewhere.not_at(shard, node, None);
+                said
+            }
+            _ => said,
         }
     }
 
@@ -153,16 +179,28 @@ impl NodeGrid {
         if matches!(ask, Ask::Report) {
             return Ok(Said::Report(self.reporter.report(&self.node)));
         }
+        if let Ask::Audit(shard) = ask {
+            let Some(host) = self.node.host(shard) else { return Ok(Said::Elsewhere(None)) };
+            return crate::verify::audit_shard(host).await.map(|audit| Said::Audit(Box::new(audit)));
+        }
         let Some(shard) = self.shard_of(&ask) else { return Err(Failure::refused(Refusal::NoLeader)) };
         match self.node.place(shard) {
             Place::Here(leading) => self.handle(&leading, ask).await,
-            _ => Err(Failure::refused(Refusal::NoLeader)),
+            _ => Ok(Said::Elsewhere(self.node.leader_there(shard))),
         }
     }
 
     /// Puts an audit mark into a shard's log: the index at which every replica hashes its state.
     pub(crate) async fn mark(&self, shard: GroupId) -> Result<u64, Failure> {
         expect_said!(self.route(Ask::Mark(shard)).await, Mark)
+    }
+
+    /// What the rows of a shard come to, looked at on another node.
+    pub(crate) async fn audit_of(&self, node: NodeId, shard: GroupId) -> Result<Audit, Failure> {
+        match self.forward(node, &Ask::Audit(shard)).await? {
+            Said::Audit(audit) => Ok(*audit),
+            _ => Err(Failure::refused(Refusal::NotReady)),
+        }
     }
 
     /// Another node's report.
@@ -198,7 +236,7 @@ impl NodeGrid {
                 read_sku(&leading.lead.replica, leading.lead.shard, &sku).await.map(Said::ReadSku)
             }
             Ask::Mark(_) => mark_here(leading).await.map(Said::Mark),
-            Ask::Report => Err(Failure::refused(Refusal::NoLeader)),
+            Ask::Report | Ask::Audit(_) => Err(Failure::refused(Refusal::NoLeader)),
         }
     }
 

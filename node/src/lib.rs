@@ -13,6 +13,7 @@ pub use platform::Platform;
 
 mod clocks;
 mod context;
+mod elsewhere;
 mod footprint;
 mod glue;
 mod grid;

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::clocks;
 use crate::config::NodeConfig;
 use crate::context::NodeContext;
+use crate::elsewhere::Elsewhere;
 use crate::glue::{self, HttpAccept, Identity, WireFrames};
 use crate::grid::{self, Ask, GridLimits, NodeGrid};
 use crate::peers::{self, PeerService, Peers};
@@ -325,8 +326,9 @@ fn owners(map: &ShardMap) -> SlotOwners {
 
 fn context(config: &NodeConfig, platform: &Platform, mesh: &Mesh, map: &ShardMap, shards: Shards) -> Arc<NodeContext> {
     let nodes = map.meta.iter().map(|placement| placement.node).filter(|node| *node != config.id);
-    let peers = Peers::start(mesh, nodes);
-    let context = Arc::new(NodeContext::new(config.id, Arc::clone(&platform.clock), owners(map), peers));
+    let elsewhere = Arc::new(Elsewhere::new(map, config.id));
+    let peers = Peers::start(mesh, nodes, &elsewhere);
+    let context = Arc::new(NodeContext::new(config.id, Arc::clone(&platform.clock), owners(map), peers, elsewhere));
     let limits = lead_limits(config);
     let hosts =
         shards.into_iter().map(|(shard, (group, replica))| (shard, Arc::new(ShardHost::new(shard, group, replica, limits))));

@@ -14,6 +14,7 @@ use ordergrid_domain::{AttemptId, GroupId, Timestamp};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::context::{NodeContext, Place, ask_here, deliver_here, hold_here};
+use crate::elsewhere::Elsewhere;
 use crate::shard::{HoldCaller, HoldRequest, HoldResult, HoldSink, Landings, Leading, Verdict};
 
 /// The mesh service of these calls.
@@ -46,6 +47,16 @@ pub(crate) enum ShardCall {
     Clock,
 }
 
+impl ShardCall {
+    /// The shard whose leader is asked; `None` where any replica, or any node, may answer.
+    fn led(&self) -> Option<GroupId> {
+        match self {
+            Self::Hold(shard, _) | Self::Release(shard, _) | Self::Deliver(shard, _) | Self::Ask(shard, _) => Some(*shard),
+            Self::HashAt(..) | Self::Clock => None,
+        }
+    }
+}
+
 /// The answer to one call.
 #[derive(Debug, Encode, Decode)]
 pub(crate) enum ShardAnswer {
@@ -61,8 +72,8 @@ pub(crate) enum ShardAnswer {
     Hash(Option<u64>),
     /// The peer's clock.
     Clock(Timestamp),
-    /// The shard is not led there, or nothing could be said.
-    NotHere,
+    /// The shard is not led there, or nothing could be said; who leads it, if that is known there.
+    NotHere(Option<NodeId>),
 }
 
 /// Who waits for an answer.
@@ -95,10 +106,10 @@ pub(crate) struct Peers {
 
 impl Peers {
     /// One gathering queue per node of `nodes`.
-    pub(crate) fn start(mesh: &Mesh, nodes: impl IntoIterator<Item = NodeId>) -> Self {
+    pub(crate) fn start(mesh: &Mesh, nodes: impl IntoIterator<Item = NodeId>, elsewhere: &Arc<Elsewhere>) -> Self {
         let lanes = nodes.into_iter().map(|node| {
             let (queue, waiting) = mpsc::channel(QUEUE);
-            tokio::spawn(gather(mesh.clone(), node, waiting));
+            tokio::spawn(gather(mesh.clone(), node, waiting, Arc::clone(elsewhere)));
             (node, queue)
         });
         Self { lanes: lanes.collect() }
@@ -112,17 +123,17 @@ impl Peers {
     /// Queues a call. A full queue answers at once that nothing happened; a lost waiter is told "unknown" by its drop.
     pub(crate) fn send(&self, node: NodeId, call: ShardCall, waiter: Waiter) {
         let Some(lane) = self.lanes.get(&node) else {
-            waiter.answer(ShardAnswer::NotHere, &mut Landings::default());
+            waiter.answer(ShardAnswer::NotHere(None), &mut Landings::default());
             return;
         };
         if let Err(full) = lane.try_send((call, waiter)) {
             let (_, waiter) = full.into_inner();
-            waiter.answer(ShardAnswer::NotHere, &mut Landings::default());
+            waiter.answer(ShardAnswer::NotHere(None), &mut Landings::default());
         }
     }
 }
 
-async fn gather(mesh: Mesh, node: NodeId, mut waiting: mpsc::Receiver<Queued>) {
+async fn gather(mesh: Mesh, node: NodeId, mut waiting: mpsc::Receiver<Queued>, elsewhere: Arc<Elsewhere>) {
     let frames = Arc::new(Semaphore::new(FRAMES));
     let mut queued = Vec::with_capacity(GATHER);
     loop {
@@ -138,15 +149,23 @@ async fn gather(mesh: Mesh, node: NodeId, mut waiting: mpsc::Receiver<Queued>) {
         }
         let (calls, waiters): (Vec<_>, Vec<_>) = queued.drain(..).unzip();
         let answered = mesh.call(node, SERVICE, encode(&calls), DEADLINE);
+        let shards: Vec<_> = calls.iter().map(ShardCall::led).collect();
+        let elsewhere = Arc::clone(&elsewhere);
         tokio::spawn(async move {
-            // Without an answer the waiters are dropped, which tells them "unknown".
-            if let Ok(body) = answered.await
-                && let Some(answers) = decode::<Vec<ShardAnswer>>(&body)
-            {
-                let mut landings = Landings::default();
-                for (waiter, answer) in waiters.into_iter().zip(answers) {
-                    waiter.answer(answer, &mut landings);
+            let answers = answered.await.ok().and_then(|body| decode::<Vec<ShardAnswer>>(&body));
+            let unsaid = |shard: &Option<GroupId>| shard.iter().for_each(|shard| elsewhere.not_at(*shard, node, None));
+            match answers {
+                Some(answers) => {
+                    let mut landings = Landings::default();
+                    for ((waiter, answer), shard) in waiters.into_iter().zip(answers).zip(shards) {
+                        if let (ShardAnswer::NotHere(named), Some(shard)) = (&answer, shard) {
+                            elsewhere.not_at(shard, node, *named);
+                        }
+                        waiter.answer(answer, &mut landings);
+                    }
                 }
+                // The waiters are dropped, which tells them "unknown".
+                None => shards.iter().for_each(unsaid),
             }
             drop(frame);
         });
@@ -169,7 +188,7 @@ impl PeerService {
         Box::pin(async move {
             let calls = decode::<Vec<ShardCall>>(&body).unwrap_or_default();
             let Some(node) = node else {
-                return encode(&calls.iter().map(|_| ShardAnswer::NotHere).collect::<Vec<_>>());
+                return encode(&calls.iter().map(|_| ShardAnswer::NotHere(None)).collect::<Vec<_>>());
             };
             let mut holds = BTreeMap::new();
             let answers: Vec<_> = calls.into_iter().map(|call| begin(&node, call, &mut holds)).collect();
@@ -188,36 +207,40 @@ type Holds = BTreeMap<GroupId, (Arc<Leading>, Vec<(HoldRequest, HoldSink)>)>;
 fn begin<'a>(node: &'a NodeContext, call: ShardCall, holds: &mut Holds) -> BoxFuture<'a, ShardAnswer> {
     let ShardCall::Hold(shard, request) = call else { return Box::pin(answer(node, call)) };
     // Holds are answered where the shard is led, never sent on: a call is forwarded at most once.
-    let Place::Here(leading) = node.place(shard) else { return Box::pin(std::future::ready(ShardAnswer::NotHere)) };
+    let not_here = || ShardAnswer::NotHere(node.leader_there(shard));
+    let Place::Here(leading) = node.place(shard) else { return Box::pin(std::future::ready(not_here())) };
     if request.items.is_empty() {
         return Box::pin(std::future::ready(ShardAnswer::Held(Vec::new())));
     }
     let (caller, held) = oneshot::channel();
     let sink = HoldSink::new(request.items.len(), HoldCaller::Task(caller));
     holds.entry(shard).or_insert_with(|| (leading, Vec::new())).1.push((request, sink));
-    Box::pin(async move { held.await.map_or(ShardAnswer::NotHere, ShardAnswer::Held) })
+    Box::pin(async move { held.await.map_or(ShardAnswer::NotHere(None), ShardAnswer::Held) })
 }
 
 async fn answer(node: &NodeContext, call: ShardCall) -> ShardAnswer {
     match call {
         ShardCall::Hold(..) => unreachable!("holds are gathered before"),
         ShardCall::Release(shard, release) => {
-            if let Place::Here(_) = node.place(shard) {
-                node.release(shard, release);
-            }
+            let Place::Here(_) = node.place(shard) else { return ShardAnswer::NotHere(node.leader_there(shard)) };
+            node.release(shard, release);
             ShardAnswer::Noted
         }
         ShardCall::Deliver(shard, run) => match node.place(shard) {
-            Place::Here(leading) => deliver_here(&leading, run).await.map_or(ShardAnswer::NotHere, ShardAnswer::Delivered),
-            _ => ShardAnswer::NotHere,
+            Place::Here(leading) => {
+                deliver_here(&leading, run).await.map_or(ShardAnswer::NotHere(None), ShardAnswer::Delivered)
+            }
+            _ => ShardAnswer::NotHere(node.leader_there(shard)),
         },
         ShardCall::Ask(shard, attempts) => match node.place(shard) {
-            Place::Here(leading) => ask_here(&leading, attempts).await.map_or(ShardAnswer::NotHere, ShardAnswer::Verdicts),
-            _ => ShardAnswer::NotHere,
+            Place::Here(leading) => {
+                ask_here(&leading, attempts).await.map_or(ShardAnswer::NotHere(None), ShardAnswer::Verdicts)
+            }
+            _ => ShardAnswer::NotHere(node.leader_there(shard)),
         },
         ShardCall::HashAt(shard, index) => match node.host(shard) {
             Some(host) => ShardAnswer::Hash(host.replica.hash_at(index).await),
-            None => ShardAnswer::NotHere,
+            None => ShardAnswer::NotHere(None),
         },
         ShardCall::Clock => ShardAnswer::Clock(node.clock.now()),
     }

@@ -1,8 +1,9 @@
 //! The proof of the laws, online: every row of every shard at one index per shard, and every replica's state hash there.
 //!
 //! An entry without commands is the mark: every replica hashes its state when it applies it. The rows are those of a
-//! checkpoint taken on a replica of this node. Shards are looked at one after the other, so what was on its way between
-//! them meanwhile shows as in flight; a report that finds a difference while something was in flight is taken again.
+//! checkpoint taken on a replica of this node, or on another node where this one has none. Shards are looked at one after the
+//! other, so what was on its way between them meanwhile shows as in flight; a report that finds a difference while something
+//! was in flight is taken again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use futures::future::join_all;
 use ordergrid_api::wire::WireText;
 use ordergrid_api::wire::cluster::{InFlight, LawReport, ReplicaHash, ShardReport, VerifyReport};
 use ordergrid_api::{Answer, Failure, Refusal, Reply, Token};
+use ordergrid_cluster::Shard;
 use ordergrid_domain::Law;
 use ordergrid_domain::audit::{Audit, AuditCounts};
 
@@ -43,14 +45,15 @@ pub(crate) async fn verify(grid: &NodeGrid) -> Reply<VerifyReport> {
 }
 
 async fn look_once(grid: &NodeGrid) -> Result<VerifyReport, Failure> {
-    let marks = join_all(grid.node.hosts().map(|host| mark(grid, host))).await;
+    let map = &grid.reporter.map;
+    let marks = join_all(map.shards.iter().map(|shard| mark(grid, shard))).await;
     let mut shards = Vec::new();
     for marked in marks {
         shards.push(marked?);
     }
     let mut audit: Option<Audit> = None;
-    for host in grid.node.hosts() {
-        let shard = audit_shard(host).await?;
+    for shard in &map.shards {
+        let shard = audit_anywhere(grid, shard).await?;
         match &mut audit {
             Some(audit) => audit.merge(shard),
             None => audit = Some(shard),
@@ -84,24 +87,38 @@ async fn look_once(grid: &NodeGrid) -> Result<VerifyReport, Failure> {
 }
 
 /// Puts a mark into the shard's log and gathers every replica's hash at it.
-async fn mark(grid: &NodeGrid, host: &ShardHost) -> Result<ShardReport, Failure> {
-    let index = grid.mark(host.shard).await?;
-    let asked = grid.reporter.members.iter().map(|member| async move {
-        let hash = if member.id == grid.node.id {
-            host.replica.hash_at(index).await
-        } else {
-            match grid.node.call(member.id, ShardCall::HashAt(host.shard, index)).await {
+async fn mark(grid: &NodeGrid, shard: &Shard) -> Result<ShardReport, Failure> {
+    let index = grid.mark(shard.group).await?;
+    let asked = shard.replicas.iter().map(|replica| async move {
+        let hash = match grid.node.host(shard.group).filter(|_| replica.node == grid.node.id) {
+            Some(host) => host.replica.hash_at(index).await,
+            None => match grid.node.call(replica.node, ShardCall::HashAt(shard.group, index)).await {
                 Some(ShardAnswer::Hash(hash)) => hash,
                 _ => None,
-            }
+            },
         };
-        ReplicaHash { node: member.id, index, hash: hash.map(|hash| format!("{hash:016x}")) }
+        ReplicaHash { node: replica.node, index, hash: hash.map(|hash| format!("{hash:016x}")) }
     });
-    Ok(ShardReport { shard: host.shard.0, index, replicas: join_all(asked).await })
+    Ok(ShardReport { shard: shard.group.0, index, replicas: join_all(asked).await })
+}
+
+/// The shard's rows on this node, else on the first node that can be asked.
+async fn audit_anywhere(grid: &NodeGrid, shard: &Shard) -> Result<Audit, Failure> {
+    if let Some(host) = grid.node.host(shard.group) {
+        return audit_shard(host).await;
+    }
+    let mut last = Failure::refused(Refusal::NotReady);
+    for replica in &shard.replicas {
+        match grid.audit_of(replica.node, shard.group).await {
+            Ok(audit) => return Ok(audit),
+            Err(failure) => last = failure,
+        }
+    }
+    Err(last)
 }
 
 /// Every row of the shard, as of a checkpoint taken now on this node.
-async fn audit_shard(host: &ShardHost) -> Result<Audit, Failure> {
+pub(crate) async fn audit_shard(host: &ShardHost) -> Result<Audit, Failure> {
     let failed = |_| Failure::refused(Refusal::NotReady);
     host.group.checkpoint().await.map_err(|_| Failure::refused(Refusal::NotReady))?;
     let mut audit = Audit::new(host.shard, host.replica.retention());

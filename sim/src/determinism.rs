@@ -47,7 +47,9 @@ fn simulated(clock: libc::clockid_t) -> Option<u64> {
     let (monotonic, wall) = clock::of_running_host()?;
     match clock {
         libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => Some(wall),
-        libc::CLOCK_MONOTONIC | libc::CLOCK_MONOTONIC_COARSE | libc::CLOCK_MONOTONIC_RAW | libc::CLOCK_BOOTTIME => Some(monotonic),
+        libc::CLOCK_MONOTONIC | libc::CLOCK_MONOTONIC_COARSE | libc::CLOCK_MONOTONIC_RAW | libc::CLOCK_BOOTTIME => {
+            Some(monotonic)
+        }
         _ => None,
     }
 }

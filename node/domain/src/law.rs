@@ -1,10 +1,11 @@
 //! The laws: what must hold at every index whatever fails. The same names stand in assertions, in the simulation's
 //! checkers, in metrics and in what `verify` prints.
 
+use bincode::{Decode, Encode};
 use std::fmt;
 
 /// One law. The statements are those of ARCHITECTURE.md.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub enum Law {
     /// `available = on_hand - unavailable - reserved - committed >= 0` for every SKU and warehouse, at every index.
     NoOversell,

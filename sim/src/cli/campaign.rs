@@ -186,8 +186,13 @@ pub(super) fn meta(arguments: &MetaArguments) -> anyhow::Result<u8> {
         until_violation: false,
     };
     let (first, second) = (campaign.run()?, campaign.run()?);
-    let differ = |seed: &u64, one: &Told| second.get(seed).is_none_or(|other| (&one.hash, one.events) != (&other.hash, other.events));
-    let failures: Vec<_> = first.iter().filter(|(seed, one)| differ(seed, one)).map(|(seed, _)| Failure::repeat(*seed, &arguments.drawn)).collect();
+    let differ =
+        |seed: &u64, one: &Told| second.get(seed).is_none_or(|other| (&one.hash, one.events) != (&other.hash, other.events));
+    let failures: Vec<_> = first
+        .iter()
+        .filter(|(seed, one)| differ(seed, one))
+        .map(|(seed, _)| Failure::repeat(*seed, &arguments.drawn))
+        .collect();
     println!("{} seeds twice, {} with another trace", first.len(), failures.len());
     for repeat in &failures {
         println!("another trace: {repeat}");

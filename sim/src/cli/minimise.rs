@@ -62,7 +62,12 @@ pub(super) fn run(arguments: &MinimiseArguments) -> anyhow::Result<u8> {
     }
     least.skip.sort_unstable();
     for planned in &least.plan().troubles {
-        println!("after {:>7.3} s, for {:>6.3} s: {:?}", planned.at.as_secs_f64(), planned.lasts.as_secs_f64(), planned.trouble);
+        println!(
+            "after {:>7.3} s, for {:>6.3} s: {:?}",
+            planned.at.as_secs_f64(),
+            planned.lasts.as_secs_f64(),
+            planned.trouble
+        );
     }
     println!("ordergrid-sim replay {} --trace", least.words().join(" "));
     Ok(VIOLATED)

@@ -98,7 +98,8 @@ fn done(arguments: &NightlyArguments) -> anyhow::Result<BTreeMap<String, u64>> {
 }
 
 fn enter(arguments: &NightlyArguments, report: &Report, from: u64) -> anyhow::Result<()> {
-    let mut file = OpenOptions::new().create(true).append(true).open(&arguments.ledger).context("the ledger cannot be written")?;
+    let mut file =
+        OpenOptions::new().create(true).append(true).open(&arguments.ledger).context("the ledger cannot be written")?;
     let told = serde_json::to_value(report)?;
     let line = Line {
         commit: arguments.commit.clone(),

@@ -82,7 +82,8 @@ impl OneArguments {
 
     /// The arguments after the verb that say the same.
     pub(super) fn words(&self) -> Vec<String> {
-        let mut words = vec!["--profile".to_owned(), self.drawn.profile.to_string(), "--seed".to_owned(), self.seed.to_string()];
+        let mut words =
+            vec!["--profile".to_owned(), self.drawn.profile.to_string(), "--seed".to_owned(), self.seed.to_string()];
         words.extend(self.drawn.rocksdb.then(|| "--rocksdb".to_owned()));
         if !self.skip.is_empty() {
             let numbers: Vec<_> = self.skip.iter().map(ToString::to_string).collect();
@@ -153,9 +154,17 @@ fn tell(plan: &Plan, outcome: &Outcome) -> Told {
 /// Runs it in a process of its own, with its story on this one's standard error, and tells how it ended.
 pub(super) fn replay(arguments: &OneArguments) -> anyhow::Result<u8> {
     let plan = arguments.plan();
-    eprintln!("{:?}\n{:?}\nlatency {:?}, sync {:?}, messages {:?}, clocks {:?}", plan.shape, plan.mix, plan.latency, plan.sync, plan.frames, plan.clocks);
+    eprintln!(
+        "{:?}\n{:?}\nlatency {:?}, sync {:?}, messages {:?}, clocks {:?}",
+        plan.shape, plan.mix, plan.latency, plan.sync, plan.frames, plan.clocks
+    );
     for (number, planned) in plan.troubles.iter().enumerate() {
-        eprintln!("{number:>3}  after {:>7.3} s, for {:>6.3} s: {:?}", planned.at.as_secs_f64(), planned.lasts.as_secs_f64(), planned.trouble);
+        eprintln!(
+            "{number:>3}  after {:>7.3} s, for {:>6.3} s: {:?}",
+            planned.at.as_secs_f64(),
+            planned.lasts.as_secs_f64(),
+            planned.trouble
+        );
     }
     let status = arguments.process()?.status().context("the history's process")?;
     status.code().and_then(|code| u8::try_from(code).ok()).context("the history's process was ended by a signal")

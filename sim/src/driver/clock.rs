@@ -67,7 +67,8 @@ impl HostClock {
 
 impl Clock for HostClock {
     fn wall_ms(&self) -> u64 {
-        (EPOCH_MS + self.0.true_micros.load(Ordering::Relaxed) / 1_000).saturating_add_signed(self.0.offset_ms.load(Ordering::Relaxed))
+        (EPOCH_MS + self.0.true_micros.load(Ordering::Relaxed) / 1_000)
+            .saturating_add_signed(self.0.offset_ms.load(Ordering::Relaxed))
     }
 }
 

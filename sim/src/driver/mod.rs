@@ -79,7 +79,8 @@ impl Driver {
         let host = self.host(host);
         assert!(host.runtime.is_none(), "the host is on already");
         clock::running(Some(&host.clock));
-        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("no system resource is needed");
+        let runtime =
+            Builder::new_current_thread().enable_time().start_paused(true).build().expect("no system resource is needed");
         let program = LocalSet::new();
         program.spawn_local(main);
         host.paused = false;

@@ -184,7 +184,10 @@ pub fn shard_map(shape: &Shape) -> ShardMap {
         mesh_addr: node.mesh,
         http_addr: node.http,
     });
-    let spec =
-        ordergrid_cluster::ClusterSpec { name: "ordergrid".to_owned(), nodes: nodes.collect(), shards: u32::from(shape.shards) };
+    let spec = ordergrid_cluster::ClusterSpec {
+        name: "ordergrid".to_owned(),
+        nodes: nodes.collect(),
+        shards: u32::from(shape.shards),
+    };
     spec.shard_map()
 }

@@ -56,12 +56,13 @@ impl Plan {
         let slow_net = dice.percent(20);
         let latency = (ms(0), if slow_net { ms(dice.between(10, 120)) } else { ms(dice.between(0, 5)) });
         let sync = (ms(0), if dice.percent(20) { ms(dice.between(5, 60)) } else { ms(dice.between(0, 4)) });
-        let frames = if dice.percent(profile.frame_percent()) {
-            (dice.below(12), dice.below(12), dice.below(12))
+        let frames =
+            if dice.percent(profile.frame_percent()) { (dice.below(12), dice.below(12), dice.below(12)) } else { (0, 0, 0) };
+        let stock = if profile == Profile::Flash {
+            (100, dice.between(20, 100))
         } else {
-            (0, 0, 0)
+            (dice.between(50, 400), dice.between(10, 200))
         };
-        let stock = if profile == Profile::Flash { (100, dice.between(20, 100)) } else { (dice.between(50, 400), dice.between(10, 200)) };
         Self { seed, profile, shape, mix, stock, unrest, troubles, clocks, latency, sync, frames }
     }
 }

@@ -109,7 +109,13 @@ pub(super) fn mix(profile: Profile, dice: &mut Dice) -> Mix {
         Profile::Timers => Mix {
             window: (1, dice.between(1, 4)),
             owed_percent: 0,
-            weights: vec![(Action::Place, 40), (Action::Pay, 40), (Action::Cancel, 5), (Action::Read, 15), (Action::Repeat, 10)],
+            weights: vec![
+                (Action::Place, 40),
+                (Action::Pay, 40),
+                (Action::Cancel, 5),
+                (Action::Read, 15),
+                (Action::Repeat, 10),
+            ],
             ..general
         },
         _ => general,

@@ -23,11 +23,14 @@ pub(super) fn drawn(profile: Profile, dice: &mut Dice, shape: &Shape, unrest: Du
     let mut planned = Vec::new();
     while at < unrest {
         let mut number = dice.below(all);
-        let (make, _) = kinds.iter().find(|(_, weight)| {
-            let here = number < *weight;
-            number = number.saturating_sub(*weight);
-            here
-        }).expect("the number is below the sum");
+        let (make, _) = kinds
+            .iter()
+            .find(|(_, weight)| {
+                let here = number < *weight;
+                number = number.saturating_sub(*weight);
+                here
+            })
+            .expect("the number is below the sum");
         let lasts = Duration::from_millis(match dice.below(10) {
             0 => dice.between(3_000, 8_000),
             1..4 => dice.between(500, 3_000),
@@ -48,9 +51,8 @@ fn kinds(profile: Profile, dice: &mut Dice) -> Vec<Kind> {
     let crashes: [Kind; 4] = [(kill, 4), (kill_losing, 2), (power, 4), (blackout, 1)];
     let leaders: [Kind; 3] = [(transfer, 5), (depose, 3), (pause, 3)];
     let network: [Kind; 6] = [(isolate, 3), (split, 3), (one_way, 3), (slow, 3), (lossy, 2), (reset, 3)];
-    let disks: [Kind; 8] = [
-        (slow_sync, 4), (stall, 3), (fail_write, 2), (fail_reads, 1), (full, 1), (flip, 2), (damage, 1), (checkpoint, 4),
-    ];
+    let disks: [Kind; 8] =
+        [(slow_sync, 4), (stall, 3), (fail_write, 2), (fail_reads, 1), (full, 1), (flip, 2), (damage, 1), (checkpoint, 4)];
     let clocks: [Kind; 2] = [(step, 2), (rate, 1)];
     let mut kinds: Vec<Kind> = match profile {
         Profile::Quick | Profile::Nightly | Profile::Flash => {

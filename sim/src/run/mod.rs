@@ -184,9 +184,11 @@ impl World {
             let groups = node.running().map(|running| {
                 let groups = running.groups();
                 let of = groups.iter().map(|group| group.status());
-                of.map(|it| format!("g{} {:?} t{} l{:?} {}/{}", it.group.0, it.role, it.term, it.leader, it.applied, it.last_log))
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                of.map(|it| {
+                    format!("g{} {:?} t{} l{:?} {}/{}", it.group.0, it.role, it.term, it.leader, it.applied, it.last_log)
+                })
+                .collect::<Vec<_>>()
+                .join(", ")
             });
             format!("n{id}: {}", groups.unwrap_or_else(|| format!("not started, {:?}", node.ended())))
         });

@@ -40,7 +40,8 @@ impl World {
         let mut asks = Vec::new();
         for number in 0..plan.mix.skus {
             let name = Text::new(format!("name of {number}")).map_err(|error| Stop::Harness(error.to_string()))?;
-            let put = PutSku { name, backorder_limit: Unbuilt::Unset, purchase_limit: Unbuilt::Unset, safety_stock: Unbuilt::Unset };
+            let put =
+                PutSku { name, backorder_limit: Unbuilt::Unset, purchase_limit: Unbuilt::Unset, safety_stock: Unbuilt::Unset };
             let quantity = if number == 0 { plan.stock.1 } else { plan.stock.0 };
             asks.push(Ask::PutSku(plan.mix.sku(number), put));
             let receive = ReceiveStock { quantity, warehouse: None };

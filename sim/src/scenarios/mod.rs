@@ -4,4 +4,6 @@ use clap::Args;
 #[derive(Clone, Debug, Args)]
 pub struct ScenarioArguments {}
 /// temp
-pub fn run(_: &ScenarioArguments) -> anyhow::Result<u8> { Ok(0) }
+pub fn run(_: &ScenarioArguments) -> anyhow::Result<u8> {
+    Ok(0)
+}

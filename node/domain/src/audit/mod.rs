@@ -10,6 +10,7 @@ mod report;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bincode::{Decode, Encode};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::command::Message;
@@ -46,7 +47,7 @@ const PROVEN: [Law; 9] = [
 ];
 
 /// Sums over one SKU.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Encode, Decode)]
 struct SkuSums {
     buckets_reserved: i128,
     buckets_committed: i128,
@@ -58,7 +59,7 @@ struct SkuSums {
 }
 
 /// What a message not yet applied changes between what orders count on and what is kept.
-#[derive(Debug)]
+#[derive(Debug, Encode, Decode)]
 struct Flight {
     pair: (GroupId, GroupId),
     number: u64,
@@ -67,14 +68,14 @@ struct Flight {
 }
 
 /// Sums of hashes that must agree: each side is a set of pairs seen from one end.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Encode, Decode)]
 struct Sides {
     orders: u64,
     rows: u64,
 }
 
 /// One shard's own sums.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Encode, Decode)]
 struct Shard {
     meta: Meta,
     counts: Counts,
@@ -89,7 +90,7 @@ struct Shard {
 }
 
 /// Takes rows, proves laws.
-#[derive(Debug)]
+#[derive(Debug, Encode, Decode)]
 pub struct Audit {
     shard: GroupId,
     retention: Duration,

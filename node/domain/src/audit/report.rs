@@ -1,5 +1,6 @@
 //! What an audit found: counts, laws with their violations, what is under way.
 
+use bincode::{Decode, Encode};
 use std::collections::BTreeMap;
 
 use crate::ids::GroupId;
@@ -34,7 +35,7 @@ impl AuditReport {
 }
 
 /// How many there are of what, over all shards.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct AuditCounts {
     /// Shards looked at.
     pub shards: u64,
