@@ -146,7 +146,7 @@ sections! {
         entry_bytes: Size = Size::mib(1),
         /// Most entries per shard that are proposed and not yet applied.
         entries_in_flight: usize = 1,
-        /// Most entity actors per shard that the node leads, about 7 KiB each.
+        /// Most SKUs with traffic per shard that the node leads: an account each, and where holds wait an actor of 6 KiB.
         shard_actors: usize = 20_000,
         /// Longest an entity actor stays without being asked anything.
         actor_idle: Span = Span::s(10),
