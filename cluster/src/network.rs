@@ -2,7 +2,13 @@
 //!
 //! Entries are pipelined: requests leave in order as fast as the window allows, answers are awaited in order. Votes and
 //! heartbeats take the control lane, entries the bulk lane, snapshots their own.
+//!
+//! openraft takes an answer as that of every request under way that ends where the answer does, and counts the lease of the
+//! leader from the time of the last of them. A request without entries ends where the one before it does, so the answer of that
+//! one would vouch for a request that nobody has answered, and a leader that was paused and deposed would trust its lease
+//! again. So such an answer is kept back: that of the request without entries says the same, a moment later.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -19,6 +25,7 @@ use openraft::raft::{
 };
 use openraft::{AsyncRuntime, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use ordergrid_domain::GroupId;
+use parking_lot::Mutex;
 
 use crate::applier::{GridSnapshot, SnapshotData};
 use crate::encoding::{DecodeError, decode_vote};
@@ -150,6 +157,23 @@ impl<RT: AsyncRuntime + Send + Sync> Client<RT> {
     }
 }
 
+/// The requests of a stream that have no answer yet: whether each is without entries.
+#[derive(Clone, Default)]
+struct UnderWay(Arc<Mutex<VecDeque<bool>>>);
+
+impl UnderWay {
+    fn push(&self, without_entries: bool) {
+        self.0.lock().push_back(without_entries);
+    }
+
+    /// The first request has its answer; whether the next one ends where that one does.
+    fn answered(&self) -> bool {
+        let mut requests = self.0.lock();
+        requests.pop_front();
+        requests.front().copied().unwrap_or(false)
+    }
+}
+
 /// A request of entries on its way.
 struct Sent {
     previous: Option<LogId>,
@@ -216,17 +240,24 @@ impl<RT: AsyncRuntime + Send + Sync> RaftNetworkV2<Grid<RT>> for Client<RT> {
         let deadline = self.append_deadline(&option);
         let window = self.config.messages_in_flight;
         let client = self.clone();
+        let under_way = UnderWay::default();
+        let asked = under_way.clone();
         // Sending is one step after another, so requests leave in order; only the waiting overlaps.
         let sent = input.then(move |request| {
+            asked.push(request.entries.is_empty());
             let client = client.clone();
             async move { client.send(request, deadline).await }
         });
         let answers = sent.map(move |sent| sent.answer::<RT>(deadline)).buffered(window);
         // The first answer that is not plain success ends the stream: openraft starts a new one from there.
-        let until_broken = futures::stream::unfold(Some(Box::pin(answers)), |answers| async move {
-            let mut answers = answers?;
-            let (answer, goes_on) = answers.next().await?;
-            Some((answer, goes_on.then_some(answers)))
+        let until_broken = futures::stream::unfold(Some((Box::pin(answers), under_way)), |rest| async move {
+            let (mut answers, under_way) = rest?;
+            loop {
+                let (answer, goes_on) = answers.next().await?;
+                if !(under_way.answered() && goes_on) {
+                    return Some((answer, goes_on.then_some((answers, under_way))));
+                }
+            }
         });
         let stream: BoxStream<'s, _> = Box::pin(until_broken);
         Box::pin(std::future::ready(Ok(stream)))

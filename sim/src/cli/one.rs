@@ -113,9 +113,10 @@ pub(super) fn run(arguments: &OneArguments) -> anyhow::Result<u8> {
     if arguments.trace {
         trace::tell(Box::new(BufWriter::new(std::io::stderr())));
     }
-    if let Ok(filter) = std::env::var("ORDERGRID_SIM_LOG") {
-        tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
-    }
+    // Always there, so that looking closer does not change the history.
+    let filter = std::env::var("ORDERGRID_SIM_LOG").unwrap_or_else(|_| "off".to_owned());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false);
+    log.with_writer(std::io::stderr).init();
     watch_panics();
     let plan = arguments.plan();
     let outcome = history(&plan, arguments.until.map(SimTime::secs));

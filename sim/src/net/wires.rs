@@ -89,7 +89,13 @@ pub(super) struct Port {
 }
 
 /// A packet under way: to this side of this connection.
-type Flight = (Conn, Side, Packet);
+struct Flight {
+    /// Packets are numbered as they are sent.
+    number: u64,
+    conn: Conn,
+    to: Side,
+    packet: Packet,
+}
 
 /// The state of the network.
 pub(super) struct Wires {
@@ -130,8 +136,8 @@ impl Wires {
     pub(super) fn deliver(&mut self, now: SimTime) -> Vec<Waker> {
         self.now = now;
         while let Some(first) = self.flying.first_entry().filter(|first| first.key().0 <= now) {
-            let (conn, side, packet) = first.remove();
-            self.arrive(conn, side, packet);
+            let flight = first.remove();
+            self.arrive(flight);
         }
         std::mem::take(&mut self.woken)
     }
@@ -155,11 +161,11 @@ impl Wires {
         }
     }
 
-    /// What waited is sent now, in its order.
+    /// What waited is sent now, in the order in which it was sent first.
     fn mend(&mut self, link: (u64, u64)) {
-        for (conn, side, packet) in self.held.remove(&link).unwrap_or_default() {
-            self.send(conn, side, packet);
-        }
+        let mut held = self.held.remove(&link).unwrap_or_default();
+        held.sort_by_key(|flight| flight.number);
+        held.into_iter().for_each(|flight| self.fly(flight));
     }
 
     fn link(&self, link: (u64, u64)) -> LinkState {
@@ -215,11 +221,17 @@ impl Wires {
     }
 
     fn send(&mut self, conn: Conn, to: Side, packet: Packet) {
+        self.sent += 1;
+        self.fly(Flight { number: self.sent, conn, to, packet });
+    }
+
+    fn fly(&mut self, flight: Flight) {
+        let (conn, to) = (flight.conn, flight.to);
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         let link = (connection.end(to.other()).host, connection.end(to).host);
         let state = self.links.get(&link).copied().unwrap_or(self.all);
         if state.cut {
-            self.held.entry(link).or_default().push((conn, to, packet));
+            self.held.entry(link).or_default().push(flight);
             return;
         }
         let takes = state.draw(&mut self.dice);
@@ -227,15 +239,15 @@ impl Wires {
         // In order on one connection.
         let at = self.now.after(takes).max(end.not_before);
         end.not_before = at;
-        self.sent += 1;
-        self.flying.insert((at, self.sent), (conn, to, packet));
+        self.flying.insert((at, flight.number), flight);
     }
 
-    fn arrive(&mut self, conn: Conn, side: Side, packet: Packet) {
+    fn arrive(&mut self, flight: Flight) {
+        let (conn, side) = (flight.conn, flight.to);
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         let link = (connection.end(side.other()).host, connection.end(side).host);
         if self.link(link).cut {
-            self.held.entry(link).or_default().push((conn, side, packet));
+            self.held.entry(link).or_default().push(flight);
             return;
         }
         if self.mute.get(&link.1).copied() == Some(true) {
@@ -243,6 +255,7 @@ impl Wires {
             return;
         }
         let connection = self.connections.get_mut(&conn).expect("looked up above");
+        let packet = flight.packet;
         if let Packet::Syn(addr) = packet {
             return self.syn(conn, &addr);
         }
