@@ -66,6 +66,8 @@ pub struct Reference {
     outcomes: BTreeMap<GroupId, BTreeMap<u64, Vec<Outcome>>>,
     orders: BTreeMap<OrderId, Vec<Version<Order>>>,
     skus: BTreeMap<SkuId, Vec<Version<Sku>>>,
+    /// Units that the commands of one entry asked a watched SKU for, whatever they came to.
+    asked: BTreeMap<SkuId, BTreeMap<u64, u64>>,
     hashes: BTreeMap<(GroupId, u64), u64>,
     states: BTreeMap<&'static str, u64>,
 }
@@ -114,6 +116,13 @@ impl Reference {
     #[must_use]
     pub fn sku_versions(&self, id: &SkuId) -> &[Version<Sku>] {
         self.skus.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many units the commands of each entry asked a watched SKU for: between two of them it may have had so many less
+    /// than before the entry, though after it they were free again.
+    #[must_use]
+    pub fn asked(&self, id: &SkuId) -> Option<&BTreeMap<u64, u64>> {
+        self.asked.get(id)
     }
 
     /// A watched order after the entry at `index` of its shard.
@@ -200,11 +209,23 @@ impl Run<'_> {
         let mut touched = Touched::default();
         for (command, outcome) in entry.commands.iter().zip(&outcomes) {
             self.touch(command, outcome, &mut touched);
+            self.ask(command, at.id.index);
         }
         touched.orders.iter().for_each(|order| self.look_at_order(*order, at.id.index));
         touched.skus.iter().for_each(|sku| self.look_at_sku(sku, at.id.index));
         if !outcomes.is_empty() {
             self.reference.outcomes.entry(at.group).or_default().insert(at.id.index, outcomes);
+        }
+    }
+
+    fn ask(&mut self, command: &Command, index: u64) {
+        let asked: Vec<(&SkuId, u64)> = match command {
+            Command::Hold(hold) => vec![(&hold.sku, hold.quantity.0)],
+            Command::PlaceLocal(place) => place.request.lines.iter().map(|line| (&line.sku, line.quantity.0)).collect(),
+            _ => Vec::new(),
+        };
+        for (sku, units) in asked.into_iter().filter(|(sku, _)| self.watched.skus.contains(*sku)) {
+            *self.reference.asked.entry(sku.clone()).or_default().entry(index).or_default() += units;
         }
     }
 

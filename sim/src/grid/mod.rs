@@ -35,6 +35,8 @@ pub struct Shape {
     pub shards: u16,
     /// Settings of every node, such as `("checkpoint.every", "1s")`.
     pub settings: Vec<(String, String)>,
+    /// `raft.election_min`, which the network and the disks must be fast beside.
+    pub election_min: Duration,
     /// Sizes that a configuration does not allow.
     pub squeeze: Squeeze,
     /// Time between two steps.

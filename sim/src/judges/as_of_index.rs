@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use std::collections::BTreeMap;
+
 use ordergrid_api::wire::{Order, Sku, StatusHistory};
 use ordergrid_domain::{self as domain, GroupId, OrderId, Outcome, SkuId};
 
@@ -27,6 +29,9 @@ pub trait Standard {
 
     /// Every state of a SKU after an entry that changed it, oldest first.
     fn sku_versions(&self, id: &SkuId) -> &[Version<domain::Sku>];
+
+    /// How many units the commands of each entry asked a SKU for.
+    fn asked(&self, id: &SkuId) -> Option<&BTreeMap<u64, u64>>;
 }
 
 impl Standard for Reference {
@@ -40,6 +45,10 @@ impl Standard for Reference {
 
     fn sku_versions(&self, id: &SkuId) -> &[Version<domain::Sku>] {
         Reference::sku_versions(self, id)
+    }
+
+    fn asked(&self, id: &SkuId) -> Option<&BTreeMap<u64, u64>> {
+        Reference::asked(self, id)
     }
 }
 

@@ -9,10 +9,11 @@
 use std::collections::BTreeMap;
 
 use ordergrid_api::wire::PlaceOrder;
-use ordergrid_domain::SkuId;
+use ordergrid_domain::{Sku, SkuId};
 
 use super::as_of_index::Standard;
 use super::book::{Book, How, PlaceEnd, ended};
+use crate::chronicle::Version;
 use crate::history::{Operation, Seen, SimTime};
 use crate::verdict::Violation;
 
@@ -34,7 +35,17 @@ pub fn judge(book: &Book<'_>, standard: &dyn Standard) -> Vec<Violation> {
             })
         });
         if !short {
-            let text = format!("operation {}: there were units for all of {:?}", call.op.number, call.body);
+            let seen = wanted(call.body).into_keys().filter_map(|sku| {
+                let group = clocks.groups.get(sku)?;
+                let (from, to) = (clocks.before(*group, call.op), clocks.after(*group, call.op));
+                let free = current(standard, sku, from, to).map(|version| {
+                    let most = version.state.stock.iter().map(|(_, buckets)| buckets.available().0).max();
+                    format!("{} at {}", most.unwrap_or(0), version.index)
+                });
+                Some(format!("{sku} after {from} and before {to} of shard {group}: {}", free.collect::<Vec<_>>().join(", ")))
+            });
+            let seen = seen.collect::<Vec<_>>().join("; ");
+            let text = format!("operation {}: there were units for all of {:?}: {seen}", call.op.number, wanted(call.body));
             wrong.push(Violation::new(LAW, text));
         }
     }
@@ -52,17 +63,29 @@ fn wanted(body: &PlaceOrder) -> BTreeMap<&SkuId, u64> {
 
 /// A state that was current after `from` and before `to` has fewer units in every warehouse.
 fn may_be_short(standard: &dyn Standard, sku: &SkuId, units: u64, from: u64, to: u64) -> bool {
-    let versions = standard.sku_versions(sku);
-    let first = versions.partition_point(|version| version.index <= from).saturating_sub(1);
-    let current = versions[first.min(versions.len())..].iter().take_while(|version| version.index < to);
+    // Commands of one entry come one after the other: units that one of them takes and another frees are gone in between.
+    let asked = standard.asked(sku).into_iter().flat_map(|asked| asked.range(from + 1..to.max(from + 1)));
+    for (index, asked) in asked {
+        let before = current(standard, sku, index - 1, *index).next();
+        if before.is_none_or(|before| before.state.stock.iter().all(|(_, it)| it.available().0 < units + asked)) {
+            return true;
+        }
+    }
     let mut looked = false;
-    for version in current {
+    for version in current(standard, sku, from, to) {
         looked = true;
         if version.state.stock.iter().all(|(_, buckets)| buckets.available().0 < units) {
             return true;
         }
     }
     !looked
+}
+
+/// The states that were current after `from` and before `to`.
+fn current<'a>(standard: &'a dyn Standard, sku: &SkuId, from: u64, to: u64) -> impl Iterator<Item = &'a Version<Sku>> {
+    let versions = standard.sku_versions(sku);
+    let first = versions.partition_point(|version| version.index <= from).saturating_sub(1);
+    versions[first.min(versions.len())..].iter().take_while(move |version| version.index < to)
 }
 
 /// What tokens tell of indexes at a time.

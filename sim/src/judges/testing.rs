@@ -367,6 +367,10 @@ impl Standard for Shop {
     fn sku_versions(&self, id: &SkuId) -> &[Version<ordergrid_domain::Sku>] {
         self.skus.get(id).map_or(&[], Vec::as_slice)
     }
+
+    fn asked(&self, _: &SkuId) -> Option<&BTreeMap<u64, u64>> {
+        None
+    }
 }
 
 /// Everything is known of the shop.

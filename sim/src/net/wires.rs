@@ -35,7 +35,7 @@ impl Side {
 
 /// Something that arrives at one end of a connection.
 #[derive(Debug)]
-enum Packet {
+pub(super) enum Packet {
     /// A wish to connect arrives at the address.
     Syn(String),
     /// The caller learns that it is connected.
@@ -62,8 +62,11 @@ pub(super) struct End {
     pub(super) writer: Option<Waker>,
     /// The program has dropped it, or its host is gone.
     pub(super) dropped: bool,
-    /// Nothing may arrive before this.
-    not_before: SimTime,
+    /// Packets sent to it, and packets it has taken: in their order, as TCP does.
+    sent: u64,
+    taken: u64,
+    /// Packets that came before their turn.
+    early: BTreeMap<u64, Packet>,
 }
 
 pub(super) struct Connection {
@@ -90,7 +93,7 @@ pub(super) struct Port {
 
 /// A packet under way: to this side of this connection.
 struct Flight {
-    /// Packets are numbered as they are sent.
+    /// Its number among those to this end.
     number: u64,
     conn: Conn,
     to: Side,
@@ -161,11 +164,11 @@ impl Wires {
         }
     }
 
-    /// What waited is sent now, in the order in which it was sent first.
+    /// What waited is sent now.
     fn mend(&mut self, link: (u64, u64)) {
-        let mut held = self.held.remove(&link).unwrap_or_default();
-        held.sort_by_key(|flight| flight.number);
-        held.into_iter().for_each(|flight| self.fly(flight));
+        for flight in self.held.remove(&link).unwrap_or_default() {
+            self.fly(flight);
+        }
     }
 
     fn link(&self, link: (u64, u64)) -> LinkState {
@@ -221,8 +224,11 @@ impl Wires {
     }
 
     fn send(&mut self, conn: Conn, to: Side, packet: Packet) {
-        self.sent += 1;
-        self.fly(Flight { number: self.sent, conn, to, packet });
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        let end = connection.end(to);
+        end.sent += 1;
+        let number = end.sent;
+        self.fly(Flight { number, conn, to, packet });
     }
 
     fn fly(&mut self, flight: Flight) {
@@ -234,12 +240,9 @@ impl Wires {
             self.held.entry(link).or_default().push(flight);
             return;
         }
-        let takes = state.draw(&mut self.dice);
-        let end = connection.end(to);
-        // In order on one connection.
-        let at = self.now.after(takes).max(end.not_before);
-        end.not_before = at;
-        self.flying.insert((at, flight.number), flight);
+        let at = self.now.after(state.draw(&mut self.dice));
+        self.sent += 1;
+        self.flying.insert((at, self.sent), flight);
     }
 
     fn arrive(&mut self, flight: Flight) {
@@ -255,10 +258,26 @@ impl Wires {
             return;
         }
         let connection = self.connections.get_mut(&conn).expect("looked up above");
-        let packet = flight.packet;
+        let end = connection.end(side);
+        end.early.insert(flight.number, flight.packet);
+        while let Some(packet) = self.next_packet(conn, side) {
+            self.take(conn, side, packet);
+        }
+    }
+
+    /// The next packet of an end, if it has come.
+    fn next_packet(&mut self, conn: Conn, side: Side) -> Option<Packet> {
+        let end = self.connections.get_mut(&conn)?.end(side);
+        let packet = end.early.remove(&(end.taken + 1))?;
+        end.taken += 1;
+        Some(packet)
+    }
+
+    fn take(&mut self, conn: Conn, side: Side, packet: Packet) {
         if let Packet::Syn(addr) = packet {
             return self.syn(conn, &addr);
         }
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
         let end = connection.end(side);
         if end.dropped {
             if matches!(packet, Packet::Data(_)) {

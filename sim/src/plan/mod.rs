@@ -53,9 +53,10 @@ impl Plan {
         let clocks = shape::clocks(profile, &mut dice, &shape);
         let troubles = troubles::drawn(profile, &mut dice, &shape, unrest);
         let ms = Duration::from_millis;
-        let slow_net = dice.percent(20);
-        let latency = (ms(0), if slow_net { ms(dice.between(10, 120)) } else { ms(dice.between(0, 5)) });
-        let sync = (ms(0), if dice.percent(20) { ms(dice.between(5, 60)) } else { ms(dice.between(0, 4)) });
+        // A calm grid must be able to elect: what is slow without any trouble is fast beside an election.
+        let calm = shape.election_min / 8;
+        let latency = (ms(0), if dice.percent(20) { ms(dice.between(10, 120)).min(calm) } else { ms(dice.between(0, 5)) });
+        let sync = (ms(0), if dice.percent(20) { ms(dice.between(5, 60)).min(calm) } else { ms(dice.between(0, 4)) });
         let frames =
             if dice.percent(profile.frame_percent()) { (dice.below(12), dice.below(12), dice.below(12)) } else { (0, 0, 0) };
         let stock = if profile == Profile::Flash {

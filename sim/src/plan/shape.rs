@@ -13,21 +13,22 @@ pub(super) fn shape(profile: Profile, dice: &mut Dice, tick: Duration) -> Shape 
         _ => *dice.pick(&[1, 3, 3, 3, 3, 5]),
     };
     let shards = u16::try_from(*dice.pick(&[1, 2, 2, 3, 4])).expect("small");
-    Shape { nodes, shards, settings: settings(profile, dice), squeeze: squeeze(dice), tick, rocksdb: false }
+    let heartbeat = Duration::from_millis(*dice.pick(&[50, 100, 200]));
+    let election_min = heartbeat * u32::try_from(dice.between(3, 5)).expect("small");
+    let settings = settings(profile, dice, heartbeat, election_min);
+    Shape { nodes, shards, settings, election_min, squeeze: squeeze(dice), tick, rocksdb: false }
 }
 
-fn settings(profile: Profile, dice: &mut Dice) -> Vec<(String, String)> {
-    let heartbeat = *dice.pick(&[50, 100, 200]);
-    let election_min = heartbeat * dice.between(3, 5);
-    let election_max = election_min + heartbeat * dice.between(1, 3);
+fn settings(profile: Profile, dice: &mut Dice, heartbeat: Duration, election_min: Duration) -> Vec<(String, String)> {
+    let election_max = election_min + heartbeat * u32::try_from(dice.between(1, 3)).expect("small");
     let margin = election_max / *dice.pick(&[10, 10, 5]);
     let hold_valid = if profile == Profile::Flash { dice.between(2, 4) } else { *dice.pick(&[2, 3, 6, 10]) };
     let kept = *dice.pick(&[0, 8, 64, 1_000, 50_000]);
     let drawn = [
-        ("raft.heartbeat", format!("{heartbeat}ms")),
-        ("raft.election_min", format!("{election_min}ms")),
-        ("raft.election_max", format!("{election_max}ms")),
-        ("raft.lease_margin", format!("{margin}ms")),
+        ("raft.heartbeat", ms(heartbeat)),
+        ("raft.election_min", ms(election_min)),
+        ("raft.election_max", ms(election_max)),
+        ("raft.lease_margin", ms(margin)),
         ("checkpoint.every", format!("{}ms", dice.between(300, 8_000))),
         ("log.kept", kept.to_string()),
         ("clock.skew", "1s".to_owned()),
@@ -42,6 +43,10 @@ fn settings(profile: Profile, dice: &mut Dice) -> Vec<(String, String)> {
         ("limits.mesh_queue", dice.pick(&["16", "4096"]).to_string()),
     ];
     drawn.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn ms(span: Duration) -> String {
+    format!("{}ms", span.as_millis())
 }
 
 /// Sizes far below what a configuration may say, so that minutes do what else takes days.
