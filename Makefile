@@ -4,10 +4,12 @@ SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 
 NODES ?= 3
-SEEDS ?= 100
+SEEDS ?= 200
+MINUTES ?= 480
 CARGO := .ci/cargo
 CACHE := $(or $(ORDERGRID_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ordergrid)
 BIN    = $(or $(CARGO_TARGET_DIR),target)/release/ordergrid
+SIM    = $(or $(CARGO_TARGET_DIR),target)/sim/ordergrid-sim
 
 export PATH := $(PATH):$(CACHE)/tools/bin
 # What the tests run. They look at the built program from outside.
@@ -15,7 +17,7 @@ export ORDERGRID_BIN = $(abspath $(BIN))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test verify fix bench bench-long sim setup setup-checks build fmt-check clippy docs deny advisories
+.PHONY: help demo test verify fix bench bench-long sim sim-nightly sim-mutants sim-build setup setup-checks build fmt-check clippy docs deny advisories
 
 help: ## Show this list.
 	@echo "OrderGrid: make <target>"
@@ -41,8 +43,21 @@ bench: build ## Every workload on 1 and on 3 nodes, closed loop and open, in 10 
 bench-long: build ## Ten-minute latency runs, the curves, a day of 20 million orders: target/bench-long/report.html. Hours.
 	tests/bench.sh "$(ORDERGRID_BIN)" target/bench-long long
 
-sim: setup ## Draw SEEDS=100 random histories and hold the domain against an oracle.
-	$(CARGO) run --locked --release --quiet --package ordergrid-sim -- run --count $(SEEDS)
+sim: sim-build ## Whole clusters in one process: SEEDS=200 histories judged, some of them twice, every scenario, and the domain alone.
+	"$(SIM)" domain --count 300
+	"$(SIM)" run --profile quick --count $(SEEDS)
+	"$(SIM)" meta --profile quick --count 20
+	"$(SIM)" scenarios
+
+sim-nightly: sim-build ## The same for MINUTES=480, all profiles in turn, unattended; target/sim/ledger.jsonl keeps what was done.
+	mkdir -p target/sim
+	"$(SIM)" nightly --ledger target/sim/ledger.jsonl --commit "$$(git rev-parse HEAD)" --minutes $(MINUTES)
+
+sim-mutants: sim-build ## Plant every known bug in a copy of the tree, and see that a judge catches it (hours).
+	"$(SIM)" mutants
+
+sim-build: setup
+	$(CARGO) build --locked --profile sim --package ordergrid-sim
 
 setup: ## Install what is missing to build (Debian, Ubuntu: g++ and libclang, through apt).
 	.ci/setup

@@ -15,7 +15,7 @@ use super::report::{Failure, Report};
 use super::{Drawn, HELD, Output, VIOLATED};
 
 /// A history that takes longer than this, in real time, hangs.
-const HANGS_AFTER: Duration = Duration::from_secs(600);
+const HANGS_AFTER: Duration = Duration::from_secs(120);
 /// How often a process is looked after.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 

@@ -22,7 +22,7 @@ pub(super) fn first() -> Option<Stop> {
 
 fn note(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
-    let text = panic.payload_as_str().unwrap_or("of an unknown kind");
+    let text = text_of(panic.payload());
     trace::note(format_args!("panic at {place}: {text}"));
     if std::env::var_os("RUST_BACKTRACE").is_some() {
         eprintln!("panic at {place}: {text}\n{}", Backtrace::force_capture());
@@ -33,4 +33,9 @@ fn note(panic: &PanicHookInfo<'_>) {
     if let Ok(mut first) = FIRST.lock() {
         first.get_or_insert(stop);
     }
+}
+
+fn text_of(payload: &(dyn std::any::Any + Send)) -> &str {
+    let owned = || payload.downcast_ref::<String>().map(String::as_str);
+    payload.downcast_ref::<&str>().copied().or_else(owned).unwrap_or("of an unknown kind")
 }
