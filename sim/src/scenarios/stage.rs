@@ -8,13 +8,13 @@ use std::time::Duration;
 use ordergrid_api::wire::{Order, PlaceLine, PlaceOrder, PutSku, ReceiveStock, Sku, Unbuilt};
 use ordergrid_cluster::Role;
 use ordergrid_domain::order::Terms;
-use ordergrid_domain::{Currency, GroupId, Key, SkuId, Slot, Text, UserId};
+use ordergrid_domain::{Command, Currency, GroupId, Key, Outcome, SkuId, Slot, Text, UserId};
 
 use super::look::{self, Found};
 use super::setup::{SKUS, USERS};
 use crate::disk::{Database, SyncTime};
 use crate::faults::Striking;
-use crate::grid::{CLIENTS, Down};
+use crate::grid::Down;
 use crate::history::{Ask, Ending, Said, SimTime};
 use crate::judges::book::FINAL_CLIENT;
 use crate::plan::Plan;
@@ -139,6 +139,11 @@ impl Stage<'_> {
         here.nth(nth).expect("every shard of a scenario has several users")
     }
 
+    /// The buyer of this number, wherever his orders are.
+    pub(super) fn buyer(&self, number: u64) -> UserId {
+        self.plan.mix.user(number)
+    }
+
     /// The `nth` SKU of this shard.
     pub(super) fn sku(&self, shard: GroupId, nth: usize) -> SkuId {
         let skus = (0..SKUS).map(|number| self.plan.mix.sku(number));
@@ -209,7 +214,7 @@ impl Stage<'_> {
 
     /// Waits for the end of a call.
     pub(super) fn end_of(&mut self, call: Call) -> Played<Ending> {
-        self.until("a client is answered", SOON, |stage| stage.ending(call).is_some())?;
+        self.until("a client is answered", 2 * SOON, |stage| stage.ending(call).is_some())?;
         Ok(self.ending(call).expect("it was just seen").1)
     }
 
@@ -275,6 +280,12 @@ impl Stage<'_> {
         expect(seen == (on_hand, committed, available), || {
             format!("{sku} has {seen:?} on hand, committed and free, not {:?}", (on_hand, committed, available))
         })
+    }
+
+    /// What the committed commands of a group came to; after the judges have looked.
+    pub(super) fn outcomes(&self, group: GroupId) -> Vec<(Command, Outcome)> {
+        let reference = self.world.reference.as_ref();
+        reference.map(|reference| look::outcomes(&self.world.chronicle, reference, group)).unwrap_or_default()
     }
 
     /// A rare state that must have been met, or else the script has missed its scene.
@@ -371,11 +382,6 @@ impl Stage<'_> {
     pub(super) fn delay(&mut self, from: u64, to: u64, time: Duration) {
         trace::note(format_args!("script: link {from} to {to} takes {time:?}"));
         self.world.grid.net.set_link(from, to, |link| (link.fastest, link.slowest) = (time, time));
-    }
-
-    /// What a node tells its clients takes so long.
-    pub(super) fn mute(&mut self, node: u64, time: Duration) {
-        self.delay(node, CLIENTS, time);
     }
 
     /// Syncs of a node's database take so long from now on.
