@@ -31,6 +31,9 @@ pub(super) struct ScenarioArguments {
     /// Processes at a time; by default one per core.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Other chance than usual: for the network, the disks and the elections.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// How to answer.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -72,7 +75,7 @@ impl Line {
 pub(super) fn run(arguments: &ScenarioArguments) -> anyhow::Result<u8> {
     if arguments.here {
         let [name] = &arguments.names[..] else { anyhow::bail!("one scenario runs in a process") };
-        return here(find(name).with_context(|| format!("there is no scenario {name}"))?, arguments.trace);
+        return here(find(name).with_context(|| format!("there is no scenario {name}"))?, arguments);
     }
     let wanted = wanted(&arguments.names)?;
     if arguments.list {
@@ -85,10 +88,10 @@ pub(super) fn run(arguments: &ScenarioArguments) -> anyhow::Result<u8> {
     }
     if arguments.trace {
         let [scenario] = wanted[..] else { anyhow::bail!("--trace is for one scenario") };
-        let status = process(scenario, true)?.status().context("the scenario's process")?;
+        let status = process(scenario, arguments)?.status().context("the scenario's process")?;
         return status.code().and_then(|code| u8::try_from(code).ok()).context("the scenario's process was ended by a signal");
     }
-    let lines = played(&wanted, jobs(arguments.jobs))?;
+    let lines = played(&wanted, arguments)?;
     print(arguments.output, &lines)?;
     Ok(code(&lines))
 }
@@ -112,29 +115,29 @@ fn wanted(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
     Ok(wanted)
 }
 
-fn played(wanted: &[&'static Scenario], jobs: usize) -> anyhow::Result<Vec<Line>> {
+fn played(wanted: &[&'static Scenario], arguments: &ScenarioArguments) -> anyhow::Result<Vec<Line>> {
     let next = AtomicUsize::new(0);
     let told = Mutex::new(BTreeMap::new());
     let work = || -> anyhow::Result<()> {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(scenario) = wanted.get(number) else { return Ok(()) };
-            let one = told_by_process(process(scenario, false)?)?;
+            let one = told_by_process(process(scenario, arguments)?)?;
             told.lock().map_err(|_| anyhow::anyhow!("a worker panicked"))?.insert(number, one);
         }
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..jobs(arguments.jobs)).map(|_| scope.spawn(work)).collect();
         workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow::anyhow!("a worker panicked"))?)
     })?;
     let told = told.into_inner().map_err(|_| anyhow::anyhow!("a worker panicked"))?;
     Ok(told.into_iter().map(|(number, told)| Line::of(wanted[number], Some(told))).collect())
 }
 
-fn process(scenario: &Scenario, trace: bool) -> anyhow::Result<Command> {
-    let mut process = Command::new(this_program()?);
-    process.args(["scenarios", "--here", scenario.name]).args(trace.then_some("--trace"));
-    process.env_clear().env(SEED_VARIABLE, format!("scenario-{}", scenario.name));
+fn process(scenario: &Scenario, arguments: &ScenarioArguments) -> anyhow::Result<Command> {
+    let (mut process, seed) = (Command::new(this_program()?), arguments.seed.to_string());
+    process.args(["scenarios", "--here", scenario.name, "--seed", &seed]).args(arguments.trace.then_some("--trace"));
+    process.env_clear().env(SEED_VARIABLE, format!("{}-{seed}", scenario.name));
     for kept in ["RUST_BACKTRACE", "ORDERGRID_SIM_LOG"] {
         process.envs(std::env::var_os(kept).map(|value| (kept, value)));
     }
@@ -142,16 +145,16 @@ fn process(scenario: &Scenario, trace: bool) -> anyhow::Result<Command> {
 }
 
 /// Plays it in this process, and tells.
-fn here(scenario: &Scenario, story: bool) -> anyhow::Result<u8> {
+fn here(scenario: &Scenario, arguments: &ScenarioArguments) -> anyhow::Result<u8> {
     anyhow::ensure!(std::env::var_os(SEED_VARIABLE).is_some(), "`--here` is for the processes that this verb starts");
-    if story {
+    if arguments.trace {
         trace::tell(Box::new(BufWriter::new(std::io::stderr())));
     }
     if let Ok(filter) = std::env::var("ORDERGRID_SIM_LOG") {
         tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
     }
     watch_panics();
-    let (plan, outcome) = scenario.play();
+    let (plan, outcome) = scenario.play(arguments.seed);
     trace::flush();
     let told = tell(&plan, &outcome);
     println!("{}", serde_json::to_string(&told)?);

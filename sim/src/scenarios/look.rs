@@ -109,7 +109,12 @@ mod tests {
             (&Command::Tick,   [false, false,    false, false]),
         ];
         let seen = |command: &Command, sku: &SkuId| {
-            [hold_of(command, sku).is_some(), release_of(command, sku).is_some(), gone_of(command, sku).is_some(), keeps(command, sku)]
+            [
+                hold_of(command, sku).is_some(),
+                release_of(command, sku).is_some(),
+                gone_of(command, sku).is_some(),
+                keeps(command, sku),
+            ]
         };
         for (command, expected) in table {
             assert_eq!(seen(command, &sku("A")), expected, "{command:?}");

@@ -81,7 +81,10 @@ fn source_dies(stage: &mut Stage<'_>) -> Played {
     stage.delay(2, 1, ms(200));
     stage.until("the keep is applied", SOON, |stage| runs(stage, &sku) == 1)?;
     let trimmed = |stage: &Stage<'_>| {
-        stage.nodes().into_iter().any(|node| stage.written(node, ORDERS).iter().any(|(_, it)| matches!(it, Command::Trim { .. })))
+        stage
+            .nodes()
+            .into_iter()
+            .any(|node| stage.written(node, ORDERS).iter().any(|(_, it)| matches!(it, Command::Trim { .. })))
     };
     scene(!trimmed(stage), "its source does not know")?;
     stage.cut_power(1);
@@ -103,7 +106,10 @@ fn destination_dies(stage: &mut Stage<'_>) -> Played {
     })?;
     stage.pass(ms(10))?;
     stage.cut_power(2);
-    scene([1, 2, 3].iter().all(|node| !stage.written(*node, SHELF).iter().any(|(_, it)| look::keeps(it, &sku))), "the keep is lost")?;
+    scene(
+        [1, 2, 3].iter().all(|node| !stage.written(*node, SHELF).iter().any(|(_, it)| look::keeps(it, &sku))),
+        "the keep is lost",
+    )?;
     stage.order_of(call)?;
     stage.another_leads(SHELF, 2)?;
     stage.until("the keep is applied", SOON, |stage| runs(stage, &sku) > 0)?;

@@ -70,11 +70,20 @@ pub const ALL: [&[Scenario]; 8] = [
 /// Rules that no script can break from outside: why, and what watches them instead.
 pub const UNSCRIPTED: [(&str, &str); 9] = [
     ("rule 3", "an actor cannot be made to fail from outside; a lost term is scripted, the actor's end is a test of the node"),
-    ("rule 5", "releasing the second attempt's holds: a busy key and rule 1 keep a second attempt from being proposed; domain tests"),
-    ("rule 15", "gone is never said of what was placed, so it meets a kept hold only with a bug; domain tests and AllOrNothing"),
+    (
+        "rule 5",
+        "releasing the second attempt's holds: a busy key and rule 1 keep a second attempt from being proposed; domain tests",
+    ),
+    (
+        "rule 15",
+        "gone is never said of what was placed, so it meets a kept hold only with a bug; domain tests and AllOrNothing",
+    ),
     ("rule 18", "no verb takes units away from a tentative hold; domain tests, rare state `keep met no hold`, AllOrNothing"),
     ("rule 19", "a count that takes holds is refused, not built; domain tests"),
-    ("rule 20", "no verb restores a shard from something older; domain tests of the stream, the pump's alarm is read by people"),
+    (
+        "rule 20",
+        "no verb restores a shard from something older; domain tests of the stream, the pump's alarm is read by people",
+    ),
     ("rule 23", "revival is not built: late money is paid back, which is scripted"),
     ("rule 24", "purchase limits are not built"),
     ("rule 25", "backorders are not built"),
@@ -87,10 +96,10 @@ pub fn find(name: &str) -> Option<&'static Scenario> {
 }
 
 impl Scenario {
-    /// Plays it in this process, which plays no other.
+    /// Plays it in this process, which plays no other. The seed decides what the script leaves to chance.
     #[must_use]
-    pub fn play(&self) -> (Plan, Outcome) {
-        let plan = (self.setup)().plan(1);
+    pub fn play(&self, seed: u64) -> (Plan, Outcome) {
+        let plan = (self.setup)().plan(seed);
         let outcome = lived(&plan, None, |world| {
             let mut stage = Stage::new(world, &plan)?;
             (self.script)(&mut stage)?;
@@ -111,7 +120,8 @@ mod tests {
     fn every_rule_is_scripted_or_said_to_be_out_of_reach() {
         let scripted = ALL.iter().copied().flatten().flat_map(|scenario| scenario.rule.split(", "));
         let known: BTreeSet<&str> = scripted.chain(UNSCRIPTED.iter().map(|(rule, _)| *rule)).collect();
-        let missing: Vec<_> = (1..=28).map(|rule| format!("rule {rule}")).filter(|rule| !known.contains(rule.as_str())).collect();
+        let missing: Vec<_> =
+            (1..=28).map(|rule| format!("rule {rule}")).filter(|rule| !known.contains(rule.as_str())).collect();
         assert_eq!(missing, Vec::<String>::new());
     }
 

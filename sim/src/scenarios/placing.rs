@@ -104,7 +104,9 @@ fn first_entry(stage: &mut Stage<'_>) -> Played {
     for call in calls {
         match stage.end_of(call)? {
             Ending::Done { .. } => read += 1,
-            Ending::Refused { status: 404, .. } => expect(false, || format!("order {} was placed, and is not found", placed.id))?,
+            Ending::Refused { status: 404, .. } => {
+                expect(false, || format!("order {} was placed, and is not found", placed.id))?
+            }
             _ => {}
         }
     }

@@ -18,7 +18,7 @@ use crate::grid::Down;
 use crate::history::{Ask, Ending, Said, SimTime};
 use crate::judges::book::FINAL_CLIENT;
 use crate::plan::Plan;
-use crate::run::{Stop, World};
+use crate::run::{HEALED_WITHIN, Stop, World};
 use crate::trace;
 use crate::verdict::Violation;
 
@@ -99,6 +99,16 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// Time passes until the grid has recovered from something, as it must within the time that healing may take.
+    pub(super) fn healed(&mut self, what: &str, reached: impl Fn(&Self) -> bool) -> Played {
+        match self.until(what, HEALED_WITHIN, reached) {
+            Err(Stop::Harness(text)) => {
+                Err(Violation::new("Heals", text.replace("the scene was not reached", "not in 120 s")).into())
+            }
+            other => other,
+        }
+    }
+
     /// The faults end, the grid heals, everything is read, the judges look.
     pub(super) fn conclude(&mut self) -> Played {
         trace::note(format_args!("script ends"));
@@ -115,7 +125,7 @@ impl<'a> Stage<'a> {
             }
         }
         self.world.calm_since = self.now();
-        self.world.until("clients wait", Duration::from_secs(120), |world| world.clients.idle())?;
+        self.world.until("clients wait", HEALED_WITHIN, |world| world.clients.idle())?;
         self.concluded = true;
         self.world.conclude(self.plan)
     }
@@ -160,7 +170,8 @@ impl Stage<'_> {
         let mut asks = Vec::new();
         for (sku, units) in of {
             let name = Text::new(format!("name of {sku}")).map_err(|error| Stop::Harness(error.to_string()))?;
-            let put = PutSku { name, backorder_limit: Unbuilt::Unset, purchase_limit: Unbuilt::Unset, safety_stock: Unbuilt::Unset };
+            let put =
+                PutSku { name, backorder_limit: Unbuilt::Unset, purchase_limit: Unbuilt::Unset, safety_stock: Unbuilt::Unset };
             asks.push(Ask::PutSku((*sku).clone(), put));
             asks.push(self.receipt(sku, *units));
         }
@@ -350,7 +361,10 @@ impl Stage<'_> {
 
     /// A node is switched on.
     pub(super) fn start(&mut self, node: u64) -> Played {
-        self.world.grid.start(node).map_err(|error| Violation::new(LAW, format!("node {node} cannot be started: {error:#}")).into())
+        self.world
+            .grid
+            .start(node)
+            .map_err(|error| Violation::new(LAW, format!("node {node} cannot be started: {error:#}")).into())
     }
 
     /// Every node that is on knows a leader for every shard.

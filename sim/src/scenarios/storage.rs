@@ -196,7 +196,7 @@ fn snapshot_cut(stage: &mut Stage<'_>) -> Played {
     }
     stage.slow_sync(3, Database::State, ms(1));
     stage.start(3)?;
-    stage.until("the snapshot is installed", SOON, |stage| purged_to(stage, 3) >= needed)?;
+    stage.healed("node 3 has what a snapshot had", |stage| purged_to(stage, 3) >= needed)?;
     stage.ready()?;
     stage.hand_over(SHELF, 3)?;
     buy(stage, 2, &sku)?;
