@@ -68,7 +68,7 @@ fn coordinator_dies(stage: &mut Stage<'_>) -> Played {
     let again = orphan(stage)?;
     let (_, replayed) = stage.order_after_all(&again)?;
     expect(!replayed, || "the first attempt placed nothing".to_owned())?;
-    stage.until("the orphan is freed", SOON, |stage| {
+    stage.healed("the orphan is freed", |stage| {
         stage.committed(SHELF).iter().any(|(_, command)| look::gone_of(command, &sku).is_some())
     })?;
     stage.conclude()?;

@@ -89,7 +89,7 @@ fn source_dies(stage: &mut Stage<'_>) -> Played {
     scene(!trimmed(stage), "its source does not know")?;
     stage.cut_power(1);
     stage.another_leads(ORDERS, 1)?;
-    stage.until("it is delivered again", SOON, |stage| runs(stage, &sku) == 2)?;
+    stage.healed("it is delivered again", |stage| runs(stage, &sku) == 2)?;
     stage.conclude()?;
     stage.met("mailbox redelivered")?;
     stage.expect_stock(&sku, 10, 3, 7)
@@ -112,7 +112,7 @@ fn destination_dies(stage: &mut Stage<'_>) -> Played {
     )?;
     stage.order_of(call)?;
     stage.another_leads(SHELF, 2)?;
-    stage.until("the keep is applied", SOON, |stage| runs(stage, &sku) > 0)?;
+    stage.healed("the keep is applied", |stage| runs(stage, &sku) > 0)?;
     stage.conclude()?;
     stage.expect_stock(&sku, 10, 3, 7)
 }

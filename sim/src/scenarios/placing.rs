@@ -7,6 +7,7 @@ use ordergrid_domain::SkuId;
 use super::setup::Setup;
 use super::stage::{Played, SOON, Stage, expect, ms, scene};
 use super::{ATTIC, ORDERS, SHELF, Scenario, look};
+use crate::chronicle::Body;
 use crate::disk::Database;
 use crate::grid::CLIENTS;
 use crate::history::{Ask, Ending};
@@ -129,12 +130,19 @@ fn earlier_term(stage: &mut Stage<'_>) -> Played {
     scene(stage.ending(call).is_none(), "the hold is not answered")?;
     stage.pause(2, false);
     stage.end_of(call)?;
-    let (placed, _) = stage.order_after_all(&Ask::Place(key, Box::new(order)))?;
+    let (placed, _) = stage.order_after_all(&Ask::Place(key.clone(), Box::new(order)))?;
     scene(placed.lines[0].ordered == 3, "it is the order")?;
     stage.conclude()?;
     let all = stage.committed(SHELF);
     let first = all.iter().find_map(|(_, command)| look::hold_of(command, &sku));
     scene(first.is_some_and(|attempt| attempt.term == first_term), "the first term's hold was asked for")?;
+    for entry in stage.world.chronicle.chain(ORDERS) {
+        let Ok(Body::Commands(commands)) = entry.body() else { continue };
+        let places = commands.commands.iter().filter_map(|command| look::place_of(command, &key));
+        for attempt in places {
+            expect(attempt.term == entry.id.term, || format!("{attempt:?} was placed by entry {}", entry.id))?;
+        }
+    }
     stage.expect_stock(&sku, 10, 3, 7)
 }
 
