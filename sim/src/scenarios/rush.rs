@@ -16,7 +16,7 @@ const EACH: u64 = 50;
 const UNITS: u64 = 100;
 
 pub(super) const SCENARIOS: [Scenario; 1] = [Scenario {
-    name: "ten thousand buyers for a hundred units",
+    name: "ten-thousand-buyers-for-a-hundred-units",
     rule: "corner",
     story: "10,000 buyers want one each of 100 units; in the middle of it the SKU's leader is cut off, and comes back",
     mutant: None,
