@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -101,7 +101,12 @@ impl Campaign<'_> {
 
 /// Runs a history in a process of its own. A process that says nothing has failed as a harness.
 pub(super) fn told_by(arguments: &OneArguments) -> anyhow::Result<Told> {
-    let mut process = arguments.process()?.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    told_by_process(arguments.process()?)
+}
+
+/// What a process tells that runs one history.
+pub(super) fn told_by_process(mut process: Command) -> anyhow::Result<Told> {
+    let mut process = process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut out = process.stdout.take().context("it has a standard output")?;
     let mut err = process.stderr.take().context("it has a standard error")?;
     let began = Instant::now();

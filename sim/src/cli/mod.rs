@@ -10,6 +10,7 @@ pub mod mutants;
 mod nightly;
 mod one;
 mod report;
+mod scenarios;
 
 use std::path::PathBuf;
 
@@ -46,7 +47,7 @@ enum Verb {
     /// Run each history twice, in fresh processes: the trace hashes must be equal.
     Meta(campaign::MetaArguments),
     /// Run the fixed scripts, one for each rule of placing and each nasty corner.
-    Scenarios(crate::scenarios::ScenarioArguments),
+    Scenarios(scenarios::ScenarioArguments),
     /// Try every planted bug until a judge sees it.
     Mutants(mutants::Arguments),
     /// Run all profiles in turn, unattended, and keep a ledger of seeds done per commit.
@@ -87,7 +88,7 @@ pub fn main() -> u8 {
         Verb::Replay(arguments) => one::replay(&arguments),
         Verb::Minimise(arguments) => minimise::run(&arguments),
         Verb::Meta(arguments) => campaign::meta(&arguments),
-        Verb::Scenarios(arguments) => crate::scenarios::run(&arguments),
+        Verb::Scenarios(arguments) => scenarios::run(&arguments),
         Verb::Mutants(arguments) => mutants::run(&arguments),
         Verb::Nightly(arguments) => nightly::run(&arguments),
         Verb::Domain(arguments) => domain::run(&arguments),

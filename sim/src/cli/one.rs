@@ -132,7 +132,7 @@ pub(super) fn run(arguments: &OneArguments) -> anyhow::Result<u8> {
     })
 }
 
-fn tell(plan: &Plan, outcome: &Outcome) -> Told {
+pub(super) fn tell(plan: &Plan, outcome: &Outcome) -> Told {
     let (end, judge, text) = match &outcome.stop {
         None => ("held", String::new(), String::new()),
         Some(Stop::Violation(violation)) => ("violated", violation.judge.to_owned(), violation.text.clone()),

@@ -72,13 +72,22 @@ pub struct Outcome {
 /// Runs the history of a plan. `until`: no longer than this, for a look at its beginning.
 #[must_use]
 pub fn history(plan: &Plan, until: Option<SimTime>) -> Outcome {
+    lived(plan, until, |world| world.live(plan))
+}
+
+/// Runs a history that goes as `life` has it, from empty disks on.
+pub(crate) fn lived(
+    plan: &Plan,
+    until: Option<SimTime>,
+    life: impl FnOnce(&mut World) -> Result<(), Stop>,
+) -> Outcome {
     coverage::start();
     let mut rare = BTreeMap::new();
     let mut operations = 0;
     let (stop, length) = match World::new(plan, until) {
         Err(error) => (Some(Stop::Harness(format!("{error:#}"))), SimTime::default()),
         Ok(mut world) => {
-            let stop = world.live(plan).err();
+            let stop = life(&mut world).err();
             trace::aside(format_args!("{}", world.state()));
             operations = world.clients.record.known().history.operations.len() as u64;
             rare = world.rare();
@@ -93,16 +102,16 @@ pub fn history(plan: &Plan, until: Option<SimTime>) -> Outcome {
 }
 
 /// Everything of one history.
-struct World {
-    grid: SimGrid,
-    clients: Clients,
-    chronicle: Arc<Chronicle>,
-    map: ShardMap,
+pub(crate) struct World {
+    pub(crate) grid: SimGrid,
+    pub(crate) clients: Clients,
+    pub(crate) chronicle: Arc<Chronicle>,
+    pub(crate) map: ShardMap,
     judges: Vec<Box<dyn Judge>>,
-    striking: Striking,
-    reference: Option<Reference>,
+    pub(crate) striking: Striking,
+    pub(crate) reference: Option<Reference>,
     next_look: SimTime,
-    calm_since: SimTime,
+    pub(crate) calm_since: SimTime,
     until: Option<SimTime>,
 }
 
@@ -139,7 +148,7 @@ impl World {
     }
 
     /// One tick passes, and everybody looks.
-    fn step(&mut self) -> Result<(), Stop> {
+    pub(crate) fn step(&mut self) -> Result<(), Stop> {
         self.grid.step();
         self.striking.step(&mut self.grid)?;
         if let Some(stop) = panics::first() {
@@ -167,7 +176,7 @@ impl World {
     }
 
     /// Steps until `done`, which must be within `limit`.
-    fn until(&mut self, what: &str, limit: Duration, done: impl Fn(&Self) -> bool) -> Result<(), Stop> {
+    pub(crate) fn until(&mut self, what: &str, limit: Duration, done: impl Fn(&Self) -> bool) -> Result<(), Stop> {
         let latest = self.grid.now().after(limit);
         while !done(self) {
             if self.grid.now() >= latest {
@@ -179,7 +188,7 @@ impl World {
     }
 
     /// Who runs and who leads, in a few words.
-    fn state(&self) -> String {
+    pub(crate) fn state(&self) -> String {
         let nodes = self.grid.nodes.iter().map(|(id, node)| {
             let groups = node.running().map(|running| {
                 let groups = running.groups();

@@ -21,18 +21,28 @@ const READERS: usize = 8;
 impl World {
     /// From empty disks to the verdict.
     pub(super) fn live(&mut self, plan: &Plan) -> Result<(), Stop> {
+        self.boot()?;
+        self.stock(plan)?;
+        self.unrest(plan)?;
+        self.conclude(plan)
+    }
+
+    /// Every node starts, on empty disks.
+    pub(crate) fn boot(&mut self) -> Result<(), Stop> {
         for node in self.grid.nodes.keys().copied().collect::<Vec<_>>() {
             self.grid.start(node).map_err(|error| Stop::Harness(format!("{error:#}")))?;
         }
-        self.until("the new grid is not ready", Duration::from_secs(60), Self::all_ready)?;
-        self.stock(plan)?;
-        self.unrest(plan)?;
+        self.until("the new grid is not ready", Duration::from_secs(60), Self::all_ready)
+    }
+
+    /// Without faults from now on: it heals, everything is read once more, and the judges look at all of it.
+    pub(crate) fn conclude(&mut self, plan: &Plan) -> Result<(), Stop> {
         self.heal(plan)?;
         self.read_everything(plan)?;
         self.judge()
     }
 
-    fn all_ready(&self) -> bool {
+    pub(crate) fn all_ready(&self) -> bool {
         self.grid.nodes.values().all(super::super::grid::SimNode::was_ready)
     }
 

@@ -1,0 +1,245 @@
+//! Rules 26 to 28: what is on the disk, and what a node makes of it when it comes back.
+
+use std::time::Duration;
+
+use ordergrid_api::wire::{CancelOrder, Order};
+use ordergrid_domain::SkuId;
+use ordergrid_domain::order::CancelReason;
+
+use super::setup::Setup;
+use super::stage::{Played, SOON, Stage, expect, ms, scene};
+use super::{ORDERS, SHELF, Scenario};
+use crate::disk::Database;
+use crate::grid::Squeeze;
+use crate::history::Ask;
+
+pub(super) const SCENARIOS: [Scenario; 5] = [
+    Scenario {
+        name: "a-checkpoint-torn-by-a-power-loss",
+        rule: "rule 26, corner",
+        story: "each node in turn loses power while a checkpoint is written and not durable, again and again",
+        mutant: Some("checkpoint-index-first"),
+        setup: || Setup::of(3, 2),
+        script: torn,
+    },
+    Scenario {
+        name: "nothing-is-purged-above-a-durable-checkpoint",
+        rule: "rule 27",
+        story: "all nodes lose power while all of them write checkpoints and would like to purge",
+        mutant: Some("checkpoint-not-synced"),
+        setup: || Setup::of(3, 2),
+        script: purged,
+    },
+    Scenario {
+        name: "a-snapshot-while-mailboxes-run",
+        rule: "rule 27, corner",
+        story: "a node that was away needs a snapshot while orders go on, and then leads the shard that it was sent",
+        mutant: Some("snapshot-not-reloaded"),
+        setup: || Setup::of(3, 2).squeeze(Squeeze { snapshot_chunk: Some(256), ..Squeeze::default() }),
+        script: snapshot,
+    },
+    Scenario {
+        name: "a-snapshot-cut-by-a-power-loss",
+        rule: "rule 27",
+        story: "the node that is sent a snapshot loses power while it is installed, twice",
+        mutant: Some("snapshot-not-reloaded"),
+        setup: || Setup::of(3, 2).squeeze(Squeeze { snapshot_chunk: Some(256), ..Squeeze::default() }),
+        script: snapshot_cut,
+    },
+    Scenario {
+        name: "cold-rows-under-checkpoints",
+        rule: "rule 28",
+        story: "with hardly any memory, old orders are read and cancelled while one checkpoint follows the other",
+        mutant: Some("evicts-undurable-row"),
+        setup: || Setup::of(3, 1).squeeze(Squeeze { memory: Some(16 << 10), ..Squeeze::default() }),
+        script: cold,
+    },
+];
+
+/// Places an order of two units, wherever its shard is led.
+fn buy(stage: &mut Stage<'_>, buyer: usize, sku: &SkuId) -> Played<Order> {
+    let user = stage.user(ORDERS, buyer);
+    let order = stage.order(&user, &[(sku, 2)]);
+    let key = stage.key();
+    Ok(stage.order_after_all(&Ask::Place(key, Box::new(order)))?.0)
+}
+
+fn cancel(stage: &Stage<'_>, order: &Order) -> Ask {
+    let cancel = CancelOrder { reason: CancelReason::User, operator: None, note: None, lines: None };
+    Ask::Cancel(stage.key(), order.id, cancel)
+}
+
+/// A checkpoint of this node is written and not durable yet.
+fn half_written(stage: &mut Stage<'_>, node: u64) -> Played {
+    stage.until("a checkpoint is on its way", SOON, |stage| {
+        let (written, durable) = stage.state_batches(node);
+        written > durable
+    })
+}
+
+fn torn(stage: &mut Stage<'_>) -> Played {
+    let sku = stage.sku(SHELF, 0);
+    stage.stock(&[(&sku, 200)])?;
+    for round in 0..3 {
+        for node in stage.nodes() {
+            let buyer = round * 3 + usize::try_from(node).expect("few");
+            let kept = buy(stage, buyer % 8, &sku)?;
+            let given_back = buy(stage, (buyer + 1) % 8, &sku)?;
+            let ask = cancel(stage, &given_back);
+            stage.order_after_all(&ask)?;
+            stage.slow_sync(node, Database::State, ms(400));
+            stage.checkpoint(node);
+            half_written(stage, node)?;
+            stage.pass(ms(20 * round as u64))?;
+            stage.cut_power(node);
+            stage.slow_sync(node, Database::State, ms(1));
+            stage.start(node)?;
+            stage.ready()?;
+            stage.checkpoint(node);
+            let call = Ask::ReadOrder(kept.id);
+            stage.order_after_all(&call)?;
+        }
+    }
+    stage.conclude()?;
+    stage.expect_stock(&sku, 200, 18, 182)
+}
+
+fn purged(stage: &mut Stage<'_>) -> Played {
+    let sku = stage.sku(SHELF, 0);
+    stage.stock(&[(&sku, 200)])?;
+    let mut orders = Vec::new();
+    for round in 0..4 {
+        for buyer in 0..4 {
+            orders.push(buy(stage, buyer, &sku)?);
+        }
+        for node in stage.nodes() {
+            stage.slow_sync(node, Database::State, ms(400));
+            stage.checkpoint(node);
+        }
+        for node in stage.nodes() {
+            half_written(stage, node)?;
+        }
+        // Time in which whoever does not wait for the sync purges.
+        stage.pass(ms(50 * round))?;
+        for node in stage.nodes() {
+            stage.cut_power(node);
+        }
+        for node in stage.nodes() {
+            stage.slow_sync(node, Database::State, ms(1));
+            stage.start(node)?;
+        }
+        stage.ready()?;
+    }
+    for order in &orders {
+        stage.order_after_all(&Ask::ReadOrder(order.id))?;
+    }
+    stage.conclude()?;
+    stage.expect_stock(&sku, 200, 32, 168)
+}
+
+/// The last entry that a node has purged of a group's log, which is at least what its snapshot has.
+fn purged_to(stage: &Stage<'_>, node: u64) -> u64 {
+    let log = stage.world.chronicle.log(node, SHELF);
+    log.and_then(|log| log.purged).map_or(0, |purged| purged.index)
+}
+
+/// Node 3 was away, and the others have purged what it lacks. Gives the index that it must come to.
+fn behind(stage: &mut Stage<'_>, sku: &SkuId) -> Played<u64> {
+    stage.stock(&[(sku, 500)])?;
+    buy(stage, 0, sku)?;
+    stage.kill(3);
+    for buyer in 0..12 {
+        buy(stage, buyer % 8, sku)?;
+    }
+    for node in [1, 2] {
+        stage.checkpoint(node);
+    }
+    let had = stage.world.chronicle.log(3, SHELF).and_then(|log| log.last()).map_or(0, |last| last.index);
+    stage.until("what it lacks is purged", SOON, |stage| [1, 2].into_iter().all(|node| purged_to(stage, node) > had))?;
+    Ok(purged_to(stage, 1).min(purged_to(stage, 2)))
+}
+
+fn snapshot(stage: &mut Stage<'_>) -> Played {
+    let sku = stage.sku(SHELF, 0);
+    let needed = behind(stage, &sku)?;
+    stage.start(3)?;
+    let mut bought = 13;
+    while purged_to(stage, 3) < needed {
+        scene(bought < 200, "the snapshot arrives")?;
+        buy(stage, bought % 8, &sku)?;
+        bought += 1;
+    }
+    stage.ready()?;
+    stage.hand_over(SHELF, 3)?;
+    let order = buy(stage, 0, &sku)?;
+    let ask = cancel(stage, &order);
+    stage.order_after_all(&ask)?;
+    for buyer in 1..5 {
+        buy(stage, buyer, &sku)?;
+    }
+    stage.conclude()?;
+    let taken = 2 * (bought as u64 + 4);
+    stage.expect_stock(&sku, 500, taken, 500 - taken)
+}
+
+fn snapshot_cut(stage: &mut Stage<'_>) -> Played {
+    let sku = stage.sku(SHELF, 0);
+    let needed = behind(stage, &sku)?;
+    for wait in [0, 60] {
+        stage.slow_sync(3, Database::State, ms(300));
+        stage.start(3)?;
+        half_written(stage, 3)?;
+        stage.pass(ms(wait))?;
+        scene(purged_to(stage, 3) < needed, "the snapshot is not installed yet")?;
+        stage.cut_power(3);
+        buy(stage, 1, &sku)?;
+    }
+    stage.slow_sync(3, Database::State, ms(1));
+    stage.start(3)?;
+    stage.healed("node 3 has what a snapshot had", |stage| purged_to(stage, 3) >= needed)?;
+    stage.ready()?;
+    stage.hand_over(SHELF, 3)?;
+    buy(stage, 2, &sku)?;
+    stage.conclude()?;
+    stage.expect_stock(&sku, 500, 32, 468)
+}
+
+fn cold(stage: &mut Stage<'_>) -> Played {
+    let sku = stage.sku(ORDERS, 0);
+    stage.stock(&[(&sku, 1_000)])?;
+    let mut orders = Vec::new();
+    for buyer in 0..80 {
+        orders.push(buy(stage, buyer % 20, &sku)?);
+        if buyer % 20 == 19 {
+            stage.nodes().into_iter().for_each(|node| stage.checkpoint(node));
+        }
+    }
+    stage.slow_sync(1, Database::State, ms(25));
+    let mut calls = Vec::new();
+    for (turn, order) in orders.iter().enumerate() {
+        if turn % 3 == 0 {
+            stage.nodes().into_iter().for_each(|node| stage.checkpoint(node));
+        }
+        let (before, ask, after) = (Ask::ReadOrder(order.id), cancel(stage, order), Ask::ReadHistory(order.id));
+        stage.ask(1, before);
+        if turn % 2 == 0 {
+            calls.push(stage.ask(1, ask));
+        }
+        stage.ask(2, after);
+        stage.pass(ms(7))?;
+    }
+    let cancelled = calls.len() as u64;
+    for call in calls {
+        stage.order_of(call)?;
+    }
+    stage.pass(Duration::from_secs(1))?;
+    for (turn, order) in orders.iter().enumerate() {
+        let (now, _) = stage.order_after_all(&Ask::ReadOrder(order.id))?;
+        let version = order.version + u64::from(turn % 2 == 0);
+        expect(now.version == version, || format!("{now:?} is not of version {version}"))?;
+    }
+    scene(stage.counted("cold_rows_loaded") > 0, "a cold row was loaded")?;
+    stage.conclude()?;
+    let taken = 160 - 2 * cancelled;
+    stage.expect_stock(&sku, 1_000, taken, 1_000 - taken)
+}
