@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use openraft::AsyncRuntime;
-use openraft::storage::{RaftLogReader, RaftLogStorage};
+use openraft::storage::{RaftLogReader, RaftLogStorage, RaftStateMachine};
 use ordergrid_domain::GroupId;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -18,7 +18,7 @@ use super::handle::{Handle, Reports};
 use super::leadership;
 use super::{GroupConfig, GroupRef, Leadership, closed};
 use crate::applier::Applier;
-use crate::grid::{Grid, Host};
+use crate::grid::{Grid, Host, LogId};
 use crate::ids::{NodeId, ReplicaId};
 use crate::machine::Machine;
 use crate::mesh::Mesh;
@@ -80,7 +80,9 @@ where
     }
     let consensus = Arc::new(config.consensus(&group.to_string())?);
     let config = Arc::new(config);
-    let applier = Applier::<RT>::open(group, machine, store, config.checkpoint_bytes).await?;
+    let mut applier = Applier::<RT>::open(group, machine, store, config.checkpoint_bytes).await?;
+    let (applied, _) = applier.applied_state().await?;
+    forget_superseded(group, &mut log, applied).await?;
     let shared = applier.shared();
     let voted_before = log.get_log_reader().await.read_vote().await?.is_some();
     let logged = log.get_log_state().await?.last_log_id.map_or(0, |last| last.index + 1);
@@ -111,6 +113,31 @@ where
     let joining = Joining { handle: handle.clone(), founders, preferred, voted_before };
     joining.start().await;
     Ok(handle)
+}
+
+/// A snapshot that was installed becomes durable before the log loses what it replaces, in another database: a power loss in
+/// between leaves entries that were never committed. What the snapshot stands for cannot follow them, so they go.
+async fn forget_superseded<RT, LS>(group: GroupId, log: &mut LS, applied: Option<LogId>) -> io::Result<()>
+where
+    RT: AsyncRuntime + Send + Sync,
+    LS: RaftLogStorage<Grid<RT>>,
+{
+    let Some(applied) = applied else { return Ok(()) };
+    let state = log.get_log_state().await?;
+    let purged = state.last_purged_log_id.is_some_and(|purged| purged.index >= applied.index);
+    let beyond = state.last_log_id.is_some_and(|last| last.index >= applied.index);
+    if purged || !beyond {
+        return Ok(());
+    }
+    let around = applied.index.saturating_sub(1)..applied.index + 1;
+    let around = log.get_log_reader().await.try_get_log_entries(around).await?;
+    if around.last().is_some_and(|entry| entry.log_id == applied) {
+        return Ok(());
+    }
+    let before = around.first().map(|entry| entry.log_id).filter(|before| before.index < applied.index);
+    tracing::warn!(group = %group, index = applied.index, "the log is older than the state: what the state replaces is dropped");
+    log.truncate_after(before.or(state.last_purged_log_id)).await?;
+    log.purge(applied).await
 }
 
 /// What is left to do before a replica takes part.

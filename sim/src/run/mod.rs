@@ -76,11 +76,7 @@ pub fn history(plan: &Plan, until: Option<SimTime>) -> Outcome {
 }
 
 /// Runs a history that goes as `life` has it, from empty disks on.
-pub(crate) fn lived(
-    plan: &Plan,
-    until: Option<SimTime>,
-    life: impl FnOnce(&mut World) -> Result<(), Stop>,
-) -> Outcome {
+pub(crate) fn lived(plan: &Plan, until: Option<SimTime>, life: impl FnOnce(&mut World) -> Result<(), Stop>) -> Outcome {
     coverage::start();
     let mut rare = BTreeMap::new();
     let mut operations = 0;

@@ -71,6 +71,7 @@ impl Setup {
     pub(super) fn plan(&self, seed: u64) -> Plan {
         let ms = Duration::from_millis;
         let shape = Shape {
+            election_min: Duration::from_millis(600),
             nodes: self.nodes,
             shards: self.shards,
             settings: self.set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
