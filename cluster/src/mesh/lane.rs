@@ -200,8 +200,8 @@ impl Line {
         self.cut.notify_waiters();
     }
 
-    /// A call got no answer in time. If nothing else came in lately either, the connection may be dead, or only the
-    /// handling of that call slow: a ping tells.
+    /// A call got no answer in time, or waits for it. If nothing else came in lately either, the connection may be dead, or
+    /// only the handling of that call slow: a ping tells.
     fn suspect(self: &Arc<Self>) {
         let heard = self.epoch + Duration::from_millis(self.heard.load(Ordering::Relaxed));
         if heard.elapsed() < self.silence || self.checking.swap(true, Ordering::AcqRel) {
@@ -338,6 +338,7 @@ async fn serve(
         Some(ended) = answers.join_next() => ended.unwrap_or_else(io::Error::other),
         ended = write => ended.err().unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into()),
         () = line.cut.notified() => io::Error::new(io::ErrorKind::TimedOut, "cut"),
+        never = mistrust(line, &waiting) => match never {},
     };
     answers.shutdown().await;
     let unanswered = std::mem::take(&mut *waiting.lock());
@@ -345,6 +346,17 @@ async fn serve(
         ticket.fail("the connection failed");
     }
     ended
+}
+
+/// A call may wait for minutes, and a peer that lost power says nothing: while calls wait in silence, the peer is pinged.
+async fn mistrust(line: &Arc<Line>, waiting: &Waiting) -> std::convert::Infallible {
+    loop {
+        tokio::time::sleep(line.silence).await;
+        let somebody_waits = !waiting.lock().is_empty();
+        if somebody_waits {
+            line.suspect();
+        }
+    }
 }
 
 /// Hands answers to those who wait for them, until the connection fails.

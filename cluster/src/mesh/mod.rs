@@ -50,7 +50,7 @@ pub struct MeshConfig {
     pub reconnect_min: Duration,
     /// Longest pause after failed connections.
     pub reconnect_max: Duration,
-    /// A connection with an overdue call and nothing heard for this long is pinged, and cut if the ping gets no answer
+    /// A connection on which a call waits and nothing was heard for this long is pinged, and cut if the ping gets no answer
     /// for as long again.
     pub silence: Duration,
     /// Longest a request from a peer may take here.

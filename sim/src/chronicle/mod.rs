@@ -87,6 +87,8 @@ struct Book {
     disks: BTreeMap<u64, Disk>,
     groups: BTreeMap<GroupId, Group>,
     findings: Vec<Finding>,
+    /// Logs that a snapshot replaced.
+    snapshots: u64,
 }
 
 impl Chronicle {
@@ -198,6 +200,12 @@ impl Chronicle {
         self.book.lock().findings.get(from..).map(<[_]>::to_vec).unwrap_or_default()
     }
 
+    /// How often a snapshot replaced what a log had not.
+    #[must_use]
+    pub fn snapshots(&self) -> u64 {
+        self.book.lock().snapshots
+    }
+
     fn replica(&self, node: u64, group: GroupId) -> Option<u64> {
         let home = Home { group, node };
         self.homes.iter().find(|(_, at)| **at == home).map(|(replica, _)| *replica)
@@ -257,6 +265,7 @@ impl Chronicle {
         let log = book.disks.entry(home.node).or_default().live.entry(replica).or_default();
         // What a snapshot replaces need not be what was committed.
         let snapshot = matches!(change, Change::Purged(id) if log.term_at(id.index) != Some(id.term));
+        book.snapshots += u64::from(snapshot);
         match change {
             Change::Purged(id) if snapshot => group.claim(&ReplicaLog::default(), *id, broken),
             Change::Vote(vote) => group.vote(log.vote.as_ref(), vote, broken),

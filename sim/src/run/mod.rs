@@ -226,6 +226,9 @@ impl World {
         let mut add = |state: &str, times: u64| *rare.entry(state.to_owned()).or_default() += times;
         rare_from_history(&known.history).into_iter().for_each(|(state, times)| add(state, times));
         self.striking.struck.iter().for_each(|(kind, times)| add(&format!("fault: {kind}"), *times));
+        add("snapshot installed", self.chronicle.snapshots());
+        let starts = self.grid.nodes.values().map(|node| node.starts.saturating_sub(1)).sum();
+        add("node started again", starts);
         if let Some(reference) = &self.reference {
             reference.states().iter().for_each(|(state, times)| add(state, *times));
         }
