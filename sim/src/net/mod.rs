@@ -2,7 +2,7 @@
 //!
 //! A connection is what TCP gives: bytes arrive in order, or late, or the connection breaks; never changed. A lost packet is a
 //! wait for its second sending. A link that is cut holds everything, as a network does that swallows packets, until it is
-//! mended. What happens to whole messages (lost, repeated, out of order) is [`frames`]' business.
+//! mended. What happens to whole messages (lost, repeated, out of order) is the business of `frames`.
 //!
 //! A host that is killed says goodbye (its kernel closes the connections); one that loses power does not.
 
