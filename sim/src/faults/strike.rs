@@ -200,19 +200,20 @@ impl Striking {
     }
 
     fn disk(&mut self, grid: &SimGrid, node: u64, trouble: &Trouble, until: SimTime) {
-        let of = |log: bool| if log { Database::Log } else { Database::State };
         let Some(disk) = grid.nodes.get(&node).map(|node| &node.disk) else { return };
         match *trouble {
-            Trouble::SlowSync { log, most, .. } => return disk.set_sync_time(of(log), SyncTime::Between(Duration::ZERO, most)),
-            Trouble::StallSync { log, .. } => return disk.stall_syncs(of(log), until),
-            Trouble::FailWrite { log, after, written, .. } => {
-                disk.fail_write(of(log), after, if written { Fault::NotSynced } else { Fault::NotWritten });
+            Trouble::SlowSync { log, most, .. } => {
+                return disk.set_sync_time(database(log), SyncTime::Between(Duration::ZERO, most));
             }
-            Trouble::FailReads { log, .. } => disk.fail_reads(of(log), true),
+            Trouble::StallSync { log, .. } => return disk.stall_syncs(database(log), until),
+            Trouble::FailWrite { log, after, written, .. } => {
+                disk.fail_write(database(log), after, if written { Fault::NotSynced } else { Fault::NotWritten });
+            }
+            Trouble::FailReads { log, .. } => disk.fail_reads(database(log), true),
             Trouble::DiskFull { .. } => disk.fill(true),
             // The rows of the state have no checksum of their own: there a wrong bit shows as a damaged block.
             Trouble::FlipBit { after, bit, .. } => disk.flip_bit(Database::Log, after, bit),
-            Trouble::DamageRead { log, after, .. } => disk.damage_read(of(log), after),
+            Trouble::DamageRead { log, after, .. } => disk.damage_read(database(log), after),
             _ => return,
         }
         self.excused.insert(node);
@@ -224,16 +225,13 @@ impl Striking {
         match ended.trouble {
             Trouble::Pause { .. } => grid.driver.pause(ended.node, false),
             Trouble::FailReads { log, .. } => {
-                let database = if log { Database::Log } else { Database::State };
-                node.iter().for_each(|node| node.disk.fail_reads(database, false));
+                node.iter().for_each(|node| node.disk.fail_reads(database(log), false));
             }
             Trouble::DiskFull { .. } => node.iter().for_each(|node| node.disk.fill(false)),
             Trouble::SlowSync { log, .. } => {
-                let database = if log { Database::Log } else { Database::State };
-                node.iter().for_each(|node| node.disk.set_sync_time(database, self.calm_sync));
+                node.iter().for_each(|node| node.disk.set_sync_time(database(log), self.calm_sync));
             }
-            Trouble::ClockStep { .. } => self.set_clock(grid, ended.node, None, None),
-            Trouble::ClockRate { .. } => self.set_clock(grid, ended.node, None, None),
+            Trouble::ClockStep { .. } | Trouble::ClockRate { .. } => self.set_clock(grid, ended.node, None, None),
             _ => {}
         }
         self.apply_lasting(grid);
@@ -281,6 +279,10 @@ impl Striking {
             grid.net.set_link(one, other, |link| link.cut = is_cut);
         }
     }
+}
+
+fn database(log: bool) -> Database {
+    if log { Database::Log } else { Database::State }
 }
 
 /// Every ordered pair.

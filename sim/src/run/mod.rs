@@ -183,6 +183,14 @@ impl World {
         Ok(())
     }
 
+    /// Steps until a time.
+    pub(crate) fn pass_until(&mut self, time: SimTime) -> Result<(), Stop> {
+        while self.grid.now() < time {
+            self.step()?;
+        }
+        Ok(())
+    }
+
     /// Who runs and who leads, in a few words.
     pub(crate) fn state(&self) -> String {
         let nodes = self.grid.nodes.iter().map(|(id, node)| {

@@ -66,10 +66,7 @@ impl World {
         self.striking = crate::faults::Striking::new(plan, self.grid.now());
         self.grid.net.set_frames(plan.frames);
         self.clients.start(&mut self.grid, &plan.mix, &mut Dice::new(plan.seed.rotate_left(17)));
-        let end = self.grid.now().after(plan.unrest);
-        while self.grid.now() < end {
-            self.step()?;
-        }
+        self.pass_until(self.grid.now().after(plan.unrest))?;
         self.grid.net.set_frames((0, 0, 0));
         self.striking.end(&mut self.grid)?;
         self.calm_since = self.grid.now();
@@ -78,19 +75,13 @@ impl World {
 
     fn heal(&mut self, plan: &Plan) -> Result<(), Stop> {
         // Whoever asks now is served: the clients go on for a moment.
-        let serve = self.grid.now().after(Duration::from_secs(2));
-        while self.grid.now() < serve {
-            self.step()?;
-        }
+        self.pass_until(self.grid.now().after(Duration::from_secs(2)))?;
         self.clients.stop();
         self.until("not every node is ready", HEALED_WITHIN, Self::all_ready)?;
         self.until("clients wait", HEALED_WITHIN, |world| world.clients.idle())?;
         self.clients.reopen();
         // Orders that nobody pays expire.
-        let deadline = self.calm_since.after(Duration::from_secs(plan.mix.window.1 + 5));
-        while self.grid.now() < deadline {
-            self.step()?;
-        }
+        self.pass_until(self.calm_since.after(Duration::from_secs(plan.mix.window.1 + 5)))?;
         let latest = self.grid.now().after(HEALED_WITHIN);
         loop {
             self.clients.insist(&mut self.grid, HOUSEKEEPER, vec![Ask::Verify]);
@@ -98,10 +89,7 @@ impl World {
             if self.at_rest() || self.grid.now() > latest {
                 return Ok(());
             }
-            let pause = self.grid.now().after(Duration::from_millis(500));
-            while self.grid.now() < pause {
-                self.step()?;
-            }
+            self.pass_until(self.grid.now().after(Duration::from_millis(500)))?;
         }
     }
 
@@ -118,10 +106,7 @@ impl World {
         // Later than any request can still be under way.
         let asked = self.clients.record.known().history.operations.iter().rposition(|last| !settled(&last.ending));
         if asked.is_some() {
-            let quiet = self.grid.now().after(Duration::from_secs(2));
-            while self.grid.now() < quiet {
-                self.step()?;
-            }
+            self.pass_until(self.grid.now().after(Duration::from_secs(2)))?;
         }
         self.finally(vec![vec![Ask::Verify]])?;
         let users = (0..plan.mix.users.min(50)).map(|number| Ask::ReadUser(plan.mix.user(number)));

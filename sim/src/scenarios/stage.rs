@@ -77,10 +77,7 @@ impl<'a> Stage<'a> {
     /// Time passes.
     pub(super) fn pass(&mut self, time: Duration) -> Played {
         let end = self.now().after(time);
-        while self.now() < end {
-            self.world.step()?;
-        }
-        Ok(())
+        self.world.pass_until(end)
     }
 
     /// Time passes until a scene is reached, tick by tick.
