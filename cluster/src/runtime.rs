@@ -4,6 +4,7 @@
 //! A tokio timer cannot sleep for less than a millisecond, so two completions in quick succession would delay every
 //! proposal behind them by that much. Waits this short end at once instead.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -15,6 +16,18 @@ use openraft::{AsyncRuntime, OptionalSend};
 
 /// Waits shorter than this end at once. openraft's only such wait is the microsecond described above.
 const SHORTEST_WAIT: Duration = Duration::from_micros(2);
+
+thread_local! {
+    /// When a wait last ended at once on this thread.
+    static LAST: Cell<Option<std::time::Instant>> = const { Cell::new(None) };
+}
+
+/// Whether a wait this short may end at once. One that ends before its deadline may be asked for again until the clock has
+/// reached it, as openraft's tick loop does: under a simulated clock, which does not move meanwhile, that would never end.
+fn ends_at_once() -> bool {
+    let now = std::time::Instant::now();
+    LAST.replace(Some(now)) != Some(now)
+}
 
 /// `RT` with waits below 2 microseconds answered at once.
 pub struct Prompt<RT>(RT);
@@ -43,14 +56,14 @@ impl<RT: AsyncRuntime> AsyncRuntime for Prompt<RT> {
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
-        if duration < SHORTEST_WAIT {
+        if duration < SHORTEST_WAIT && ends_at_once() {
             return Either::Left(std::future::ready(()));
         }
         Either::Right(RT::sleep(duration))
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        if deadline < Self::Instant::now() + SHORTEST_WAIT {
+        if deadline < Self::Instant::now() + SHORTEST_WAIT && ends_at_once() {
             return Either::Left(std::future::ready(()));
         }
         Either::Right(RT::sleep_until(deadline))

@@ -32,8 +32,8 @@ pub(crate) async fn verify(grid: &NodeGrid) -> Reply<VerifyReport> {
     let mut look = 0;
     loop {
         look += 1;
-        let report = look_once(grid).await?;
-        let moving = report.in_flight.tentative_holds + report.in_flight.undelivered_messages > 0;
+        let (report, skipped) = look_once(grid).await?;
+        let moving = skipped || report.in_flight.tentative_holds + report.in_flight.undelivered_messages > 0;
         if look >= LOOKS || (report.ok && !moving) {
             return Ok(Answer::new(report, Token::default()));
         }
@@ -44,12 +44,15 @@ pub(crate) async fn verify(grid: &NodeGrid) -> Reply<VerifyReport> {
     }
 }
 
-async fn look_once(grid: &NodeGrid) -> Result<VerifyReport, Failure> {
+/// The report, and whether a replica was past a mark before it could hash its state there: a snapshot takes it further.
+async fn look_once(grid: &NodeGrid) -> Result<(VerifyReport, bool), Failure> {
     let map = &grid.reporter.map;
     let marks = join_all(map.shards.iter().map(|shard| mark(grid, shard))).await;
-    let mut shards = Vec::new();
+    let (mut shards, mut skipped) = (Vec::new(), false);
     for marked in marks {
-        shards.push(marked?);
+        let (shard, past) = marked?;
+        shards.push(shard);
+        skipped |= past;
     }
     let mut audit: Option<Audit> = None;
     for shard in &map.shards {
@@ -73,7 +76,7 @@ async fn look_once(grid: &NodeGrid) -> Result<VerifyReport, Failure> {
         law.ok = false;
         law.violations.push(format!("not judged: the streams between shards {source} and {destination} do not fit together"));
     }
-    Ok(VerifyReport {
+    let report = VerifyReport {
         ok: laws.iter().all(|law| law.ok),
         shards,
         counts: counts(&found.counts),
@@ -83,23 +86,26 @@ async fn look_once(grid: &NodeGrid) -> Result<VerifyReport, Failure> {
             undelivered_messages: found.in_flight.undelivered,
             running_attempts: 0,
         },
-    })
+    };
+    Ok((report, skipped))
 }
 
-/// Puts a mark into the shard's log and gathers every replica's hash at it.
-async fn mark(grid: &NodeGrid, shard: &Shard) -> Result<ShardReport, Failure> {
+/// Puts a mark into the shard's log and gathers every replica's hash at it; and whether one answers without a hash.
+async fn mark(grid: &NodeGrid, shard: &Shard) -> Result<(ShardReport, bool), Failure> {
     let index = grid.mark(shard.group).await?;
     let asked = shard.replicas.iter().map(|replica| async move {
-        let hash = match grid.node.host(shard.group).filter(|_| replica.node == grid.node.id) {
-            Some(host) => host.replica.hash_at(index).await,
+        let answer = match grid.node.host(shard.group).filter(|_| replica.node == grid.node.id) {
+            Some(host) => Some(host.replica.hash_at(index).await),
             None => match grid.node.call(replica.node, ShardCall::HashAt(shard.group, index)).await {
-                Some(ShardAnswer::Hash(hash)) => hash,
+                Some(ShardAnswer::Hash(hash)) => Some(hash),
                 _ => None,
             },
         };
-        ReplicaHash { node: replica.node, index, hash: hash.map(|hash| format!("{hash:016x}")) }
+        let hash = answer.flatten().map(|hash| format!("{hash:016x}"));
+        (ReplicaHash { node: replica.node, index, hash }, answer == Some(None))
     });
-    Ok(ShardReport { shard: shard.group.0, index, replicas: join_all(asked).await })
+    let (replicas, past): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().unzip();
+    Ok((ShardReport { shard: shard.group.0, index, replicas }, past.contains(&true)))
 }
 
 /// The shard's rows on this node, else on the first node that can be asked.

@@ -215,8 +215,11 @@ impl Machine for ShardReplica {
             if self.store.meta().await.map_err(MachineError::new)?.is_some() {
                 machine.set_cold();
             }
-            self.applied.send_replace(machine.position().index);
+            // Whoever waits for an audit entry here finds its hash, though the entry came inside the snapshot.
+            let index = machine.position().index;
+            self.remember_hash(index, machine.state_hash());
             *self.machine.write() = machine;
+            self.applied.send_replace(index);
             Ok(())
         })
     }
