@@ -9,6 +9,7 @@ mod disk;
 mod finding;
 mod group;
 mod log;
+mod promises;
 mod rare;
 pub mod reference;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use ordergrid_domain::{
 };
 
 /// States that a good number of runs reaches together; named here so that one never reached shows as zero.
-pub const RARE: [&str; 33] = [
+pub const RARE: [&str; 30] = [
     "clock behind log time",
     "command repeated under its key",
     "completed by timer",
@@ -22,11 +22,9 @@ pub const RARE: [&str; 33] = [
     "entry lost with its leader",
     "expired by timer",
     "expiry lost to pay",
-    "gone met a kept hold",
     "hold refused as expired",
     "hold released",
     "hold repeated",
-    "keep met no hold",
     "key retried across a leader change",
     "key retried",
     "key reused with another body",
@@ -42,7 +40,6 @@ pub const RARE: [&str; 33] = [
     "placed locally",
     "release met nothing",
     "second attempt of a placed key",
-    "shortfall told to an order",
     "sold out, then sold again",
     "stale attempt refused",
     "stream gap refused",
@@ -67,8 +64,8 @@ pub(super) enum Before {
     Holds(Vec<Option<HoldView>>),
     /// The order, and the log time of the entry.
     Order(Option<Box<Order>>, Timestamp),
-    /// How far a stream was applied, and *keeps* that meet no tentative hold.
-    Stream(u64, u64),
+    /// How far a stream was applied.
+    Stream(u64),
     /// Orders cancelled and completed.
     Ended(u64, u64),
 }
@@ -103,7 +100,7 @@ impl Rare {
             }
             Command::Gone(holds) => Before::Holds(holds.iter().map(|(attempt, sku)| view(machine, *attempt, sku)).collect()),
             Command::Order(command) => Before::Order(order(machine, command), now),
-            Command::Deliver(run) => Before::Stream(machine.high(run.from), keeps_without_hold(machine, run)),
+            Command::Deliver(run) => Before::Stream(machine.high(run.from)),
             Command::Tick => ended(machine),
             Command::Place(_) | Command::PlaceLocal(_) | Command::Sku(_) | Command::Trim { .. } => Before::Any,
         };
@@ -136,8 +133,8 @@ impl Rare {
                 (Command::Hold(hold), Before::Holds(views)) => self.held(hold, views.first().copied().flatten(), outcome),
                 (Command::Release(_), Before::Holds(views)) => views.iter().for_each(|view| self.released(*view)),
                 (Command::Gone(_), Before::Holds(views)) => views.iter().for_each(|view| self.gone(*view)),
-                (Command::Deliver(run), Before::Stream(high, without)) => {
-                    self.delivered(at, machine.shard(), run, (*high, *without), outcome);
+                (Command::Deliver(run), Before::Stream(high)) => {
+                    self.delivered(at, machine.shard(), run, *high, outcome);
                 }
                 (Command::Tick, Before::Ended(cancelled, completed)) => {
                     let Outcome::Ticked { expired, .. } = outcome else { continue };
@@ -228,12 +225,11 @@ impl Rare {
     fn gone(&mut self, before: Option<HoldView>) {
         match before {
             Some(HoldView::Tentative(_)) => self.note("orphan hold asked and freed"),
-            Some(HoldView::Kept(_)) => self.note("gone met a kept hold"),
-            Some(HoldView::Ended) | None => {}
+            Some(HoldView::Kept(_) | HoldView::Ended) | None => {}
         }
     }
 
-    fn delivered(&mut self, at: EntryId, to: GroupId, run: &Deliver, (high, without): (u64, u64), outcome: &Outcome) {
+    fn delivered(&mut self, at: EntryId, to: GroupId, run: &Deliver, high: u64, outcome: &Outcome) {
         if matches!(outcome, Outcome::Rejected(Rejection::StreamGap { .. })) {
             self.note("stream gap refused");
             return;
@@ -245,12 +241,14 @@ impl Rare {
                 self.note("mailbox redelivered across a leader change");
             }
         }
-        self.add("keep met no hold", without);
         for message in fresh(run, high) {
             match message {
-                Message::Shortfall { .. } => self.note("shortfall told to an order"),
                 Message::Release(_) => self.note("losing attempt released"),
-                Message::Keep { .. } | Message::Commit { .. } | Message::Free { .. } | Message::Ship { .. } => {}
+                Message::Keep { .. }
+                | Message::Commit { .. }
+                | Message::Free { .. }
+                | Message::Ship { .. }
+                | Message::Shortfall { .. } => {}
             }
         }
     }
@@ -259,17 +257,6 @@ impl Rare {
 /// Messages of a run that were not applied before.
 pub(super) fn fresh(run: &Deliver, high: u64) -> impl Iterator<Item = &Message> {
     (run.first..).zip(&run.messages).filter(move |(number, _)| *number > high).map(|(_, message)| message)
-}
-
-fn keeps_without_hold(machine: &ShardMachine, run: &Deliver) -> u64 {
-    let missing = |message: &Message| match message {
-        Message::Keep { attempt, items, .. } => {
-            let tentative = |sku| matches!(view(machine, *attempt, sku), Some(HoldView::Tentative(_)));
-            items.iter().filter(|(sku, _)| !tentative(sku)).count() as u64
-        }
-        _ => 0,
-    };
-    fresh(run, machine.high(run.from)).map(missing).sum()
 }
 
 fn view(machine: &ShardMachine, attempt: AttemptId, sku: &SkuId) -> Option<HoldView> {

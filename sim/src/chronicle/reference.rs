@@ -13,6 +13,7 @@ use ordergrid_domain::{
     Timestamp,
 };
 
+use super::promises::Promises;
 use super::rare::Rare;
 use super::{Body, ChainEntry, Chronicle};
 use crate::history::{Ending, History, Said};
@@ -76,15 +77,22 @@ impl Reference {
     /// Runs every chain, on a fresh machine each. To be called when the chains are whole.
     ///
     /// # Errors
-    /// A chain cannot be run: it has a hole, or holds what is no entry.
+    /// A chain cannot be run: it has a hole, or holds what is no entry. Or it shows what no chain may show.
     pub fn replay(chronicle: &Chronicle, map: &ShardMap, watched: &Watched) -> Result<Self, Violation> {
         let owners = owners(map);
         let mut reference = Self::default();
         let mut rare = Rare::default();
         for shard in &map.shards {
             let machine = ShardMachine::new(ShardConfig::new(shard.group, owners.clone()));
-            let run =
-                Run { machine, owners: &owners, watched, due: BTreeSet::new(), reference: &mut reference, rare: &mut rare };
+            let run = Run {
+                machine,
+                owners: &owners,
+                watched,
+                due: BTreeSet::new(),
+                promises: Promises::default(),
+                reference: &mut reference,
+                rare: &mut rare,
+            };
             run.chain(&chronicle.chain(shard.group))?;
             let commands = |logged: &Arc<super::Logged>| matches!(logged.body(shard.group), Ok(Body::Commands(_)));
             let lost = chronicle.not_committed(shard.group).iter().filter(|logged| commands(logged)).count();
@@ -169,6 +177,7 @@ struct Run<'a> {
     watched: &'a Watched,
     /// When a timer of a watched order may change it.
     due: BTreeSet<(Timestamp, OrderId)>,
+    promises: Promises,
     reference: &'a mut Reference,
     rare: &'a mut Rare,
 }
@@ -188,7 +197,7 @@ impl Run<'_> {
             }
             match entry.body().map_err(|error| broken(entry, &error))? {
                 Body::Blank => self.rare.note("leader elected"),
-                Body::Commands(commands) => self.entry(entry, &commands),
+                Body::Commands(commands) => self.entry(entry, &commands)?,
                 Body::Membership(_) | Body::Meta(_) => {}
             }
         }
@@ -196,13 +205,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, at: &ChainEntry, entry: &Entry) {
+    fn entry(&mut self, at: &ChainEntry, entry: &Entry) -> Result<(), Violation> {
         if entry.at < self.machine.time() {
             self.rare.note("clock behind log time");
         }
         let before = Rare::before(&self.machine, entry);
         let outcomes = self.machine.apply(Position { term: at.id.term, index: at.id.index }, entry);
         self.rare.after(at.id, entry, &before, &outcomes, &self.machine);
+        self.promises.look((at.group, at.id), self.machine.time(), entry, &before, &outcomes)?;
         if entry.commands.is_empty() {
             self.reference.hashes.insert((at.group, at.id.index), self.machine.state_hash());
         }
@@ -216,6 +226,7 @@ impl Run<'_> {
         if !outcomes.is_empty() {
             self.reference.outcomes.entry(at.group).or_default().insert(at.id.index, outcomes);
         }
+        Ok(())
     }
 
     fn ask(&mut self, command: &Command, index: u64) {

@@ -9,6 +9,7 @@ use ordergrid_storage::{Batch, Durability, Engine, EngineError, EngineStats, Eng
 
 use super::platter::{Platter, Reader, Source};
 use super::{Database, SimDisk};
+use crate::history::SimTime;
 use crate::trace;
 
 /// One opening of one database.
@@ -39,6 +40,15 @@ impl SimEngine {
         Ok(())
     }
 
+    /// What was read is of now, and is handed out later: meanwhile others may write.
+    async fn handed_out<T>(&self, read: T, at: SimTime) -> Result<T, EngineError> {
+        while let Some(left) = at.0.checked_sub(trace::now().0).filter(|left| *left > 0) {
+            tokio::time::sleep(Duration::from_micros(left)).await;
+            self.with(|_| Ok(()))?;
+        }
+        Ok(read)
+    }
+
     fn write_then_wait(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<(), EngineError>> {
         match self.with(|platter| platter.write(batch, durability)) {
             Ok(Some(sync)) => self.synced(sync).boxed(),
@@ -58,7 +68,11 @@ impl Engine for SimEngine {
     }
 
     fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EngineError>> {
-        ready(self.with(|platter| platter.get_many(Source::Now, keys))).boxed()
+        match self.with(|platter| Ok((platter.get_many(Source::Now, keys)?, platter.read_ends()))) {
+            Ok((values, Some(ends))) => self.handed_out(values, ends).boxed(),
+            Ok((values, None)) => ready(Ok(values)).boxed(),
+            Err(error) => ready(Err(error)).boxed(),
+        }
     }
 
     fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {

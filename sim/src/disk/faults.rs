@@ -48,6 +48,8 @@ pub struct BitFlip {
 #[derive(Debug)]
 pub(super) struct Faults {
     pub(super) sync_time: SyncTime,
+    /// A look at rows takes less.
+    pub(super) slowest_read: Duration,
     /// No sync ends before.
     pub(super) stalled_until: SimTime,
     pub(super) full: bool,
@@ -65,6 +67,7 @@ impl Faults {
     pub(super) fn new() -> Self {
         Self {
             sync_time: SyncTime::Fixed(Duration::from_millis(1)),
+            slowest_read: Duration::ZERO,
             stalled_until: SimTime(0),
             full: false,
             reads_fail: false,

@@ -24,6 +24,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ordergrid_storage::{Batch, Engine, EngineError, Fault};
 use parking_lot::Mutex;
@@ -177,6 +178,11 @@ impl SimDisk {
     /// How long a sync takes that is asked for from now on; a millisecond if never said.
     pub fn set_sync_time(&self, database: Database, time: SyncTime) {
         self.fault(database, |platter| platter.set_sync_time(time));
+    }
+
+    /// How long a look at rows takes at most; no time if never said.
+    pub fn set_slowest_read(&self, database: Database, slowest: Duration) {
+        self.fault(database, |platter| platter.set_slowest_read(slowest));
     }
 
     /// No sync ends before `until`, not even one that was asked for already.

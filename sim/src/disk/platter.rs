@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -146,6 +147,16 @@ impl Platter {
 
     pub(super) fn set_sync_time(&mut self, time: SyncTime) {
         self.faults.sync_time = time;
+    }
+
+    pub(super) fn set_slowest_read(&mut self, slowest: Duration) {
+        self.faults.slowest_read = slowest;
+    }
+
+    /// When what is read now is handed out, if not at once.
+    pub(super) fn read_ends(&mut self) -> Option<SimTime> {
+        let slowest = u64::try_from(self.faults.slowest_read.as_micros()).unwrap_or(u64::MAX);
+        (slowest > 0 && self.dice.percent(50)).then(|| trace::now().after(Duration::from_micros(self.dice.below(slowest))))
     }
 
     pub(super) fn stall(&mut self, until: SimTime) {

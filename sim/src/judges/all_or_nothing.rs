@@ -1,12 +1,11 @@
 //! AllOrNothing, from outside: an order is placed with all that was asked for or not at all, and every answer about it
 //! accounts for each of its units.
 //!
-//! Assumed: an answer of placing shows the order as it was placed, under the key that the call carried. A shortfall, the one
-//! case in which stock acts first, leaves an unpaid order cancelled and a confirmed one on backorder, so an unpaid order
-//! always holds all that it did not cancel. Whether the SKUs agree is judged by `holds_add_up` and by `verify`.
+//! Assumed: an answer of placing shows the order as it was placed, under the key that the call carried. No verb takes units
+//! from a hold, so no order is ever told of a shortfall. Whether the SKUs agree is judged by `holds_add_up` and by `verify`.
 
 use ordergrid_api::wire::{Order, PlaceOrder};
-use ordergrid_domain::order::{FulfilmentState, Phase};
+use ordergrid_domain::order::{CancelReason, FulfilmentState, Phase};
 
 use super::book::{Book, PlaceCall, PlaceEnd};
 use crate::verdict::Violation;
@@ -74,6 +73,9 @@ pub fn placed(order: &Order) -> String {
 
 /// What does not add up in an order.
 fn unaccounted(order: &Order) -> Option<String> {
+    if order.cancel_reason == Some(CancelReason::Shortfall) || order.lines.iter().any(|line| line.backordered > 0) {
+        return Some("units that it counted on were not there".to_owned());
+    }
     for line in &order.lines {
         if line.ordered != line.cancelled + line.backordered + line.held + line.picking + line.shipped {
             return Some(format!("units are lost or won: {line:?}"));

@@ -11,7 +11,7 @@ use ordergrid_api::wire::Order;
 use ordergrid_api::wire::canonical::Canon;
 use ordergrid_domain::{Key, OrderId, SkuId, UserId};
 
-use super::book::{Book, PlaceCall, PlaceEnd, created_part};
+use super::book::{Book, PlaceCall, PlaceEnd, created_part, ended};
 use crate::history::{Ask, Ending, Operation};
 use crate::verdict::Violation;
 
@@ -67,7 +67,20 @@ fn place_key(calls: &[PlaceCall<'_>]) -> Option<String> {
             placed_by = Some(call);
         }
     }
-    None
+    forgotten(calls)
+}
+
+/// Sold out, to somebody who asked under a key whose order had been told of before: the key comes first.
+fn forgotten(calls: &[PlaceCall<'_>]) -> Option<String> {
+    let placed = calls.iter().filter(|call| matches!(call.end, PlaceEnd::Done { .. }));
+    let told = placed.map(|call| (ended(call.op), call.op.number)).min()?;
+    let refused = calls
+        .iter()
+        .find(|call| matches!(call.end, PlaceEnd::Refused { code: "out_of_stock", .. }) && call.op.began > told.0)?;
+    Some(format!(
+        "operation {} is told that all is sold, and operation {} had been told of its order",
+        refused.op.number, told.1
+    ))
 }
 
 /// What a call asks for, so far as two askings under one key must agree in it.
@@ -169,6 +182,19 @@ mod tests {
         });
         shop.ask(1, Ask::PlaceBatch(batch.to_vec()));
         shop.finish();
+        assert_eq!(shop.judged(judge), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_key_whose_order_was_told_of_is_never_sold_out() {
+        let mut shop = Shop::with(100);
+        let first = shop.place("u", "k", "A*6@255");
+        let again = shop.place("u", "k", "A*6@255");
+        shop.refuse(again, 409, "out_of_stock");
+        assert_eq!(shop.judged(judge).len(), 1);
+        // It may have been so before the order was placed.
+        let began = shop.history.operations[first].began;
+        shop.history.operations[again].began = began;
         assert_eq!(shop.judged(judge), Vec::<String>::new());
     }
 

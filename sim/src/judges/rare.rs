@@ -40,11 +40,7 @@ pub fn rare_from_history(history: &History) -> BTreeMap<&'static str, u64> {
         let refused = |op: &&Operation| matches!(&op.ending, Ending::Refused { code: said, .. } if said == code);
         count(name, history.operations.iter().filter(refused).count());
     }
-    for (name, reason) in [
-        ("order expired", CancelReason::Timeout),
-        ("order cancelled by its user", CancelReason::User),
-        ("order cancelled by a shortfall", CancelReason::Shortfall),
-    ] {
+    for (name, reason) in [("order expired", CancelReason::Timeout), ("order cancelled by its user", CancelReason::User)] {
         count(name, book.newest().values().filter(|order| order.cancel_reason == Some(reason)).count());
     }
     let late = book.newest().values().filter(|order| order.phase == Phase::Cancelled && order.captured > 0).count();

@@ -37,6 +37,8 @@ pub struct Plan {
     pub latency: (Duration, Duration),
     /// Disks: least and most time of a sync.
     pub sync: (Duration, Duration),
+    /// Disks: a look at rows takes less; at once if zero.
+    pub slowest_read: Duration,
     /// Messages between nodes, in a thousand: lost, repeated, put behind the next one.
     pub frames: (u64, u64, u64),
 }
@@ -64,6 +66,7 @@ impl Plan {
         } else {
             (dice.between(50, 400), dice.between(10, 200))
         };
-        Self { seed, profile, shape, mix, stock, unrest, troubles, clocks, latency, sync, frames }
+        let slowest_read = if dice.percent(50) { ms(dice.between(1, 30)) } else { Duration::ZERO };
+        Self { seed, profile, shape, mix, stock, unrest, troubles, clocks, latency, sync, slowest_read, frames }
     }
 }

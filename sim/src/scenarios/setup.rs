@@ -90,6 +90,7 @@ impl Setup {
             clocks: self.clocks.clone(),
             latency: (ms(0), ms(1)),
             sync: (ms(0), ms(1)),
+            slowest_read: ms(0),
             frames: (0, 0, 0),
         }
     }

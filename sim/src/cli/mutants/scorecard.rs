@@ -19,6 +19,7 @@ impl Row {
         match &self.fate {
             Fate::Caught(caught) if caught.judge == self.mutant.expected => caught.judge.clone(),
             Fate::Caught(caught) => format!("{} (expected {})", caught.judge, self.mutant.expected),
+            Fate::Scripted { judge, .. } => judge.clone(),
             Fate::Survived { .. } => "nobody".to_owned(),
             Fate::Unproven(_) => "unproven".to_owned(),
         }
@@ -28,6 +29,7 @@ impl Row {
     fn seeds(&self) -> String {
         match &self.fate {
             Fate::Caught(caught) => caught.seeds.to_string(),
+            Fate::Scripted { scenario, .. } => format!("scenario {scenario}"),
             Fate::Survived { seeds } => format!("> {seeds}"),
             Fate::Unproven(_) => "-".to_owned(),
         }
@@ -49,10 +51,11 @@ pub(super) fn table(rows: &[Row]) -> String {
         let [w, x, y, z] = widths;
         writeln!(out, "{name:w$}  {profile:x$}  {judge:y$}  {seeds:>z$}  {breaks}").expect(INTO_A_STRING);
     }
-    for row in rows.iter().filter(|row| !matches!(row.fate, Fate::Caught(_))) {
+    let alive = |row: &&Row| !matches!(row.fate, Fate::Caught(_) | Fate::Scripted { .. });
+    for row in rows.iter().filter(alive) {
         writeln!(out, "{}: {}", row.mutant.name, row.fate).expect(INTO_A_STRING);
     }
-    let caught = rows.iter().filter(|row| matches!(row.fate, Fate::Caught(_))).count();
+    let caught = rows.len() - rows.iter().filter(alive).count();
     writeln!(out, "{caught} of {} caught", rows.len()).expect(INTO_A_STRING);
     out
 }
@@ -81,6 +84,13 @@ pub(super) fn json(rows: &[Row]) -> String {
                 "seed": caught.seed.to_string(),
                 "seeds": caught.seeds,
                 "repeat": caught.repeat,
+            }),
+            Fate::Scripted { seeds, scenario, judge, violation } => json!({
+                "fate": "scripted",
+                "judge": judge,
+                "violation": violation,
+                "scenario": scenario,
+                "seeds": seeds,
             }),
             Fate::Survived { seeds } => json!({ "fate": "survived", "seeds": seeds }),
             Fate::Unproven(why) => json!({ "fate": "unproven", "why": why }),
@@ -119,7 +129,7 @@ ack-early  quick    AllOrNothing                            12  rule 7: nothing 
 twice      quick    NoOversell (expected AllOrNothing)       3  rule 7: nothing is released
 alive      quick    nobody                              > 1000  rule 7: nothing is released
 stuck      quick    unproven                                 -  rule 7: nothing is released
-alive: SURVIVED 1000 seeds
+alive: SURVIVED 1000 seeds and every script
 stuck: unproven: no compiler
 2 of 4 caught
 ";

@@ -19,7 +19,18 @@ const LAST_WORDS: usize = 12;
 pub enum Fate {
     /// A judge objected.
     Caught(Caught),
-    /// All seeds were clean.
+    /// All seeds were clean, and a fixed script was not.
+    Scripted {
+        /// How many seeds there were.
+        seeds: u64,
+        /// The script.
+        scenario: String,
+        /// The judge that objected.
+        judge: String,
+        /// What it saw.
+        violation: String,
+    },
+    /// All seeds were clean, and all scripts.
     Survived {
         /// How many there were.
         seeds: u64,
@@ -47,7 +58,8 @@ impl fmt::Display for Fate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Caught(caught) => write!(f, "caught by {} with seed {}: {}", caught.judge, caught.seed, caught.violation),
-            Self::Survived { seeds } => write!(f, "SURVIVED {seeds} seeds"),
+            Self::Scripted { scenario, judge, violation, .. } => write!(f, "caught by {judge} in {scenario}: {violation}"),
+            Self::Survived { seeds } => write!(f, "SURVIVED {seeds} seeds and every script"),
             Self::Unproven(why) => write!(f, "unproven: {why}"),
         }
     }
@@ -76,15 +88,43 @@ struct Failure {
     repeat: String,
 }
 
+/// What `scenarios -o json` says, as far as it matters here.
+#[derive(Deserialize)]
+struct Played {
+    name: String,
+    told: PlayedEnd,
+}
+
+#[derive(Deserialize)]
+struct PlayedEnd {
+    end: String,
+    judge: String,
+    text: String,
+}
+
 impl Trial<'_> {
-    /// Runs the mutant's program until a judge objects.
+    /// Runs the mutant's program until a judge objects, in drawn histories first and then in fixed scripts.
     pub(super) fn run(&self, mutant: impl Program) -> anyhow::Result<Fate> {
-        self.judge(&mutant(&self.arguments(FIRST_SEED))?)
+        let drawn = self.judge(&mutant(&self.arguments(FIRST_SEED))?)?;
+        let Fate::Survived { seeds } = drawn else { return Ok(drawn) };
+        let scripts = scripts(&mutant(&words(&["scenarios", "-o", "json", "--jobs", &self.jobs.to_string()]))?)?;
+        let objected = scripts.into_iter().find(|script| script.told.end == "violated");
+        Ok(objected.map_or(drawn, |Played { name: scenario, told: PlayedEnd { judge, text: violation, .. } }| Fate::Scripted {
+            seeds,
+            scenario,
+            judge,
+            violation,
+        }))
     }
 
     /// A catch counts only if the same seed is clean in the program without the mutant: else the seed shows another bug,
     /// or a judge that objects to everything.
     pub(super) fn confirm(&self, fate: Fate, sound: impl Program) -> anyhow::Result<Fate> {
+        if let Fate::Scripted { scenario, .. } = &fate {
+            let scripts = scripts(&sound(&words(&["scenarios", "-o", "json", scenario]))?).context("without the mutant")?;
+            let clean = |script: &Played| script.name != *scenario || script.told.end == "held";
+            ensure!(scripts.iter().all(clean), "{scenario} objects without the mutant too");
+        }
         if let Fate::Caught(caught) = &fate {
             let alone = Trial { seeds: 1, jobs: 1, ..*self };
             let answer = sound(&alone.arguments(caught.seed)).and_then(|ended| alone.judge(&ended));
@@ -100,7 +140,7 @@ impl Trial<'_> {
         let (first, count, jobs) = (first.to_string(), self.seeds.to_string(), self.jobs.to_string());
         let fixed = ["run", "--profile", self.profile, "--until-violation", "-o", "json"];
         let drawn = ["--seed", &first, "--count", &count, "--jobs", &jobs];
-        fixed.iter().chain(&drawn).map(|&word| word.to_owned()).collect()
+        words(&[&fixed[..], &drawn].concat())
     }
 
     /// Reads an answer. Anything but a clean run of every seed, or a violation with its seed, proves nothing.
@@ -133,6 +173,15 @@ impl Trial<'_> {
         let seeds = seed.saturating_sub(FIRST_SEED) + 1;
         Ok(Caught { judge, violation, seed, seeds, repeat })
     }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+/// How every script ended. A mutant may keep one from getting as far as its scene; the others count all the same.
+fn scripts(ended: &Ended) -> anyhow::Result<Vec<Played>> {
+    serde_json::from_str(&ended.said).with_context(|| format!("the scripts cannot be read: {}", last_words(&ended.complained)))
 }
 
 /// A simulator, called with these arguments.
