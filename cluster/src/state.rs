@@ -22,6 +22,9 @@ pub trait StateStore: Send + Sync + 'static {
     /// The values of `keys`, in their order.
     fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, StoreError>>;
 
+    /// Whether there may be a row under `key`: `false` is certain. Looks in memory alone.
+    fn may_have(&self, key: &[u8]) -> bool;
+
     /// Rows whose keys start with `prefix`, in key order, those after `after` only, until about `max_bytes` are
     /// gathered. Empty means the end.
     fn scan(&self, prefix: Bytes, after: Option<Bytes>, max_bytes: usize) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;

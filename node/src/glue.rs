@@ -122,6 +122,10 @@ impl StateStore for Rows {
         Box::pin(async { self.0.get_many(keys).await.map_err(failed) })
     }
 
+    fn may_have(&self, key: &[u8]) -> bool {
+        self.0.may_have(key)
+    }
+
     fn scan(&self, prefix: Bytes, after: Option<Bytes>, max_bytes: usize) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
         Box::pin(async move { self.0.scan(prefix, after, max_bytes).await.map_err(failed) })
     }

@@ -47,6 +47,10 @@ pub trait Engine: Send + Sync + 'static {
     /// If the disk cannot be read. Stop.
     fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EngineError>>;
 
+    /// Whether there may be a value under `key`: `false` only if no write that has been answered left one. Looks in memory
+    /// alone (RocksDB: memtables and bloom filters), so it may be asked anywhere; `true` also when that does not tell.
+    fn may_have(&self, key: &[u8]) -> bool;
+
     /// Rows of `range` in ascending order of their keys, from its start, until a limit is reached.
     ///
     /// # Errors

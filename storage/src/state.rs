@@ -129,6 +129,13 @@ impl StateRows {
         }
     }
 
+    /// Whether there may be a row under `key`, as of the last checkpoint or install: `false` is certain. Does not wait.
+    #[must_use]
+    pub fn may_have(&self, key: &[u8]) -> bool {
+        let generation = self.generation();
+        self.shared.engine.may_have(&keys::row(self.shared.replica, generation, key)) || self.generation() != generation
+    }
+
     /// Rows whose keys start with `prefix`, in order, those after `after` only, until about `max_bytes` bytes are
     /// gathered. Empty means the end. Each call sees the last checkpoint or install; for one moment use [`view`](Self::view).
     ///

@@ -114,7 +114,7 @@ impl ShardState {
             caller.send(Err(Failure::refused(Refusal::Overloaded)));
             return;
         }
-        let used = self.lead.replica.machine().key_record(&request.user, &request.key);
+        let used = self.lead.replica.key_record(&request.user, &request.key);
         if !matches!(used, Lookup::Absent) {
             // Used before, or possibly so: the record may have to be loaded, which this actor does not wait for.
             if self.look_key_up(myself, &request, matches!(used, Lookup::Cold(_))) {

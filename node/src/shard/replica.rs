@@ -100,6 +100,15 @@ impl ShardReplica {
         Ok(order.map(|order| Ok(Answer { replayed: true, ..Answer::new(Box::new(order.as_placed()), token) })))
     }
 
+    /// What is known of a key at once: cold only if the store may have its record.
+    pub(crate) fn key_record(&self, user: &UserId, key: &Key) -> Lookup<PlacedKey> {
+        let known = self.machine.read().key_record(user, key);
+        match known {
+            Lookup::Cold(rows) if !rows.iter().any(|row| self.store.may_have(row.as_bytes())) => Lookup::Absent,
+            known => known,
+        }
+    }
+
     /// Brings a key's record into memory, or the knowledge that there is none.
     ///
     /// # Errors
@@ -116,13 +125,22 @@ impl ShardReplica {
     }
 
     async fn load(&self, rows: Vec<RowKey>, epoch: u64) -> Result<(), StoreError> {
-        metrics::cold_rows_loaded(rows.len());
-        let keys = rows.iter().map(|row| Bytes::copy_from_slice(row.as_bytes())).collect();
-        let values = self.store.get_many(keys).await?;
+        // Most of what an order needs and is not in memory does not exist: its key, its user's first order.
+        let (there, absent): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| self.store.may_have(row.as_bytes()));
+        let values = if there.is_empty() {
+            Vec::new()
+        } else {
+            metrics::cold_rows_loaded(there.len());
+            let keys = there.iter().map(|row| Bytes::copy_from_slice(row.as_bytes())).collect();
+            self.store.get_many(keys).await?
+        };
         let mut machine = self.machine.write();
-        for (row, value) in rows.into_iter().zip(values) {
+        for (row, value) in there.into_iter().zip(values) {
             // A row that changed hands meanwhile is looked for again (rule 28).
             machine.admit(row, value.as_deref(), epoch);
+        }
+        for row in absent {
+            machine.admit(row, None, epoch);
         }
         Ok(())
     }

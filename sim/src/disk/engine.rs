@@ -75,6 +75,10 @@ impl Engine for SimEngine {
         }
     }
 
+    fn may_have(&self, key: &[u8]) -> bool {
+        self.with(|platter| Ok(platter.may_have(key))).unwrap_or(true)
+    }
+
     fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
         ready(self.with(|platter| platter.rows(Source::Now, |reader| scan(reader, range, limit)))).boxed()
     }

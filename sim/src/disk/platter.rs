@@ -257,6 +257,12 @@ impl Platter {
         Ok(values)
     }
 
+    /// What memory tells of a key: right, or nothing.
+    pub(super) fn may_have(&mut self, key: &[u8]) -> bool {
+        let there = self.medium.engine().is_none_or(|engine| engine.may_have(key));
+        there || self.dice.percent(10)
+    }
+
     /// The rows that `scan` reads.
     pub(super) fn rows(
         &mut self,

@@ -132,6 +132,12 @@ impl Engine for MemEngine {
         self.with(|disk| Ok(get_many(&disk.live, &keys)))
     }
 
+    fn may_have(&self, key: &[u8]) -> bool {
+        let disk = self.disk.lock();
+        // Of a disk that has crashed this handle knows nothing.
+        disk.crashes != self.life || disk.live.contains_key(key)
+    }
+
     fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
         self.with(|disk| Ok(scan(&disk.live, &range, limit)))
     }

@@ -150,6 +150,10 @@ impl Engine for RocksEngine {
         self.read(move |db| get_many(db.multi_get(&keys)))
     }
 
+    fn may_have(&self, key: &[u8]) -> bool {
+        self.inner.db.key_may_exist(key)
+    }
+
     fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
         self.read(move |db| scan(&range, limit, |options| db.raw_iterator_opt(options)))
     }

@@ -135,6 +135,10 @@ impl Engine for Gated {
         self.engine.get_many(keys)
     }
 
+    fn may_have(&self, key: &[u8]) -> bool {
+        self.engine.may_have(key)
+    }
+
     fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
         async move {
             pass(&self.scans, 1).await;

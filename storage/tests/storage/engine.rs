@@ -34,6 +34,7 @@ macro_rules! contract {
 contract![
     a_batch_is_applied_in_order,
     values_come_in_the_order_of_the_keys,
+    what_may_be_there_is_never_denied,
     scans_respect_range_and_limit,
     a_view_does_not_change,
     what_was_synced_survives,
@@ -64,6 +65,16 @@ async fn values_come_in_the_order_of_the_keys(disk: &dyn Disk) {
     let keys = ["c", "none", "b", "a", "c"].map(|key| Bytes::from_static(key.as_bytes())).to_vec();
     let found = engine.get_many(keys).await.expect("the disk works");
     assert_eq!(found, [Some(Bytes::new()), None, Some(long.into()), Some("1".into()), Some(Bytes::new())]);
+}
+
+async fn what_may_be_there_is_never_denied(disk: &dyn Disk) {
+    let engine = disk.open();
+    let rows = |of: std::ops::Range<u32>| of.map(|n| format!("row {n}=x")).collect::<Vec<_>>();
+    put(&engine, &rows(0..500), Durability::Synced).await;
+    put(&engine, &rows(500..600), Durability::Buffered).await;
+    assert!((0..600).all(|n| engine.may_have(format!("row {n}").as_bytes())));
+    let doubtful = (0..1_000).filter(|n| engine.may_have(format!("other {n}").as_bytes())).count();
+    assert!(doubtful < 100, "{doubtful} of 1000 keys that are not there may be there");
 }
 
 async fn scans_respect_range_and_limit(disk: &dyn Disk) {

@@ -53,6 +53,10 @@ impl StateStore for MemStore {
         ready(Ok(keys.iter().map(|key| contents.rows.get(key).cloned()).collect())).boxed()
     }
 
+    fn may_have(&self, key: &[u8]) -> bool {
+        self.contents.lock().rows.contains_key(key)
+    }
+
     fn scan(&self, prefix: Bytes, after: Option<Bytes>, max_bytes: usize) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
         ready(Ok(self.contents.lock().after(&prefix, after, max_bytes))).boxed()
     }
