@@ -156,7 +156,7 @@ impl Platter {
     /// When what is read now is handed out, if not at once.
     pub(super) fn read_ends(&mut self) -> Option<SimTime> {
         let slowest = u64::try_from(self.faults.slowest_read.as_micros()).unwrap_or(u64::MAX);
-        (slowest > 0 && self.dice.percent(50)).then(|| trace::now().after(Duration::from_micros(self.dice.below(slowest))))
+        (slowest > 0 && self.dice.percent(20)).then(|| trace::now().after(Duration::from_micros(self.dice.below(slowest))))
     }
 
     pub(super) fn stall(&mut self, until: SimTime) {

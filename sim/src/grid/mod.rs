@@ -60,6 +60,9 @@ pub struct Squeeze {
     pub snapshot_chunk: Option<usize>,
 }
 
+/// How long a leader waits for an answer to a snapshot: an install takes less than a simulated second.
+const LONGEST_INSTALL: Duration = Duration::from_secs(20);
+
 impl Squeeze {
     fn apply(&self, config: &mut NodeConfig) {
         config.limits.memory = self.memory.unwrap_or(config.limits.memory);
@@ -67,6 +70,8 @@ impl Squeeze {
         config.group.checkpoint_bytes = self.checkpoint_bytes.unwrap_or(config.group.checkpoint_bytes);
         config.limits.entry_bytes = self.entry_bytes.unwrap_or(config.limits.entry_bytes);
         config.group.snapshot_chunk = self.snapshot_chunk.unwrap_or(config.group.snapshot_chunk);
+        // Here the answer to an install can be lost on a connection that lives, as no TCP loses it.
+        config.group.snapshot_install_deadline = LONGEST_INSTALL;
     }
 }
 

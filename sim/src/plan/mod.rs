@@ -66,7 +66,11 @@ impl Plan {
         } else {
             (dice.between(50, 400), dice.between(10, 200))
         };
-        let slowest_read = if dice.percent(50) { ms(dice.between(1, 30)) } else { Duration::ZERO };
+        let slowest_read = match dice.below(4) {
+            0 | 1 => Duration::ZERO,
+            2 => ms(dice.between(1, 30)),
+            _ => ms(dice.between(100, 800)),
+        };
         Self { seed, profile, shape, mix, stock, unrest, troubles, clocks, latency, sync, slowest_read, frames }
     }
 }
