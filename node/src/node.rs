@@ -400,7 +400,8 @@ fn serve_peers(mesh: &Mesh, service: &PeerService, grid: &NodeGrid) {
     let calls = service.clone();
     mesh.serve(peers::SERVICE, Arc::new(move |_, body: Bytes| calls.serve(body)));
     let grid = grid.clone();
-    mesh.serve(
+    // What a client asks is done or refused once: a second try might find what the first did not.
+    mesh.serve_once(
         grid::SERVICE,
         Arc::new(move |_, body: Bytes| {
             let grid = grid.clone();

@@ -56,7 +56,7 @@ async fn serve(mesh: Arc<Inner>, stream: Box<dyn Stream>) -> io::Result<()> {
     tokio::select! {
         biased;
         Some(ended) = writer.join_next() => ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked))),
-        ended = Handler { mesh, hello, answers }.run(reader) => ended,
+        ended = Handler { mesh, hello, answers, seen: Seen::default() }.run(reader) => ended,
     }
 }
 
@@ -92,18 +92,51 @@ struct Handler {
     mesh: Arc<Inner>,
     hello: Hello,
     answers: mpsc::Sender<BytesMut>,
+    seen: Seen,
+}
+
+/// Which requests have come: the last [`WINDOW`] ids of a connection, whose requests are numbered as they are written.
+#[derive(Default)]
+struct Seen {
+    /// One past the highest id.
+    next: u64,
+    /// Bit n: the id n below the highest has come.
+    bits: u128,
+}
+
+/// Ids below the highest that are remembered.
+const WINDOW: u64 = 128;
+
+impl Seen {
+    /// Whether this id comes for the first time; one too far behind counts as seen.
+    fn first(&mut self, id: u64) -> bool {
+        if id >= self.next {
+            let ahead = id - self.next + 1;
+            self.bits = if ahead < WINDOW { self.bits << ahead | 1 } else { 1 };
+            self.next = id + 1;
+            return true;
+        }
+        let behind = self.next - 1 - id;
+        let bit = if behind < WINDOW { 1 << behind } else { return false };
+        let first = self.bits & bit == 0;
+        self.bits |= bit;
+        first
+    }
 }
 
 type Handling = BoxFuture<'static, (Status, Bytes)>;
 
 impl Handler {
-    async fn run<R: tokio::io::AsyncRead + Unpin>(self, mut reader: FrameReader<R>) -> io::Result<()> {
+    async fn run<R: tokio::io::AsyncRead + Unpin>(mut self, mut reader: FrameReader<R>) -> io::Result<()> {
         let room = Arc::new(Semaphore::new(self.mesh.config.calls_handled));
         let mut tasks = JoinSet::new();
         loop {
             let Message::Request { id, operation, body } = reader.next(&*self.mesh.codec).await? else {
                 return Err(frame::broken("not a request"));
             };
+            if self.comes_again(id, operation, &body) {
+                continue;
+            }
             while tasks.try_join_next().is_some() {}
             let permit = room.clone().acquire_owned().await.expect("never closed");
             let mut handling = self.start(operation, body);
@@ -116,6 +149,13 @@ impl Handler {
                 tasks.spawn(finish(id, handling, self.answers.clone(), permit, self.mesh.config.handling_deadline));
             }
         }
+    }
+
+    /// A request to a service that handles each once, and that has come before: its answer is on its way.
+    fn comes_again(&mut self, id: u64, operation: Operation, body: &[u8]) -> bool {
+        let once =
+            operation == Operation::Service && body.first().is_some_and(|service| self.mesh.once.read().contains(service));
+        once && !self.seen.first(id)
     }
 
     fn start(&self, operation: Operation, body: Bytes) -> Handling {
@@ -176,4 +216,17 @@ async fn finish(
 
 fn gone() -> io::Error {
     io::ErrorKind::BrokenPipe.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_new_once() {
+        let mut seen = Seen::default();
+        let first: Vec<bool> = [0, 1, 1, 5, 3, 3, 4, 2, 0, 200, 199, 199, 72, 73, 73, 5, 201].map(|id| seen.first(id)).to_vec();
+        let expected = [1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 0, 1, 0, 0, 1].map(|bit| bit == 1);
+        assert_eq!(first, expected);
+    }
 }

@@ -9,7 +9,7 @@ mod frame;
 mod lane;
 mod transport;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,6 +119,8 @@ pub(crate) struct Inner {
     local_addr: String,
     cluster: watch::Sender<Option<ClusterId>>,
     services: RwLock<BTreeMap<u8, Service>>,
+    /// Services of which a request that comes twice is handled once.
+    once: RwLock<BTreeSet<u8>>,
     probe: RwLock<Option<Service>>,
     groups: RwLock<BTreeMap<u32, Attached>>,
 }
@@ -186,6 +188,7 @@ impl Mesh {
             local_addr: listener.local_addr(),
             cluster: watch::Sender::new(None),
             services: RwLock::default(),
+            once: RwLock::default(),
             probe: RwLock::default(),
             groups: RwLock::default(),
         });
@@ -281,6 +284,12 @@ impl Mesh {
     /// deadlines is wasted.
     pub fn serve(&self, service: u8, answer: Service) {
         self.inner.services.write().insert(service, answer);
+    }
+
+    /// As [`serve`](Self::serve), for requests that must not be handled twice: what the network repeats is dropped.
+    pub fn serve_once(&self, service: u8, answer: Service) {
+        self.inner.once.write().insert(service);
+        self.serve(service, answer);
     }
 
     /// Whether `node` answers within `deadline`.

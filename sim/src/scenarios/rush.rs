@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::setup::Setup;
 use super::stage::{Played, SOON, Stage, expect, ms, scene};
-use super::{SHELF, Scenario};
+use super::{ORDERS, SHELF, Scenario};
 use crate::clients::settled;
 use crate::history::{Ask, Ending, Said};
 
@@ -15,14 +15,49 @@ const EACH: u64 = 50;
 /// Units that they want one each of.
 const UNITS: u64 = 100;
 
-pub(super) const SCENARIOS: [Scenario; 1] = [Scenario {
-    name: "ten-thousand-buyers-for-a-hundred-units",
-    rule: "corner",
-    story: "10,000 buyers want one each of 100 units; in the middle of it the SKU's leader is cut off, and comes back",
-    mutant: None,
-    setup: || Setup::of(3, 2).set("orders.hold_valid", "2s").set("limits.request", "2s"),
-    script: rush,
-}];
+pub(super) const SCENARIOS: [Scenario; 2] = [
+    Scenario {
+        name: "ten-thousand-buyers-for-a-hundred-units",
+        rule: "corner",
+        story: "10,000 buyers want one each of 100 units; in the middle of it the SKU's leader is cut off, and comes back",
+        mutant: None,
+        setup: || Setup::of(3, 2).set("orders.hold_valid", "2s").set("limits.request", "2s"),
+        script: rush,
+    },
+    Scenario {
+        name: "a-request-that-comes-twice-is-handled-once",
+        rule: "corner",
+        story: "a forwarded order comes twice; the first is told that all is sold, goods arrive, and the second must not buy them",
+        mutant: None,
+        setup: || Setup::of(3, 2).patient(),
+        script: comes_twice,
+    },
+];
+
+fn comes_twice(stage: &mut Stage<'_>) -> Played {
+    let (user, sku) = (stage.user(ORDERS, 0), stage.sku(SHELF, 0));
+    stage.stock(&[(&sku, 1)])?;
+    let first = stage.order(&user, &[(&sku, 1)]);
+    let call = stage.place(1, &stage.key(), &first);
+    stage.order_of(call)?;
+    stage.pass(ms(500))?;
+    // Node 1 asks node 2 for units; there and back takes long enough for goods to arrive in between.
+    stage.delay(1, 2, ms(100));
+    stage.delay(2, 1, ms(100));
+    stage.world.grid.net.set_frames((0, 1_000, 0));
+    let order = stage.order(&user, &[(&sku, 1)]);
+    let call = stage.place(3, &stage.key(), &order);
+    let before = stage.counted("sold_out_from_memory");
+    stage.until("the SKU is sold out", SOON, |stage| stage.counted("sold_out_from_memory") > before)?;
+    let receipt = stage.receipt(&sku, 5);
+    let goods = stage.ask(2, receipt);
+    let refused = stage.refusal_of(call)?;
+    expect(refused.1 == "out_of_stock", || format!("it was told {refused:?}"))?;
+    stage.pass(Duration::from_secs(2))?;
+    scene(matches!(stage.end_of(goods)?, Ending::Done { .. }), "the goods have arrived")?;
+    stage.conclude()?;
+    stage.expect_stock(&sku, 6, 1, 5)
+}
 
 fn rush(stage: &mut Stage<'_>) -> Played {
     let sku = stage.sku(SHELF, 0);
