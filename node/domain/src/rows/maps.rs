@@ -132,7 +132,7 @@ mod tests {
     use crate::rows::table::Value;
 
     fn slot(settled: u64) -> Slot {
-        Slot { value: Value::Gone, settled, stored: false, dirty: false, frozen: false, recent: false }
+        Slot { value: Value::Gone, settled, stored: false, dirty: false, frozen: 0, recent: false }
     }
 
     #[test]

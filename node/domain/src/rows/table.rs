@@ -38,8 +38,8 @@ pub(super) struct Slot {
     pub(super) stored: bool,
     /// Changed since the last freeze.
     pub(super) dirty: bool,
-    /// Part of a checkpoint that is not durable yet.
-    pub(super) frozen: bool,
+    /// The last checkpoint that it was part of, by number.
+    pub(super) frozen: u32,
     /// Used since the last sweep.
     pub(super) recent: bool,
 }
@@ -49,7 +49,11 @@ pub(super) struct Slot {
 pub(crate) struct RowTable {
     maps: Maps,
     dirty: Vec<RowKey>,
-    frozen: Vec<RowKey>,
+    /// Number of the last checkpoint, and whether it is still to become durable.
+    checkpoint: u32,
+    running: bool,
+    /// Deletions that it takes.
+    gone: Vec<RowKey>,
     /// Per table: the store may hold rows that are not in memory.
     cold: [bool; TAGS],
     /// Counts the moments at which a row read before may have become older than the store's.
@@ -80,7 +84,9 @@ impl RowTable {
         Self {
             maps: Maps::new(),
             dirty: Vec::new(),
-            frozen: Vec::new(),
+            checkpoint: 0,
+            running: false,
+            gone: Vec::new(),
             cold: [false; TAGS],
             epoch: 0,
             resident_bytes: 0,
@@ -172,7 +178,7 @@ impl RowTable {
             self.resident_bytes += cost + size;
             self.dirty_bytes += cost + size;
             self.dirty.push(key.clone());
-            let slot = Slot { value, settled: 0, stored: false, dirty: true, frozen: false, recent: true };
+            let slot = Slot { value, settled: 0, stored: false, dirty: true, frozen: 0, recent: true };
             self.maps.insert(key, slot);
             return;
         };
@@ -223,18 +229,17 @@ impl RowTable {
 
     /// Hands out what changed since the last freeze. The rows stay, and stay unevictable until [`RowTable::durable`].
     pub(crate) fn freeze(&mut self, scratch: &mut Vec<u8>, out: &mut FrozenRows) {
-        assert!(self.frozen.is_empty(), "a checkpoint is still running");
+        assert!(!self.running, "a checkpoint is still running");
         self.epoch += 1;
+        self.checkpoint = self.checkpoint.wrapping_add(1);
+        self.running = true;
         let mut dirty = std::mem::take(&mut self.dirty);
         // Sorted, the keys walk through memory instead of jumping: this stalls apply.
         dirty.sort_unstable();
-        dirty.retain(|key| {
-            let Some(slot) = self.maps.get_mut(key) else { return false };
-            if !slot.dirty {
-                return false;
-            }
+        for key in dirty {
+            let Some(slot) = self.maps.get_mut(&key).filter(|slot| slot.dirty) else { continue };
             slot.dirty = false;
-            slot.frozen = true;
+            slot.frozen = self.checkpoint;
             slot.stored |= !matches!(slot.value, Value::Gone);
             let bytes = match &slot.value {
                 Value::Gone => None,
@@ -244,20 +249,22 @@ impl RowTable {
                     Some(Arc::from(scratch.as_slice()))
                 }
             };
-            settle(&mut self.sum, key, slot, bytes.as_deref());
+            settle(&mut self.sum, &key, slot, bytes.as_deref());
+            let gone = bytes.is_none();
             out.push((key.as_bytes().to_vec(), bytes));
-            true
-        });
-        self.frozen = dirty;
+            if gone {
+                self.gone.push(key);
+            }
+        }
         self.dirty_bytes = 0;
     }
 
     /// The last freeze is in the store: its rows may be evicted, its deletions forgotten.
     pub(crate) fn durable(&mut self) {
         self.epoch += 1;
-        for key in std::mem::take(&mut self.frozen) {
+        self.running = false;
+        for key in std::mem::take(&mut self.gone) {
             let Some(slot) = self.maps.get_mut(&key) else { continue };
-            slot.frozen = false;
             if matches!(slot.value, Value::Gone) && !slot.dirty {
                 self.maps.remove(&key);
                 self.resident_bytes -= cost(&key);
@@ -281,7 +288,7 @@ impl RowTable {
         let value = value.unwrap_or(Value::Gone);
         self.resident_bytes += cost(&key) + size(&value);
         self.admitted += 1;
-        let slot = Slot { value, settled, stored, dirty: false, frozen: false, recent: true };
+        let slot = Slot { value, settled, stored, dirty: false, frozen: 0, recent: true };
         self.maps.insert(key, slot);
         true
     }
@@ -316,8 +323,10 @@ impl RowTable {
         let map = self.hand % self.maps.count();
         self.hand = map + 1;
         let (cold, freed, evicted) = (&mut self.cold, &mut self.resident_bytes, &mut self.evicted);
+        // A row of the checkpoint that is not durable yet stays.
+        let frozen = self.running.then_some(self.checkpoint);
         self.maps.sweep(map, |key, slot| {
-            let keep = slot.dirty || slot.frozen || std::mem::take(&mut slot.recent);
+            let keep = slot.dirty || Some(slot.frozen) == frozen || std::mem::take(&mut slot.recent);
             if !keep {
                 cold[usize::from(key.tag())] = true;
                 *freed -= cost(key) + size(&slot.value);
