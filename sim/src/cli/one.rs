@@ -156,8 +156,8 @@ pub(super) fn tell(plan: &Plan, outcome: &Outcome) -> Told {
 pub(super) fn replay(arguments: &OneArguments) -> anyhow::Result<u8> {
     let plan = arguments.plan();
     eprintln!(
-        "{:?}\n{:?}\nlatency {:?}, sync {:?}, reads below {:?}, messages {:?}, clocks {:?}",
-        plan.shape, plan.mix, plan.latency, plan.sync, plan.slowest_read, plan.frames, plan.clocks
+        "{:?}\n{:?}\nlatency {:?}, sync {:?}, reads {:?}, messages {:?}, clocks {:?}",
+        plan.shape, plan.mix, plan.latency, plan.sync, plan.reads, plan.frames, plan.clocks
     );
     for (number, planned) in plan.troubles.iter().enumerate() {
         eprintln!(

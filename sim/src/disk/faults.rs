@@ -31,6 +31,30 @@ impl SyncTime {
     }
 }
 
+/// How long a look at rows takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadTime {
+    /// No time.
+    AtOnce,
+    /// For one in five a time below this; none for the others.
+    Below(Duration),
+    /// Always so long.
+    Fixed(Duration),
+}
+
+impl ReadTime {
+    pub(super) fn draw(self, dice: &mut Dice) -> Option<Duration> {
+        match self {
+            Self::AtOnce => None,
+            Self::Below(slowest) => {
+                let slowest = u64::try_from(slowest.as_micros()).unwrap_or(u64::MAX);
+                dice.percent(20).then(|| Duration::from_micros(dice.below(slowest)))
+            }
+            Self::Fixed(time) => Some(time),
+        }
+    }
+}
+
 /// A value that was handed out with a flipped bit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BitFlip {
@@ -48,8 +72,7 @@ pub struct BitFlip {
 #[derive(Debug)]
 pub(super) struct Faults {
     pub(super) sync_time: SyncTime,
-    /// A look at rows takes less.
-    pub(super) slowest_read: Duration,
+    pub(super) reads: ReadTime,
     /// No sync ends before.
     pub(super) stalled_until: SimTime,
     pub(super) full: bool,
@@ -67,7 +90,7 @@ impl Faults {
     pub(super) fn new() -> Self {
         Self {
             sync_time: SyncTime::Fixed(Duration::from_millis(1)),
-            slowest_read: Duration::ZERO,
+            reads: ReadTime::AtOnce,
             stalled_until: SimTime(0),
             full: false,
             reads_fail: false,

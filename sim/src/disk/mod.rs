@@ -24,14 +24,13 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ordergrid_storage::{Batch, Engine, EngineError, Fault};
 use parking_lot::Mutex;
 
 use crate::history::SimTime;
 use engine::SimEngine;
-pub use faults::{BitFlip, SyncTime};
+pub use faults::{BitFlip, ReadTime, SyncTime};
 use medium::{Medium, Memory};
 use platter::Platter;
 use rocks::{Folder, RocksLog, RocksState};
@@ -180,9 +179,9 @@ impl SimDisk {
         self.fault(database, |platter| platter.set_sync_time(time));
     }
 
-    /// How long a look at rows takes at most; no time if never said.
-    pub fn set_slowest_read(&self, database: Database, slowest: Duration) {
-        self.fault(database, |platter| platter.set_slowest_read(slowest));
+    /// How long a look at rows takes that begins from now on; no time if never said.
+    pub fn set_read_time(&self, database: Database, time: ReadTime) {
+        self.fault(database, |platter| platter.set_read_time(time));
     }
 
     /// No sync ends before `until`, not even one that was asked for already.

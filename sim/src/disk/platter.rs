@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use ordergrid_storage::{Batch, Durability, Engine, EngineError, EngineStats, EngineView, Fault, Operation, Row};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::faults::{Faults, SyncTime};
+use super::faults::{Faults, ReadTime, SyncTime};
 use super::medium::{Medium, answer_of};
 use super::{Database, DiskWatch};
 use crate::dice::Dice;
@@ -149,14 +148,13 @@ impl Platter {
         self.faults.sync_time = time;
     }
 
-    pub(super) fn set_slowest_read(&mut self, slowest: Duration) {
-        self.faults.slowest_read = slowest;
+    pub(super) fn set_read_time(&mut self, time: ReadTime) {
+        self.faults.reads = time;
     }
 
     /// When what is read now is handed out, if not at once.
     pub(super) fn read_ends(&mut self) -> Option<SimTime> {
-        let slowest = u64::try_from(self.faults.slowest_read.as_micros()).unwrap_or(u64::MAX);
-        (slowest > 0 && self.dice.percent(20)).then(|| trace::now().after(Duration::from_micros(self.dice.below(slowest))))
+        Some(trace::now().after(self.faults.reads.draw(&mut self.dice)?))
     }
 
     pub(super) fn stall(&mut self, until: SimTime) {

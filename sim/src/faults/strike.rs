@@ -7,7 +7,7 @@ use ordergrid_domain::GroupId;
 use ordergrid_storage::Fault;
 
 use super::{Planned, Trouble, Who};
-use crate::disk::{Database, SyncTime};
+use crate::disk::{Database, ReadTime, SyncTime};
 use crate::driver::NOMINAL;
 use crate::grid::{CLIENTS, Down, SimGrid};
 use crate::history::SimTime;
@@ -30,7 +30,7 @@ pub struct Striking {
     excused: BTreeSet<u64>,
     calm: LinkState,
     calm_sync: SyncTime,
-    calm_read: Duration,
+    calm_read: ReadTime,
     clocks: Vec<(i64, u64)>,
     /// How often each kind of trouble struck.
     pub struck: BTreeMap<&'static str, u64>,
@@ -55,7 +55,7 @@ impl Striking {
             excused: BTreeSet::new(),
             calm: LinkState { fastest: plan.latency.0, slowest: plan.latency.1, loss: 0, cut: false },
             calm_sync: SyncTime::Between(plan.sync.0, plan.sync.1),
-            calm_read: plan.slowest_read,
+            calm_read: plan.reads,
             clocks: plan.clocks.clone(),
             struck: BTreeMap::new(),
         }
@@ -77,7 +77,7 @@ impl Striking {
             for database in [Database::Log, Database::State] {
                 grid.nodes[&node].disk.set_sync_time(database, self.calm_sync);
             }
-            grid.nodes[&node].disk.set_slowest_read(Database::State, self.calm_read);
+            grid.nodes[&node].disk.set_read_time(Database::State, self.calm_read);
         }
     }
 

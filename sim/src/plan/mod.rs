@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::clients::Mix;
 use crate::dice::Dice;
+use crate::disk::ReadTime;
 use crate::faults::Planned;
 use crate::grid::Shape;
 pub use profile::Profile;
@@ -37,8 +38,8 @@ pub struct Plan {
     pub latency: (Duration, Duration),
     /// Disks: least and most time of a sync.
     pub sync: (Duration, Duration),
-    /// Disks: a look at rows takes less; at once if zero.
-    pub slowest_read: Duration,
+    /// Disks: time of a look at rows of the state.
+    pub reads: ReadTime,
     /// Messages between nodes, in a thousand: lost, repeated, put behind the next one.
     pub frames: (u64, u64, u64),
 }
@@ -66,11 +67,11 @@ impl Plan {
         } else {
             (dice.between(50, 400), dice.between(10, 200))
         };
-        let slowest_read = match dice.below(4) {
-            0 | 1 => Duration::ZERO,
-            2 => ms(dice.between(1, 30)),
-            _ => ms(dice.between(100, 800)),
+        let reads = match dice.below(4) {
+            0 | 1 => ReadTime::AtOnce,
+            2 => ReadTime::Below(ms(dice.between(1, 30))),
+            _ => ReadTime::Below(ms(dice.between(100, 800))),
         };
-        Self { seed, profile, shape, mix, stock, unrest, troubles, clocks, latency, sync, slowest_read, frames }
+        Self { seed, profile, shape, mix, stock, unrest, troubles, clocks, latency, sync, reads, frames }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clients::Mix;
+use crate::disk::ReadTime;
 use crate::grid::{Shape, Squeeze};
 use crate::plan::{Plan, Profile};
 
@@ -90,7 +91,7 @@ impl Setup {
             clocks: self.clocks.clone(),
             latency: (ms(0), ms(1)),
             sync: (ms(0), ms(1)),
-            slowest_read: ms(0),
+            reads: ReadTime::AtOnce,
             frames: (0, 0, 0),
         }
     }

@@ -12,7 +12,7 @@ use ordergrid_domain::{Command, Currency, GroupId, Key, Outcome, SkuId, Slot, Te
 
 use super::look::{self, Found};
 use super::setup::{SKUS, USERS};
-use crate::disk::{Database, SyncTime};
+use crate::disk::{Database, ReadTime, SyncTime};
 use crate::faults::Striking;
 use crate::grid::Down;
 use crate::history::{Ask, Ending, Said, SimTime};
@@ -411,6 +411,11 @@ impl Stage<'_> {
     /// Batches of a node's state, and how many of them are durable.
     pub(super) fn state_batches(&self, node: u64) -> (u64, u64) {
         self.world.grid.nodes[&node].disk.batches(Database::State)
+    }
+
+    /// Looks at rows of a node's state take so long from now on.
+    pub(super) fn slow_reads(&mut self, node: u64, time: ReadTime) {
+        self.world.grid.nodes[&node].disk.set_read_time(Database::State, time);
     }
 
     /// Every replica of a node writes a checkpoint; this does not wait for it.

@@ -9,11 +9,11 @@ use ordergrid_domain::order::CancelReason;
 use super::setup::Setup;
 use super::stage::{Played, SOON, Stage, expect, ms, scene};
 use super::{ORDERS, SHELF, Scenario};
-use crate::disk::Database;
+use crate::disk::{Database, ReadTime};
 use crate::grid::Squeeze;
 use crate::history::Ask;
 
-pub(super) const SCENARIOS: [Scenario; 5] = [
+pub(super) const SCENARIOS: [Scenario; 6] = [
     Scenario {
         name: "a-checkpoint-torn-by-a-power-loss",
         rule: "rule 26, corner",
@@ -54,7 +54,51 @@ pub(super) const SCENARIOS: [Scenario; 5] = [
         setup: || Setup::of(3, 1).squeeze(Squeeze { memory: Some(16 << 10), ..Squeeze::default() }),
         script: cold,
     },
+    Scenario {
+        name: "a-row-that-was-read-before-it-changed",
+        rule: "rule 28",
+        story: "a slow look at a SKU ends after goods have arrived for it and a checkpoint has stored that",
+        mutant: Some("stale-prefetch"),
+        setup: || Setup::of(3, 1).squeeze(Squeeze { memory: Some(64), ..Squeeze::default() }),
+        script: read_before,
+    },
 ];
+
+/// A checkpoint of this node is written and durable.
+fn written(stage: &mut Stage<'_>, node: u64) -> Played {
+    let before = stage.state_batches(node).1;
+    stage.checkpoint(node);
+    stage.until("a checkpoint is durable", SOON, |stage| stage.state_batches(node).1 > before)?;
+    stage.pass(ms(20))
+}
+
+fn read_before(stage: &mut Stage<'_>) -> Played {
+    let sku = stage.sku(ORDERS, 0);
+    stage.stock(&[(&sku, 10)])?;
+    // With no memory for clean rows, the SKU is in the store alone afterwards.
+    written(stage, 1)?;
+    let loaded = stage.counted("cold_rows_loaded");
+    stage.slow_reads(1, ReadTime::Fixed(ms(2_000)));
+    let look = stage.ask(1, Ask::ReadSku(sku.clone()));
+    stage.until("a row is looked for", SOON, |stage| stage.counted("cold_rows_loaded") > loaded)?;
+    stage.slow_reads(1, ReadTime::AtOnce);
+    let receipt = stage.receipt(&sku, 5);
+    let goods = stage.ask(1, receipt);
+    stage.pass(ms(200))?;
+    scene(stage.ending(goods).is_some(), "goods have arrived")?;
+    stage.checkpoint(1);
+    stage.pass(ms(100))?;
+    scene(stage.ending(look).is_none(), "the look is not over")?;
+    // Read again, so that the new row is in memory, and clean.
+    let again = stage.ask(1, Ask::ReadSku(sku.clone()));
+    stage.end_of(again)?;
+    stage.end_of(look)?;
+    let receipt = stage.receipt(&sku, 1);
+    let more = stage.ask(1, receipt);
+    stage.end_of(more)?;
+    stage.conclude()?;
+    stage.expect_stock(&sku, 16, 0, 16)
+}
 
 /// Places an order of two units, wherever its shard is led.
 fn buy(stage: &mut Stage<'_>, buyer: usize, sku: &SkuId) -> Played<Order> {
