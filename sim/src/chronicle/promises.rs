@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ordergrid_cluster::EntryId;
 use ordergrid_domain::command::{Deliver, Place};
-use ordergrid_domain::machine::HoldView;
 use ordergrid_domain::{AttemptId, Command, Entry, GroupId, Message, Outcome, SkuId, Timestamp};
 
 use super::rare::{Before, fresh};
@@ -54,10 +53,6 @@ impl Promises {
                         let text = format!("{:?} was released, and is granted {} before {until:?}", hold.attempt, hold.sku);
                         (TOMBSTONE, text)
                     })
-                }
-                (Command::Gone(holds), Before::Holds(views)) => {
-                    let kept = holds.iter().zip(views).find(|(_, view)| matches!(view, Some(HoldView::Kept(_))));
-                    kept.map(|(hold, _)| (UNITS, format!("{hold:?} is said to be gone, and its order was placed")))
                 }
                 (Command::Deliver(run), Before::Stream(high)) => self.deliver(run, *high),
                 _ => None,

@@ -14,7 +14,7 @@ use ordergrid_domain::{
 };
 
 /// States that a good number of runs reaches together; named here so that one never reached shows as zero.
-pub const RARE: [&str; 30] = [
+pub const RARE: [&str; 31] = [
     "clock behind log time",
     "command repeated under its key",
     "completed by timer",
@@ -22,6 +22,7 @@ pub const RARE: [&str; 30] = [
     "entry lost with its leader",
     "expired by timer",
     "expiry lost to pay",
+    "gone met a kept hold",
     "hold refused as expired",
     "hold released",
     "hold repeated",
@@ -225,7 +226,8 @@ impl Rare {
     fn gone(&mut self, before: Option<HoldView>) {
         match before {
             Some(HoldView::Tentative(_)) => self.note("orphan hold asked and freed"),
-            Some(HoldView::Kept(_) | HoldView::Ended) | None => {}
+            Some(HoldView::Kept(_)) => self.note("gone met a kept hold"),
+            Some(HoldView::Ended) | None => {}
         }
     }
 

@@ -76,7 +76,7 @@ pub const UNSCRIPTED: [(&str, &str); 9] = [
     ),
     (
         "rule 15",
-        "gone is never said of what was placed, so it meets a kept hold only with a bug; domain tests and AllOrNothing",
+        "gone is said of what was placed only once its keep was applied: the rare state `gone met a kept hold`; domain tests",
     ),
     ("rule 18", "no verb takes units away from a tentative hold; domain tests, AllOrNothing looks for it in every chain"),
     ("rule 19", "a count that takes holds is refused, not built; domain tests"),
