@@ -17,7 +17,7 @@ export ORDERGRID_BIN = $(abspath $(BIN))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test verify fix bench bench-long sim sim-nightly sim-mutants sim-build setup setup-checks build fmt-check clippy docs deny advisories
+.PHONY: help demo test verify fix bench bench-long micro sim sim-nightly sim-mutants sim-build setup setup-checks build fmt-check clippy docs deny advisories
 
 help: ## Show this list.
 	@echo "OrderGrid: make <target>"
@@ -42,6 +42,10 @@ bench: build ## Every workload on 1 and on 3 nodes, closed loop and open, in 10 
 
 bench-long: build ## Ten-minute latency runs, the curves, a day of 20 million orders: target/bench-long/report.html. Hours.
 	tests/bench.sh "$(ORDERGRID_BIN)" target/bench-long long
+
+micro: setup-checks ## What one order costs the machine: time, allocations and instructions of apply, codec, hold and checkpoint.
+	$(CARGO) bench --locked -p ordergrid-domain --bench machine
+	tests/instructions.sh
 
 sim: sim-build ## Whole clusters in one process: SEEDS=200 histories judged, some of them twice, every scenario, and the domain alone.
 	"$(SIM)" domain --count 300
