@@ -45,7 +45,8 @@ figure() { grep -m 1 "\"$2\":" "$folder/each/$1.json" | sed -E 's/.*: ([0-9]+).*
 standard() {
     local nodes
     for nodes in 1 3; do
-        local grid=(--nodes "$nodes" --duration "${seconds}s" --warmup 2s)
+        # One shard is what two cores do best with; `curves` shows the others.
+        local grid=(--nodes "$nodes" --shards 1 --duration "${seconds}s" --warmup 2s)
         bench "uniform-$nodes" "${grid[@]}" --workload uniform --runs 3
         bench "uniform-http2-$nodes" "${grid[@]}" --workload uniform --http2 --connections 8
         bench "uniform-batch-$nodes" "${grid[@]}" --workload uniform --batch 100 --connections 16
