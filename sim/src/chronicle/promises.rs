@@ -86,3 +86,69 @@ impl Promises {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ordergrid_domain::command::{Hold, Release};
+    use ordergrid_domain::{Quantity, Rejection, Text, UserId};
+
+    use super::*;
+
+    const AT: EntryId = EntryId { term: 2, index: 9 };
+
+    fn sku() -> SkuId {
+        SkuId::new("A").expect("short")
+    }
+
+    fn attempt() -> AttemptId {
+        let slot = UserId::new("u").expect("short").slot();
+        AttemptId { slot, group: GroupId(1), term: 1, counter: 3 }
+    }
+
+    fn release() -> Release {
+        Release { attempt: attempt(), skus: vec![sku()], valid_until: Timestamp::from_ms(50) }
+    }
+
+    fn hold() -> Command {
+        let valid_until = Timestamp::from_ms(50);
+        Command::Hold(Hold { attempt: attempt(), sku: sku(), quantity: Quantity(1), valid_until })
+    }
+
+    /// What is said of these commands and what they came to, at this time.
+    fn said(now: u64, chain: Vec<(Command, Before, Outcome)>) -> Option<&'static str> {
+        let mut promises = Promises::default();
+        for (command, before, outcome) in chain {
+            let entry = Entry { at: Timestamp::from_ms(now), commands: vec![command] };
+            let looked = promises.look((GroupId(1), AT), entry.at, &entry, &[before], &[outcome]);
+            if let Err(violation) = looked {
+                return Some(if violation.text.contains("released") { TOMBSTONE } else { UNITS });
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn what_was_released_is_granted_nothing_as_long_as_its_holds_are_valid() {
+        let held = || Outcome::Held { name: Text::new("A").expect("short") };
+        let ended = || Outcome::Rejected(Rejection::HoldEnded);
+        let first = |outcome| (Command::Release(release()), Before::Any, outcome);
+        assert_eq!(said(50, vec![first(Outcome::Done), (hold(), Before::Any, ended())]), None);
+        assert_eq!(said(50, vec![first(Outcome::Done), (hold(), Before::Any, held())]), Some(TOMBSTONE));
+        assert_eq!(said(51, vec![first(Outcome::Done), (hold(), Before::Any, held())]), None);
+        assert_eq!(said(50, vec![(hold(), Before::Any, held()), first(Outcome::Done)]), None);
+    }
+
+    #[test]
+    fn no_order_counts_on_units_that_nobody_holds() {
+        let told = |message| Command::Deliver(Deliver { from: GroupId(2), first: 5, messages: vec![message] });
+        let shortfall = || {
+            let order = ordergrid_domain::OrderId(7);
+            told(Message::Shortfall { order, sku: sku(), missing: Quantity(1) })
+        };
+        assert_eq!(said(1, vec![(shortfall(), Before::Stream(4), Outcome::Done)]), Some(UNITS));
+        assert_eq!(said(1, vec![(shortfall(), Before::Stream(5), Outcome::Done)]), None, "it was applied before");
+        let released = (told(Message::Release(release())), Before::Stream(4), Outcome::Done);
+        let held = Outcome::Held { name: Text::new("A").expect("short") };
+        assert_eq!(said(1, vec![released, (hold(), Before::Any, held)]), Some(TOMBSTONE));
+    }
+}

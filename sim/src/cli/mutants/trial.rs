@@ -293,6 +293,28 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_no_history_shows_is_tried_on_the_scripts() {
+        let program = |end: &'static str| {
+            move |arguments: &[String]| {
+                let script = |name, end| serde_json::json!({ "name": name, "told": { "end": end, "judge": "J", "text": "t" } });
+                let said = match arguments[0].as_str() {
+                    "run" => "{\"seeds\":100,\"failures\":[]}".to_owned(),
+                    _ => serde_json::json!([script("one", "harness"), script("two", end)]).to_string(),
+                };
+                Ok(Ended { code: Some(if arguments[0] == "run" { 0 } else { VIOLATED }), said, complained: String::new() })
+            }
+        };
+        let trial = Trial { profile: "flash", seeds: 100, jobs: 2 };
+        assert_eq!(trial.run(program("held")).expect("it answers"), Fate::Survived { seeds: 100 });
+        let fate = trial.run(program("violated")).expect("it answers");
+        let expected =
+            Fate::Scripted { seeds: 100, scenario: "two".to_owned(), judge: "J".to_owned(), violation: "t".to_owned() };
+        assert_eq!(fate, expected);
+        assert_eq!(trial.confirm(fate.clone(), program("held")).expect("it is clean"), expected);
+        assert!(trial.confirm(fate, program("violated")).is_err(), "it objects without the mutant");
+    }
+
+    #[test]
     fn the_end_of_a_long_complaint_is_told() {
         let long: Vec<String> = (0..100).map(|line| line.to_string()).collect();
         assert_eq!(last_words(&long.join("\n")), long[100 - LAST_WORDS..].join("\n"));
