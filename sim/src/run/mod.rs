@@ -32,8 +32,9 @@ pub use panics::watch as watch_panics;
 
 /// The furthest a plan lets a node's clock be from the perfect one.
 pub const SKEW: Duration = Duration::from_millis(1_000);
-/// What a node may have in memory beside its budget: rows that changed since the last checkpoint cannot go.
-const ROWS_BETWEEN_CHECKPOINTS: u64 = 512 << 10;
+/// What a node may have in memory beside its budget: timers and messages always stay, and rows that changed since the last
+/// checkpoint cannot go.
+const NEVER_EVICTED: u64 = 2 << 20;
 /// How late a timer may fire in a healed grid, on top of that.
 const TIMER_SLACK: Duration = Duration::from_secs(5);
 /// Within so long after the faults have ended the grid must be whole.
@@ -128,7 +129,7 @@ impl World {
             epoch: Some(Timestamp::from_ms(EPOCH_MS)),
             skew: SKEW,
             timer_slack: TIMER_SLACK,
-            memory_budget: plan.shape.squeeze.memory.map(|memory| memory / 4 + ROWS_BETWEEN_CHECKPOINTS),
+            memory_budget: plan.shape.squeeze.memory.map(|memory| memory / 4 + NEVER_EVICTED),
         };
         let judges = judges::log_judges().into_iter().chain(clients::judges(setting)).collect();
         Ok(Self {
