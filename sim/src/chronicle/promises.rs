@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ordergrid_cluster::EntryId;
-use ordergrid_domain::command::{Deliver, Place};
+use ordergrid_domain::command::{Deliver, Place, Release};
 use ordergrid_domain::{AttemptId, Command, Entry, GroupId, Message, Outcome, SkuId, Timestamp};
 
 use super::rare::{Before, fresh};
@@ -43,8 +43,7 @@ impl Promises {
             let broken = match (command, before) {
                 (Command::Place(place) | Command::PlaceLocal(place), _) => self.place(at, place, outcome),
                 (Command::Release(release), _) => {
-                    let ended = |sku: &SkuId| ((release.attempt, sku.clone()), release.valid_until);
-                    self.released.extend(release.skus.iter().map(ended));
+                    self.release(release);
                     None
                 }
                 (Command::Hold(hold), _) if matches!(outcome, Outcome::Held { .. }) => {
@@ -71,6 +70,11 @@ impl Promises {
             .then(|| (TERM, format!("order {} is placed by {:?} in another term", order.id, place.attempt)))
     }
 
+    fn release(&mut self, release: &Release) {
+        let ended = |sku: &SkuId| ((release.attempt, sku.clone()), release.valid_until);
+        self.released.extend(release.skus.iter().map(ended));
+    }
+
     /// A promised unit is there: no verb takes units from a hold, so no *keep* may find fewer than its order counts on.
     fn deliver(&mut self, run: &Deliver, high: u64) -> Option<(&'static str, String)> {
         fresh(run, high).find_map(|message| match message {
@@ -78,8 +82,7 @@ impl Promises {
                 Some((UNITS, format!("order {order} counts on units that nobody holds: {message:?}")))
             }
             Message::Release(release) => {
-                let ended = |sku: &SkuId| ((release.attempt, sku.clone()), release.valid_until);
-                self.released.extend(release.skus.iter().map(ended));
+                self.release(release);
                 None
             }
             _ => None,
@@ -89,7 +92,7 @@ impl Promises {
 
 #[cfg(test)]
 mod tests {
-    use ordergrid_domain::command::{Hold, Release};
+    use ordergrid_domain::command::Hold;
     use ordergrid_domain::{Quantity, Rejection, Text, UserId};
 
     use super::*;
