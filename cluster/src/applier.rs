@@ -21,7 +21,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use crate::encoding::{decode_snapshot_meta, encode_snapshot_meta};
 use crate::grid::{CommittedLeaderId, EntryBody, Grid, Host, LogId, RaftEntry, SnapshotMeta, StoredMembership};
 use crate::ids::{EntryId, ReplicaId};
-use crate::machine::{DirtyRow, Machine};
+use crate::machine::{DirtyRows, Machine};
 use crate::metrics;
 use crate::state::{Install, StateStore, StateView};
 
@@ -280,7 +280,7 @@ impl std::fmt::Debug for SnapshotData {
 pub struct CheckpointBuilder {
     shared: Arc<Shared>,
     meta: SnapshotMeta,
-    rows: Vec<DirtyRow>,
+    rows: DirtyRows,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
@@ -301,8 +301,8 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
         }
         let mut rows = std::mem::take(&mut self.rows);
         // The machine hands them out as they lie in memory; in the order of their keys a store takes them faster.
-        rows.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let bytes = rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum();
+        rows.sort();
+        let bytes = rows.size();
         self.shared.store.checkpoint(meta_bytes(&self.meta), rows).await.map_err(io::Error::other)?;
         self.shared.machine.frozen_durable();
         self.shared.durable.send_replace(next_index(&self.meta));

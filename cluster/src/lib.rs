@@ -42,7 +42,7 @@ pub use group::{
     StartError, Stopped, TransferError, start_group,
 };
 pub use ids::{ClusterId, EntryId, NodeId, ReplicaId};
-pub use machine::{DirtyRow, Machine, MachineError};
+pub use machine::{DirtyRows, Machine, MachineError};
 pub use mesh::{CallError, Listener, Mesh, MeshConfig, Service, Stream, Transport, WireCodec};
 pub use meta::{
     BootstrapError, Bootstrapper, ClusterSpec, IdentityStore, MetaMachine, MetaView, NodeSpec, Placement, Shard, ShardMap,

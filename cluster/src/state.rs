@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use crate::machine::DirtyRow;
+use crate::machine::DirtyRows;
 
 /// A row as stored: key and value.
 pub type Row = (Bytes, Bytes);
@@ -30,7 +30,7 @@ pub trait StateStore: Send + Sync + 'static {
     fn scan(&self, prefix: Bytes, after: Option<Bytes>, max_bytes: usize) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
 
     /// Writes rows and meta as one atomic batch; durable on return. Never overlaps with another checkpoint or install.
-    fn checkpoint(&self, meta: Bytes, rows: Vec<DirtyRow>) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn checkpoint(&self, meta: Bytes, rows: DirtyRows) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// A consistent view as of the last checkpoint or install; `None` before the first.
     fn view(&self) -> BoxFuture<'_, Result<Option<Arc<dyn StateView>>, StoreError>>;

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use openraft::AsyncRuntime;
 use ordergrid_cluster::{
-    DirtyRow, Grid, IdentityStore, Install, Listener, LogId, RaftEntry, Row, StateStore, StateView, StoreError, Vote,
+    DirtyRows, Grid, IdentityStore, Install, Listener, LogId, RaftEntry, Row, StateStore, StateView, StoreError, Vote,
     WireCodec, encoding,
 };
 use ordergrid_storage::{
@@ -130,8 +130,8 @@ impl StateStore for Rows {
         Box::pin(async move { self.0.scan(prefix, after, max_bytes).await.map_err(failed) })
     }
 
-    fn checkpoint(&self, meta: Bytes, rows: Vec<DirtyRow>) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async { self.0.checkpoint(meta, rows).await.map_err(failed) })
+    fn checkpoint(&self, meta: Bytes, rows: DirtyRows) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.0.checkpoint(meta, rows.iter()).await.map_err(failed) })
     }
 
     fn view(&self) -> BoxFuture<'_, Result<Option<Arc<dyn StateView>>, StoreError>> {

@@ -159,25 +159,33 @@ impl StateRows {
     ///
     /// # Errors
     /// [`StateError::TooLarge`] and [`StateError::Abandoned`] wrote nothing. Else the disk failed.
-    pub async fn checkpoint(&self, meta: Bytes, rows: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StateError> {
+    pub async fn checkpoint<'a>(
+        &self,
+        meta: Bytes,
+        rows: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + Clone + Send,
+    ) -> Result<(), StateError> {
         let shared = &self.shared;
-        let found = rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum();
+        let (mut count, mut found) = (0, 0);
+        for (key, value) in rows.clone() {
+            count += 1;
+            found += key.len() + value.map_or(0, <[u8]>::len);
+        }
         if found > MAX_CHECKPOINT_BYTES {
             return Err(StateError::TooLarge { found });
         }
         let mut turn = shared.turn.lock().await;
         let started = Instant::now();
         let head = Head { generation: self.generation(), meta: Some(meta) };
-        let mut batch = Batch::with_capacity(rows.len() + 1, found + keys::ROW_PREFIX * (rows.len() + 4));
+        let mut batch = Batch::with_capacity(count + 1, found + keys::ROW_PREFIX * (count + 4));
         let mut key = keys::RowKey::new(shared.replica, head.generation);
-        for (row, value) in &rows {
+        for (row, value) in rows {
             match value {
                 Some(value) => batch.put(key.of(row), value),
                 None => batch.delete(key.of(row)),
             }
         }
         shared.switch(&mut turn, head, batch).await?;
-        metrics::checkpointed(started.elapsed(), rows.len(), found);
+        metrics::checkpointed(started.elapsed(), count, found);
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use super::map::ShardMap;
 use super::spec::{ClusterSpec, NodeSpec};
 use crate::group::GroupRef;
 use crate::ids::{ClusterId, EntryId, NodeId};
-use crate::machine::{DirtyRow, Machine, MachineError};
+use crate::machine::{DirtyRows, Machine, MachineError};
 use crate::packed::Packed;
 use crate::state::StateStore;
 
@@ -181,8 +181,12 @@ impl Machine for MetaMachine {
         std::future::ready(applied).boxed()
     }
 
-    fn freeze(&self) -> Vec<DirtyRow> {
-        std::mem::take(&mut *self.dirty.lock()).into_iter().collect()
+    fn freeze(&self) -> DirtyRows {
+        let mut rows = DirtyRows::default();
+        for (key, value) in std::mem::take(&mut *self.dirty.lock()) {
+            rows.add(&key, value.as_deref());
+        }
+        rows
     }
 
     fn frozen_durable(&self) {}

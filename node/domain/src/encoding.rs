@@ -1,8 +1,6 @@
 //! Bytes of entries and rows: one version byte, then a bincode body. Decides limits and refuses trailing bytes; the
 //! layouts themselves stand with the types. Golden tests fix both.
 
-use std::sync::Arc;
-
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::enc::EncoderImpl;
 use bincode::enc::write::Writer;
@@ -64,10 +62,10 @@ pub(crate) fn append<T: Encode>(out: &mut Vec<u8>, value: &T) {
 }
 
 /// A row's bytes.
-pub(crate) fn row_bytes<T: Encode>(scratch: &mut Vec<u8>, value: &T) -> Arc<[u8]> {
+pub(crate) fn row_bytes<T: Encode>(scratch: &mut Vec<u8>, value: &T) -> Box<[u8]> {
     scratch.clear();
     append(scratch, value);
-    Arc::from(scratch.as_slice())
+    scratch.as_slice().into()
 }
 
 /// Reads a row's bytes.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use ordergrid_api::Answer;
-use ordergrid_cluster::{DirtyRow, EntryId, Machine, MachineError, Packed, StateStore, StoreError};
+use ordergrid_cluster::{DirtyRows, EntryId, Machine, MachineError, Packed, StateStore, StoreError};
 use ordergrid_domain::command::{OrderRequest, Position};
 use ordergrid_domain::machine::{Lookup, PlacedKey, ShardConfig, ShardMachine};
 use ordergrid_domain::{Entry, Key, Order, Outcome, Rejection, RowKey, UserId};
@@ -200,9 +200,11 @@ impl Machine for ShardReplica {
         Box::pin(self.apply_entry(at, entry))
     }
 
-    fn freeze(&self) -> Vec<DirtyRow> {
-        let rows = self.machine.write().freeze();
-        rows.into_iter().map(|(key, value)| (Bytes::from(key), value.map(Bytes::from_owner))).collect()
+    fn freeze(&self) -> DirtyRows {
+        let mut machine = self.machine.write();
+        let mut rows = DirtyRows::with_capacity(usize::try_from(machine.dirty_bytes()).unwrap_or(0));
+        machine.freeze(&mut |key, value| rows.add(key, value));
+        rows
     }
 
     fn frozen_durable(&self) {

@@ -296,12 +296,11 @@ impl Shard {
     }
 
     fn checkpoint(&mut self) {
-        for (key, value) in self.stored.freeze() {
-            match value {
-                Some(bytes) => drop(self.disk.insert(key, bytes.to_vec())),
-                None => drop(self.disk.remove(&key)),
-            }
-        }
+        let disk = &mut self.disk;
+        self.stored.freeze(&mut |key, value| match value {
+            Some(bytes) => drop(disk.insert(key.to_vec(), bytes.to_vec())),
+            None => drop(disk.remove(key)),
+        });
         self.stored.frozen_durable();
         self.log.clear();
     }

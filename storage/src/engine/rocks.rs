@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, LogLevel, Options};
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, DBRecoveryMode, LogLevel, Options, UniversalCompactOptions,
+};
 
 use super::{Batch, Durability, Engine, EngineError, EngineStats, EngineView, KeyRange, Row, ScanLimit};
 use read::{get_many, scan, scan_back};
@@ -224,8 +226,12 @@ fn state_options() -> Options {
     // A checkpoint of each replica is a file of its own, soon merged: compressing it first is work done twice, and
     // merging it into the first level alone with four others would write that level over and over.
     options.set_compression_per_level(&LEVELS);
+    options.set_compaction_style(DBCompactionStyle::Universal);
     options.set_level_zero_file_num_compaction_trigger(8);
-    options.set_max_bytes_for_level_base(512 * MEBI as u64);
+    let mut runs = UniversalCompactOptions::default();
+    runs.set_size_ratio(20);
+    runs.set_min_merge_width(4);
+    options.set_universal_compaction_options(&runs);
     let mut blocks = BlockBasedOptions::default();
     blocks.set_bloom_filter(10.0, false);
     blocks.set_block_cache(&Cache::new_lru_cache(32 * MEBI));

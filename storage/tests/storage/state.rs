@@ -12,22 +12,23 @@ async fn open(disk: &dyn Disk, replica: u64) -> StateRows {
 }
 
 /// `a=1` is a row, `a` removes one.
-fn rows(changes: &[&str]) -> Vec<(Bytes, Option<Bytes>)> {
-    let row = |change: &&str| match change.split_once('=') {
-        Some((key, value)) => (Bytes::copy_from_slice(key.as_bytes()), Some(Bytes::copy_from_slice(value.as_bytes()))),
-        None => (Bytes::copy_from_slice(change.as_bytes()), None),
+fn changed<'a>(changes: &[&'a str]) -> std::vec::IntoIter<(&'a [u8], Option<&'a [u8]>)> {
+    let row = |change: &&'a str| match change.split_once('=') {
+        Some((key, value)) => (key.as_bytes(), Some(value.as_bytes())),
+        None => (change.as_bytes(), None),
     };
-    changes.iter().map(row).collect()
+    changes.iter().map(row).collect::<Vec<_>>().into_iter()
 }
 
 async fn checkpoint(state: &StateRows, meta: &'static str, changes: &[&str]) {
-    state.checkpoint(meta.into(), rows(changes)).await.expect("the disk works");
+    state.checkpoint(meta.into(), changed(changes)).await.expect("the disk works");
 }
 
 async fn install(state: &StateRows, meta: &'static str, changes: &[&str]) {
     let mut install = state.install().await;
-    for row in rows(changes) {
-        let row = (row.0, row.1.expect("an install has no removals"));
+    for (key, value) in changed(changes) {
+        let value = value.expect("an install has no removals");
+        let row = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
         install.put(vec![row]).await.expect("the disk works");
     }
     install.commit(meta.into()).await.expect("the disk works");
@@ -176,7 +177,7 @@ async fn a_crash_during_a_checkpoint_leaves_one_or_the_other() {
         let state = open(&disk, 1).await;
         checkpoint(&state, "m1", &["a=1", "b=1"]).await;
         disk.fail_write(0, Fault::NotSynced);
-        let failed = state.checkpoint("m2".into(), rows(&["a=2", "b"])).await;
+        let failed = state.checkpoint("m2".into(), changed(&["a=2", "b"])).await;
         assert!(matches!(failed, Err(StateError::Engine(EngineError::Disk(_)))));
         assert_eq!(state.meta(), Some("m1".into()), "a failed checkpoint is not the last one");
         disk.crash_keeping_some(seed);
@@ -204,11 +205,11 @@ async fn nothing_is_built_on_an_abandoned_change() {
     gate.add_permits(1);
     checkpoint(&state, "m1", &["a=1"]).await;
     {
-        let dropped = std::pin::pin!(state.checkpoint("m2".into(), rows(&["a=2"])));
+        let dropped = std::pin::pin!(state.checkpoint("m2".into(), changed(&["a=2"])));
         assert!(futures::poll!(dropped).is_pending());
     }
     gate.add_permits(9);
-    assert_eq!(state.checkpoint("m3".into(), rows(&["a=3"])).await, Err(StateError::Abandoned));
+    assert_eq!(state.checkpoint("m3".into(), changed(&["a=3"])).await, Err(StateError::Abandoned));
     assert_eq!(state.install().await.commit("m4".into()).await, Err(StateError::Abandoned));
     assert_eq!(seen(&open(&disk, 1).await).await, "m1: a=1");
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
-use ordergrid_cluster::{DirtyRow, EntryId, Install, Machine, MachineError, Packed, Row, StateStore, StateView, StoreError};
+use ordergrid_cluster::{DirtyRows, EntryId, Install, Machine, MachineError, Packed, Row, StateStore, StateView, StoreError};
 use parking_lot::Mutex;
 
 #[derive(Clone, Default)]
@@ -61,13 +61,13 @@ impl StateStore for MemStore {
         ready(Ok(self.contents.lock().after(&prefix, after, max_bytes))).boxed()
     }
 
-    fn checkpoint(&self, meta: Bytes, rows: Vec<DirtyRow>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn checkpoint(&self, meta: Bytes, rows: DirtyRows) -> BoxFuture<'_, Result<(), StoreError>> {
         let mut contents = self.contents.lock();
         contents.meta = Some(meta);
-        for (key, value) in rows {
+        for (key, value) in rows.iter() {
             match value {
-                Some(value) => contents.rows.insert(key, value),
-                None => contents.rows.remove(&key),
+                Some(value) => contents.rows.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)),
+                None => contents.rows.remove(key),
             };
         }
         ready(Ok(())).boxed()
@@ -163,8 +163,12 @@ impl Machine for Tally {
         ready(Ok(())).boxed()
     }
 
-    fn freeze(&self) -> Vec<DirtyRow> {
-        std::mem::take(&mut self.inner.lock().dirty).into_iter().collect()
+    fn freeze(&self) -> DirtyRows {
+        let mut rows = DirtyRows::default();
+        for (key, value) in std::mem::take(&mut self.inner.lock().dirty) {
+            rows.add(&key, value.as_deref());
+        }
+        rows
     }
 
     fn frozen_durable(&self) {}

@@ -67,7 +67,8 @@ impl Shop {
 
     /// A checkpoint; tells the number of rows.
     pub(crate) fn checkpoint(&mut self) -> usize {
-        let rows = self.machine.freeze().len();
+        let mut rows = 0;
+        self.machine.freeze(&mut |_, _| rows += 1);
         self.machine.frozen_durable();
         rows
     }

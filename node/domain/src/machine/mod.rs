@@ -35,7 +35,7 @@ use crate::time::Timestamp;
 
 pub(crate) use orders::STATUSES;
 
-pub use crate::rows::FrozenRows;
+pub use crate::rows::RowSink;
 pub use mailbox::{BelowTrim, Stream};
 pub use reads::{Available, HoldView, Lookup, PlacedKey, UserOrders, UserQuery};
 

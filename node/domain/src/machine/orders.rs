@@ -93,7 +93,7 @@ impl ShardMachine {
 
     pub(super) fn order_row(&mut self, id: OrderId) -> Option<OrderRow> {
         let bytes = self.rows.bytes(&keys::order(id))?;
-        Some(read_row(&bytes).expect("a stored order decodes"))
+        Some(read_row(bytes).expect("a stored order decodes"))
     }
 
     /// Writes an order's row and counts it under its status.

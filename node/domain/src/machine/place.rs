@@ -67,7 +67,7 @@ impl ShardMachine {
         request.check()?;
         let reference = request.reference.as_ref().map(|reference| keys::reference(&request.user, reference));
         if let Some(bytes) = reference.as_ref().and_then(|key| self.rows.bytes(key)) {
-            let row: ReferenceRow = read_row(&bytes).expect("a stored reference decodes");
+            let row: ReferenceRow = read_row(bytes).expect("a stored reference decodes");
             return Err(Rejection::ReferenceTaken(row.order));
         }
         Ok(Checked::New(NewRows { placed, reference }))
@@ -75,7 +75,7 @@ impl ShardMachine {
 
     fn placed_row(&mut self, key: &RowKey) -> Option<PlacedRow> {
         let bytes = self.rows.bytes(key)?;
-        let row: PlacedRow = read_row(&bytes).expect("a stored idempotency record decodes");
+        let row: PlacedRow = read_row(bytes).expect("a stored idempotency record decodes");
         self.remembered(row.at).then_some(row)
     }
 

@@ -66,7 +66,7 @@ impl ShardMachine {
 
     fn sku_key_row(&mut self, key: &RowKey) -> Option<SkuKeyRow> {
         let bytes = self.rows.bytes(key)?;
-        let row: SkuKeyRow = read_row(&bytes).expect("a stored idempotency record decodes");
+        let row: SkuKeyRow = read_row(bytes).expect("a stored idempotency record decodes");
         self.remembered(row.at).then_some(row)
     }
 
@@ -269,7 +269,7 @@ impl ShardMachine {
 
     fn hold_row(&mut self, attempt: AttemptId, sku: &SkuId) -> Option<HoldRow> {
         let bytes = self.rows.bytes(&keys::hold(attempt, sku))?;
-        Some(read_row(&bytes).expect("a stored hold decodes"))
+        Some(read_row(bytes).expect("a stored hold decodes"))
     }
 
     fn put_hold(&mut self, attempt: AttemptId, sku: &SkuId, hold: &HoldRow) {

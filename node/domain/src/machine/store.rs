@@ -1,16 +1,14 @@
 //! Memory and store: start, checkpoint, cold rows, hash (rules 26 to 28).
 
-use std::sync::Arc;
-
 use super::ShardMachine;
 use crate::audit::Audit;
-use crate::encoding::{BytesError, read_row};
+use crate::encoding::{BytesError, append, read_row};
 use crate::law::Law;
 use crate::order::Order;
 use crate::rows::kinds::{Mark, Meta, OrderRow};
 use crate::rows::table::{Found, Value};
 use crate::rows::{
-    ATTEMPT, FrozenRows, MARK, META, ORDER, OUTBOX, RESIDENT, RowKey, SKU, STREAM_IN, STREAM_OUT, TIMER, row_hash,
+    ATTEMPT, MARK, META, ORDER, OUTBOX, RESIDENT, RowKey, RowSink, SKU, STREAM_IN, STREAM_OUT, TIMER, row_hash,
 };
 use crate::sku::Sku;
 
@@ -74,24 +72,24 @@ impl ShardMachine {
     /// the row's place is known now; false when a checkpoint or an eviction has begun since: read it again.
     pub fn admit(&mut self, key: RowKey, value: Option<&[u8]>, epoch: u64) -> bool {
         let hash = value.map_or(0, |value| row_hash(key.hash(), value));
-        self.rows.admit(key, value.map(|value| Value::Bytes(Arc::from(value))), hash, epoch)
+        self.rows.admit(key, value.map(|value| Value::Bytes(value.into())), hash, epoch)
     }
 
     /// Rule 26: everything that changed since the last freeze, the applied position included, for one durable batch.
     /// Rows stay in memory. One checkpoint at a time: call [`ShardMachine::frozen_durable`] before the next.
-    pub fn freeze(&mut self) -> FrozenRows {
-        let mut out = Vec::new();
+    pub fn freeze(&mut self, out: RowSink<'_>) {
         let scratch = &mut self.scratch;
-        self.rows.freeze(scratch, &mut out);
-        self.timers.freeze(scratch, &mut out);
-        self.outbox.freeze(scratch, &mut out);
-        self.streams_out.freeze(scratch, &mut out);
-        self.streams_in.freeze(scratch, &mut out);
-        self.attempts.freeze(scratch, &mut out);
-        self.marks.freeze(scratch, &mut out);
+        self.rows.freeze(scratch, out);
+        self.timers.freeze(scratch, out);
+        self.outbox.freeze(scratch, out);
+        self.streams_out.freeze(scratch, out);
+        self.streams_in.freeze(scratch, out);
+        self.attempts.freeze(scratch, out);
+        self.marks.freeze(scratch, out);
         self.meta.sum = self.rows.settle(scratch);
-        out.push((vec![META], Some(crate::encoding::row_bytes(scratch, &self.meta))));
-        out
+        scratch.clear();
+        append(scratch, &self.meta);
+        out(&[META], Some(scratch));
     }
 
     /// What the last freeze handed out is in the store and will survive a crash.
@@ -218,6 +216,6 @@ impl ShardMachine {
 
 fn encoded<T: bincode::Encode>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
-    crate::encoding::append(&mut bytes, value);
+    append(&mut bytes, value);
     bytes
 }

@@ -13,13 +13,15 @@ impl ShardMachine {
             self.rows.put(key, Value::Bytes(UserRow::first(0, order)));
             return;
         };
-        let head = UserRow::read(&bytes).expect("a stored user row reads");
+        let head = UserRow::read(bytes).expect("a stored user row reads");
         if head.is_full() {
             // The number of a new chunk has never been used: no look at the store is needed.
-            self.rows.put(keys::chunk(user, head.sealed), Value::Bytes(head.chunk()));
-            self.rows.put(key, Value::Bytes(UserRow::first(head.sealed + 1, order)));
+            let (sealed, chunk) = (head.sealed, head.chunk());
+            self.rows.put(keys::chunk(user, sealed), Value::Bytes(chunk));
+            self.rows.put(key, Value::Bytes(UserRow::first(sealed + 1, order)));
         } else {
-            self.rows.put(key, Value::Bytes(head.with(order)));
+            let head = head.with(order);
+            self.rows.put(key, Value::Bytes(head));
         }
     }
 }

@@ -9,40 +9,16 @@ use crate::ids::{AttemptId, GroupId, Key, OrderId, Reference, SkuId, Slot, UserI
 use crate::order::TimerKind;
 use crate::time::Timestamp;
 
-/// Collects the bytes of a key without allocating for the usual ones.
-struct Draft {
-    bytes: [u8; 512],
-    length: usize,
-}
-
-impl Draft {
-    fn new(tag: u8) -> Self {
-        let mut draft = Self { bytes: [0; 512], length: 1 };
-        draft.bytes[0] = tag;
-        draft
-    }
-
-    fn add(&mut self, part: &[u8]) -> &mut Self {
-        self.bytes[self.length..self.length + part.len()].copy_from_slice(part);
-        self.length += part.len();
-        self
-    }
-
-    fn done(&self) -> RowKey {
-        RowKey::new(&self.bytes[..self.length])
-    }
-}
-
 pub(crate) fn order(id: OrderId) -> RowKey {
-    Draft::new(ORDER).add(&id.0.to_be_bytes()).done()
+    RowKey::of(ORDER, &[&id.0.to_be_bytes()])
 }
 
 pub(crate) fn sku(id: &SkuId) -> RowKey {
-    Draft::new(SKU).add(id.as_str().as_bytes()).done()
+    RowKey::of(SKU, &[id.as_str().as_bytes()])
 }
 
 pub(crate) fn hold(attempt: AttemptId, sku: &SkuId) -> RowKey {
-    Draft::new(HOLD).add(&attempt_bytes(attempt)).add(sku.as_str().as_bytes()).done()
+    RowKey::of(HOLD, &[&attempt_bytes(attempt), sku.as_str().as_bytes()])
 }
 
 pub(crate) fn placed(user: &UserId, key: &Key) -> RowKey {
@@ -50,11 +26,11 @@ pub(crate) fn placed(user: &UserId, key: &Key) -> RowKey {
 }
 
 pub(crate) fn user(user: &UserId) -> RowKey {
-    Draft::new(USER).add(user.as_str().as_bytes()).done()
+    RowKey::of(USER, &[user.as_str().as_bytes()])
 }
 
 pub(crate) fn chunk(user: &UserId, number: u32) -> RowKey {
-    Draft::new(CHUNK).add(user.as_str().as_bytes()).add(&[0]).add(&number.to_be_bytes()).done()
+    RowKey::of(CHUNK, &[user.as_str().as_bytes(), &[0], &number.to_be_bytes()])
 }
 
 pub(crate) fn reference(user: &UserId, reference: &Reference) -> RowKey {
@@ -66,7 +42,7 @@ pub(crate) fn sku_key(sku: &SkuId, key: &Key) -> RowKey {
 }
 
 fn pair(tag: u8, first: &str, second: &str) -> RowKey {
-    Draft::new(tag).add(first.as_bytes()).add(&[0]).add(second.as_bytes()).done()
+    RowKey::of(tag, &[first.as_bytes(), &[0], second.as_bytes()])
 }
 
 /// Term and counter first: the attempts of a term follow each other in time.
@@ -90,7 +66,7 @@ pub(crate) type TimerKey = (Timestamp, OrderId, TimerKind);
 
 impl TableKey for TimerKey {
     fn write(&self) -> RowKey {
-        Draft::new(TIMER).add(&self.0.as_ms().to_be_bytes()).add(&self.1.0.to_be_bytes()).add(&[timer_byte(self.2)]).done()
+        RowKey::of(TIMER, &[&self.0.as_ms().to_be_bytes(), &self.1.0.to_be_bytes(), &[timer_byte(self.2)]])
     }
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {
@@ -121,7 +97,7 @@ pub(crate) type OutboxKey = (GroupId, u64);
 
 impl TableKey for OutboxKey {
     fn write(&self) -> RowKey {
-        Draft::new(OUTBOX).add(&self.0.0.to_be_bytes()).add(&self.1.to_be_bytes()).done()
+        RowKey::of(OUTBOX, &[&self.0.0.to_be_bytes(), &self.1.to_be_bytes()])
     }
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {
@@ -144,7 +120,7 @@ macro_rules! group_key {
     ($name:ident, $tag:expr) => {
         impl TableKey for $name {
             fn write(&self) -> RowKey {
-                Draft::new($tag).add(&self.0.0.to_be_bytes()).done()
+                RowKey::of($tag, &[&self.0.0.to_be_bytes()])
             }
 
             fn parse(key: &[u8]) -> Result<Self, BytesError> {
@@ -162,7 +138,7 @@ group_key!(From, STREAM_IN);
 
 impl TableKey for AttemptId {
     fn write(&self) -> RowKey {
-        Draft::new(ATTEMPT).add(&attempt_bytes(*self)).done()
+        RowKey::of(ATTEMPT, &[&attempt_bytes(*self)])
     }
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {
@@ -178,7 +154,7 @@ pub(crate) type MarkKey = (AttemptId, SkuId);
 
 impl TableKey for MarkKey {
     fn write(&self) -> RowKey {
-        Draft::new(MARK).add(&attempt_bytes(self.0)).add(self.1.as_str().as_bytes()).done()
+        RowKey::of(MARK, &[&attempt_bytes(self.0), self.1.as_str().as_bytes()])
     }
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {

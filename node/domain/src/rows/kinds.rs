@@ -1,7 +1,5 @@
 //! What is in the rows. These layouts are stored: a change needs a new version in `encoding` and its golden bytes.
 
-use std::sync::Arc;
-
 use bincode::{Decode, Encode};
 
 use crate::command::{Created, Position};
@@ -210,26 +208,26 @@ impl<'a> UserRow<'a> {
     }
 
     /// These ids as a chunk of their own. A chunk has the layout of a head that has sealed nothing.
-    pub(crate) fn chunk(self) -> Arc<[u8]> {
+    pub(crate) fn chunk(self) -> Box<[u8]> {
         Self { sealed: 0, ids: self.ids }.write(&[])
     }
 
     /// The head with one more id.
-    pub(crate) fn with(self, id: OrderId) -> Arc<[u8]> {
+    pub(crate) fn with(self, id: OrderId) -> Box<[u8]> {
         self.write(&id.0.to_le_bytes())
     }
 
     /// The head after sealing, with its first id.
-    pub(crate) fn first(sealed: u32, id: OrderId) -> Arc<[u8]> {
+    pub(crate) fn first(sealed: u32, id: OrderId) -> Box<[u8]> {
         UserRow { sealed, ids: &[] }.with(id)
     }
 
-    fn write(self, more: &[u8]) -> Arc<[u8]> {
+    fn write(self, more: &[u8]) -> Box<[u8]> {
         let mut bytes = Vec::with_capacity(HEAD + self.ids.len() + more.len());
         bytes.push(USER_VERSION);
         bytes.extend_from_slice(&self.sealed.to_le_bytes());
         bytes.extend_from_slice(self.ids);
         bytes.extend_from_slice(more);
-        Arc::from(bytes)
+        bytes.into_boxed_slice()
     }
 }

@@ -1,185 +1,340 @@
-//! The slots of rows, in many small sorted lists, so that none ever grows large. Sorted by the hash of the key alone:
-//! apply spends its time waiting for memory, and here a look-up waits three times, for the list, its hashes, the row.
+//! The rows in memory, found by the hash of their keys: many small tables, so that none ever grows large.
+//!
+//! Apply spends its time waiting for memory. A look-up here waits twice, for a slot and for the row. The slots of a
+//! table are *ordered*: the high bits of a hash say where its row belongs, and rows that belong to one place stand behind
+//! each other by hash. So the order of all rows is that of their hashes, whatever happened before, a walk in that order
+//! walks through memory, and growing copies without looking at any key.
 
 use super::RowKey;
-use super::table::Slot;
+use super::table::Row;
 
-/// Number of lists, as a power of two: of a shard that holds little, and of every other one. Not part of any format.
-const BITS: [u32; 2] = [6, 16];
-/// Rows that make a shard one that holds more than a little: moving them takes a few milliseconds, once.
-const LITTLE: usize = 1 << 13;
-
-/// Rows sorted by hash, their hashes beside them. Two keys of one hash stand side by side.
-#[derive(Debug, Default)]
-struct List {
-    hashes: Vec<u64>,
-    rows: Vec<(RowKey, Slot)>,
-}
+/// The bits of a hash that choose the table. Not part of any format.
+const BITS: u32 = 10;
+/// Slots of the smallest table, as a power of two.
+const LEAST: u32 = 3;
 
 #[derive(Debug)]
-pub(super) struct Maps {
-    lists: Vec<List>,
+struct Slot {
+    hash: u64,
+    row: Box<Row>,
+}
+
+/// A table: rows from the place where they belong on, without a gap before them, ordered by hash.
+#[derive(Debug, Default)]
+struct Table {
+    /// `1 << bits` places where rows can belong, and behind them those that the last ones have been pushed to.
+    slots: Vec<Option<Slot>>,
     bits: u32,
-    /// Rows ever added, until they are spread.
     rows: usize,
+}
+
+/// All tables. Two keys of one hash stand side by side.
+#[derive(Debug)]
+pub(super) struct Maps {
+    tables: Vec<Table>,
+}
+
+/// Where a row is, or where it belongs: good until something is added or removed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    table: usize,
+    slot: usize,
 }
 
 impl Maps {
     pub(super) fn new() -> Self {
-        Self { lists: empty(BITS[0]), bits: BITS[0], rows: 0 }
+        Self { tables: std::iter::repeat_with(Table::default).take(1 << BITS).collect() }
     }
 
-    /// Number of lists.
+    /// Number of tables.
     pub(super) fn count(&self) -> usize {
-        self.lists.len()
+        self.tables.len()
     }
 
-    pub(super) fn get(&self, key: &RowKey) -> Option<&Slot> {
-        let list = &self.lists[self.index(key.hash())];
-        list.find(key, self.bits).ok().map(|at| &list.rows[at].1)
+    /// Where the row of a key is, else where it belongs.
+    pub(super) fn find(&self, key: &RowKey) -> Result<Place, Place> {
+        let table = (key.hash() >> (u64::BITS - BITS)) as usize;
+        let place = |slot| Place { table, slot };
+        self.tables[table].find(key).map(place).map_err(place)
     }
 
-    pub(super) fn get_mut(&mut self, key: &RowKey) -> Option<&mut Slot> {
-        let index = self.index(key.hash());
-        let list = &mut self.lists[index];
-        list.find(key, self.bits).ok().map(|at| &mut list.rows[at].1)
+    pub(super) fn get(&self, key: &RowKey) -> Option<&Row> {
+        self.find(key).ok().map(|place| self.at(place))
     }
 
-    /// Adds a slot for a key that has none.
-    pub(super) fn insert(&mut self, key: RowKey, slot: Slot) {
-        self.rows += 1;
-        if self.rows > LITTLE && self.bits == BITS[0] {
-            self.spread();
-        }
-        let index = self.index(key.hash());
-        let list = &mut self.lists[index];
-        let at = list.find(&key, self.bits).expect_err("a key has one slot");
-        list.hashes.insert(at, key.hash());
-        list.rows.insert(at, (key, slot));
+    /// The row that was found there.
+    pub(super) fn at(&self, place: Place) -> &Row {
+        &self.tables[place.table].slots[place.slot].as_ref().expect("a row was found here").row
     }
 
-    pub(super) fn remove(&mut self, key: &RowKey) -> Option<Slot> {
-        let index = self.index(key.hash());
-        let list = &mut self.lists[index];
-        let at = list.find(key, self.bits).ok()?;
-        list.hashes.remove(at);
-        Some(list.rows.remove(at).1)
+    /// The row that was found there, to be changed.
+    pub(super) fn at_mut(&mut self, place: Place) -> &mut Row {
+        &mut self.tables[place.table].slots[place.slot].as_mut().expect("a row was found here").row
     }
 
-    /// Drops the slots of one list that are not to be kept.
-    pub(super) fn sweep(&mut self, list: usize, mut keep: impl FnMut(&RowKey, &mut Slot) -> bool) {
-        let list = &mut self.lists[list];
-        list.rows.retain_mut(|(key, slot)| keep(key, slot));
-        if list.rows.len() < list.hashes.len() {
-            list.hashes.clear();
-            list.hashes.extend(list.rows.iter().map(|(key, _)| key.hash()));
-            list.hashes.shrink_to_fit();
-            list.rows.shrink_to_fit();
-        }
+    /// Adds a row where it belongs.
+    pub(super) fn insert(&mut self, place: Place, row: Box<Row>) {
+        self.tables[place.table].insert(place.slot, Slot { hash: row.key.hash(), row });
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&RowKey, &Slot)> {
-        self.lists.iter().flat_map(|list| &list.rows).map(|(key, slot)| (key, slot))
+    pub(super) fn remove(&mut self, place: Place) {
+        self.tables[place.table].remove(place.slot);
     }
 
-    /// The high bits choose the list: keys sorted by hash walk through the lists in their order, however many there are.
-    fn index(&self, hash: u64) -> usize {
-        (hash >> (u64::BITS - self.bits)) as usize
+    /// Where the first row of a hash is; the others of that hash follow.
+    pub(super) fn first_of(&self, hash: u64) -> Place {
+        let table = (hash >> (u64::BITS - BITS)) as usize;
+        Place { table, slot: self.tables[table].first_of(hash) }
     }
 
-    fn spread(&mut self) {
-        self.bits = BITS[1];
-        for list in std::mem::replace(&mut self.lists, empty(BITS[1])) {
-            for (hash, row) in list.hashes.into_iter().zip(list.rows) {
-                let index = self.index(hash);
-                self.lists[index].hashes.push(hash);
-                self.lists[index].rows.push(row);
-            }
-        }
+    /// The row there, if there is one and it is of that hash.
+    pub(super) fn of_hash(&mut self, hash: u64, place: Place) -> Option<&mut Row> {
+        let slot = self.tables[place.table].slots.get_mut(place.slot)?.as_mut()?;
+        (slot.hash == hash).then_some(&mut slot.row)
+    }
+
+    /// Drops the rows of one table that are not to be kept.
+    pub(super) fn sweep(&mut self, table: usize, keep: impl FnMut(&mut Row) -> bool) {
+        self.tables[table].sweep(keep);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Row> {
+        self.tables.iter().flat_map(|table| table.slots.iter().flatten()).map(|slot| &*slot.row)
     }
 }
 
-impl List {
-    /// Where the key is, or where it belongs. `bits` of the hash have chosen the list; what follows them is spread
-    /// evenly, so that it says about where the key is: one line of memory instead of the several that halving touches.
-    fn find(&self, key: &RowKey, bits: u32) -> Result<usize, usize> {
-        let (hash, hashes) = (key.hash(), self.hashes.as_slice());
-        let share = u128::from(hash << bits);
-        let mut at = ((share * hashes.len() as u128) >> u64::BITS) as usize;
-        while at > 0 && hashes[at - 1] >= hash {
-            at -= 1;
+impl Place {
+    /// The place behind this one.
+    pub(super) fn next(self) -> Self {
+        Self { slot: self.slot + 1, ..self }
+    }
+}
+
+impl Table {
+    /// Where a row of this hash belongs, when nothing stands in its way.
+    fn home(&self, hash: u64) -> usize {
+        ((hash << BITS) >> (u64::BITS - self.bits)) as usize
+    }
+
+    /// The first slot that is empty or holds a row of this hash or of a higher one.
+    fn first_of(&self, hash: u64) -> usize {
+        if self.slots.is_empty() {
+            return 0;
         }
-        while at < hashes.len() && hashes[at] < hash {
+        let mut at = self.home(hash);
+        while matches!(self.slots.get(at), Some(Some(slot)) if slot.hash < hash) {
             at += 1;
         }
-        while hashes.get(at) == Some(&hash) {
-            if self.rows[at].0 == *key {
+        at
+    }
+
+    fn find(&self, key: &RowKey) -> Result<usize, usize> {
+        let mut at = self.first_of(key.hash());
+        while let Some(Some(slot)) = self.slots.get(at)
+            && slot.hash == key.hash()
+        {
+            if slot.row.key == *key {
                 return Ok(at);
             }
             at += 1;
         }
         Err(at)
     }
-}
 
-fn empty(bits: u32) -> Vec<List> {
-    std::iter::repeat_with(List::default).take(1 << bits).collect()
+    /// Adds a row at the slot where [`Table::find`] missed it.
+    fn insert(&mut self, at: usize, slot: Slot) {
+        self.rows += 1;
+        if !self.slots.is_empty() && self.rows * 4 <= 3 << self.bits {
+            return self.put(at, slot);
+        }
+        self.lay_out(if self.slots.is_empty() { LEAST } else { self.bits + 1 });
+        let at = self.find(&slot.row.key).expect_err("a key has one row");
+        self.put(at, slot);
+    }
+
+    /// Puts a row into a slot; what stands there and behind it up to the next gap moves on by one.
+    fn put(&mut self, at: usize, slot: Slot) {
+        let gap = self.slots[at..].iter().position(Option::is_none).map(|length| at + length);
+        let gap = gap.unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[at..=gap].rotate_right(1);
+        self.slots[at] = Some(slot);
+    }
+
+    fn remove(&mut self, at: usize) {
+        self.rows -= 1;
+        self.slots[at] = None;
+        // What had to make way for it comes back by one.
+        let behind = |slot: usize| matches!(self.slots.get(slot), Some(Some(other)) if self.home(other.hash) < slot);
+        let mut end = at + 1;
+        while behind(end) {
+            end += 1;
+        }
+        self.slots[at..end].rotate_left(1);
+    }
+
+    fn sweep(&mut self, mut keep: impl FnMut(&mut Row) -> bool) {
+        let mut kept = 0;
+        for slot in &mut self.slots {
+            let stays = slot.as_mut().is_some_and(|slot| keep(&mut slot.row));
+            kept += usize::from(stays);
+            if !stays {
+                *slot = None;
+            }
+        }
+        if kept == self.rows {
+            return;
+        }
+        self.rows = kept;
+        let bits = (kept * 2).next_power_of_two().ilog2().clamp(LEAST, self.bits);
+        self.lay_out(bits);
+    }
+
+    /// Lays the rows out anew, over so many places.
+    fn lay_out(&mut self, bits: u32) {
+        let before = std::mem::take(&mut self.slots);
+        self.bits = bits;
+        self.slots.resize_with(1 << bits, || None);
+        let mut free = 0;
+        for slot in before.into_iter().flatten() {
+            let at = free.max(self.home(slot.hash));
+            if at == self.slots.len() {
+                self.slots.push(None);
+            }
+            self.slots[at] = Some(slot);
+            free = at + 1;
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::rows::table::Value;
+    use std::collections::BTreeMap;
 
-    fn slot(settled: u64) -> Slot {
-        Slot { value: Value::Gone, settled, stored: false, dirty: false, frozen: 0, recent: false }
+    use super::*;
+
+    fn add(maps: &mut Maps, key: &RowKey, mark: u64) {
+        let place = maps.find(key).expect_err("a key has one row");
+        maps.insert(place, Box::new(Row::marked(key.clone(), mark)));
+    }
+
+    fn take(maps: &mut Maps, key: &RowKey) -> bool {
+        let found = maps.find(key);
+        found.is_ok_and(|place| {
+            maps.remove(place);
+            true
+        })
+    }
+
+    fn mark_of(maps: &Maps, key: &RowKey) -> Option<u64> {
+        maps.get(key).map(|row| row.settled)
     }
 
     #[test]
     fn keys_of_one_hash_live_side_by_side() {
         let (a, b, c) = (RowKey::with_hash(b"a", 7), RowKey::with_hash(b"b", 7), RowKey::with_hash(b"c", 7));
         let mut maps = Maps::new();
-        maps.insert(a.clone(), slot(1));
-        maps.insert(b.clone(), slot(2));
-        let seen = |maps: &Maps| [&a, &b, &c].map(|key| maps.get(key).map(|slot| slot.settled));
+        add(&mut maps, &a, 1);
+        add(&mut maps, &b, 2);
+        let seen = |maps: &Maps| [&a, &b, &c].map(|key| mark_of(maps, key));
         assert_eq!(seen(&maps), [Some(1), Some(2), None]);
-        maps.get_mut(&b).unwrap().settled = 20;
+        let at = maps.find(&b).unwrap();
+        maps.at_mut(at).settled = 20;
         assert_eq!(maps.iter().count(), 2);
-        // The first leaves; the second stays where it is; a third takes the place.
-        assert!(maps.remove(&a).is_some() && maps.remove(&a).is_none());
+        // The first leaves; the second stays; a third takes the place.
+        assert!(take(&mut maps, &a) && !take(&mut maps, &a));
         assert_eq!(seen(&maps), [None, Some(20), None]);
-        maps.insert(c.clone(), slot(3));
+        add(&mut maps, &c, 3);
         assert_eq!(seen(&maps), [None, Some(20), Some(3)]);
-        assert!(maps.remove(&b).is_some());
+        let mut place = maps.first_of(7);
+        let mut marks = Vec::new();
+        while let Some(row) = maps.of_hash(7, place) {
+            marks.push(row.settled);
+            place = place.next();
+        }
+        assert_eq!(marks, [20, 3]);
+        assert!(take(&mut maps, &b));
         assert_eq!(seen(&maps), [None, None, Some(3)]);
     }
 
     #[test]
     fn a_key_is_found_however_unevenly_the_hashes_lie() {
-        // All in one list, and crowded at its ends.
-        let hashes: Vec<u64> = (0..200).chain((0..200).map(|n| (1 << 57) - 1 - n)).chain([1 << 50, 1 << 56]).collect();
+        // All in one table, and crowded at its ends.
+        let top = (1 << (u64::BITS - BITS)) - 1;
+        let hashes: Vec<u64> = (0..200).chain((0..200).map(|n| top - n)).chain([1 << 50, 1 << 51]).collect();
         let mut maps = Maps::new();
         for (n, hash) in hashes.iter().enumerate() {
-            maps.insert(RowKey::with_hash(&hash.to_be_bytes(), *hash), slot(n as u64));
+            add(&mut maps, &RowKey::with_hash(&hash.to_be_bytes(), *hash), n as u64);
         }
         for (n, hash) in hashes.iter().enumerate() {
-            let found = maps.get(&RowKey::with_hash(&hash.to_be_bytes(), *hash)).map(|slot| slot.settled);
-            assert_eq!(found, Some(n as u64), "{hash:x}");
+            assert_eq!(mark_of(&maps, &RowKey::with_hash(&hash.to_be_bytes(), *hash)), Some(n as u64), "{hash:x}");
             assert!(maps.get(&RowKey::with_hash(b"another", *hash)).is_none());
         }
         assert!(maps.get(&RowKey::with_hash(b"another", 1 << 49)).is_none());
+        // Those at the end stand behind the last place; all the same none is lost when others go.
+        for hash in (0..200).map(|n| top - n).filter(|hash| hash % 3 == 0) {
+            assert!(take(&mut maps, &RowKey::with_hash(&hash.to_be_bytes(), hash)), "{hash:x}");
+        }
+        for (n, hash) in hashes.iter().enumerate() {
+            let gone = hash % 3 == 0 && (200..400).contains(&n);
+            let found = mark_of(&maps, &RowKey::with_hash(&hash.to_be_bytes(), *hash));
+            assert_eq!(found, (!gone).then_some(n as u64), "{hash:x}");
+        }
+    }
+
+    /// What comes and goes, against a map that is simple; hashes are few, so that rows stand in each other's way.
+    #[test]
+    fn rows_come_and_go_as_in_a_plain_map() {
+        let mut random = 1_u64;
+        let mut draw = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % below
+        };
+        let mut maps = Maps::new();
+        let mut plain: BTreeMap<RowKey, u64> = BTreeMap::new();
+        for step in 0..40_000 {
+            let hash = draw(3) << (u64::BITS - BITS) | draw(40) << 40 | draw(4);
+            let key = RowKey::with_hash(&draw(3).to_be_bytes(), hash);
+            match (draw(10), plain.contains_key(&key)) {
+                (0..6, false) => {
+                    plain.insert(key.clone(), step);
+                    add(&mut maps, &key, step);
+                }
+                (0..6, true) => assert!(plain.remove(&key).is_some() && take(&mut maps, &key)),
+                (6, _) if draw(50) == 0 => {
+                    let table = draw(3);
+                    let goes = |row: &Row| row.settled % 2 == 0;
+                    plain.retain(|key, mark| key.hash() >> (u64::BITS - BITS) != table || *mark % 2 != 0);
+                    maps.sweep(table as usize, |row| !goes(row));
+                }
+                _ => assert_eq!(mark_of(&maps, &key), plain.get(&key).copied()),
+            }
+        }
+        let seen: Vec<(u64, u64)> = maps.iter().map(|row| (row.key.hash(), row.settled)).collect();
+        assert!(seen.iter().map(|(hash, _)| hash).is_sorted(), "in the order of hashes");
+        let mut seen: Vec<u64> = seen.into_iter().map(|(_, mark)| mark).collect();
+        let mut expected: Vec<u64> = plain.into_values().collect();
+        seen.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(seen, expected);
     }
 
     #[test]
-    fn rows_are_found_after_they_were_spread() {
+    fn tables_grow_and_shrink_with_their_rows() {
         let mut maps = Maps::new();
-        let keys: Vec<RowKey> = (0..2 * LITTLE).map(|n| RowKey::new(format!("key {n}").as_bytes())).collect();
+        let keys: Vec<RowKey> = (0..100_000).map(|n| RowKey::new(format!("key {n}").as_bytes())).collect();
         for (n, key) in keys.iter().enumerate() {
-            maps.insert(key.clone(), slot(n as u64));
+            add(&mut maps, key, n as u64);
         }
-        assert_eq!(maps.count(), 1 << BITS[1]);
-        assert!(keys.iter().enumerate().all(|(n, key)| maps.get(key).is_some_and(|slot| slot.settled == n as u64)));
-        let seen: Vec<&RowKey> = maps.iter().map(|(key, _)| key).collect();
-        assert!(seen.len() == keys.len() && seen.is_sorted());
+        assert!(keys.iter().enumerate().all(|(n, key)| mark_of(&maps, key) == Some(n as u64)));
+        let slots = |maps: &Maps| maps.tables.iter().map(|table| table.slots.len()).sum::<usize>();
+        let full = slots(&maps);
+        assert!(full < 100_000 * 4, "{full} slots");
+        (0..maps.count()).for_each(|table| maps.sweep(table, |row| row.settled % 10 == 0));
+        assert!(slots(&maps) < full / 3);
+        let kept = |n: usize| n.is_multiple_of(10).then_some(n as u64);
+        assert!(keys.iter().enumerate().all(|(n, key)| mark_of(&maps, key) == kept(n)));
     }
 }

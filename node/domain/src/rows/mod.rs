@@ -11,7 +11,6 @@ pub(crate) mod resident;
 pub(crate) mod table;
 
 use std::fmt;
-use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -53,8 +52,8 @@ pub(crate) const TAGS: usize = 24;
 /// Tags of the resident tables.
 pub(crate) const RESIDENT: [u8; 7] = [META, TIMER, OUTBOX, STREAM_OUT, STREAM_IN, ATTEMPT, MARK];
 
-/// Rows for one checkpoint: key, and bytes or a deletion.
-pub type FrozenRows = Vec<(Vec<u8>, Option<Arc<[u8]>>)>;
+/// Takes the rows of a checkpoint one by one: key, and bytes or a deletion.
+pub type RowSink<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>);
 
 /// Longest key that is kept without an allocation, in bytes.
 const INLINE: usize = 46;
@@ -77,6 +76,22 @@ impl RowKey {
     #[must_use]
     pub fn new(key: &[u8]) -> Self {
         Self::with_hash(key, xxh3_64(key))
+    }
+
+    /// The key that is made of these parts.
+    pub(crate) fn of(tag: u8, parts: &[&[u8]]) -> Self {
+        let length = 1 + parts.iter().map(|part| part.len()).sum::<usize>();
+        if length > INLINE {
+            return Self::new(&[&[tag][..], &parts.concat()].concat());
+        }
+        let mut bytes = [0; INLINE];
+        bytes[0] = tag;
+        let mut end = 1;
+        for part in parts {
+            bytes[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
+        }
+        Self { hash: xxh3_64(&bytes[..length]), bytes: KeyBytes::Inline { length: length as u8, bytes } }
     }
 
     pub(crate) fn with_hash(key: &[u8], hash: u64) -> Self {

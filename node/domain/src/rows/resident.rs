@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
-use std::sync::Arc;
 
 use super::keys::TableKey;
-use super::{FrozenRows, row_hash};
+use super::{RowSink, row_hash};
 use crate::encoding::{BytesError, append, read_row};
 
 /// What a row costs beside its value: two map nodes, roughly.
@@ -21,6 +20,17 @@ struct Slot<V> {
     stored: bool,
     /// Changed since the last freeze.
     dirty: bool,
+}
+
+impl<V: bincode::Encode> Slot<V> {
+    /// Moves the sum from what the row added to what it adds now; leaves its bytes in `scratch`.
+    fn settle(&mut self, key_hash: u64, sum: &mut u64, scratch: &mut Vec<u8>) {
+        scratch.clear();
+        append(scratch, &self.value);
+        let now = row_hash(key_hash, scratch);
+        *sum = sum.wrapping_sub(self.settled).wrapping_add(now);
+        self.settled = now;
+    }
 }
 
 /// What is left of a row that the sum or the store has seen.
@@ -109,11 +119,7 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
     pub(crate) fn settle(&mut self, scratch: &mut Vec<u8>) -> u64 {
         for key in &self.dirty {
             if let Some(slot) = self.rows.get_mut(key).filter(|slot| slot.dirty) {
-                scratch.clear();
-                append(scratch, &slot.value);
-                let now = row_hash(key.write().hash(), scratch);
-                self.sum = self.sum.wrapping_sub(slot.settled).wrapping_add(now);
-                slot.settled = now;
+                slot.settle(key.write().hash(), &mut self.sum, scratch);
             } else if let Some(gone) = self.gone.get_mut(key) {
                 self.sum = self.sum.wrapping_sub(gone.settled);
                 gone.settled = 0;
@@ -123,18 +129,20 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
     }
 
     /// Hands out what changed since the last freeze.
-    pub(crate) fn freeze(&mut self, scratch: &mut Vec<u8>, out: &mut FrozenRows) {
-        self.settle(scratch);
+    pub(crate) fn freeze(&mut self, scratch: &mut Vec<u8>, out: RowSink<'_>) {
         for key in std::mem::take(&mut self.dirty) {
+            let row = key.write();
             if let Some(slot) = self.rows.get_mut(&key) {
                 if std::mem::take(&mut slot.dirty) {
                     slot.stored = true;
-                    scratch.clear();
-                    append(scratch, &slot.value);
-                    out.push((key.write().as_bytes().to_vec(), Some(Arc::from(scratch.as_slice()))));
+                    slot.settle(row.hash(), &mut self.sum, scratch);
+                    out(row.as_bytes(), Some(scratch));
                 }
-            } else if self.gone.remove(&key).is_some_and(|gone| gone.stored) {
-                out.push((key.write().as_bytes().to_vec(), None));
+            } else if let Some(gone) = self.gone.remove(&key) {
+                self.sum = self.sum.wrapping_sub(gone.settled);
+                if gone.stored {
+                    out(row.as_bytes(), None);
+                }
             }
         }
     }

@@ -1,36 +1,35 @@
 //! Rows that may be cold. Decides what is in memory, what a checkpoint
 //! takes, what may be evicted and what the rows add to the state hash.
 //!
-//! A row that does not exist may still have a slot here: a deletion that no checkpoint has stored yet, or the knowledge
+//! A row that does not exist may still have a place here: a deletion that no checkpoint has stored yet, or the knowledge
 //! that the store has no such row (rule 28: deletions are rows in memory).
 
-use std::sync::Arc;
-
 use super::kinds::sku_bytes;
-use super::maps::Maps;
-use super::{FIRST_COLD, FrozenRows, RowKey, TAGS, row_hash};
+use super::maps::{Maps, Place};
+use super::{FIRST_COLD, RowKey, RowSink, TAGS, row_hash};
 use crate::encoding::read_row;
 use crate::sku::Sku;
 
-/// What a slot costs beside a long key and the value: its place in a list, the reference counts, the allocator.
-const OVERHEAD: u64 = 170;
+/// What a row costs beside a long key and the value: its slot and those left free, its own fields, the allocator.
+const OVERHEAD: u64 = 140;
 /// What a decoded SKU costs, roughly; its stock is one or two warehouses.
 const SKU_BYTES: u64 = 320;
 
 /// A row, as it is kept in memory.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Value {
     /// There is no such row.
     Gone,
     /// At rest.
-    Bytes(Arc<[u8]>),
+    Bytes(Box<[u8]>),
     /// A SKU that is being worked on: encoded once per checkpoint, not once per change.
     Sku(Box<Sku>),
 }
 
-/// A place in memory for a row.
+/// A row, with what is known of it.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct Row {
+    pub(super) key: RowKey,
     pub(super) value: Value,
     /// What the row adds to the settled hash; zero when it adds nothing.
     pub(super) settled: u64,
@@ -48,12 +47,13 @@ pub(super) struct Slot {
 #[derive(Debug)]
 pub(crate) struct RowTable {
     maps: Maps,
-    dirty: Vec<RowKey>,
+    /// Hashes of the keys of rows that changed since the last freeze, some of them more than once or in vain.
+    dirty: Vec<u64>,
     /// Number of the last checkpoint, and whether it is still to become durable.
     checkpoint: u32,
     running: bool,
-    /// Deletions that it takes.
-    gone: Vec<RowKey>,
+    /// Hashes of the keys whose deletion it takes.
+    gone: Vec<u64>,
     /// Per table: the store may hold rows that are not in memory.
     cold: [bool; TAGS],
     /// Counts the moments at which a row read before may have become older than the store's.
@@ -101,8 +101,8 @@ impl RowTable {
     /// Looks without marking the row as used.
     pub(crate) fn find(&self, key: &RowKey) -> Found<'_> {
         match self.maps.get(key) {
-            Some(Slot { value: Value::Gone, .. }) => Found::Absent,
-            Some(slot) => Found::Here(&slot.value),
+            Some(Row { value: Value::Gone, .. }) => Found::Absent,
+            Some(row) => Found::Here(&row.value),
             None if self.cold[usize::from(key.tag())] => Found::Cold,
             None => Found::Absent,
         }
@@ -118,26 +118,23 @@ impl RowTable {
         self.cold.iter().any(|cold| *cold)
     }
 
-    /// The row, for apply. Panics when it could be cold: apply never reads the store, and a guess would be a fork.
-    fn get(&mut self, key: &RowKey) -> Option<&Value> {
-        let cold = self.cold[usize::from(key.tag())];
-        match self.maps.get_mut(key) {
-            Some(slot) => {
-                slot.recent = true;
-                (!matches!(slot.value, Value::Gone)).then_some(&slot.value)
-            }
-            None => {
-                assert!(!cold, "row not loaded: {key:?}");
-                None
-            }
+    /// Where the row is, for apply. Panics when it could be cold: apply never reads the store, and a guess would be a fork.
+    fn place(&mut self, key: &RowKey) -> Option<Place> {
+        let place = self.maps.find(key).ok();
+        match place {
+            Some(place) => self.maps.at_mut(place).recent = true,
+            None => assert!(!self.cold[usize::from(key.tag())], "row not loaded: {key:?}"),
         }
+        place
     }
 
     /// The bytes of a row, for apply.
-    pub(crate) fn bytes(&mut self, key: &RowKey) -> Option<Arc<[u8]>> {
-        match self.get(key)? {
-            Value::Bytes(bytes) => Some(bytes.clone()),
-            Value::Sku(_) | Value::Gone => panic!("row {key:?} is kept decoded"),
+    pub(crate) fn bytes(&mut self, key: &RowKey) -> Option<&[u8]> {
+        let place = self.place(key)?;
+        match &self.maps.at(place).value {
+            Value::Bytes(bytes) => Some(bytes),
+            Value::Gone => None,
+            Value::Sku(_) => panic!("row {key:?} is kept decoded"),
         }
     }
 
@@ -152,52 +149,52 @@ impl RowTable {
     }
 
     fn sku_slot(&mut self, key: &RowKey, change: bool) -> Option<&mut Sku> {
-        let Some(slot) = self.maps.get_mut(key) else {
-            assert!(!self.cold[usize::from(key.tag())], "row not loaded: {key:?}");
-            return None;
-        };
-        slot.recent = true;
-        if let Value::Bytes(bytes) = &slot.value {
-            let sku = read_row(bytes).expect("a stored SKU decodes");
+        let place = self.place(key)?;
+        let row = self.maps.at_mut(place);
+        if let Value::Bytes(bytes) = &row.value {
             self.resident_bytes = self.resident_bytes + SKU_BYTES - bytes.len() as u64;
-            slot.value = Value::Sku(Box::new(sku));
+            row.value = Value::Sku(Box::new(read_row(bytes).expect("a stored SKU decodes")));
         }
-        let Value::Sku(sku) = &mut slot.value else { return None };
-        if change && !std::mem::replace(&mut slot.dirty, true) {
+        let Value::Sku(sku) = &mut row.value else { return None };
+        if change && !std::mem::replace(&mut row.dirty, true) {
             self.dirty_bytes += cost(key) + SKU_BYTES;
-            self.dirty.push(key.clone());
+            self.dirty.push(key.hash());
         }
         Some(sku)
     }
 
     /// Writes a row whose place has been looked at, or which cannot exist yet.
     pub(crate) fn put(&mut self, key: RowKey, value: Value) {
-        let cost = cost(&key);
-        let size = size(&value);
-        let Some(slot) = self.maps.get_mut(&key) else {
-            self.resident_bytes += cost + size;
-            self.dirty_bytes += cost + size;
-            self.dirty.push(key.clone());
-            let slot = Slot { value, settled: 0, stored: false, dirty: true, frozen: 0, recent: true };
-            self.maps.insert(key, slot);
-            return;
+        let (hash, cost, size) = (key.hash(), cost(&key), size(&value));
+        let already = match self.maps.find(&key) {
+            Ok(place) => {
+                let row = self.maps.at_mut(place);
+                self.resident_bytes = self.resident_bytes + size - self::size(&row.value);
+                row.value = value;
+                row.recent = true;
+                std::mem::replace(&mut row.dirty, true)
+            }
+            Err(place) => {
+                self.resident_bytes += cost + size;
+                let row = Row { key, value, settled: 0, stored: false, dirty: true, frozen: 0, recent: true };
+                self.maps.insert(place, Box::new(row));
+                false
+            }
         };
-        self.resident_bytes = self.resident_bytes + size - self::size(&slot.value);
-        slot.value = value;
-        slot.recent = true;
-        if !std::mem::replace(&mut slot.dirty, true) {
+        if !already {
             self.dirty_bytes += cost + size;
-            self.dirty.push(key);
+            self.dirty.push(hash);
         }
     }
 
     /// Deletes a row that has been looked at.
     pub(crate) fn remove(&mut self, key: RowKey) {
-        let Some(slot) = self.maps.get(&key) else { return };
-        if slot.settled == 0 && !slot.stored && !self.cold[usize::from(key.tag())] {
-            // Neither the hash nor any checkpoint has seen it: it never was. The stale entry of the dirty list is skipped.
-            self.resident_bytes -= cost(&key) + size(&slot.value);
-            self.maps.remove(&key);
+        let Ok(place) = self.maps.find(&key) else { return };
+        let row = self.maps.at(place);
+        if row.settled == 0 && !row.stored && !self.cold[usize::from(key.tag())] {
+            // Neither the hash nor any checkpoint has seen it: it never was. The dirty list names it in vain.
+            self.resident_bytes -= cost(&key) + size(&row.value);
+            self.maps.remove(place);
         } else {
             self.put(key, Value::Gone);
         }
@@ -205,17 +202,12 @@ impl RowTable {
 
     /// Brings the sum of row hashes up to date and returns it.
     pub(crate) fn settle(&mut self, scratch: &mut Vec<u8>) -> u64 {
-        for key in &self.dirty {
-            let Some(slot) = self.maps.get_mut(key).filter(|slot| slot.dirty) else { continue };
-            match &slot.value {
-                Value::Gone => settle(&mut self.sum, key, slot, None),
-                Value::Bytes(bytes) => {
-                    let bytes = bytes.clone();
-                    settle(&mut self.sum, key, slot, Some(&bytes));
-                }
-                Value::Sku(sku) => {
-                    sku_bytes(scratch, sku);
-                    settle(&mut self.sum, key, slot, Some(scratch));
+        for &hash in &self.dirty {
+            let mut place = self.maps.first_of(hash);
+            while let Some(row) = self.maps.of_hash(hash, place) {
+                place = place.next();
+                if row.dirty {
+                    row.settle(&mut self.sum, scratch, |_, _| {});
                 }
             }
         }
@@ -228,34 +220,33 @@ impl RowTable {
     }
 
     /// Hands out what changed since the last freeze. The rows stay, and stay unevictable until [`RowTable::durable`].
-    pub(crate) fn freeze(&mut self, scratch: &mut Vec<u8>, out: &mut FrozenRows) {
+    pub(crate) fn freeze(&mut self, scratch: &mut Vec<u8>, out: RowSink<'_>) {
         assert!(!self.running, "a checkpoint is still running");
         self.epoch += 1;
         self.checkpoint = self.checkpoint.wrapping_add(1);
         self.running = true;
         let mut dirty = std::mem::take(&mut self.dirty);
-        // Sorted, the keys walk through memory instead of jumping: this stalls apply.
+        // In the order of hashes the walk goes through memory instead of jumping: this stalls apply.
         dirty.sort_unstable();
-        for key in dirty {
-            let Some(slot) = self.maps.get_mut(&key).filter(|slot| slot.dirty) else { continue };
-            slot.dirty = false;
-            slot.frozen = self.checkpoint;
-            slot.stored |= !matches!(slot.value, Value::Gone);
-            let bytes = match &slot.value {
-                Value::Gone => None,
-                Value::Bytes(bytes) => Some(bytes.clone()),
-                Value::Sku(sku) => {
-                    sku_bytes(scratch, sku);
-                    Some(Arc::from(scratch.as_slice()))
+        dirty.dedup();
+        for &hash in &dirty {
+            let mut place = self.maps.first_of(hash);
+            while let Some(row) = self.maps.of_hash(hash, place) {
+                place = place.next();
+                if !std::mem::replace(&mut row.dirty, false) {
+                    continue;
                 }
-            };
-            settle(&mut self.sum, &key, slot, bytes.as_deref());
-            let gone = bytes.is_none();
-            out.push((key.as_bytes().to_vec(), bytes));
-            if gone {
-                self.gone.push(key);
+                row.frozen = self.checkpoint;
+                row.settle(&mut self.sum, scratch, &mut *out);
+                if matches!(row.value, Value::Gone) {
+                    self.gone.push(hash);
+                } else {
+                    row.stored = true;
+                }
             }
         }
+        dirty.clear();
+        self.dirty = dirty;
         self.dirty_bytes = 0;
     }
 
@@ -263,11 +254,15 @@ impl RowTable {
     pub(crate) fn durable(&mut self) {
         self.epoch += 1;
         self.running = false;
-        for key in std::mem::take(&mut self.gone) {
-            let Some(slot) = self.maps.get_mut(&key) else { continue };
-            if matches!(slot.value, Value::Gone) && !slot.dirty {
-                self.maps.remove(&key);
-                self.resident_bytes -= cost(&key);
+        for hash in std::mem::take(&mut self.gone) {
+            let mut place = self.maps.first_of(hash);
+            while let Some(row) = self.maps.of_hash(hash, place) {
+                if matches!(row.value, Value::Gone) && !row.dirty {
+                    self.resident_bytes -= cost(&row.key);
+                    self.maps.remove(place);
+                } else {
+                    place = place.next();
+                }
             }
         }
     }
@@ -278,9 +273,7 @@ impl RowTable {
 
     /// Rule 28: keeps a row that was read at `epoch`, unless a version of it may have come and gone since.
     pub(crate) fn admit(&mut self, key: RowKey, value: Option<Value>, settled: u64, epoch: u64) -> bool {
-        if self.maps.get(&key).is_some() {
-            return true;
-        }
+        let Err(place) = self.maps.find(&key) else { return true };
         if epoch != self.epoch {
             return false;
         }
@@ -288,8 +281,8 @@ impl RowTable {
         let value = value.unwrap_or(Value::Gone);
         self.resident_bytes += cost(&key) + size(&value);
         self.admitted += 1;
-        let slot = Slot { value, settled, stored, dirty: false, frozen: 0, recent: true };
-        self.maps.insert(key, slot);
+        let row = Row { key, value, settled, stored, dirty: false, frozen: 0, recent: true };
+        self.maps.insert(place, Box::new(row));
         true
     }
 
@@ -325,11 +318,11 @@ impl RowTable {
         let (cold, freed, evicted) = (&mut self.cold, &mut self.resident_bytes, &mut self.evicted);
         // A row of the checkpoint that is not durable yet stays.
         let frozen = self.running.then_some(self.checkpoint);
-        self.maps.sweep(map, |key, slot| {
-            let keep = slot.dirty || Some(slot.frozen) == frozen || std::mem::take(&mut slot.recent);
+        self.maps.sweep(map, |row| {
+            let keep = row.dirty || Some(row.frozen) == frozen || std::mem::take(&mut row.recent);
             if !keep {
-                cold[usize::from(key.tag())] = true;
-                *freed -= cost(key) + size(&slot.value);
+                cold[usize::from(row.key.tag())] = true;
+                *freed -= cost(&row.key) + size(&row.value);
                 *evicted += 1;
             }
             keep
@@ -351,15 +344,32 @@ impl RowTable {
 
     /// Rows in memory, in an order that is the same everywhere but means nothing.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&RowKey, &Value)> {
-        self.maps.iter().map(|(key, slot)| (key, &slot.value)).filter(|(_, value)| !matches!(value, Value::Gone))
+        self.maps.iter().map(|row| (&row.key, &row.value)).filter(|(_, value)| !matches!(value, Value::Gone))
     }
 }
 
-/// Moves the sum from what the row added to what it adds now.
-fn settle(sum: &mut u64, key: &RowKey, slot: &mut Slot, bytes: Option<&[u8]>) {
-    let now = bytes.map_or(0, |bytes| row_hash(key.hash(), bytes));
-    *sum = sum.wrapping_sub(slot.settled).wrapping_add(now);
-    slot.settled = now;
+impl Row {
+    /// Moves the sum from what the row added to what it adds now, and shows the row's bytes.
+    fn settle(&mut self, sum: &mut u64, scratch: &mut Vec<u8>, show: impl FnOnce(&[u8], Option<&[u8]>)) {
+        let bytes: Option<&[u8]> = match &self.value {
+            Value::Gone => None,
+            Value::Bytes(bytes) => Some(bytes),
+            Value::Sku(sku) => {
+                sku_bytes(scratch, sku);
+                Some(scratch)
+            }
+        };
+        let now = bytes.map_or(0, |bytes| row_hash(self.key.hash(), bytes));
+        *sum = sum.wrapping_sub(self.settled).wrapping_add(now);
+        self.settled = now;
+        show(self.key.as_bytes(), bytes);
+    }
+
+    /// A row that is told from others by a number.
+    #[cfg(test)]
+    pub(super) fn marked(key: RowKey, mark: u64) -> Self {
+        Self { key, value: Value::Gone, settled: mark, stored: false, dirty: false, frozen: 0, recent: false }
+    }
 }
 
 /// What a row costs in memory beside its value.
@@ -384,19 +394,17 @@ mod tests {
     }
 
     fn bytes(content: &str) -> Value {
-        Value::Bytes(Arc::from(content.as_bytes()))
+        Value::Bytes(content.as_bytes().into())
     }
 
     /// A checkpoint: what it writes, as text.
     fn checkpoint(table: &mut RowTable) -> Vec<String> {
-        let mut out = Vec::new();
-        table.freeze(&mut Vec::new(), &mut out);
-        table.durable();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let mut out: Vec<_> = out
-            .iter()
-            .map(|(key, row)| format!("{} {}", text(&key[1..]), row.as_ref().map_or("-".into(), |row| text(row))))
-            .collect();
+        let mut out = Vec::new();
+        table.freeze(&mut Vec::new(), &mut |key, row| {
+            out.push(format!("{} {}", text(&key[1..]), row.map_or("-".into(), text)));
+        });
+        table.durable();
         out.sort();
         out
     }

@@ -12,12 +12,10 @@ pub(super) struct Disk(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl Disk {
     pub(super) fn write(&mut self, machine: &mut ShardMachine) {
-        for (key, value) in machine.freeze() {
-            match value {
-                Some(bytes) => drop(self.0.insert(key, bytes.to_vec())),
-                None => drop(self.0.remove(&key)),
-            }
-        }
+        machine.freeze(&mut |key, value| match value {
+            Some(bytes) => drop(self.0.insert(key.to_vec(), bytes.to_vec())),
+            None => drop(self.0.remove(key)),
+        });
         machine.frozen_durable();
     }
 
@@ -125,29 +123,29 @@ fn a_machine_given_every_row_is_warm() {
     restored.check();
 }
 
+/// What the next checkpoint takes: of each row its table, and whether it has bytes or goes.
+fn frozen(machine: &mut ShardMachine) -> Vec<(u8, bool)> {
+    let mut rows = Vec::new();
+    machine.freeze(&mut |key, value| rows.push((key[0], value.is_some())));
+    rows
+}
+
 #[test]
 fn a_checkpoint_holds_what_changed_and_no_more() {
     let (mut shard, orders, a) = lived();
     let mut disk = Disk::default();
     disk.write(&mut shard.machine);
-    let tags = |rows: &crate::rows::FrozenRows| {
-        let mut tags: Vec<u8> = rows.iter().map(|(key, _)| key[0]).collect();
-        tags.sort_unstable();
-        tags
-    };
     // Nothing but the position, time and counters.
-    let rows = shard.machine.freeze();
-    assert_eq!(tags(&rows), [crate::rows::META]);
+    assert_eq!(frozen(&mut shard.machine), [(crate::rows::META, true)]);
     shard.machine.frozen_durable();
     // A SKU changed often is one row; a timer that came and went since is none.
     for n in 0..20 {
         shard.one(receive(&a, &format!("r{n}"), 1));
     }
     shard.one(act(orders[0].id, "pay", pay(orders[0].total)));
-    let rows = shard.machine.freeze();
-    let skus = rows.iter().filter(|(key, _)| key[0] == crate::rows::SKU).count();
-    let timers: Vec<bool> = rows.iter().filter(|(key, _)| key[0] == crate::rows::TIMER).map(|row| row.1.is_some()).collect();
-    assert_eq!((skus, timers), (1, vec![false]));
+    let rows = frozen(&mut shard.machine);
+    let of = |table| rows.iter().filter(|row| row.0 == table).map(|row| row.1).collect::<Vec<bool>>();
+    assert_eq!((of(crate::rows::SKU), of(crate::rows::TIMER)), (vec![true], vec![false]));
     assert!(shard.machine.dirty_bytes() == 0);
     shard.machine.frozen_durable();
 }
@@ -159,7 +157,7 @@ fn rows_that_are_not_in_the_store_are_not_evicted() {
     let all = shard.machine.counters();
     shard.machine.evict(0);
     assert_eq!(shard.machine.counters(), all, "dirty rows stay");
-    let frozen = shard.machine.freeze();
+    let frozen = frozen(&mut shard.machine);
     shard.machine.evict(0);
     assert_eq!(shard.machine.counters(), all, "rows of a checkpoint that is not durable stay");
     shard.machine.frozen_durable();
