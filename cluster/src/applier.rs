@@ -1,7 +1,7 @@
 //! Drives a [`Machine`] and its [`StateStore`] as openraft wants its state machine driven.
 //!
-//! Apply touches memory only. A checkpoint is openraft's snapshot: the machine is frozen between two applies, its dirty
-//! rows are written in the background in one atomic batch together with what is applied (rule 26 of placing), and only
+//! Apply touches memory only. A checkpoint is openraft's snapshot: it begins between two applies, its dirty rows are taken
+//! bit by bit and written in the background in one atomic batch together with what is applied (rule 26 of placing), and only
 //! then is the checkpoint reported, so that the log is never purged above it (rule 27). After a restart the machine is
 //! reloaded from the last checkpoint and the log is applied again from there.
 
@@ -289,6 +289,10 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
 
     async fn build_snapshot(&mut self) -> Result<GridSnapshot, io::Error> {
         let started = tokio::time::Instant::now();
+        let mut rows = std::mem::take(&mut self.rows);
+        while !self.shared.machine.freeze_more(&mut rows) {
+            tokio::task::yield_now().await;
+        }
         let gate = self.shared.log_durable.lock().clone();
         if let (Some(gate), Some(last)) = (gate, self.meta.last_log_id) {
             let mut installing = self.shared.installing.subscribe();
@@ -299,7 +303,6 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
                 _ = installing.wait_for(|installing| *installing) => {}
             }
         }
-        let mut rows = std::mem::take(&mut self.rows);
         // The machine hands them out as they lie in memory; in the order of their keys a store takes them faster.
         rows.sort();
         let bytes = rows.size();

@@ -13,7 +13,7 @@ use crate::packed::Packed;
 /// The state machine of one replica. The node adapts the shard's machine; [`MetaMachine`](crate::MetaMachine) is the
 /// other.
 ///
-/// Calls never overlap, except that the rows of a [`freeze`](Self::freeze) are written while later entries are applied.
+/// Calls never overlap, except that a checkpoint goes on, and is written, while later entries are applied.
 pub trait Machine: Send + Sync + 'static {
     /// Applies the entry at `at`. Entries come in log order, each once after the last checkpoint, again after a
     /// restart. May wait for cold rows. Waiters for the entry's outcome are answered in here.
@@ -22,11 +22,18 @@ pub trait Machine: Send + Sync + 'static {
     /// Ends the group: a machine that cannot apply a committed entry can only be restarted.
     fn apply<'a>(&'a self, at: EntryId, entry: &'a Arc<Packed>) -> BoxFuture<'a, Result<(), MachineError>>;
 
-    /// The rows that changed since the last freeze, in no particular order. Called between two applies and awaited by
-    /// the next, so it only copies and does not encode more than it must.
+    /// Begins a checkpoint of what changed since the last one began. Called between two applies and awaited by the next:
+    /// it hands out what it has at hand, and leaves the rest to [`freeze_more`](Self::freeze_more).
     fn freeze(&self) -> DirtyRows;
 
-    /// The rows of the last freeze are durable: clean ones may leave memory.
+    /// Adds more rows of the checkpoint, as they were when it began, in no particular order; true once that is all of
+    /// them. Entries are applied between calls and wait for one, so a call takes few.
+    fn freeze_more(&self, rows: &mut DirtyRows) -> bool {
+        let _ = rows;
+        true
+    }
+
+    /// The rows of the checkpoint are durable: clean ones may leave memory.
     fn frozen_durable(&self);
 
     /// Forgets everything in memory and loads the resident rows from the store: at start and after a snapshot.

@@ -21,6 +21,8 @@ use crate::metrics;
 
 /// Entries between two looks at the memory budget.
 const EVICT_EVERY: u64 = 64;
+/// Rows that a checkpoint takes while apply waits: some milliseconds' worth.
+const FREEZE_AT_ONCE: usize = 4_096;
 /// State hashes remembered, one per audit.
 const AUDITS: usize = 16;
 
@@ -207,6 +209,10 @@ impl Machine for ShardReplica {
         rows
     }
 
+    fn freeze_more(&self, rows: &mut DirtyRows) -> bool {
+        self.machine.write().freeze_more(FREEZE_AT_ONCE, &mut |key, value| rows.add(key, value))
+    }
+
     fn frozen_durable(&self) {
         let mut machine = self.machine.write();
         machine.frozen_durable();
@@ -269,7 +275,9 @@ mod tests {
         let audit = Entry { at: Timestamp::from_ms(5), commands: Vec::new() };
         let packed = Arc::new(Packed::from_bytes(audit.to_bytes().into()));
         before.apply(EntryId { term: 1, index: 7 }, &packed).await.expect("an audit entry is applied");
-        store.checkpoint(Bytes::from_static(b"meta"), before.freeze()).await.expect("the store works");
+        let mut rows = before.freeze();
+        while !before.freeze_more(&mut rows) {}
+        store.checkpoint(Bytes::from_static(b"meta"), rows).await.expect("the store works");
 
         let after = replica();
         after.reload().await.expect("the rows are readable");

@@ -297,7 +297,7 @@ impl Shard {
 
     fn checkpoint(&mut self) {
         let disk = &mut self.disk;
-        self.stored.freeze(&mut |key, value| match value {
+        self.stored.freeze_all(&mut |key, value| match value {
             Some(bytes) => drop(disk.insert(key.to_vec(), bytes.to_vec())),
             None => drop(disk.remove(key)),
         });

@@ -68,7 +68,7 @@ impl Shop {
     /// A checkpoint; tells the number of rows.
     pub(crate) fn checkpoint(&mut self) -> usize {
         let mut rows = 0;
-        self.machine.freeze(&mut |_, _| rows += 1);
+        self.machine.freeze_all(&mut |_, _| rows += 1);
         self.machine.frozen_durable();
         rows
     }

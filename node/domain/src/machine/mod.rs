@@ -2,7 +2,7 @@
 //!
 //! [`ShardMachine::apply`] is pure: no clock, no chance, no I/O. The shell around it (node) keeps three promises:
 //! 1. before `apply(entry)` it loads what `missing(entry)` names, again until nothing is missing (rule 28);
-//! 2. what `freeze` hands out is written in one durable batch, then `frozen_durable` is called (rule 26);
+//! 2. what `freeze` and `freeze_more` hand out is written in one durable batch, then `frozen_durable` is called (rule 26);
 //! 3. at start it gives back every row of the tables in `resident_tables`, then calls `set_cold`.
 //!
 //! Read next: `place` (the commit point), `orders`, `stock` (holds), `mailbox`, then `store` and `prefetch`.
@@ -137,6 +137,8 @@ pub struct ShardMachine {
     /// The other marks by valid-until (rule 10).
     ending: BTreeSet<(Timestamp, AttemptId, SkuId)>,
     meta: Meta,
+    /// What it was when the checkpoint began whose rows are being handed out.
+    frozen: Option<Meta>,
     /// Messages to this very shard: applied before the command that sent them is over.
     local: VecDeque<Message>,
     scratch: Vec<u8>,
@@ -158,6 +160,7 @@ impl ShardMachine {
             asking: BTreeSet::new(),
             ending: BTreeSet::new(),
             meta: Meta::default(),
+            frozen: None,
             local: VecDeque::new(),
             scratch: Vec::new(),
         }

@@ -75,21 +75,41 @@ impl ShardMachine {
         self.rows.admit(key, value.map(|value| Value::Bytes(value.into())), hash, epoch)
     }
 
-    /// Rule 26: everything that changed since the last freeze, the applied position included, for one durable batch.
-    /// Rows stay in memory. One checkpoint at a time: call [`ShardMachine::frozen_durable`] before the next.
+    /// Rule 26: begins a checkpoint of everything that changed since the last one began, the applied position included,
+    /// for one durable batch. Hands out what is never cold; [`ShardMachine::freeze_more`] hands out the rest, while entries
+    /// may be applied in between. Rows stay in memory. One checkpoint at a time: call [`ShardMachine::frozen_durable`]
+    /// before the next.
     pub fn freeze(&mut self, out: RowSink<'_>) {
+        self.rows.freeze();
         let scratch = &mut self.scratch;
-        self.rows.freeze(scratch, out);
         self.timers.freeze(scratch, out);
         self.outbox.freeze(scratch, out);
         self.streams_out.freeze(scratch, out);
         self.streams_in.freeze(scratch, out);
         self.attempts.freeze(scratch, out);
         self.marks.freeze(scratch, out);
-        self.meta.sum = self.rows.settle(scratch);
-        scratch.clear();
-        append(scratch, &self.meta);
-        out(&[META], Some(scratch));
+        self.frozen = Some(self.meta);
+    }
+
+    /// Hands out rows of the checkpoint that was begun, as they were then, after looking at `limit` of them at the most.
+    /// True once that was all.
+    pub fn freeze_more(&mut self, limit: usize, out: RowSink<'_>) -> bool {
+        if !self.rows.freeze_more(limit, out) {
+            return false;
+        }
+        if let Some(frozen) = self.frozen.take() {
+            let meta = Meta { sum: self.rows.frozen_sum(), ..frozen };
+            self.scratch.clear();
+            append(&mut self.scratch, &meta);
+            out(&[META], Some(&self.scratch));
+        }
+        true
+    }
+
+    /// A whole checkpoint in one go.
+    pub fn freeze_all(&mut self, out: RowSink<'_>) {
+        self.freeze(out);
+        self.freeze_more(usize::MAX, out);
     }
 
     /// What the last freeze handed out is in the store and will survive a crash.
@@ -132,7 +152,7 @@ impl ShardMachine {
     pub fn state_hash(&mut self) -> u64 {
         let scratch = &mut self.scratch;
         let sums = [
-            self.rows.settle(scratch),
+            self.rows.settle(),
             self.timers.settle(scratch),
             self.outbox.settle(scratch),
             self.streams_out.settle(scratch),

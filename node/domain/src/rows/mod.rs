@@ -1,9 +1,10 @@
 //! Rows: what a shard remembers, as key and bytes. Decides the tables, their keys and their order on disk; `table` and
-//! `resident` keep them in memory, `kinds` says what is in them.
+//! `resident` keep them in memory, `freeze` takes checkpoints of them, `kinds` says what is in them.
 //!
 //! The first byte of a key is the tag of its table. Tables below [`FIRST_COLD`] are *resident*: scanned at start and
 //! never evicted. The others may be cold: in the store alone until somebody needs them.
 
+mod freeze;
 pub(crate) mod keys;
 pub(crate) mod kinds;
 mod maps;

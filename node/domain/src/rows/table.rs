@@ -4,6 +4,7 @@
 //! A row that does not exist may still have a place here: a deletion that no checkpoint has stored yet, or the knowledge
 //! that the store has no such row (rule 28: deletions are rows in memory).
 
+use super::freeze::Freeze;
 use super::kinds::sku_bytes;
 use super::maps::{Maps, Place};
 use super::{FIRST_COLD, RowKey, RowSink, TAGS, row_hash};
@@ -35,9 +36,9 @@ pub(super) struct Row {
     pub(super) settled: u64,
     /// The store may have a version of it, now or once the running checkpoint is durable.
     pub(super) stored: bool,
-    /// Changed since the last freeze.
-    pub(super) dirty: bool,
-    /// The last checkpoint that it was part of, by number.
+    /// Number of the checkpoint that is to take it as it is now; zero when one has.
+    pub(super) changed: u32,
+    /// Number of the last checkpoint that took it.
     pub(super) frozen: u32,
     /// Used since the last sweep.
     pub(super) recent: bool,
@@ -46,22 +47,20 @@ pub(super) struct Row {
 /// The rows of a shard that may be cold.
 #[derive(Debug)]
 pub(crate) struct RowTable {
-    maps: Maps,
-    /// Hashes of the keys of rows that changed since the last freeze, some of them more than once or in vain.
-    dirty: Vec<u64>,
-    /// Number of the last checkpoint, and whether it is still to become durable.
-    checkpoint: u32,
-    running: bool,
-    /// Hashes of the keys whose deletion it takes.
-    gone: Vec<u64>,
+    pub(super) maps: Maps,
+    /// Hashes of the keys of rows that changed since the last checkpoint began, some of them more than once or in vain.
+    pub(super) dirty: Vec<u64>,
+    pub(super) freeze: Freeze,
     /// Per table: the store may hold rows that are not in memory.
     cold: [bool; TAGS],
     /// Counts the moments at which a row read before may have become older than the store's.
-    epoch: u64,
-    resident_bytes: u64,
-    dirty_bytes: u64,
+    pub(super) epoch: u64,
+    pub(super) resident_bytes: u64,
+    /// Bytes of keys and values that the next checkpoint takes.
+    pub(super) dirty_bytes: u64,
     /// Wrapping sum of the hashes of all rows, cold ones included, as of the last settling.
-    sum: u64,
+    pub(super) sum: u64,
+    pub(super) scratch: Vec<u8>,
     /// Which map the next eviction starts at.
     hand: usize,
     evicted: u64,
@@ -84,14 +83,13 @@ impl RowTable {
         Self {
             maps: Maps::new(),
             dirty: Vec::new(),
-            checkpoint: 0,
-            running: false,
-            gone: Vec::new(),
+            freeze: Freeze::default(),
             cold: [false; TAGS],
             epoch: 0,
             resident_bytes: 0,
             dirty_bytes: 0,
             sum: 0,
+            scratch: Vec::new(),
             hand: 0,
             evicted: 0,
             admitted: 0,
@@ -150,14 +148,18 @@ impl RowTable {
 
     fn sku_slot(&mut self, key: &RowKey, change: bool) -> Option<&mut Sku> {
         let place = self.place(key)?;
+        if change {
+            self.before_change(place);
+        }
         let row = self.maps.at_mut(place);
         if let Value::Bytes(bytes) = &row.value {
             self.resident_bytes = self.resident_bytes + SKU_BYTES - bytes.len() as u64;
             row.value = Value::Sku(Box::new(read_row(bytes).expect("a stored SKU decodes")));
         }
         let Value::Sku(sku) = &mut row.value else { return None };
-        if change && !std::mem::replace(&mut row.dirty, true) {
-            self.dirty_bytes += cost(key) + SKU_BYTES;
+        let next = self.freeze.next();
+        if change && std::mem::replace(&mut row.changed, next) != next {
+            self.dirty_bytes += key.as_bytes().len() as u64 + SKU_BYTES;
             self.dirty.push(key.hash());
         }
         Some(sku)
@@ -165,24 +167,26 @@ impl RowTable {
 
     /// Writes a row whose place has been looked at, or which cannot exist yet.
     pub(crate) fn put(&mut self, key: RowKey, value: Value) {
-        let (hash, cost, size) = (key.hash(), cost(&key), size(&value));
-        let already = match self.maps.find(&key) {
+        let (hash, length, size) = (key.hash(), key.as_bytes().len() as u64, size(&value));
+        let next = self.freeze.next();
+        let before = match self.maps.find(&key) {
             Ok(place) => {
+                self.before_change(place);
                 let row = self.maps.at_mut(place);
                 self.resident_bytes = self.resident_bytes + size - self::size(&row.value);
                 row.value = value;
                 row.recent = true;
-                std::mem::replace(&mut row.dirty, true)
+                std::mem::replace(&mut row.changed, next)
             }
             Err(place) => {
-                self.resident_bytes += cost + size;
-                let row = Row { key, value, settled: 0, stored: false, dirty: true, frozen: 0, recent: true };
+                self.resident_bytes += cost(&key) + size;
+                let row = Row { key, value, settled: 0, stored: false, changed: next, frozen: 0, recent: true };
                 self.maps.insert(place, Box::new(row));
-                false
+                0
             }
         };
-        if !already {
-            self.dirty_bytes += cost + size;
+        if before != next {
+            self.dirty_bytes += length + size;
             self.dirty.push(hash);
         }
     }
@@ -190,6 +194,7 @@ impl RowTable {
     /// Deletes a row that has been looked at.
     pub(crate) fn remove(&mut self, key: RowKey) {
         let Ok(place) = self.maps.find(&key) else { return };
+        self.before_change(place);
         let row = self.maps.at(place);
         if row.settled == 0 && !row.stored && !self.cold[usize::from(key.tag())] {
             // Neither the hash nor any checkpoint has seen it: it never was. The dirty list names it in vain.
@@ -200,71 +205,9 @@ impl RowTable {
         }
     }
 
-    /// Brings the sum of row hashes up to date and returns it.
-    pub(crate) fn settle(&mut self, scratch: &mut Vec<u8>) -> u64 {
-        for &hash in &self.dirty {
-            let mut place = self.maps.first_of(hash);
-            while let Some(row) = self.maps.of_hash(hash, place) {
-                place = place.next();
-                if row.dirty {
-                    row.settle(&mut self.sum, scratch, |_, _| {});
-                }
-            }
-        }
-        self.sum
-    }
-
     /// The sum that the cold rows of a restored state are part of.
     pub(crate) fn restore_sum(&mut self, sum: u64) {
         self.sum = sum;
-    }
-
-    /// Hands out what changed since the last freeze. The rows stay, and stay unevictable until [`RowTable::durable`].
-    pub(crate) fn freeze(&mut self, scratch: &mut Vec<u8>, out: RowSink<'_>) {
-        assert!(!self.running, "a checkpoint is still running");
-        self.epoch += 1;
-        self.checkpoint = self.checkpoint.wrapping_add(1);
-        self.running = true;
-        let mut dirty = std::mem::take(&mut self.dirty);
-        // In the order of hashes the walk goes through memory instead of jumping: this stalls apply.
-        dirty.sort_unstable();
-        dirty.dedup();
-        for &hash in &dirty {
-            let mut place = self.maps.first_of(hash);
-            while let Some(row) = self.maps.of_hash(hash, place) {
-                place = place.next();
-                if !std::mem::replace(&mut row.dirty, false) {
-                    continue;
-                }
-                row.frozen = self.checkpoint;
-                row.settle(&mut self.sum, scratch, &mut *out);
-                if matches!(row.value, Value::Gone) {
-                    self.gone.push(hash);
-                } else {
-                    row.stored = true;
-                }
-            }
-        }
-        dirty.clear();
-        self.dirty = dirty;
-        self.dirty_bytes = 0;
-    }
-
-    /// The last freeze is in the store: its rows may be evicted, its deletions forgotten.
-    pub(crate) fn durable(&mut self) {
-        self.epoch += 1;
-        self.running = false;
-        for hash in std::mem::take(&mut self.gone) {
-            let mut place = self.maps.first_of(hash);
-            while let Some(row) = self.maps.of_hash(hash, place) {
-                if matches!(row.value, Value::Gone) && !row.dirty {
-                    self.resident_bytes -= cost(&row.key);
-                    self.maps.remove(place);
-                } else {
-                    place = place.next();
-                }
-            }
-        }
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -281,7 +224,7 @@ impl RowTable {
         let value = value.unwrap_or(Value::Gone);
         self.resident_bytes += cost(&key) + size(&value);
         self.admitted += 1;
-        let row = Row { key, value, settled, stored, dirty: false, frozen: 0, recent: true };
+        let row = Row { key, value, settled, stored, changed: 0, frozen: 0, recent: true };
         self.maps.insert(place, Box::new(row));
         true
     }
@@ -315,11 +258,9 @@ impl RowTable {
     fn sweep_one(&mut self) {
         let map = self.hand % self.maps.count();
         self.hand = map + 1;
-        let (cold, freed, evicted) = (&mut self.cold, &mut self.resident_bytes, &mut self.evicted);
-        // A row of the checkpoint that is not durable yet stays.
-        let frozen = self.running.then_some(self.checkpoint);
+        let (cold, freed, evicted, freeze) = (&mut self.cold, &mut self.resident_bytes, &mut self.evicted, &self.freeze);
         self.maps.sweep(map, |row| {
-            let keep = row.dirty || Some(row.frozen) == frozen || std::mem::take(&mut row.recent);
+            let keep = freeze.holds(row) || std::mem::take(&mut row.recent);
             if !keep {
                 cold[usize::from(row.key.tag())] = true;
                 *freed -= cost(&row.key) + size(&row.value);
@@ -350,7 +291,7 @@ impl RowTable {
 
 impl Row {
     /// Moves the sum from what the row added to what it adds now, and shows the row's bytes.
-    fn settle(&mut self, sum: &mut u64, scratch: &mut Vec<u8>, show: impl FnOnce(&[u8], Option<&[u8]>)) {
+    pub(super) fn settle(&mut self, sum: &mut u64, scratch: &mut Vec<u8>, show: RowSink<'_>) {
         let bytes: Option<&[u8]> = match &self.value {
             Value::Gone => None,
             Value::Bytes(bytes) => Some(bytes),
@@ -368,12 +309,12 @@ impl Row {
     /// A row that is told from others by a number.
     #[cfg(test)]
     pub(super) fn marked(key: RowKey, mark: u64) -> Self {
-        Self { key, value: Value::Gone, settled: mark, stored: false, dirty: false, frozen: 0, recent: false }
+        Self { key, value: Value::Gone, settled: mark, stored: false, changed: 0, frozen: 0, recent: false }
     }
 }
 
 /// What a row costs in memory beside its value.
-fn cost(key: &RowKey) -> u64 {
+pub(super) fn cost(key: &RowKey) -> u64 {
     OVERHEAD + key.heap_bytes()
 }
 
@@ -401,9 +342,8 @@ mod tests {
     fn checkpoint(table: &mut RowTable) -> Vec<String> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut out = Vec::new();
-        table.freeze(&mut Vec::new(), &mut |key, row| {
-            out.push(format!("{} {}", text(&key[1..]), row.map_or("-".into(), text)));
-        });
+        table.freeze();
+        table.freeze_more(usize::MAX, &mut |key, row| out.push(format!("{} {}", text(&key[1..]), row.map_or("-".into(), text))));
         table.durable();
         out.sort();
         out
@@ -437,7 +377,7 @@ mod tests {
                         _ => table.remove(key("k")),
                     }
                 }
-                table.settle(&mut Vec::new());
+                table.settle();
             }
             assert_eq!(checkpoint(&mut table), expected, "{stored} {steps}");
         }
@@ -448,21 +388,21 @@ mod tests {
         let plain = |rows: &[(&str, &str)]| {
             let mut table = RowTable::new();
             rows.iter().for_each(|(name, content)| table.put(key(name), bytes(content)));
-            table.settle(&mut Vec::new())
+            table.settle()
         };
         let mut table = RowTable::new();
         table.put(key("a"), bytes("1"));
         table.put(key("b"), bytes("2"));
-        assert_eq!(table.settle(&mut Vec::new()), plain(&[("a", "1"), ("b", "2")]));
+        assert_eq!(table.settle(), plain(&[("a", "1"), ("b", "2")]));
         checkpoint(&mut table);
         table.evict(0);
-        assert_eq!(table.settle(&mut Vec::new()), plain(&[("a", "1"), ("b", "2")]), "cold rows count");
+        assert_eq!(table.settle(), plain(&[("a", "1"), ("b", "2")]), "cold rows count");
         let hash = row_hash(key("a").hash(), b"1");
         assert!(table.admit(key("a"), Some(bytes("1")), hash, table.epoch()));
         table.put(key("a"), bytes("3"));
-        assert_eq!(table.settle(&mut Vec::new()), plain(&[("a", "3"), ("b", "2")]));
+        assert_eq!(table.settle(), plain(&[("a", "3"), ("b", "2")]));
         table.remove(key("a"));
-        assert_eq!(table.settle(&mut Vec::new()), plain(&[("b", "2")]));
+        assert_eq!(table.settle(), plain(&[("b", "2")]));
     }
 
     #[test]
@@ -471,7 +411,7 @@ mod tests {
         for n in 0..1_000 {
             table.put(key(&format!("row number {n}, whose name is too long to be kept inline")), bytes("content"));
         }
-        assert!(table.resident_bytes() > 1_000 * OVERHEAD && table.dirty_bytes() > 1_000 * OVERHEAD);
+        assert!(table.resident_bytes() > 1_000 * OVERHEAD && table.dirty_bytes() > 1_000 * 60);
         checkpoint(&mut table);
         assert_eq!(table.dirty_bytes(), 0);
         let all = table.resident_bytes();

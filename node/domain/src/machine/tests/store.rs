@@ -12,7 +12,7 @@ pub(super) struct Disk(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl Disk {
     pub(super) fn write(&mut self, machine: &mut ShardMachine) {
-        machine.freeze(&mut |key, value| match value {
+        machine.freeze_all(&mut |key, value| match value {
             Some(bytes) => drop(self.0.insert(key.to_vec(), bytes.to_vec())),
             None => drop(self.0.remove(key)),
         });
@@ -126,7 +126,7 @@ fn a_machine_given_every_row_is_warm() {
 /// What the next checkpoint takes: of each row its table, and whether it has bytes or goes.
 fn frozen(machine: &mut ShardMachine) -> Vec<(u8, bool)> {
     let mut rows = Vec::new();
-    machine.freeze(&mut |key, value| rows.push((key[0], value.is_some())));
+    machine.freeze_all(&mut |key, value| rows.push((key[0], value.is_some())));
     rows
 }
 

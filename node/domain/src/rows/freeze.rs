@@ -1,0 +1,278 @@
+//! Checkpoints of the rows that may be cold, taken bit by bit while apply goes on: a checkpoint is of the moment at which
+//! it began, so a row that is about to change and has not been taken yet is copied first.
+
+use super::RowSink;
+use super::maps::Place;
+use super::table::{Row, RowTable, Value};
+
+/// Where the checkpoints of a table stand.
+#[derive(Debug, Default)]
+pub(super) struct Freeze {
+    /// Number of the last checkpoint, from 1.
+    number: u32,
+    /// It is still to become durable.
+    running: bool,
+    /// Hashes of the keys of the rows that it takes, ascending, and how many of them have been looked at.
+    due: Vec<u64>,
+    seen: usize,
+    /// Rows that it took before it came to them.
+    early: Copies,
+    /// Hashes of the keys whose deletion it takes.
+    gone: Vec<u64>,
+    /// The sum of row hashes at its beginning, once all its rows are taken.
+    sum: Option<u64>,
+}
+
+/// Copies of rows, in one buffer.
+#[derive(Debug, Default)]
+struct Copies {
+    bytes: Vec<u8>,
+    /// Lengths of keys, and of values.
+    rows: Vec<(usize, Option<usize>)>,
+}
+
+impl Copies {
+    fn add(&mut self, key: &[u8], value: Option<&[u8]>) {
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        self.rows.push((key.len(), value.map(<[u8]>::len)));
+    }
+
+    /// Hands all of them out.
+    fn empty(&mut self, out: RowSink<'_>) {
+        let mut rest = self.bytes.as_slice();
+        for (key_len, value_len) in self.rows.drain(..) {
+            let (key, after) = rest.split_at(key_len);
+            let (value, after) = after.split_at(value_len.unwrap_or(0));
+            out(key, value_len.map(|_| value));
+            rest = after;
+        }
+        self.bytes = Vec::new();
+    }
+}
+
+impl Freeze {
+    /// What a row that changes now is marked with: the number of the checkpoint that will take it.
+    pub(super) fn next(&self) -> u32 {
+        self.number + 1
+    }
+
+    /// Whether the running checkpoint is still to take the row.
+    fn is_due(&self, row: &Row) -> bool {
+        self.running && row.changed == self.number
+    }
+
+    /// Whether the store has no version of the row that is as new as this one.
+    pub(super) fn holds(&self, row: &Row) -> bool {
+        row.changed != 0 || (self.running && row.frozen == self.number)
+    }
+
+    /// Takes a row: as it is now is how it was when the checkpoint began.
+    fn take(&mut self, row: &mut Row, sum: &mut u64, scratch: &mut Vec<u8>, out: RowSink<'_>) {
+        row.changed = 0;
+        row.frozen = self.number;
+        row.settle(sum, scratch, out);
+        if matches!(row.value, Value::Gone) {
+            self.gone.push(row.key.hash());
+        } else {
+            row.stored = true;
+        }
+    }
+}
+
+impl RowTable {
+    /// Begins a checkpoint: of what changed since the last one began. Its rows stay, and stay unevictable, until
+    /// [`RowTable::durable`].
+    pub(crate) fn freeze(&mut self) {
+        let freeze = &mut self.freeze;
+        assert!(!freeze.running, "a checkpoint is still running");
+        self.epoch += 1;
+        freeze.number += 1;
+        (freeze.running, freeze.seen, freeze.sum) = (true, 0, None);
+        std::mem::swap(&mut freeze.due, &mut self.dirty);
+        // In the order of hashes the walk goes through memory instead of jumping.
+        freeze.due.sort_unstable();
+        freeze.due.dedup();
+        self.dirty_bytes = 0;
+    }
+
+    /// Hands out rows of the checkpoint, after looking at `limit` of them at the most; true once it has them all.
+    pub(crate) fn freeze_more(&mut self, limit: usize, out: RowSink<'_>) -> bool {
+        self.freeze.early.empty(out);
+        let end = self.freeze.due.len().min(self.freeze.seen.saturating_add(limit));
+        while self.freeze.seen < end {
+            let hash = self.freeze.due[self.freeze.seen];
+            self.freeze.seen += 1;
+            let mut place = self.maps.first_of(hash);
+            while let Some(row) = self.maps.of_hash(hash, place) {
+                place = place.next();
+                if self.freeze.is_due(row) {
+                    self.freeze.take(row, &mut self.sum, &mut self.scratch, out);
+                }
+            }
+        }
+        let all = end == self.freeze.due.len();
+        if all && self.freeze.sum.is_none() {
+            self.freeze.sum = Some(self.sum);
+            self.freeze.due.clear();
+            self.freeze.seen = 0;
+        }
+        all
+    }
+
+    /// The sum of row hashes when the checkpoint began, all of whose rows have been handed out.
+    pub(crate) fn frozen_sum(&self) -> u64 {
+        self.freeze.sum.expect("every row of the checkpoint has been handed out")
+    }
+
+    /// The row there is about to change: the running checkpoint takes it first.
+    pub(super) fn before_change(&mut self, place: Place) {
+        let row = self.maps.at_mut(place);
+        if self.freeze.is_due(row) {
+            let mut early = std::mem::take(&mut self.freeze.early);
+            self.freeze.take(row, &mut self.sum, &mut self.scratch, &mut |key, value| early.add(key, value));
+            self.freeze.early = early;
+        }
+    }
+
+    /// Brings the sum of row hashes up to date and returns it. A running checkpoint takes what is left first.
+    pub(crate) fn settle(&mut self) -> u64 {
+        if self.freeze.running && self.freeze.sum.is_none() {
+            let mut early = Copies::default();
+            self.freeze_more(usize::MAX, &mut |key, value| early.add(key, value));
+            self.freeze.early = early;
+        }
+        for &hash in &self.dirty {
+            let mut place = self.maps.first_of(hash);
+            while let Some(row) = self.maps.of_hash(hash, place) {
+                place = place.next();
+                if row.changed != 0 {
+                    row.settle(&mut self.sum, &mut self.scratch, &mut |_, _| {});
+                }
+            }
+        }
+        self.sum
+    }
+
+    /// The last checkpoint is in the store: its rows may be evicted, its deletions forgotten.
+    pub(crate) fn durable(&mut self) {
+        self.epoch += 1;
+        self.freeze.running = false;
+        for hash in std::mem::take(&mut self.freeze.gone) {
+            let mut place = self.maps.first_of(hash);
+            while let Some(row) = self.maps.of_hash(hash, place) {
+                if matches!(row.value, Value::Gone) && row.changed == 0 {
+                    self.resident_bytes -= super::table::cost(&row.key);
+                    self.maps.remove(place);
+                } else {
+                    place = place.next();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::ids::{SkuId, Text};
+    use crate::rows::kinds::sku_bytes;
+    use crate::rows::{HOLD, RowKey, SKU};
+    use crate::sku::Sku;
+
+    type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn encoded(sku: &Sku) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        sku_bytes(&mut bytes, sku);
+        bytes
+    }
+
+    /// A table, what should be in it, and what its checkpoints have written.
+    struct Trial {
+        table: RowTable,
+        plain: Rows,
+        disk: Rows,
+        random: u64,
+    }
+
+    impl Trial {
+        fn draw(&mut self, below: u64) -> u64 {
+            self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.random >> 33) % below
+        }
+
+        /// A row comes, changes or goes; or a SKU, which is kept decoded, does.
+        fn change(&mut self) {
+            let n = self.draw(30);
+            let key = RowKey::of(HOLD, &[&n.to_be_bytes()]);
+            match self.draw(4) {
+                0 => {
+                    self.plain.remove(key.as_bytes());
+                    self.table.remove(key);
+                }
+                1 => self.rename(n),
+                _ => {
+                    let value = self.draw(1_000).to_be_bytes();
+                    self.plain.insert(key.as_bytes().to_vec(), value.to_vec());
+                    self.table.put(key, Value::Bytes(value.as_slice().into()));
+                }
+            }
+        }
+
+        fn rename(&mut self, n: u64) {
+            let (key, name) = (RowKey::of(SKU, &[&n.to_be_bytes()]), self.draw(1_000).to_string());
+            let mut sku = Sku::new(SkuId::new(n.to_string()).unwrap(), Text::new(name).unwrap());
+            self.plain.insert(key.as_bytes().to_vec(), encoded(&sku));
+            match self.table.sku_mut(&key) {
+                Some(known) => std::mem::swap(known, &mut sku),
+                None => self.table.put(key, Value::Sku(Box::new(sku))),
+            }
+        }
+
+        /// A checkpoint, with changes while its rows are taken.
+        fn checkpoint(&mut self) {
+            let (then, mut taken) = (self.plain.clone(), Vec::new());
+            self.table.freeze();
+            loop {
+                for _ in 0..self.draw(4) {
+                    self.change();
+                }
+                if self.draw(20) == 0 {
+                    assert_eq!(self.table.settle(), sum(&self.plain));
+                }
+                let limit = self.draw(4) as usize;
+                if self.table.freeze_more(limit, &mut |key, value| taken.push((key.to_vec(), value.map(<[u8]>::to_vec)))) {
+                    break;
+                }
+            }
+            assert_eq!(self.table.frozen_sum(), sum(&then));
+            let count = taken.len();
+            for (key, value) in taken {
+                match value {
+                    Some(value) => drop(self.disk.insert(key, value)),
+                    None => drop(self.disk.remove(&key)),
+                }
+            }
+            assert_eq!(self.disk, then, "a checkpoint of {count} rows");
+            (0..self.draw(3)).for_each(|_| self.change());
+            self.table.durable();
+        }
+    }
+
+    fn sum(rows: &Rows) -> u64 {
+        rows.iter().map(|(key, value)| crate::rows::row_hash(RowKey::new(key).hash(), value)).fold(0, u64::wrapping_add)
+    }
+
+    #[test]
+    fn a_checkpoint_is_of_the_moment_at_which_it_began() {
+        let mut trial = Trial { table: RowTable::new(), plain: Rows::new(), disk: Rows::new(), random: 7 };
+        for _ in 0..2_000 {
+            (0..trial.draw(12)).for_each(|_| trial.change());
+            trial.checkpoint();
+        }
+        assert_eq!(trial.table.settle(), sum(&trial.plain));
+    }
+}
