@@ -9,7 +9,6 @@ use futures::future::BoxFuture;
 use crate::ids::EntryId;
 use crate::packed::Packed;
 
-
 /// The state machine of one replica. The node adapts the shard's machine; [`MetaMachine`](crate::MetaMachine) is the
 /// other.
 ///
@@ -77,8 +76,7 @@ impl DirtyRows {
         let mut start = [0; 16];
         let shown = key.len().min(start.len());
         start[..shown].copy_from_slice(&key[..shown]);
-        let row =
-            DirtyRow { start: u128::from_be_bytes(start), at: self.bytes.len(), key: len(key), value: value.map(len) };
+        let row = DirtyRow { start: u128::from_be_bytes(start), at: self.bytes.len(), key: len(key), value: value.map(len) };
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value.unwrap_or_default());
         self.rows.push(row);

@@ -152,7 +152,7 @@ impl StateRows {
         }
     }
 
-    /// Changes `rows` (`None` removes one) and the meta, all or nothing, durable on return. The rows and the meta
+    /// Changes `rows` (`None` removes one; cheapest in the order of their keys) and the meta, all or nothing, durable on return. The rows and the meta
     /// are one batch, so a crash at any moment leaves one checkpoint or the other.
     ///
     /// Dropping the future does not stop what was queued, and every later change is refused as abandoned.
@@ -177,6 +177,7 @@ impl StateRows {
         let started = Instant::now();
         let head = Head { generation: self.generation(), meta: Some(meta) };
         let mut batch = Batch::with_capacity(count + 1, found + keys::ROW_PREFIX * (count + 4));
+        shared.put_head(&head, &mut batch);
         let mut key = keys::RowKey::new(shared.replica, head.generation);
         for (row, value) in rows {
             match value {
@@ -216,12 +217,11 @@ impl StateRows {
 }
 
 impl Shared {
-    /// Writes `batch` and `head` as one, durably, and makes `head` the current one.
-    async fn switch(&self, turn: &mut Turn, head: Head, mut batch: Batch) -> Result<(), StateError> {
+    /// Writes `batch`, which has `head` in it, durably, and makes `head` the current one.
+    async fn switch(&self, turn: &mut Turn, head: Head, batch: Batch) -> Result<(), StateError> {
         if turn.writing {
             return Err(StateError::Abandoned);
         }
-        self.put_head(&head, &mut batch);
         turn.writing = true;
         self.engine.write(batch, Durability::Synced).await?;
         *self.head.write() = head;

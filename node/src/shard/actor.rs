@@ -2,7 +2,7 @@
 //!
 //! Never restarted within a term: what it knows cannot be rebuilt, so losing it costs the node its leadership (rule 3).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use ordergrid_api::{Failure, Refusal};
@@ -34,8 +34,8 @@ struct Waiting {
 pub(crate) struct ShardState {
     lead: Arc<Lead>,
     next_attempt: u64,
-    running: BTreeSet<u64>,
-    busy: BTreeMap<(UserId, Key), VecDeque<Waiting>>,
+    running: HashSet<u64>,
+    busy: HashMap<(UserId, Key), VecDeque<Waiting>>,
     /// Orders that came together and need other shards: they share an actor.
     starting: Vec<Placing>,
     skus: Skus,
@@ -48,7 +48,7 @@ impl Actor for ShardActor {
 
     async fn pre_start(&self, _myself: ActorRef<ShardMessage>, lead: Arc<Lead>) -> Result<ShardState, ActorProcessingErr> {
         let skus = Skus::new(Arc::clone(&lead));
-        let (running, busy) = (BTreeSet::new(), BTreeMap::new());
+        let (running, busy) = (HashSet::new(), HashMap::new());
         Ok(ShardState { lead, next_attempt: 1, running, busy, starting: Vec::new(), skus })
     }
 
@@ -114,7 +114,11 @@ impl ShardState {
             caller.send(Err(Failure::refused(Refusal::Overloaded)));
             return;
         }
-        let used = self.lead.replica.key_record(&request.user, &request.key);
+        let local = self.is_local(&request);
+        // Apply decides everything of a local order, and holds the machine for milliseconds: looking ahead, which saves an
+        // order from the log, is then not worth the wait.
+        let ahead = !(local && self.lead.replica.is_applying());
+        let used = if ahead { self.lead.replica.key_record(&request.user, &request.key) } else { Lookup::Absent };
         if !matches!(used, Lookup::Absent) {
             // Used before, or possibly so: the record may have to be loaded, which this actor does not wait for.
             if self.look_key_up(myself, &request, matches!(used, Lookup::Cold(_))) {
@@ -125,7 +129,19 @@ impl ShardState {
             return;
         }
         self.busy.insert(slot, VecDeque::new());
-        self.start(myself, request, caller, base, renewals);
+        let (running, valid_until) = self.run(myself, &request, base);
+        match if local && ahead { self.sold_out(&request.wanted()) } else { None } {
+            Some(rejection) => {
+                metrics::sold_out_from_memory();
+                drop(running);
+                refuse::after_barrier(Arc::clone(&self.lead), *request, rejection, caller);
+            }
+            None if local => self.place_local(*request, running, caller, valid_until),
+            None => {
+                let (lead, wanted) = (Arc::clone(&self.lead), self.wanted(&request));
+                self.starting.push(Placing { lead, request, running, caller, wanted, valid_until, renewals });
+            }
+        }
     }
 
     /// A cold key is loaded while it counts as busy; then everybody who waits for it tries again.
@@ -157,28 +173,20 @@ impl ShardState {
         });
     }
 
-    fn start(
+    /// Begins an attempt; tells until when its holds are valid.
+    fn run(
         &mut self,
         myself: &ActorRef<ShardMessage>,
-        request: Box<OrderRequest>,
-        caller: PlaceCaller,
+        request: &OrderRequest,
         base: Option<Timestamp>,
-        renewals: u8,
-    ) {
+    ) -> (Running, Timestamp) {
         let attempt = self.attempt(&request.user, self.next_attempt);
         self.next_attempt += 1;
         self.running.insert(attempt.counter);
-        let running =
-            Running { attempt, user: request.user.clone(), key: request.key.clone(), shard: myself.clone(), undecided: false };
+        let (user, key) = (request.user.clone(), request.key.clone());
         let now = self.lead.node.clock.now();
         let valid_until = base.map_or(now, |base| base.max(now)).after(self.lead.limits.hold_validity);
-        let wanted = self.wanted(&request);
-        if wanted.len() == 1 && wanted.contains_key(&self.lead.shard) {
-            self.place_local(*request, running, caller, valid_until, wanted);
-            return;
-        }
-        let lead = Arc::clone(&self.lead);
-        self.starting.push(Placing { lead, request, running, caller, wanted, valid_until, renewals });
+        (Running { attempt, user, key, shard: myself.clone(), undecided: false }, valid_until)
     }
 
     async fn start_all(&mut self) -> Result<(), ActorProcessingErr> {
@@ -201,23 +209,12 @@ impl ShardState {
         wanted
     }
 
-    /// Hold and place in one entry (rule 13). Sold out is answered from memory under the lease (rule 12).
-    fn place_local(
-        &self,
-        request: OrderRequest,
-        running: Running,
-        caller: PlaceCaller,
-        valid_until: Timestamp,
-        mut wanted: BTreeMap<GroupId, Vec<(SkuId, Quantity)>>,
-    ) {
-        let items = wanted.remove(&self.lead.shard).unwrap_or_default();
-        if let Some(rejection) = self.sold_out(&items) {
-            metrics::sold_out_from_memory();
-            drop(running);
-            refuse::after_barrier(Arc::clone(&self.lead), request, rejection, caller);
-            return;
-        }
-        let mut running = running;
+    fn is_local(&self, request: &OrderRequest) -> bool {
+        request.lines.iter().all(|line| self.lead.node.owner(line.sku.slot()) == self.lead.shard)
+    }
+
+    /// Hold and place in one entry (rule 13).
+    fn place_local(&self, request: OrderRequest, mut running: Running, caller: PlaceCaller, valid_until: Timestamp) {
         running.undecided = true;
         let place = Place { attempt: running.attempt, request, names: Vec::new() };
         // Nothing was asked of any other entry, so there is nothing to release.
@@ -226,6 +223,7 @@ impl ShardState {
         self.lead.batcher.propose(Command::PlaceLocal(Box::new(place)), Reply::Place(ticket));
     }
 
+    /// Sold out is answered from memory under the lease (rule 12).
     fn sold_out(&self, items: &[(SkuId, Quantity)]) -> Option<Rejection> {
         if !self.lead.group.has_lease() {
             return None;

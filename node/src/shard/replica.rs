@@ -51,6 +51,11 @@ impl ShardReplica {
         self.machine.read()
     }
 
+    /// Whether the state is being changed just now, so that [`Self::machine`] would wait.
+    pub(crate) fn is_applying(&self) -> bool {
+        self.machine.is_locked_exclusive()
+    }
+
     /// How long idempotency records live.
     pub(crate) fn retention(&self) -> Duration {
         self.config.key_retention

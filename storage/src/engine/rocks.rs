@@ -3,8 +3,10 @@
 //! Two flavours, because a database that recycles its write-ahead log refuses writes without one. The *log* syncs its
 //! write-ahead log, recycles full ones (overwriting a file costs an eighth of the CPU of growing one) and leaves the
 //! writing to the sync. The *state* has no write-ahead log at all: a batch is durable once the memtable that holds it
-//! is on disk, and a memtable holds whole batches in the order of their writing.
+//! is on disk, and a memtable holds whole batches in the order of their writing; or it is a file of its own from the start
+//! (`ingest`).
 
+mod ingest;
 mod read;
 mod threads;
 mod view;
@@ -18,10 +20,12 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, DBRecoveryMode, LogLevel, Options, UniversalCompactOptions,
+    BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, DBRecoveryMode, LogLevel, Options,
+    UniversalCompactOptions,
 };
 
 use super::{Batch, Durability, Engine, EngineError, EngineStats, EngineView, KeyRange, Row, ScanLimit};
+use ingest::Ingest;
 use read::{get_many, scan, scan_back};
 use threads::{Jobs, Workers};
 use view::RocksView;
@@ -99,9 +103,13 @@ impl RocksEngine {
             Flavour::Log => "log",
             Flavour::State => "state",
         };
+        let ingest = match flavour {
+            Flavour::Log => None,
+            Flavour::State => Some(Ingest::open(path, checkpoint_options())?),
+        };
         let writer = {
             let (db, counters) = (db.clone(), counters.clone());
-            Workers::start(&format!("{name}-writer"), 1, move |jobs| write::run(&db, flavour, &counters, jobs))
+            Workers::start(&format!("{name}-writer"), 1, move |jobs| write::run(&db, flavour, &counters, ingest.as_ref(), jobs))
         };
         let readers = {
             let db = db.clone();
@@ -223,8 +231,9 @@ const LEVELS: [DBCompressionType; 7] = {
 fn state_options() -> Options {
     let mut options = common_options();
     options.set_compression_type(DBCompressionType::Lz4);
-    // A checkpoint of each replica is a file of its own, soon merged: compressing it first is work done twice, and
-    // merging it into the first level alone with four others would write that level over and over.
+    // A checkpoint of each replica is a file of its own, soon merged: compressing it first is work done twice. Files of
+    // about one size are merged: every checkpoint touches all tables from end to end, so that merging it into a level would
+    // write that level over and over.
     options.set_compression_per_level(&LEVELS);
     options.set_compaction_style(DBCompactionStyle::Universal);
     options.set_level_zero_file_num_compaction_trigger(8);
@@ -232,11 +241,24 @@ fn state_options() -> Options {
     runs.set_size_ratio(20);
     runs.set_min_merge_width(4);
     options.set_universal_compaction_options(&runs);
-    let mut blocks = BlockBasedOptions::default();
-    blocks.set_bloom_filter(10.0, false);
+    let mut blocks = state_blocks();
     blocks.set_block_cache(&Cache::new_lru_cache(32 * MEBI));
     options.set_block_based_table_factory(&blocks);
     options
+}
+
+/// Of a file that a checkpoint becomes: not compressed, like everything that is soon merged.
+fn checkpoint_options() -> Options {
+    let mut options = Options::default();
+    options.set_compression_type(DBCompressionType::None);
+    options.set_block_based_table_factory(&state_blocks());
+    options
+}
+
+fn state_blocks() -> BlockBasedOptions {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_bloom_filter(10.0, false);
+    blocks
 }
 
 fn failure(error: rocksdb::Error) -> EngineError {

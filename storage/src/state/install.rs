@@ -47,7 +47,9 @@ impl Install {
             return Err(StateError::Overtaken);
         }
         let head = Head { generation: self.generation, meta: Some(meta) };
-        shared.switch(&mut turn, head, Batch::new()).await?;
+        let mut batch = Batch::new();
+        shared.put_head(&head, &mut batch);
+        shared.switch(&mut turn, head, batch).await?;
         let mut old = Batch::new();
         let (from, to) = keys::generations_before(shared.replica, self.generation);
         old.delete_range(&from, &to);

@@ -52,11 +52,21 @@ impl RocksDisk {
     /// The disk as a crash of the process would leave it now: a copy of the files of the open database.
     pub(crate) fn crashed(&self) -> Self {
         let copy = Self { folder: tempfile::tempdir().expect("a temporary folder"), open: self.open };
-        for file in std::fs::read_dir(self.folder.path()).expect("the folder") {
-            let file = file.expect("a file of the database");
-            std::fs::copy(file.path(), copy.folder.path().join(file.file_name())).expect("a copy of the file");
-        }
+        copy_files(self.folder.path(), copy.folder.path());
         copy
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for file in std::fs::read_dir(from).expect("the folder") {
+        let file = file.expect("a file of the database");
+        let to = to.join(file.file_name());
+        if file.file_type().expect("a file of the database").is_dir() {
+            std::fs::create_dir(&to).expect("a folder of the copy");
+            copy_files(&file.path(), &to);
+        } else {
+            std::fs::copy(file.path(), to).expect("a copy of the file");
+        }
     }
 }
 

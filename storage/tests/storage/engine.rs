@@ -308,6 +308,31 @@ async fn rocksdb_has_what_was_made_durable_when_its_process_is_killed() {
     }
 }
 
+/// A synced batch in the order of its keys becomes a file, unless something before it is still to become durable.
+#[tokio::test]
+async fn batches_that_become_files_and_batches_that_do_not_follow_each_other() {
+    use Durability::{Buffered, Synced};
+    let disk = RocksDisk::state();
+    let engine = disk.open();
+    #[rustfmt::skip]
+    let steps: [(&[&str], _, &[&str]); 7] = [
+        // changes            durable   what a kill leaves then
+        (&["a=1", "b=1"],     Synced,   &["a=1", "b=1"]),
+        (&["a=2", "c=1"],     Synced,   &["a=2", "b=1", "c=1"]),
+        (&["b", "c=2"],       Synced,   &["a=2", "c=2"]),
+        (&["d=1", "c=3"],     Synced,   &["a=2", "c=3", "d=1"]),
+        (&["a=3"],            Buffered, &["a=2", "c=3", "d=1"]),
+        (&["b=4", "c"],       Synced,   &["a=3", "b=4", "d=1"]),
+        (&["a", "d=5"],       Synced,   &["b=4", "d=5"]),
+    ];
+    for (changes, durability, left) in steps {
+        put(&engine, changes, durability).await;
+        assert_eq!(all(&disk.crashed().open()).await, left, "{changes:?}");
+    }
+    drop(engine);
+    assert_eq!(all(&disk.open()).await, ["b=4", "d=5"]);
+}
+
 /// Recycled log files hold the records of their former life; none of them may come back.
 #[tokio::test]
 async fn rocksdb_recovers_from_recycled_logs() {
@@ -338,11 +363,14 @@ async fn rocksdb_is_opened_by_one_at_a_time() {
     assert!(open().is_ok());
 }
 
+/// `a=1` puts a row, `a` removes one.
 fn batch(rows: &[impl AsRef<str>]) -> Batch {
     let mut batch = Batch::new();
     for row in rows {
-        let (key, value) = row.as_ref().split_once('=').expect("key=value");
-        batch.put(key.as_bytes(), value.as_bytes());
+        match row.as_ref().split_once('=') {
+            Some((key, value)) => batch.put(key.as_bytes(), value.as_bytes()),
+            None => batch.delete(row.as_ref().as_bytes()),
+        }
     }
     batch
 }

@@ -7,9 +7,7 @@ use crate::law::Law;
 use crate::order::Order;
 use crate::rows::kinds::{Mark, Meta, OrderRow};
 use crate::rows::table::{Found, Value};
-use crate::rows::{
-    ATTEMPT, MARK, META, ORDER, OUTBOX, RESIDENT, RowKey, RowSink, SKU, STREAM_IN, STREAM_OUT, TIMER, row_hash,
-};
+use crate::rows::{ATTEMPT, MARK, META, ORDER, OUTBOX, RESIDENT, RowKey, RowSink, SKU, STREAM_IN, STREAM_OUT, TIMER, row_hash};
 use crate::sku::Sku;
 
 impl ShardMachine {

@@ -343,7 +343,8 @@ mod tests {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut out = Vec::new();
         table.freeze();
-        table.freeze_more(usize::MAX, &mut |key, row| out.push(format!("{} {}", text(&key[1..]), row.map_or("-".into(), text))));
+        table
+            .freeze_more(usize::MAX, &mut |key, row| out.push(format!("{} {}", text(&key[1..]), row.map_or("-".into(), text))));
         table.durable();
         out.sort();
         out

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use rocksdb::{DB, FlushOptions, WriteBatch, WriteOptions};
 use tokio::sync::oneshot;
 
+use super::ingest::Ingest;
 use super::threads::Jobs;
 use super::{Counters, Flavour, failure};
 use crate::engine::batch::{Batch, Operation};
@@ -35,8 +36,8 @@ impl WriteJob {
 
 /// Takes jobs until the engine is gone. Those that wait for durability share one sync, after what is queued has been
 /// written: a flush of the state costs a file.
-pub(super) fn run(db: &DB, flavour: Flavour, counters: &Counters, jobs: &Jobs<WriteJob>) {
-    let mut writer = Writer { db, flavour, counters, options: write_options(flavour), failed: None };
+pub(super) fn run(db: &DB, flavour: Flavour, counters: &Counters, ingest: Option<&Ingest>, jobs: &Jobs<WriteJob>) {
+    let mut writer = Writer { db, flavour, counters, options: write_options(flavour), ingest, buffered: false, failed: None };
     let mut waiting = Vec::new();
     while let Some(job) = jobs.next() {
         writer.take(job, &mut waiting);
@@ -58,12 +59,26 @@ struct Writer<'a> {
     flavour: Flavour,
     counters: &'a Counters,
     options: WriteOptions,
+    /// Makes files of batches, where that is possible.
+    ingest: Option<&'a Ingest>,
+    /// Something has been written that is not durable yet: what comes after it must not be so earlier.
+    buffered: bool,
     /// The first failure. Nothing is written after it.
     failed: Option<EngineError>,
 }
 
 impl Writer<'_> {
     fn take(&mut self, job: WriteJob, waiting: &mut Vec<Answer>) {
+        if let Some(ingest) = self.ingest
+            && job.durability == Durability::Synced
+            && !self.buffered
+            && !job.batch.is_empty()
+            && Ingest::can_take(&job.batch)
+        {
+            let taken = self.ingest(ingest, &job.batch);
+            tell(job.answer, taken);
+            return;
+        }
         let written = self.write(&job.batch);
         if written.is_ok() && job.durability == Durability::Synced {
             waiting.push(job.answer);
@@ -76,11 +91,13 @@ impl Writer<'_> {
         if batch.is_empty() {
             return self.attempt(|_| Ok(()));
         }
+        self.buffered = true;
         self.counters.written_bytes.fetch_add(batch.bytes() as u64, Ordering::Relaxed);
         self.attempt(|writer| writer.db.write_opt(converted(batch), &writer.options))
     }
 
     fn sync(&mut self) -> Result<(), EngineError> {
+        self.buffered = false;
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
         self.attempt(|writer| match writer.flavour {
             Flavour::Log => writer.db.flush_wal(true),
@@ -90,6 +107,13 @@ impl Writer<'_> {
                 writer.db.flush_opt(&options)
             }
         })
+    }
+
+    /// A batch becomes a file of the database.
+    fn ingest(&mut self, ingest: &Ingest, batch: &Batch) -> Result<(), EngineError> {
+        self.counters.written_bytes.fetch_add(batch.bytes() as u64, Ordering::Relaxed);
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        self.attempt(|writer| ingest.take(writer.db, batch))
     }
 
     fn attempt(&mut self, what: impl FnOnce(&Self) -> Result<(), rocksdb::Error>) -> Result<(), EngineError> {
