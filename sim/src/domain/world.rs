@@ -25,6 +25,8 @@ pub struct Shard {
     /// Evicts, checkpoints, crashes.
     pub stored: ShardMachine,
     disk: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// One that has begun.
+    checkpoint: Option<Checkpoint>,
     log: Vec<(Position, Vec<u8>)>,
     /// The term of the leader.
     pub term: u64,
@@ -35,6 +37,13 @@ pub struct Shard {
     /// Deposed ones that do not know it, or cannot stop what they began.
     pub deposed: Vec<Leader>,
     config: ShardConfig,
+}
+
+/// A checkpoint whose rows are being taken.
+struct Checkpoint {
+    rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Entries of the log that it covers.
+    entries: usize,
 }
 
 /// What the network carries. Each may be lost, come twice, late, or after what was sent later.
@@ -177,6 +186,7 @@ impl World {
         let at = Applied { shard: it.plain.shard(), term, stamp: entry.at };
         let mut outcomes = Vec::new();
         let (applied, stored) = (it.plain.apply(position, &entry), it.stored.apply(position, &entry));
+        it.take_rows(4);
         if applied != stored {
             return Err(Violation(format!("ReplicasAgree: {applied:?} and {stored:?} for {entry:?}")));
         }
@@ -197,7 +207,7 @@ impl World {
     /// # Errors
     /// The replicas no longer agree.
     pub fn disturb(&mut self, shard: usize) -> Result<(), Violation> {
-        let choice = self.dice.below(6);
+        let choice = self.dice.below(8);
         let target = self.dice.below(20_000);
         let it = &mut self.shards[shard];
         match choice {
@@ -207,6 +217,8 @@ impl World {
                 it.stored.evict(0);
             }
             3 => it.stored.evict(target),
+            // Its rows are taken while entries are applied.
+            4 | 5 => it.begin_checkpoint(),
             _ => {
                 self.counts.note(if it.disk.is_empty() { "restored from the log alone" } else { "restored from checkpoint" });
                 it.crash();
@@ -269,6 +281,7 @@ impl Shard {
             plain: ShardMachine::new(config.clone()),
             stored: ShardMachine::new(config.clone()),
             disk: BTreeMap::new(),
+            checkpoint: None,
             log: Vec::new(),
             term: 1,
             skew: 0,
@@ -296,17 +309,40 @@ impl Shard {
     }
 
     fn checkpoint(&mut self) {
-        let disk = &mut self.disk;
-        self.stored.freeze_all(&mut |key, value| match value {
-            Some(bytes) => drop(disk.insert(key.to_vec(), bytes.to_vec())),
-            None => drop(disk.remove(key)),
-        });
+        self.take_rows(usize::MAX);
+        self.begin_checkpoint();
+        self.take_rows(usize::MAX);
+    }
+
+    fn begin_checkpoint(&mut self) {
+        if self.checkpoint.is_none() {
+            let mut rows = Vec::new();
+            self.stored.freeze(&mut |key, value| rows.push((key.to_vec(), value.map(<[u8]>::to_vec))));
+            self.checkpoint = Some(Checkpoint { rows, entries: self.log.len() });
+        }
+    }
+
+    /// Goes on with a checkpoint that has begun, and writes it once it has all its rows.
+    fn take_rows(&mut self, limit: usize) {
+        let Some(checkpoint) = &mut self.checkpoint else { return };
+        let rows = &mut checkpoint.rows;
+        if !self.stored.freeze_more(limit, &mut |key, value| rows.push((key.to_vec(), value.map(<[u8]>::to_vec)))) {
+            return;
+        }
+        for (key, value) in rows.drain(..) {
+            match value {
+                Some(bytes) => drop(self.disk.insert(key, bytes)),
+                None => drop(self.disk.remove(&key)),
+            }
+        }
+        self.log.drain(..checkpoint.entries);
+        self.checkpoint = None;
         self.stored.frozen_durable();
-        self.log.clear();
     }
 
     /// Memory is lost: start from the last checkpoint, and apply the log after it again.
     fn crash(&mut self) {
+        self.checkpoint = None;
         self.stored = ShardMachine::new(self.config.clone());
         let resident = ShardMachine::resident_tables();
         for (key, value) in self.disk.iter().filter(|(key, _)| resident.contains(&key[0])) {

@@ -2,6 +2,7 @@
 //! between two checkpoints costs neither.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::RangeBounds;
 
 use super::keys::TableKey;
@@ -79,17 +80,22 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
     }
 
     pub(crate) fn put(&mut self, key: K, value: V) {
-        if let Some(slot) = self.rows.get_mut(&key) {
-            slot.value = value;
-            if !std::mem::replace(&mut slot.dirty, true) {
-                self.dirty.push(key);
+        match self.rows.entry(key) {
+            Entry::Occupied(mut known) => {
+                let slot = known.get_mut();
+                slot.value = value;
+                if !std::mem::replace(&mut slot.dirty, true) {
+                    self.dirty.push(known.key().clone());
+                }
+                return;
             }
-            return;
+            Entry::Vacant(free) => {
+                let before = if self.gone.is_empty() { None } else { self.gone.remove(free.key()) };
+                let (settled, stored) = before.map_or((0, false), |gone| (gone.settled, gone.stored));
+                self.dirty.push(free.key().clone());
+                free.insert(Slot { value, settled, stored, dirty: true });
+            }
         }
-        let before = if self.gone.is_empty() { None } else { self.gone.remove(&key) };
-        let (settled, stored) = before.map_or((0, false), |gone| (gone.settled, gone.stored));
-        self.dirty.push(key.clone());
-        self.rows.insert(key, Slot { value, settled, stored, dirty: true });
         self.forget_stale();
     }
 
