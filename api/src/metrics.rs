@@ -1,6 +1,6 @@
 //! What is measured of HTTP. Handles are taken once per server, so that a request costs no look-up by name.
 //!
-//! `ordergrid_http_request_seconds{route,outcome}`, `ordergrid_http_stage_seconds{work,stage}`,
+//! `ordergrid_http_request_seconds{route,outcome}`, `ordergrid_stage_seconds{work,stage}`,
 //! `ordergrid_http_problems_total{code}`, `ordergrid_http_connections`, `ordergrid_http_connections_refused_total`,
 //! `ordergrid_http_requests_in_flight`.
 
@@ -83,7 +83,7 @@ impl Meters {
     pub(crate) fn stage(&self, work: Work, stage: Stage, took: Duration) {
         let cell = &self.stages[work as usize][stage as usize];
         let histogram = cell.get_or_init(
-            || histogram!("ordergrid_http_stage_seconds", "work" => WORKS[work as usize], "stage" => STAGES[stage as usize]),
+            || histogram!("ordergrid_stage_seconds", "work" => WORKS[work as usize], "stage" => STAGES[stage as usize]),
         );
         histogram.record(took);
     }

@@ -144,11 +144,14 @@ impl<RT: AsyncRuntime> Applier<RT> {
         self.shared.clone()
     }
 
-    async fn apply_one(&mut self, entry: RaftEntry) -> io::Result<()> {
+    async fn apply_one(&mut self, entry: RaftEntry, run_began: tokio::time::Instant) -> io::Result<()> {
         let id = entry.log_id;
         match entry.payload {
             EntryBody::Blank => {}
             EntryBody::Normal(payload) => {
+                if let Some(proposed) = payload.0.proposed() {
+                    self.shared.meters.replicated(proposed, run_began);
+                }
                 self.shared.machine.apply(EntryId::from(&id), &payload.0).await.map_err(io::Error::other)?;
             }
             EntryBody::Membership(membership) => {
@@ -179,7 +182,7 @@ impl<RT: AsyncRuntime> RaftStateMachine<Grid<RT>> for Applier<RT> {
         let started = tokio::time::Instant::now();
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
-            self.apply_one(entry).await?;
+            self.apply_one(entry, started).await?;
             // Published before the answer, so that whoever is answered can read what it wrote.
             self.shared.publish(&self.applied);
             if let Some(responder) = responder {
@@ -197,7 +200,7 @@ impl<RT: AsyncRuntime> RaftStateMachine<Grid<RT>> for Applier<RT> {
         let writing = self.shared.writing.clone();
         let guard = if force { writing.lock_owned().await } else { writing.try_lock_owned().ok()? };
         Some(CheckpointBuilder {
-            rows: self.shared.machine.freeze(),
+            rows: self.shared.meters.freezing(|| self.shared.machine.freeze()),
             meta: self.applied.clone(),
             shared: self.shared.clone(),
             guard: Some(guard),
@@ -290,7 +293,7 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
     async fn build_snapshot(&mut self) -> Result<GridSnapshot, io::Error> {
         let started = tokio::time::Instant::now();
         let mut rows = std::mem::take(&mut self.rows);
-        while !self.shared.machine.freeze_more(&mut rows) {
+        while !self.shared.meters.freezing(|| self.shared.machine.freeze_more(&mut rows)) {
             tokio::task::yield_now().await;
         }
         let gate = self.shared.log_durable.lock().clone();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 use ordergrid_domain::GroupId;
+use tokio::time::Instant;
 
 use crate::ids::NodeId;
 
@@ -24,6 +25,8 @@ pub struct GroupMeters {
     proposals: [Counter; 3],
     proposal_seconds: Histogram,
     apply_seconds: Histogram,
+    replicate: Histogram,
+    freeze: Histogram,
     barriers: [Counter; 2],
 }
 
@@ -38,6 +41,8 @@ impl GroupMeters {
             proposals: [proposals("applied"), proposals("refused"), proposals("unknown")],
             proposal_seconds: histogram!("ordergrid_proposal_seconds", "group" => group.clone()),
             apply_seconds: histogram!("ordergrid_apply_seconds", "group" => group.clone()),
+            replicate: histogram!("ordergrid_stage_seconds", "stage" => "replicate"),
+            freeze: histogram!("ordergrid_stage_seconds", "stage" => "freeze"),
             barriers: [barriers("quorum"), barriers("lease")],
         }
     }
@@ -53,6 +58,19 @@ impl GroupMeters {
     /// A run of committed entries was applied in `took`.
     pub fn applied(&self, took: Duration) {
         self.apply_seconds.record(took.as_secs_f64());
+    }
+
+    /// An entry that this node proposed at `proposed` is committed: the run that applies it began at `applying`.
+    pub fn replicated(&self, proposed: Instant, applying: Instant) {
+        self.replicate.record(applying.saturating_duration_since(proposed));
+    }
+
+    /// Does `what`, which takes rows of a checkpoint while entries wait; a checkpoint is taken in several such turns.
+    pub fn freezing<T>(&self, what: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let frozen = what();
+        self.freeze.record(started.elapsed());
+        frozen
     }
 
     /// A barrier round was answered to `readers`; `by_lease` without any message.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 /// An encoded entry body with room for its decoded form.
 ///
@@ -14,25 +15,36 @@ use bytes::Bytes;
 pub struct Packed {
     bytes: Bytes,
     decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
+    proposed: OnceLock<Instant>,
 }
 
 impl Packed {
     /// An entry of which only the bytes are known, as it comes from the log or the network.
     #[must_use]
     pub fn from_bytes(bytes: Bytes) -> Self {
-        Self { bytes, decoded: OnceLock::new() }
+        Self { bytes, decoded: OnceLock::new(), proposed: OnceLock::new() }
     }
 
     /// An entry that has just been encoded from `decoded`.
     #[must_use]
     pub fn new(bytes: Bytes, decoded: Arc<dyn Any + Send + Sync>) -> Self {
-        Self { bytes, decoded: OnceLock::from(decoded) }
+        Self { bytes, decoded: OnceLock::from(decoded), proposed: OnceLock::new() }
     }
 
     /// The encoded body.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// Remembers when this node proposed the entry, the first time if it had to be tried again.
+    pub(crate) fn proposes(&self, at: Instant) {
+        self.proposed.set(at).ok();
+    }
+
+    /// When this node proposed the entry; `None` where another node did, or an earlier process.
+    pub(crate) fn proposed(&self) -> Option<Instant> {
+        self.proposed.get().copied()
     }
 
     /// The decoded form, made by `decode` if this process does not have it yet.

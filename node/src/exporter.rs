@@ -18,6 +18,12 @@ use crate::footprint;
 const LATENCIES: [f64; 17] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
+/// Upper bounds of an order's stages in seconds: from 1 us, what a small step takes.
+const STAGES: [f64; 25] = [
+    0.000_001, 0.000_002, 0.000_003, 0.000_005, 0.000_01, 0.000_02, 0.000_03, 0.000_05, 0.000_1, 0.000_2, 0.000_3, 0.000_5,
+    0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 10.0,
+];
+
 /// Upper bounds of sizes in bytes: 64 B to 64 MiB.
 const SIZES: [f64; 11] =
     [64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0];
@@ -91,6 +97,7 @@ impl Exporter {
 fn recorder() -> Result<PrometheusRecorder, BuildError> {
     let suffix = |suffix: &str| Matcher::Suffix(suffix.to_owned());
     let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full("ordergrid_stage_seconds".to_owned()), &STAGES)?
         .set_buckets_for_metric(suffix("_seconds"), &LATENCIES)?
         .set_buckets_for_metric(suffix("_bytes"), &SIZES)?
         .set_buckets(&COUNTS)?;
@@ -128,6 +135,7 @@ mod tests {
             for node in ["n1", "n2"] {
                 metrics::histogram!("ordergrid_place_seconds", "node" => node).record(0.000_07);
             }
+            metrics::histogram!("ordergrid_stage_seconds", "stage" => "pack").record(0.000_002_5);
             metrics::histogram!("ordergrid_entry_bytes").record(300.0);
             metrics::histogram!("ordergrid_entry_commands").record(3.0);
             metrics::counter!("ordergrid_orders_total").increment(2);
@@ -138,6 +146,8 @@ mod tests {
             "ordergrid_place_seconds_bucket{node=\"n1\",le=\"0.00005\"} 0",
             "ordergrid_place_seconds_bucket{node=\"n1\",le=\"0.0001\"} 1",
             "ordergrid_place_seconds_bucket{node=\"n2\",le=\"10\"} 1",
+            "ordergrid_stage_seconds_bucket{stage=\"pack\",le=\"0.000002\"} 0",
+            "ordergrid_stage_seconds_bucket{stage=\"pack\",le=\"0.000003\"} 1",
             "ordergrid_entry_bytes_bucket{le=\"256\"} 0",
             "ordergrid_entry_bytes_bucket{le=\"1024\"} 1",
             "ordergrid_entry_commands_bucket{le=\"2\"} 0",

@@ -2,6 +2,7 @@
 //!
 //! Read when metrics are asked for. What the system does not tell (`/proc` is Linux) is left out.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -23,7 +24,61 @@ pub(crate) fn text(instance: u64) -> String {
     if let Some(bytes) = field(&read("/proc/self/io"), "write_bytes") {
         put("counter", "process_written_bytes_total", "", bytes.to_string());
     }
-    text
+    text + &threads_text(&threads(task_stats()))
+}
+
+/// What every thread of this process says of itself.
+fn task_stats() -> impl Iterator<Item = String> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    // A thread that ends meanwhile has nothing to say any more.
+    tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok())
+}
+
+/// CPU time of the threads that are alive, in hundredths of a second (as on every Linux there is), by what they are for.
+/// One that has ended takes its time along.
+fn threads(stats: impl Iterator<Item = String>) -> BTreeMap<&'static str, u64> {
+    let mut threads = BTreeMap::new();
+    for stat in stats {
+        if let Some((name, ticks)) = thread(&stat) {
+            *threads.entry(group(name)).or_default() += ticks;
+        }
+    }
+    threads
+}
+
+/// Name and CPU time in `/proc/.../stat`: the name is in brackets and may hold any character.
+fn thread(stat: &str) -> Option<(&str, u64)> {
+    let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+    let mut times = rest.split_ascii_whitespace().skip(11).map(|ticks| ticks.parse::<u64>().ok());
+    Some((name, times.next()?? + times.next()??))
+}
+
+/// What a thread is for. Its name is given where it is started: by the runtime, by storage's engine, by RocksDB.
+fn group(name: &str) -> &'static str {
+    const GROUPS: [(&str, &str); 8] = [
+        ("ordergrid", "runtime"),
+        ("log-writer", "log_writer"),
+        ("log-reader", "log_readers"),
+        ("state-writer", "state_writer"),
+        ("state-reader", "state_readers"),
+        ("rocksdb:high", "flush"),
+        ("rocksdb:low", "compaction"),
+        ("rocksdb:bottom", "compaction"),
+    ];
+    GROUPS.iter().find(|(begins, _)| name.starts_with(begins)).map_or("other", |(_, group)| group)
+}
+
+fn threads_text(threads: &BTreeMap<&'static str, u64>) -> String {
+    const NAME: &str = "process_thread_cpu_seconds_total";
+    if threads.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("# TYPE {NAME} counter\n");
+    for (group, ticks) in threads {
+        let (seconds, hundredths) = (ticks / 100, ticks % 100);
+        writeln!(text, "{NAME}{{threads=\"{group}\"}} {seconds}.{hundredths:02}").expect("writing to a string cannot fail");
+    }
+    text + "\n"
 }
 
 /// The number in the line `name: number`, whatever follows it.
@@ -34,6 +89,8 @@ fn field(text: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -48,7 +105,37 @@ mod tests {
         assert!(text.contains("ordergrid_process_info{instance=\"00000000000000ab\"} 1\n"), "{text}");
         let seconds = text.lines().find_map(|line| line.strip_prefix("process_cpu_seconds_total ")).expect("it is known");
         assert!(seconds.parse::<f64>().is_ok_and(|seconds| seconds > 0.0), "{seconds}");
-        let names = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count();
-        assert_eq!(text.matches("# TYPE ").count(), names, "{text}");
+        let figures = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let names: BTreeSet<_> = figures.filter_map(|line| line.split(['{', ' ']).next()).collect();
+        assert_eq!(text.matches("# TYPE ").count(), names.len(), "{text}");
+    }
+
+    #[test]
+    fn threads_are_told_by_what_they_are_for() {
+        let stat = |name: &str, user: u64, system: u64| {
+            format!("7 ({name}) S 1 1 1 0 -1 4194304 100 0 0 0 {user} {system} 0 0 20 0 1 0 353478 3133440")
+        };
+        #[rustfmt::skip]
+        let cases = [
+            // name,             user, system, group,           hundredths
+            ("ordergrid",        100,  50,     "runtime",       150),
+            ("log-writer-0",     3,    4,      "log_writer",    7),
+            ("log-reader-1",     0,    1,      "log_readers",   1),
+            ("state-writer-0",   9,    0,      "state_writer",  9),
+            ("state-reader-0",   1,    0,      "state_readers", 1),
+            ("rocksdb:high0",    8,    0,      "flush",         8),
+            ("rocksdb:low1",     2,    2,      "compaction",    4),
+            ("a (b) c) S 1 2 3", 0,    6,      "other",         6),
+        ];
+        for (name, user, system, group, hundredths) in cases {
+            let read = threads(std::iter::once(stat(name, user, system)));
+            assert_eq!(read, BTreeMap::from([(group, hundredths)]), "{name}");
+        }
+        let both = threads(["log-reader-0", "log-reader-1", ""].map(|name| stat(name, 60, 1)).into_iter());
+        let text = "# TYPE process_thread_cpu_seconds_total counter\n\
+                    process_thread_cpu_seconds_total{threads=\"log_readers\"} 1.22\n\
+                    process_thread_cpu_seconds_total{threads=\"other\"} 0.61\n\n";
+        assert_eq!(threads_text(&both), text);
+        assert_eq!(thread("no thread"), None);
     }
 }

@@ -249,12 +249,12 @@ impl NodeGrid {
 
     async fn place_here(&self, leading: &Leading, request: OrderRequest) -> Result<Answer<Box<Order>>, Failure> {
         let (caller, answer) = PlaceCaller::one();
-        let request = Box::new(request);
-        let place = ShardMessage::Place { request, caller, base: None, renewals: leading.lead.limits.renewals };
+        let (request, asked, renewals) = (Box::new(request), Instant::now(), leading.lead.limits.renewals);
+        let place = ShardMessage::Place { request, caller, base: None, renewals, asked: Some(asked) };
         if leading.actor.send_message(place).is_err() {
             return Err(Failure::refused(Refusal::NoLeader));
         }
-        self.outcome(answer).await?
+        self.outcome_since(asked, answer).await?
     }
 
     /// One message, one waiter and one patience for orders that came together.
@@ -263,11 +263,11 @@ impl NodeGrid {
             return Ok(Vec::new());
         }
         let (callers, answers) = PlaceCaller::many(requests.len());
-        let requests = requests.into_iter().zip(callers).collect();
-        if leading.actor.send_message(ShardMessage::PlaceMany { requests }).is_err() {
+        let (requests, asked) = (requests.into_iter().zip(callers).collect(), Instant::now());
+        if leading.actor.send_message(ShardMessage::PlaceMany { requests, asked }).is_err() {
             return Err(Failure::refused(Refusal::NoLeader));
         }
-        self.outcome(answers).await
+        self.outcome_since(asked, answers).await
     }
 
     /// Short cut past an entity actor: a command on one entity needs no step in another shard, so it goes straight to
@@ -304,9 +304,13 @@ impl NodeGrid {
         landed
     }
 
-    /// Waits for an outcome; without one in time, or with its waiter lost, it is unknown.
     async fn outcome<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, Failure> {
-        match tokio::time::timeout(self.limits.request, answer).await {
+        self.outcome_since(Instant::now(), answer).await
+    }
+
+    /// Waits for an outcome of what was asked at `asked`; without one in time, or with its waiter lost, it is unknown.
+    async fn outcome_since<T>(&self, asked: Instant, answer: oneshot::Receiver<T>) -> Result<T, Failure> {
+        match tokio::time::timeout_at(asked + self.limits.request, answer).await {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(_)) => Err(Failure::unknown(UnknownCause::LeaderChanged)),
             Err(_) => Err(Failure::unknown(UnknownCause::TimedOut)),

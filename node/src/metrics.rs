@@ -1,17 +1,116 @@
 //! What a node counts about itself. Names follow `ordergrid_…_{seconds,bytes,total}`; only the binary installs an exporter.
+//!
+//! `ordergrid_stage_seconds{stage}` is one histogram over all crates. An order's way is `body`, `parse`, `admission`,
+//! `batch_wait`, `pack`, `encode` (for the disk), `log_write` and `log_sync` (each batch of the log), `replicate` (from the
+//! proposal until the run of entries that applies it begins, so with the log's part in it), `unpack`, `apply`, `reply` and
+//! `write`; HTTP's stages say for which `work`, and its `grid` is all from `admission` to `reply`. A checkpoint's way is
+//! `freeze`, `state_write`, `state_sync`. Single requests are timed by HTTP alone, the rest by entry or batch.
 
-use metrics::{Counter, counter, gauge, histogram};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use metrics::{Counter, Histogram, counter, gauge, histogram};
 use ordergrid_domain::GroupId;
+use tokio::time::Instant;
+
+/// A stage of an order's way, as `ordergrid_stage_seconds{stage}`; the handle is taken once.
+pub(crate) struct Stage(Histogram);
+
+impl Stage {
+    fn of(stage: &'static str) -> Self {
+        Self(histogram!("ordergrid_stage_seconds", "stage" => stage))
+    }
+
+    /// Does `what` and measures how long it took.
+    pub(crate) fn time<T>(&self, what: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let done = what();
+        self.0.record(started.elapsed());
+        done
+    }
+}
+
+/// The stages of an entry once it is committed; each ends without having waited.
+pub(crate) struct ApplyStages {
+    /// From bytes to commands, where this node has not made the entry itself.
+    pub(crate) unpack: Stage,
+    /// The machine decides. A look that finds rows missing counts as well.
+    pub(crate) apply: Stage,
+    /// Whoever waits for an outcome is told.
+    pub(crate) reply: Stage,
+}
+
+impl ApplyStages {
+    pub(crate) fn new() -> Self {
+        Self { unpack: Stage::of("unpack"), apply: Stage::of("apply"), reply: Stage::of("reply") }
+    }
+}
+
+/// Messages with places between two that are timed: a look at the clock for every order would be felt.
+const ADMISSIONS: u32 = 16;
+
+/// From a request's arrival at its shard until the shard's actor has taken it up.
+pub(crate) struct Admission {
+    seen: u32,
+    stage: Stage,
+}
+
+impl Admission {
+    pub(crate) fn new() -> Self {
+        Self { seen: 0, stage: Stage::of("admission") }
+    }
+
+    /// What arrived at `asked` was taken up, or refused; `None` for what was taken up before and comes again.
+    pub(crate) fn took(&mut self, asked: Option<Instant>) {
+        let Some(asked) = asked else { return };
+        if self.seen.is_multiple_of(ADMISSIONS) {
+            self.stage.0.record(asked.elapsed());
+        }
+        self.seen = self.seen.wrapping_add(1);
+    }
+}
+
+/// How long the first command of each entry has waited to be packed. Only the first one that waits looks at the clock.
+pub(crate) struct BatchWait {
+    epoch: Instant,
+    /// Nanoseconds from `epoch` to when the first that waits came; 0: nobody waits.
+    since: AtomicU64,
+    stage: Stage,
+}
+
+impl BatchWait {
+    pub(crate) fn new() -> Self {
+        Self { epoch: Instant::now(), since: AtomicU64::new(0), stage: Stage::of("batch_wait") }
+    }
+
+    /// A command is about to be queued.
+    pub(crate) fn begins(&self) {
+        if self.since.load(Ordering::Relaxed) == 0 {
+            let now = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.since.store(now.max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Everything that was queued has been taken. A command that comes at this very moment may go untimed.
+    pub(crate) fn ends(&self) {
+        let since = self.since.swap(0, Ordering::Relaxed);
+        if since != 0 {
+            self.stage.0.record(self.epoch.elapsed().saturating_sub(std::time::Duration::from_nanos(since)));
+        }
+    }
+}
 
 /// What is counted with every entry that is proposed; the handles are taken once.
 pub(crate) struct EntryMeters {
     entries: Counter,
     commands: Counter,
+    /// Commands become an entry's bytes.
+    pub(crate) pack: Stage,
 }
 
 impl EntryMeters {
     pub(crate) fn new() -> Self {
-        Self { entries: counter!("ordergrid_log_entries_total"), commands: counter!("ordergrid_log_commands_total") }
+        let (entries, commands) = (counter!("ordergrid_log_entries_total"), counter!("ordergrid_log_commands_total"));
+        Self { entries, commands, pack: Stage::of("pack") }
     }
 
     /// An entry is proposed, with so many commands.
@@ -79,4 +178,51 @@ pub(crate) fn replica_memory(shard: GroupId, bytes: u64) {
 /// A request was forwarded to another node and answered.
 pub(crate) fn forwarded(seconds: f64) {
     histogram!("ordergrid_forward_seconds").record(seconds);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use metrics::with_local_recorder;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_is_timed_by_the_command_that_waited_longest() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let wait = with_local_recorder(&recorder, BatchWait::new);
+        for _ in 0..2 {
+            advance(Duration::from_millis(1)).await;
+            wait.begins();
+            advance(Duration::from_millis(5)).await;
+            wait.begins();
+            advance(Duration::from_millis(3)).await;
+            wait.ends();
+        }
+        // Nobody waited.
+        wait.ends();
+        let text = recorder.handle().render();
+        for line in ["_sum{stage=\"batch_wait\"} 0.016", "_count{stage=\"batch_wait\"} 2"] {
+            assert!(text.contains(&format!("ordergrid_stage_seconds{line}\n")), "{line}: {text}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_admission_in_sixteen_is_timed() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let mut admission = with_local_recorder(&recorder, Admission::new);
+        for message in 0..33 {
+            let asked = Instant::now();
+            advance(Duration::from_millis(if message % 16 == 0 { 2 } else { 50 })).await;
+            admission.took(Some(asked));
+            admission.took(None);
+        }
+        let text = recorder.handle().render();
+        for line in ["_sum{stage=\"admission\"} 0.006", "_count{stage=\"admission\"} 3"] {
+            assert!(text.contains(&format!("ordergrid_stage_seconds{line}\n")), "{line}: {text}");
+        }
+    }
 }

@@ -2,7 +2,26 @@
 
 use std::time::Duration;
 
-use metrics::{counter, histogram};
+use metrics::{Histogram, counter, histogram};
+use tokio::time::Instant;
+
+/// A stage of an order's way, as `ordergrid_stage_seconds{stage}`; the handle is taken once.
+pub(crate) struct Stage(Histogram);
+
+impl Stage {
+    /// The handle of `stage`.
+    pub(crate) fn of(stage: &'static str) -> Self {
+        Self(histogram!("ordergrid_stage_seconds", "stage" => stage))
+    }
+
+    /// Does `what` and measures how long it took.
+    pub(crate) fn time<T>(&self, what: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let done = what();
+        self.0.record(started.elapsed());
+        done
+    }
+}
 
 /// The log was written and synced in `took`, with `entries` entries of all groups and `bytes` bytes in one batch.
 pub(crate) fn log_synced(took: Duration, entries: u64, bytes: usize) {

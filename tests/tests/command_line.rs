@@ -34,17 +34,46 @@ async fn every_verb_ends_with_the_code_that_says_how() -> Result<()> {
     Ok(())
 }
 
+/// The stages of every order's way; a checkpoint, which has some of its own, need not fall into a second.
+const WAY: [&str; 14] = [
+    "body",
+    "parse",
+    "admission",
+    "batch_wait",
+    "pack",
+    "encode",
+    "log_write",
+    "log_sync",
+    "replicate",
+    "unpack",
+    "apply",
+    "reply",
+    "grid",
+    "write",
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_short_benchmark_measures_and_explains_itself() -> Result<()> {
     let dev = Dev::start(1)?;
     let cli = dev.cli()?;
     for workload in ["uniform", "hot", "cart", "lifecycle"] {
-        let args = ["bench", "--workload", workload, "--skus", "50", "--connections", "4", "--duration", "1"];
+        let args = ["bench", "--workload", workload, "--skus", "50", "--connections", "4", "--duration", "1", "--profile"];
         let report = cli.ok(&args)?;
         assert_eq!(report["unknown"], 0, "{workload}: {report}");
         assert!(report["placed"].as_u64().unwrap_or_default() > 0, "{workload}: {report}");
         for figure in ["orders_per_s", "p50_ms", "p99_ms"] {
             assert!(report[figure].as_f64().is_some_and(|figure| figure > 0.0), "{workload}: {report}");
+        }
+        let profile = &report["profile"];
+        let names = |list: &Value| -> Vec<_> {
+            list.as_array().into_iter().flatten().filter_map(|one| Some(one["name"].as_str()?.to_owned())).collect()
+        };
+        let (stages, cpu) = (names(&profile["stages"]), names(&profile["cpu"]));
+        for stage in WAY {
+            assert!(stages.iter().any(|found| found == stage), "{workload}: {stage} is not in {profile}");
+        }
+        for part in ["stages", "log_writer"] {
+            assert!(cpu.iter().any(|found| found == part), "{workload}: {part} is not in {profile}");
         }
     }
     cli.verify()?;

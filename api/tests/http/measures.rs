@@ -57,10 +57,10 @@ fn a_request_is_measured_by_route_stage_and_ending() {
         "ordergrid_http_request_seconds{route=GET /v1/orders/{id},outcome=refused}",
         "ordergrid_http_request_seconds{route=POST /v1/orders,outcome=done}",
         "ordergrid_http_requests_in_flight{}",
-        "ordergrid_http_stage_seconds{work=place,stage=body}",
-        "ordergrid_http_stage_seconds{work=place,stage=grid}",
-        "ordergrid_http_stage_seconds{work=place,stage=parse}",
-        "ordergrid_http_stage_seconds{work=place,stage=write}",
+        "ordergrid_stage_seconds{work=place,stage=body}",
+        "ordergrid_stage_seconds{work=place,stage=grid}",
+        "ordergrid_stage_seconds{work=place,stage=parse}",
+        "ordergrid_stage_seconds{work=place,stage=write}",
     ];
     let seen = seen.lock().expect("no panic");
     assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), expected);

@@ -184,6 +184,7 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
         if self.transferring.load(Ordering::Acquire) {
             return std::future::ready(Err(ProposeError::NotReady)).boxed();
         }
+        entry.proposes(started);
         let raft = self.raft.clone();
         let (responder, answer) = ProgressResponder::complete_only();
         let submit = async move { raft.write(Payload(entry)).with_leader(term).responder(responder).await };

@@ -39,6 +39,7 @@ pub(crate) struct ShardState {
     /// Orders that came together and need other shards: they share an actor.
     starting: Vec<Placing>,
     skus: Skus,
+    admission: metrics::Admission,
 }
 
 impl Actor for ShardActor {
@@ -49,7 +50,8 @@ impl Actor for ShardActor {
     async fn pre_start(&self, _myself: ActorRef<ShardMessage>, lead: Arc<Lead>) -> Result<ShardState, ActorProcessingErr> {
         let skus = Skus::new(Arc::clone(&lead));
         let (running, busy) = (HashSet::new(), HashMap::new());
-        Ok(ShardState { lead, next_attempt: 1, running, busy, starting: Vec::new(), skus })
+        let admission = metrics::Admission::new();
+        Ok(ShardState { lead, next_attempt: 1, running, busy, starting: Vec::new(), skus, admission })
     }
 
     async fn post_stop(&self, _myself: ActorRef<ShardMessage>, state: &mut ShardState) -> Result<(), ActorProcessingErr> {
@@ -64,19 +66,21 @@ impl Actor for ShardActor {
         state: &mut ShardState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ShardMessage::Place { request, caller, base, renewals } => {
+            ShardMessage::Place { request, caller, base, renewals, asked } => {
                 let first = state.starting.is_empty();
                 state.place(&myself, request, caller, base, renewals);
+                state.admission.took(asked);
                 if first && !state.starting.is_empty() {
                     // What is in the mailbox by now comes along.
                     myself.send_message(ShardMessage::Start).ok();
                 }
             }
-            ShardMessage::PlaceMany { requests } => {
+            ShardMessage::PlaceMany { requests, asked } => {
                 let renewals = state.lead.limits.renewals;
                 for (request, caller) in requests {
                     state.place(&myself, Box::new(request), caller, None, renewals);
                 }
+                state.admission.took(Some(asked));
                 state.start_all().await?;
             }
             ShardMessage::Start => state.start_all().await?,
@@ -247,7 +251,7 @@ impl ShardState {
         for Ended { attempt, user, key } in ended {
             self.running.remove(&attempt.counter);
             for Waiting { request, caller } in self.busy.remove(&(user, key)).unwrap_or_default() {
-                let again = ShardMessage::Place { request, caller, base: None, renewals };
+                let again = ShardMessage::Place { request, caller, base: None, renewals, asked: None };
                 myself.send_message(again).ok();
             }
         }

@@ -35,18 +35,21 @@ pub(crate) struct BatchLimits {
 #[derive(Clone)]
 pub(crate) struct Batcher {
     queue: mpsc::Sender<(Command, Reply)>,
+    wait: Arc<metrics::BatchWait>,
 }
 
 impl Batcher {
     /// Starts packing for one term. It ends when every clone is dropped.
     pub(crate) fn start(group: GroupRef, term: u64, clock: Arc<dyn Clock>, limits: BatchLimits) -> Self {
         let (queue, waiting) = mpsc::channel(limits.queue);
-        tokio::spawn(pack(waiting, group, term, clock, limits));
-        Self { queue }
+        let wait = Arc::new(metrics::BatchWait::new());
+        tokio::spawn(pack(waiting, Arc::clone(&wait), group, term, clock, limits));
+        Self { queue, wait }
     }
 
     /// Queues a command; its reply is told that nothing happened when the queue is full.
     pub(crate) fn propose(&self, command: Command, reply: Reply) {
+        self.wait.begins();
         if let Err(refused) = self.queue.try_send((command, reply)) {
             metrics::batcher_refused();
             let (_, reply) = refused.into_inner();
@@ -64,6 +67,7 @@ impl Batcher {
 
 async fn pack(
     mut waiting: mpsc::Receiver<(Command, Reply)>,
+    wait: Arc<metrics::BatchWait>,
     group: GroupRef,
     term: u64,
     clock: Arc<dyn Clock>,
@@ -85,10 +89,11 @@ async fn pack(
             let Ok(next) = waiting.try_recv() else { break };
             queued.push(next);
         }
+        wait.ends();
         let fitting = fitting(&queued, limits.bytes);
         let (commands, replies): (Vec<_>, Vec<_>) = queued.drain(..fitting).unzip();
         meters.proposed(commands.len());
-        let packed = Proposal::pack(clock.now(), commands, replies);
+        let packed = meters.pack.time(|| Proposal::pack(clock.now(), commands, replies));
         let applied = group.propose(term, Arc::clone(&packed));
         let group = Arc::clone(&group);
         tokio::spawn(async move {

@@ -27,6 +27,7 @@ use bincode::{Decode, Encode};
 use ordergrid_domain::command::OrderRequest;
 use ordergrid_domain::{AttemptId, Timestamp};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 pub(crate) use batcher::BatchLimits;
 pub(crate) use callers::{PlaceCaller, Placed};
@@ -49,11 +50,15 @@ pub(crate) enum ShardMessage {
         base: Option<Timestamp>,
         /// Times the attempt may be taken anew after `expired`.
         renewals: u8,
+        /// When the request came to this shard; `None` for one that comes again.
+        asked: Option<Instant>,
     },
     /// Place orders of this shard's users that came together.
     PlaceMany {
         /// What the client asks, and who waits for each.
         requests: Vec<(OrderRequest, PlaceCaller)>,
+        /// When they came to this shard.
+        asked: Instant,
     },
     /// Ask for the holds of the orders that have come since.
     Start,

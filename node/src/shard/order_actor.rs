@@ -180,7 +180,7 @@ fn renew(placing: Placing, now: Timestamp) {
     drop(running);
     let base = now.max(lead.node.clock.now());
     // A shard's actor that is gone drops the caller, who is told so.
-    shard.send_message(ShardMessage::Place { request, caller, base: Some(base), renewals: renewals - 1 }).ok();
+    shard.send_message(ShardMessage::Place { request, caller, base: Some(base), renewals: renewals - 1, asked: None }).ok();
 }
 
 fn expired(refusals: &[HoldResult]) -> Option<Timestamp> {

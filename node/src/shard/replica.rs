@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::answer;
 use super::landings::Landings;
-use super::proposal::Proposal;
+use super::proposal::{Proposal, Reply};
 use crate::metrics;
 
 /// Entries between two looks at the memory budget.
@@ -36,6 +36,7 @@ pub(crate) struct ShardReplica {
     applied: watch::Sender<u64>,
     /// (index, state hash) of the last audit entries.
     audits: Mutex<VecDeque<(u64, u64)>>,
+    stages: metrics::ApplyStages,
 }
 
 impl ShardReplica {
@@ -43,7 +44,7 @@ impl ShardReplica {
     pub(crate) fn new(config: ShardConfig, store: Arc<dyn StateStore>, budget: u64) -> Self {
         let machine = RwLock::new(ShardMachine::new(config.clone()));
         let (applied, _) = watch::channel(0);
-        Self { config, machine, store, budget, applied, audits: Mutex::default() }
+        Self { config, machine, store, budget, applied, audits: Mutex::default(), stages: metrics::ApplyStages::new() }
     }
 
     /// The state, for reading. Held for a moment only: apply waits for it.
@@ -153,17 +154,16 @@ impl ShardReplica {
     }
 
     async fn apply_entry(&self, at: EntryId, packed: &Packed) -> Result<(), MachineError> {
-        let (entry, replies) = Proposal::unpack(packed).map_err(MachineError::new)?;
+        let (entry, replies) = self.stages.unpack.time(|| Proposal::unpack(packed)).map_err(MachineError::new)?;
         let outcomes = loop {
-            match self.apply_loaded(at, &entry) {
+            match self.stages.apply.time(|| self.apply_loaded(at, &entry)) {
                 Ok(outcomes) => break outcomes,
                 Err(Missing { rows, epoch }) => self.load(rows, epoch).await.map_err(MachineError::new)?,
             }
         };
         self.applied.send_replace(at.index);
-        let mut landings = Landings::default();
-        for (reply, outcome) in replies.into_iter().zip(outcomes) {
-            reply.land(outcome, at, &mut landings);
+        if !replies.is_empty() {
+            self.stages.reply.time(|| tell(replies, outcomes, at));
         }
         Ok(())
     }
@@ -193,6 +193,13 @@ impl ShardReplica {
             audits.pop_front();
         }
         audits.push_back((index, hash));
+    }
+}
+
+fn tell(replies: Vec<Reply>, outcomes: Vec<Outcome>, at: EntryId) {
+    let mut landings = Landings::default();
+    for (reply, outcome) in replies.into_iter().zip(outcomes) {
+        reply.land(outcome, at, &mut landings);
     }
 }
 

@@ -11,6 +11,7 @@ use super::tail::Tail;
 use super::watermark::Watermark;
 use super::writer::{LogWriter, Progress};
 use super::{EntryCodec, LogLimits};
+use crate::metrics::Stage;
 
 /// The log of one replica.
 pub(super) struct Shared<C: RaftTypeConfig, K> {
@@ -20,6 +21,8 @@ pub(super) struct Shared<C: RaftTypeConfig, K> {
     pub(super) writer: LogWriter,
     pub(super) log: RwLock<Log<C>>,
     pub(super) watermark: Watermark<C>,
+    /// Entries become bytes for the disk.
+    pub(super) encode: Stage,
 }
 
 /// What a reader may see: everything queued, durable or not.

@@ -18,6 +18,7 @@ use super::writer::{LogFailure, LogWriter, Progress, Request};
 use super::{EntryCodec, LogLimits, keys, recover};
 use crate::codec::{Kind, seal_with};
 use crate::engine::Batch;
+use crate::metrics::Stage;
 
 /// The Raft log of one replica: openraft's `RaftLogStorage` above a shared [`LogWriter`].
 ///
@@ -40,7 +41,8 @@ where
         // What an earlier store of this replica queued is not on the disk yet.
         writer.flush().await.map_err(io::Error::other)?;
         let log = recover::log(writer.engine().as_ref(), replica_id, &codec, limits.tail_bytes).await?;
-        let shared = Shared { replica: replica_id, codec, limits, writer, log: RwLock::new(log), watermark: Watermark::new() };
+        let (log, watermark, encode) = (RwLock::new(log), Watermark::new(), Stage::of("encode"));
+        let shared = Shared { replica: replica_id, codec, limits, writer, log, watermark, encode };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -163,7 +165,7 @@ where
         I: IntoIterator<Item = C::Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let (batch, entries) = self.encoded(entries);
+        let (batch, entries) = self.shared.encode.time(|| self.encoded(entries));
         self.check_follows(&entries)?;
         let count = entries.len();
         let slot = self.shared.writer.slot(batch.bytes()).await?;

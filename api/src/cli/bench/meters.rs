@@ -20,6 +20,8 @@ pub(super) struct Reading {
     instances: Vec<String>,
     /// Counters and gauges by name.
     numbers: BTreeMap<String, f64>,
+    /// CPU seconds by what the threads are for.
+    threads: BTreeMap<String, f64>,
     /// Histograms by name and labels.
     histograms: BTreeMap<String, Buckets>,
 }
@@ -62,7 +64,7 @@ impl Meters {
 
 impl Reading {
     /// Reads Prometheus text.
-    fn of(text: &str) -> Self {
+    pub(super) fn of(text: &str) -> Self {
         let mut reading = Self::default();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
@@ -86,6 +88,8 @@ impl Reading {
             self.histogram(name, labels).sum += value;
         } else if let Some(name) = is("_count") {
             self.histogram(name, labels).count += value;
+        } else if let Some((_, threads)) = labels.iter().find(|(label, _)| *label == "threads") {
+            *self.threads.entry((*threads).to_owned()).or_default() += value;
         } else {
             *self.numbers.entry(name.to_owned()).or_default() += value;
         }
@@ -102,6 +106,9 @@ impl Reading {
         self.instances.extend(other.instances.iter().cloned());
         for (name, value) in &other.numbers {
             *self.numbers.entry(name.clone()).or_default() += value;
+        }
+        for (threads, value) in &other.threads {
+            *self.threads.entry(threads.clone()).or_default() += value;
         }
         for (name, more) in &other.histograms {
             self.histograms.entry(name.clone()).or_default().change(more, 1.0);
@@ -130,12 +137,29 @@ impl Reading {
         for (name, value) in &mut since.numbers {
             *value -= before.number(name).unwrap_or(0.0);
         }
+        for (threads, value) in &mut since.threads {
+            *value -= before.threads.get(threads).copied().unwrap_or(0.0);
+        }
         for (name, buckets) in &mut since.histograms {
             if let Some(before) = before.histograms.get(name) {
                 buckets.change(before, -1.0);
             }
         }
         Some(since)
+    }
+
+    /// CPU seconds by what the threads are for; empty where the nodes do not tell.
+    pub(super) fn threads(&self) -> &BTreeMap<String, f64> {
+        &self.threads
+    }
+
+    /// A stage of an order's way, over every kind of work that it is measured for apart.
+    pub(super) fn stage(&self, stage: &str) -> Option<Buckets> {
+        let is = |name: &str| name.strip_prefix("stage ").and_then(|labels| labels.rsplit(' ').next()) == Some(stage);
+        let mut found = self.histograms.iter().filter(|(name, _)| is(name)).map(|(_, buckets)| buckets);
+        let mut all = found.next()?.clone();
+        found.for_each(|buckets| all.change(buckets, 1.0));
+        Some(all)
     }
 
     /// The histograms with samples, by name.
@@ -197,6 +221,7 @@ mod tests {
 # TYPE ordergrid_log_syncs_total counter
 ordergrid_process_info{instance=\"a\"} 1
 ordergrid_log_syncs_total 10
+process_thread_cpu_seconds_total{threads=\"runtime\"} 1
 ordergrid_replicated_bytes_total{peer=\"2\"} 5
 ordergrid_apply_seconds_bucket{group=\"1\",le=\"0.001\"} 4
 ordergrid_apply_seconds_bucket{group=\"1\",le=\"0.002\"} 4
@@ -214,8 +239,14 @@ ordergrid_apply_seconds_bucket{group=\"1\",le=\"0.002\"} 12
 ordergrid_apply_seconds_bucket{group=\"1\",le=\"+Inf\"} 14
 ordergrid_apply_seconds_sum{group=\"1\"} 0.022
 ordergrid_apply_seconds_count{group=\"1\"} 14
-ordergrid_http_stage_seconds_sum{work=\"place\",stage=\"grid\"} 3
-ordergrid_http_stage_seconds_count{work=\"place\",stage=\"grid\"} 2
+ordergrid_stage_seconds_sum{work=\"place\",stage=\"grid\"} 3
+ordergrid_stage_seconds_count{work=\"place\",stage=\"grid\"} 2
+ordergrid_stage_seconds_sum{work=\"batch\",stage=\"grid\"} 1
+ordergrid_stage_seconds_count{work=\"batch\",stage=\"grid\"} 2
+ordergrid_stage_seconds_sum{stage=\"pack\"} 5
+ordergrid_stage_seconds_count{stage=\"pack\"} 6
+process_thread_cpu_seconds_total{threads=\"log_writer\"} 1.5
+process_thread_cpu_seconds_total{threads=\"runtime\"} 4
 ";
 
     #[test]
@@ -224,7 +255,11 @@ ordergrid_http_stage_seconds_count{work=\"place\",stage=\"grid\"} 2
         assert_eq!((since.number("ordergrid_log_syncs_total"), since.number("no_such")), (Some(15.0), None));
         assert_eq!(since.number("ordergrid_replicated_bytes_total"), Some(5.0), "over all peers");
         let names: Vec<_> = since.histograms().map(|(name, buckets)| (name, buckets.count)).collect();
-        assert_eq!(names, [("apply", 10.0), ("http_stage place grid", 2.0)]);
+        assert_eq!(names, [("apply", 10.0), ("stage batch grid", 2.0), ("stage pack", 6.0), ("stage place grid", 2.0)]);
+        let stage = |name| since.stage(name).map(|buckets| (buckets.count, buckets.sum));
+        assert_eq!((stage("grid"), stage("pack"), stage("batch")), (Some((4.0, 4.0)), Some((6.0, 5.0)), None));
+        let threads: Vec<_> = since.threads().iter().map(|(threads, seconds)| (threads.as_str(), *seconds)).collect();
+        assert_eq!(threads, [("log_writer", 1.5), ("runtime", 3.0)]);
         let apply = &since.histograms["apply"];
         assert!((apply.sum - 0.02).abs() < 1e-9, "{apply:?}");
         // 4 up to 1 ms, 4 more up to 2 ms, 2 beyond all bounds.
@@ -251,6 +286,6 @@ ordergrid_http_stage_seconds_count{work=\"place\",stage=\"grid\"} 2
         let mut all = Reading::of(BEFORE);
         all.add(&Reading::of(&BEFORE.replace("\"a\"", "\"b\"")));
         assert_eq!((all.processes(), all.number("ordergrid_log_syncs_total")), (2, Some(20.0)));
-        assert_eq!(all.histograms["apply"].count, 8.0);
+        assert_eq!((all.histograms["apply"].count, all.threads()["runtime"]), (8.0, 2.0));
     }
 }

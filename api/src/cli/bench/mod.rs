@@ -5,7 +5,7 @@
 //! grid and not the client's patience. What the grid spent is the difference of its own `/metrics`.
 //!
 //! Read next: `workload` (what is asked), `pace` (when), `worker` (how), `tally` (what was seen), `meters` (what the grid
-//! says it took), `report` (what comes out), `page` (how it looks).
+//! says it took), `profile` (where that goes), `report` (what comes out), `page` (how it looks).
 
 mod machine;
 mod meters;
@@ -13,6 +13,7 @@ mod options;
 mod pace;
 mod page;
 mod pipe;
+mod profile;
 mod progress;
 mod report;
 mod seeding;
@@ -34,6 +35,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub use machine::Machine;
 pub use options::{BenchArgs, BenchOptions, Lines};
+pub use profile::{CpuPart, Profile, ProfileStage};
 pub use progress::Progress;
 pub use report::{BenchReport, Cost, Course, Document, Flash, Latencies, RunReport, ScheduleReport, Setup, StageReport};
 pub use workload::Workload;

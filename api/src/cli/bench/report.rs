@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::machine::Machine;
 use super::meters::Reading;
 use super::pace::Kept;
+use super::profile::Profile;
 use super::tally::{Step, Tally};
 use super::{BenchOptions, Workload};
 use crate::cli::units;
@@ -76,6 +77,9 @@ pub struct BenchReport {
     pub course: Course,
     /// Time spent in the stages that the grid measures, longest in all first.
     pub stages: Vec<StageReport>,
+    /// Where the time goes, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
     /// Every run, in order; the figures above are of the one with the median rate.
     pub runs: Vec<RunReport>,
     /// Every law of stock held afterwards, where that was looked at.
@@ -283,6 +287,7 @@ impl BenchReport {
             cost_of_one: cost.divided_by(tally.work),
             course: Course::of(tally, run.step, run.lasted),
             stages: since.map(stages).unwrap_or_default(),
+            profile: options.profile.then(|| Profile::of(since, tally.work)),
             runs: Vec::new(),
             laws_hold: None,
             setup: Setup::of(options, endpoints, grid, seconds),
@@ -436,7 +441,7 @@ impl Cost {
 }
 
 /// At most nine decimals: what lies beyond is noise, and does not survive being written and read.
-fn nanos(number: f64) -> f64 {
+pub(super) fn nanos(number: f64) -> f64 {
     (number * 1e9).round() / 1e9
 }
 

@@ -24,6 +24,9 @@ impl BenchReport {
             text += &format!("{name:<26}{value:>14}\n");
         }
         text += &self.latency_table().text(paint);
+        if let Some(profile) = &self.profile {
+            text += &profile.text(&self.work, paint);
+        }
         if self.runs.len() > 1 {
             let rates: Vec<_> = self.runs.iter().map(|run| units::count(run.work_per_s.round() as u64)).collect();
             text += &format!("the median of {} runs: {}\n", rates.len(), rates.join("  "));

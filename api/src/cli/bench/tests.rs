@@ -25,6 +25,7 @@ pub(super) fn options(workload: Workload) -> BenchOptions {
         runs: 1,
         total: None,
         verify: false,
+        profile: false,
         title: None,
         run: 7,
     }
@@ -38,7 +39,12 @@ fn grid(script: impl Fn(&Asked) -> Told + Send + Sync + 'static) -> Scripted {
             let (node, got) = (&asked.node, got.load(Ordering::Relaxed));
             let text = format!(
                 "ordergrid_process_info{{instance=\"{node}\"}} 1\nordergrid_log_entries_total {got}\nprocess_cpu_seconds_total {got}\n\
-                 ordergrid_apply_seconds_sum{{group=\"1\"}} {got}\nordergrid_apply_seconds_count{{group=\"1\"}} {got}\n"
+                 ordergrid_apply_seconds_sum{{group=\"1\"}} {got}\nordergrid_apply_seconds_count{{group=\"1\"}} {got}\n\
+                 ordergrid_stage_seconds_sum{{work=\"place\",stage=\"parse\"}} {got}\n\
+                 ordergrid_stage_seconds_count{{work=\"place\",stage=\"parse\"}} {got}\n\
+                 process_thread_cpu_seconds_total{{threads=\"runtime\"}} {}\n\
+                 process_thread_cpu_seconds_total{{threads=\"log_writer\"}} {got}\n",
+                2 * got,
             );
             return Told::Answer(200, Vec::new(), text);
         }
@@ -250,7 +256,32 @@ async fn what_the_grid_spent_is_the_difference_of_its_metrics() {
     let near = |figure: Option<f64>| figure.is_some_and(|figure| (1.9..2.1).contains(&figure));
     assert!(near(report.cost_of_one.server_cpu_s) && near(report.cost_of_one.log_entries), "{:?}", report.cost_of_one);
     assert_eq!(report.cost.log_syncs, Some(0.0));
-    assert_eq!(report.stages.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(), ["apply"]);
+    assert_eq!(report.stages.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(), ["apply", "stage place parse"]);
+    assert_eq!(report.profile, None, "nobody asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_time_goes_is_told_to_whoever_asks() {
+    let asked = BenchOptions { rate: Some(100), profile: true, ..options(Workload::Uniform) };
+    let report = bench(&asked, &grid(|_| made())).await;
+    let profile = report.profile.as_ref().expect("it was asked for");
+    // Two nodes that each say what both got; a request at an edge of the window may be of either side.
+    let near = |figure: f64, expected: f64| (figure - expected).abs() < 0.05 * expected;
+    let stages: Vec<_> = profile.stages.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!(stages, ["parse"], "what is not told is left out");
+    assert!(near(profile.stages[0].each, 2.0) && profile.stages[0].cpu_s.is_some_and(|cpu| near(cpu, 2.0)), "{profile:?}");
+    let parts: Vec<_> = profile.cpu.iter().map(|part| part.name.as_str()).collect();
+    assert_eq!(parts, ["stages", "everything_else", "log_writer"]);
+    assert!(profile.cpu.iter().all(|part| near(part.cpu_s, 2.0) && near(part.share, 1.0 / 3.0)), "{profile:?}");
+
+    let folder = tempfile::tempdir().expect("there is a place for temporary folders");
+    let (json, html) = (folder.path().join("a.json"), folder.path().join("a.html"));
+    let (screen, data, _) = crate::cli::screen::tests::kept();
+    end(&report, &arguments(&[&json, &html]), Format::Table, &screen).expect("orders were placed");
+    assert!(data.text().contains("\nWHERE THE TIME GOES"), "{}", data.text());
+    assert_eq!(read_one(&json).expect("it was written").benches, std::slice::from_ref(&report));
+    let page = std::fs::read_to_string(&html).expect("it was written");
+    assert!(page.contains("everything else (HTTP, scheduling)") && !page.contains("NaN"), "{page}");
 }
 
 #[tokio::test(start_paused = true)]

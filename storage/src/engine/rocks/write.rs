@@ -10,6 +10,7 @@ use super::threads::Jobs;
 use super::{Counters, Flavour, failure};
 use crate::engine::batch::{Batch, Operation};
 use crate::engine::{Durability, EngineError};
+use crate::metrics::Stage;
 
 type Answer = oneshot::Sender<Result<(), EngineError>>;
 
@@ -37,7 +38,8 @@ impl WriteJob {
 /// Takes jobs until the engine is gone. Those that wait for durability share one sync, after what is queued has been
 /// written: a flush of the state costs a file.
 pub(super) fn run(db: &DB, flavour: Flavour, counters: &Counters, ingest: Option<&Ingest>, jobs: &Jobs<WriteJob>) {
-    let mut writer = Writer { db, flavour, counters, options: write_options(flavour), ingest, buffered: false, failed: None };
+    let (options, stages) = (write_options(flavour), stages(flavour));
+    let mut writer = Writer { db, flavour, counters, options, ingest, buffered: false, stages, failed: None };
     let mut waiting = Vec::new();
     while let Some(job) = jobs.next() {
         writer.take(job, &mut waiting);
@@ -63,6 +65,9 @@ struct Writer<'a> {
     ingest: Option<&'a Ingest>,
     /// Something has been written that is not durable yet: what comes after it must not be so earlier.
     buffered: bool,
+    /// Writing a batch, and making all so far durable. Of the log, the first ends in memory: its file is written by the
+    /// sync. A batch that becomes a file has the second alone.
+    stages: (Stage, Stage),
     /// The first failure. Nothing is written after it.
     failed: Option<EngineError>,
 }
@@ -93,27 +98,20 @@ impl Writer<'_> {
         }
         self.buffered = true;
         self.counters.written_bytes.fetch_add(batch.bytes() as u64, Ordering::Relaxed);
-        self.attempt(|writer| writer.db.write_opt(converted(batch), &writer.options))
+        self.attempt(|writer| writer.stages.0.time(|| writer.db.write_opt(converted(batch), &writer.options)))
     }
 
     fn sync(&mut self) -> Result<(), EngineError> {
         self.buffered = false;
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        self.attempt(|writer| match writer.flavour {
-            Flavour::Log => writer.db.flush_wal(true),
-            Flavour::State => {
-                let mut options = FlushOptions::default();
-                options.set_wait(true);
-                writer.db.flush_opt(&options)
-            }
-        })
+        self.attempt(|writer| writer.stages.1.time(|| flush(writer.db, writer.flavour)))
     }
 
     /// A batch becomes a file of the database.
     fn ingest(&mut self, ingest: &Ingest, batch: &Batch) -> Result<(), EngineError> {
         self.counters.written_bytes.fetch_add(batch.bytes() as u64, Ordering::Relaxed);
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        self.attempt(|writer| ingest.take(writer.db, batch))
+        self.attempt(|writer| writer.stages.1.time(|| ingest.take(writer.db, batch)))
     }
 
     fn attempt(&mut self, what: impl FnOnce(&Self) -> Result<(), rocksdb::Error>) -> Result<(), EngineError> {
@@ -123,6 +121,24 @@ impl Writer<'_> {
         let result = what(self).map_err(failure);
         self.failed = result.as_ref().err().cloned();
         result
+    }
+}
+
+fn stages(flavour: Flavour) -> (Stage, Stage) {
+    match flavour {
+        Flavour::Log => (Stage::of("log_write"), Stage::of("log_sync")),
+        Flavour::State => (Stage::of("state_write"), Stage::of("state_sync")),
+    }
+}
+
+fn flush(db: &DB, flavour: Flavour) -> Result<(), rocksdb::Error> {
+    match flavour {
+        Flavour::Log => db.flush_wal(true),
+        Flavour::State => {
+            let mut options = FlushOptions::default();
+            options.set_wait(true);
+            db.flush_opt(&options)
+        }
     }
 }
 

@@ -5,7 +5,9 @@ mod plot;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use self::plot::{Bar, COLOURS, Range, escaped, short, time};
+pub(super) use self::plot::time;
+use self::plot::{Bar, COLOURS, Range, escaped, short};
+use super::profile::{CpuPart, Profile, ProfileStage};
 use super::report::{BenchReport, Document, StageReport};
 use super::table::costs;
 use crate::cli::units;
@@ -40,7 +42,9 @@ turned off. Requests that ended in the warm-up are not counted. Nothing is asked
 <p><b>CPU</b> is user and system time, of the grid's processes and of the load generator apart; on one machine they share the \
 same processors. Costs are differences of the grid's own metrics over the measured time, all nodes together.</p>\
 <p><b>Stages</b> come from the grid's histograms, over all nodes. They overlap: a stage that waits for another has the other's \
-time in its own. The bar runs from the median to the 99th percentile, the dot is the mean.</p></div>";
+time in its own. The bar runs from the median to the 99th percentile, the dot is the mean.</p>\
+<p><b>CPU by stage</b> is the time of stages that never wait; where the machine has more to do than processors, that is too much. \
+CPU by thread is the system's own account.</p></div>";
 
 fn head(document: &Document) -> String {
     let machine = &document.machine;
@@ -155,7 +159,31 @@ fn section(number: usize, bench: &BenchReport) -> String {
         plot::ranges(&rows(bench), "time in the stages of the grid")
     };
     write!(html, "<div><h4>Stages in the grid, and how often per {}</h4>{stages}</div>", bench.work).expect(FITS);
+    if let Some(profile) = &bench.profile {
+        html += &where_it_goes(profile, &bench.work);
+    }
     html + "</div>" + &fold(bench) + "</div>"
+}
+
+/// An order's way through the grid in its order, and the CPU that it takes there.
+fn where_it_goes(profile: &Profile, work: &str) -> String {
+    let told = |plot: String, known: bool| if known { plot } else { "<p class=\"soft\">The nodes do not tell.</p>".to_owned() };
+    let row = |stage: &ProfileStage| Range {
+        name: stage.name.replace('_', " "),
+        p50: stage.p50_ms,
+        p99: stage.p99_ms,
+        mean: stage.mean_ms,
+        note: stage.cpu_s.map_or_else(String::new, |seconds| time(seconds * 1e3)),
+    };
+    let stages: Vec<_> = profile.stages.iter().map(row).collect();
+    let way = told(plot::ranges(&stages, "stages of the way through the grid"), !stages.is_empty());
+    let bar = |part: &CpuPart| Bar { name: part.called(), value: part.cpu_s * 1e6, colour: 0 };
+    let parts: Vec<_> = profile.cpu.iter().map(bar).collect();
+    let cpu = told(plot::bars(&parts, "CPU by what it is for"), !parts.is_empty());
+    format!(
+        "<div><h4>The way through the grid, and the CPU of stages that never wait, per {work}</h4>{way}</div>\
+         <div><h4>CPU of the grid, us per {work}</h4>{cpu}</div>"
+    )
 }
 
 /// How it was measured, in a sentence.
@@ -196,6 +224,9 @@ fn warnings(bench: &BenchReport) -> String {
     }
     if bench.unknown > 0 {
         said.push(format!("The outcome of {} is unknown.", units::count(bench.unknown)));
+    }
+    if bench.profile.as_ref().is_some_and(Profile::were_interrupted) {
+        said.push("Stages took longer than their threads ran: the machine was too busy for a CPU by stage.".to_owned());
     }
     if let Some(schedule) = bench.schedule.filter(|schedule| schedule.never_sent > 0) {
         said.push(format!("{} requests of the schedule were never sent.", units::count(schedule.never_sent)));

@@ -98,7 +98,7 @@ pub(super) fn short(number: f64) -> String {
 }
 
 /// Milliseconds in the unit that suits them.
-pub(super) fn time(ms: f64) -> String {
+pub(in super::super) fn time(ms: f64) -> String {
     let (value, unit) = match ms {
         ms if ms >= 999.5 => (ms / 1e3, "s"),
         ms if ms >= 0.9995 || ms <= 0.0 => (ms, "ms"),
