@@ -116,7 +116,7 @@ impl Profile {
         for stage in &self.stages {
             let cpu = stage.cpu_s.map_or_else(|| "-".to_owned(), micros);
             let [p50, p99, mean] = [stage.p50_ms, stage.p99_ms, stage.mean_ms].map(time);
-            table.row([stage.name.replace('_', " "), format!("{:.4}", stage.each), p50, p99, mean, cpu]);
+            table.row([stage.name.replace('_', " "), format!("{:.5}", stage.each), p50, p99, mean, cpu]);
         }
         table
     }
@@ -230,8 +230,8 @@ mod tests {
                     ordergrid_stage_seconds_count{stage=\"log_sync\"} 4\n";
         let stages = "\
 WHERE THE TIME GOES  PER ORDER   P50      P99     MEAN  CPU EACH
-parse                   1.0000  5 us  9.90 us     5 us   5.00 us
-log sync                0.0400  1 ms  1.98 ms  1.50 ms         -
+parse                  1.00000  5 us  9.90 us     5 us   5.00 us
+log sync               0.04000  1 ms  1.98 ms  1.50 ms         -
 replicate has the log's part in it, grid all from admission to reply; one admission in 16 is timed
 ";
         let untold = "the nodes do not tell the CPU of their threads\n";
