@@ -216,8 +216,8 @@ impl Machine for ShardReplica {
 
     fn freeze(&self) -> DirtyRows {
         let mut machine = self.machine.write();
-        let mut rows = DirtyRows::with_capacity(usize::try_from(machine.dirty_bytes()).unwrap_or(0));
-        machine.freeze(&mut |key, value| rows.add(key, value));
+        let rows = DirtyRows::with_capacity(usize::try_from(machine.dirty_bytes()).unwrap_or(0));
+        machine.freeze();
         rows
     }
 

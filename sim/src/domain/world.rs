@@ -316,9 +316,8 @@ impl Shard {
 
     fn begin_checkpoint(&mut self) {
         if self.checkpoint.is_none() {
-            let mut rows = Vec::new();
-            self.stored.freeze(&mut |key, value| rows.push((key.to_vec(), value.map(<[u8]>::to_vec))));
-            self.checkpoint = Some(Checkpoint { rows, entries: self.log.len() });
+            self.stored.freeze();
+            self.checkpoint = Some(Checkpoint { rows: Vec::new(), entries: self.log.len() });
         }
     }
 

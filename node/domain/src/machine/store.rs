@@ -74,39 +74,42 @@ impl ShardMachine {
     }
 
     /// Rule 26: begins a checkpoint of everything that changed since the last one began, the applied position included,
-    /// for one durable batch. Hands out what is never cold; [`ShardMachine::freeze_more`] hands out the rest, while entries
-    /// may be applied in between. Rows stay in memory. One checkpoint at a time: call [`ShardMachine::frozen_durable`]
-    /// before the next.
-    pub fn freeze(&mut self, out: RowSink<'_>) {
+    /// for one durable batch. [`ShardMachine::freeze_more`] hands its rows out, while entries may be applied in between.
+    /// Rows stay in memory. One checkpoint at a time: call [`ShardMachine::frozen_durable`] before the next.
+    pub fn freeze(&mut self) {
         self.rows.freeze();
-        let scratch = &mut self.scratch;
-        self.timers.freeze(scratch, out);
-        self.outbox.freeze(scratch, out);
-        self.streams_out.freeze(scratch, out);
-        self.streams_in.freeze(scratch, out);
-        self.attempts.freeze(scratch, out);
-        self.marks.freeze(scratch, out);
+        self.timers.freeze();
+        self.outbox.freeze();
+        self.streams_out.freeze();
+        self.streams_in.freeze();
+        self.attempts.freeze();
+        self.marks.freeze();
         self.frozen = Some(self.meta);
     }
 
-    /// Hands out rows of the checkpoint that was begun, as they were then, after looking at `limit` of them at the most.
-    /// True once that was all.
+    /// Hands out rows of the checkpoint that was begun, as they were then, after looking at `limit` rows of a table at the
+    /// most. True once that was all.
     pub fn freeze_more(&mut self, limit: usize, out: RowSink<'_>) -> bool {
-        if !self.rows.freeze_more(limit, out) {
-            return false;
-        }
-        if let Some(frozen) = self.frozen.take() {
+        let scratch = &mut self.scratch;
+        let all = self.rows.freeze_more(limit, out)
+            && self.timers.freeze_more(limit, scratch, out)
+            && self.outbox.freeze_more(limit, scratch, out)
+            && self.streams_out.freeze_more(limit, scratch, out)
+            && self.streams_in.freeze_more(limit, scratch, out)
+            && self.attempts.freeze_more(limit, scratch, out)
+            && self.marks.freeze_more(limit, scratch, out);
+        if let Some(frozen) = self.frozen.take_if(|_| all) {
             let meta = Meta { sum: self.rows.frozen_sum(), ..frozen };
-            self.scratch.clear();
-            append(&mut self.scratch, &meta);
-            out(&[META], Some(&self.scratch));
+            scratch.clear();
+            append(scratch, &meta);
+            out(&[META], Some(scratch));
         }
-        true
+        all
     }
 
     /// A whole checkpoint in one go.
     pub fn freeze_all(&mut self, out: RowSink<'_>) {
-        self.freeze(out);
+        self.freeze();
         self.freeze_more(usize::MAX, out);
     }
 

@@ -25,21 +25,21 @@ pub(super) struct Freeze {
 
 /// Copies of rows, in one buffer.
 #[derive(Debug, Default)]
-struct Copies {
+pub(super) struct Copies {
     bytes: Vec<u8>,
     /// Lengths of keys, and of values.
     rows: Vec<(usize, Option<usize>)>,
 }
 
 impl Copies {
-    fn add(&mut self, key: &[u8], value: Option<&[u8]>) {
+    pub(super) fn add(&mut self, key: &[u8], value: Option<&[u8]>) {
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value.unwrap_or_default());
         self.rows.push((key.len(), value.map(<[u8]>::len)));
     }
 
     /// Hands all of them out.
-    fn empty(&mut self, out: RowSink<'_>) {
+    pub(super) fn empty(&mut self, out: RowSink<'_>) {
         let mut rest = self.bytes.as_slice();
         for (key_len, value_len) in self.rows.drain(..) {
             let (key, after) = rest.split_at(key_len);

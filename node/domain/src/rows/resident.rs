@@ -1,10 +1,11 @@
 //! A table that is always in memory, decoded. Its rows are encoded only for a checkpoint or a hash: what comes and goes
-//! between two checkpoints costs neither.
+//! between two checkpoints costs neither. Checkpoints are taken bit by bit, as in `freeze`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::RangeBounds;
 
+use super::freeze::Copies;
 use super::keys::TableKey;
 use super::{RowSink, row_hash};
 use crate::encoding::{BytesError, append, read_row};
@@ -19,8 +20,8 @@ struct Slot<V> {
     settled: u64,
     /// Some checkpoint has taken it.
     stored: bool,
-    /// Changed since the last freeze.
-    dirty: bool,
+    /// Number of the checkpoint that is to take it as it is now; zero when one has.
+    changed: u32,
 }
 
 impl<V: bincode::Encode> Slot<V> {
@@ -39,6 +40,8 @@ impl<V: bincode::Encode> Slot<V> {
 struct Gone {
     settled: u64,
     stored: bool,
+    /// Number of the checkpoint that is to take the deletion.
+    changed: u32,
 }
 
 /// A resident table.
@@ -47,7 +50,14 @@ pub(crate) struct Resident<K, V> {
     rows: BTreeMap<K, Slot<V>>,
     /// Deletions that the store has not seen yet.
     gone: BTreeMap<K, Gone>,
+    /// Rows that changed since the last checkpoint began, some of them more than once or in vain.
     dirty: Vec<K>,
+    /// Number of the last checkpoint, from 1; the rows that it takes, and how many of them have been looked at.
+    number: u32,
+    due: Vec<K>,
+    seen: usize,
+    /// Rows that it took before it came to them.
+    early: Copies,
     sum: u64,
     /// Rough size of a value in memory and on disk.
     each: u64,
@@ -56,7 +66,17 @@ pub(crate) struct Resident<K, V> {
 impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + PartialEq> Resident<K, V> {
     /// An empty table whose values take about `each` bytes.
     pub(crate) fn new(each: u64) -> Self {
-        Self { rows: BTreeMap::new(), gone: BTreeMap::new(), dirty: Vec::new(), sum: 0, each }
+        Self {
+            rows: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            dirty: Vec::new(),
+            number: 0,
+            due: Vec::new(),
+            seen: 0,
+            early: Copies::default(),
+            sum: 0,
+            each,
+        }
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
@@ -80,11 +100,13 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
     }
 
     pub(crate) fn put(&mut self, key: K, value: V) {
+        self.before_change(&key);
+        let next = self.number + 1;
         match self.rows.entry(key) {
             Entry::Occupied(mut known) => {
                 let slot = known.get_mut();
                 slot.value = value;
-                if !std::mem::replace(&mut slot.dirty, true) {
+                if std::mem::replace(&mut slot.changed, next) != next {
                     self.dirty.push(known.key().clone());
                 }
                 return;
@@ -93,7 +115,7 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
                 let before = if self.gone.is_empty() { None } else { self.gone.remove(free.key()) };
                 let (settled, stored) = before.map_or((0, false), |gone| (gone.settled, gone.stored));
                 self.dirty.push(free.key().clone());
-                free.insert(Slot { value, settled, stored, dirty: true });
+                free.insert(Slot { value, settled, stored, changed: next });
             }
         }
         self.forget_stale();
@@ -103,52 +125,83 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
     fn forget_stale(&mut self) {
         if self.dirty.len() > 1_024 + 2 * (self.rows.len() + self.gone.len()) {
             let (rows, gone) = (&self.rows, &self.gone);
-            self.dirty.retain(|key| rows.get(key).is_some_and(|slot| slot.dirty) || gone.contains_key(key));
+            self.dirty.retain(|key| rows.get(key).is_some_and(|slot| slot.changed != 0) || gone.contains_key(key));
             self.dirty.sort_unstable();
             self.dirty.dedup();
         }
     }
 
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        self.before_change(key);
         let slot = self.rows.remove(key)?;
         // A row that neither the sum nor a checkpoint has seen never was; its entry in the dirty list is skipped.
         if slot.settled != 0 || slot.stored {
-            if !slot.dirty {
+            let changed = self.number + 1;
+            if slot.changed != changed {
                 self.dirty.push(key.clone());
             }
-            self.gone.insert(key.clone(), Gone { settled: slot.settled, stored: slot.stored });
+            self.gone.insert(key.clone(), Gone { settled: slot.settled, stored: slot.stored, changed });
         }
         Some(slot.value)
     }
 
     /// Brings the sum of row hashes up to date and returns it.
     pub(crate) fn settle(&mut self, scratch: &mut Vec<u8>) -> u64 {
-        for key in &self.dirty {
-            if let Some(slot) = self.rows.get_mut(key).filter(|slot| slot.dirty) {
+        for key in self.due[self.seen..].iter().chain(&self.dirty) {
+            if let Some(slot) = self.rows.get_mut(key).filter(|slot| slot.changed != 0) {
                 slot.settle(key.write().hash(), &mut self.sum, scratch);
             } else if let Some(gone) = self.gone.get_mut(key) {
-                self.sum = self.sum.wrapping_sub(gone.settled);
-                gone.settled = 0;
+                self.sum = self.sum.wrapping_sub(std::mem::take(&mut gone.settled));
             }
         }
         self.sum
     }
 
-    /// Hands out what changed since the last freeze.
-    pub(crate) fn freeze(&mut self, scratch: &mut Vec<u8>, out: RowSink<'_>) {
-        for key in std::mem::take(&mut self.dirty) {
-            let row = key.write();
-            if let Some(slot) = self.rows.get_mut(&key) {
-                if std::mem::take(&mut slot.dirty) {
-                    slot.stored = true;
-                    slot.settle(row.hash(), &mut self.sum, scratch);
-                    out(row.as_bytes(), Some(scratch));
-                }
-            } else if let Some(gone) = self.gone.remove(&key) {
-                self.sum = self.sum.wrapping_sub(gone.settled);
-                if gone.stored {
-                    out(row.as_bytes(), None);
-                }
+    /// Begins a checkpoint of what changed since the last one began, all of whose rows have been taken.
+    pub(crate) fn freeze(&mut self) {
+        assert!(self.seen == self.due.len(), "a checkpoint is still being taken");
+        self.number += 1;
+        self.seen = 0;
+        self.due.clear();
+        std::mem::swap(&mut self.due, &mut self.dirty);
+    }
+
+    /// Hands out rows of the checkpoint, after looking at `limit` of them at the most; true once it has them all.
+    pub(crate) fn freeze_more(&mut self, limit: usize, scratch: &mut Vec<u8>, out: RowSink<'_>) -> bool {
+        self.early.empty(out);
+        let end = self.due.len().min(self.seen.saturating_add(limit));
+        while self.seen < end {
+            let key = self.due[self.seen].clone();
+            self.seen += 1;
+            self.take(&key, scratch, out);
+        }
+        end == self.due.len()
+    }
+
+    /// The row is about to change: a checkpoint that has not come to it takes it first.
+    fn before_change(&mut self, key: &K) {
+        if self.seen < self.due.len() {
+            let (mut early, mut scratch) = (std::mem::take(&mut self.early), Vec::new());
+            self.take(key, &mut scratch, &mut |key, value| early.add(key, value));
+            self.early = early;
+        }
+    }
+
+    /// Takes a row, or its deletion, that the checkpoint has not taken yet and that has not changed since it began.
+    fn take(&mut self, key: &K, scratch: &mut Vec<u8>, out: RowSink<'_>) {
+        if let Some(slot) = self.rows.get_mut(key) {
+            if slot.changed == self.number {
+                (slot.changed, slot.stored) = (0, true);
+                let row = key.write();
+                slot.settle(row.hash(), &mut self.sum, scratch);
+                out(row.as_bytes(), Some(scratch));
+            }
+        } else if self.gone.get(key).is_some_and(|gone| gone.changed == self.number)
+            && let Some(gone) = self.gone.remove(key)
+        {
+            self.sum = self.sum.wrapping_sub(gone.settled);
+            if gone.stored {
+                out(key.write().as_bytes(), None);
             }
         }
     }
@@ -159,7 +212,7 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
         let key = K::parse(key)?;
         let settled = row_hash(key.write().hash(), bytes);
         self.sum = self.sum.wrapping_add(settled);
-        let before = self.rows.insert(key.clone(), Slot { value, settled, stored: true, dirty: false });
+        let before = self.rows.insert(key.clone(), Slot { value, settled, stored: true, changed: 0 });
         assert!(before.is_none(), "a row was restored twice");
         Ok(key)
     }
@@ -179,5 +232,72 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
 
     pub(crate) fn dirty_bytes(&self) -> u64 {
         self.dirty.len() as u64 * self.each
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::GroupId;
+    use crate::rows::RowKey;
+    use crate::rows::keys::OutboxKey;
+    use crate::rows::kinds::StreamIn;
+
+    type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn encoded(high: u64) -> Vec<u8> {
+        let mut value = Vec::new();
+        append(&mut value, &StreamIn { high });
+        value
+    }
+
+    fn sum(rows: &Rows) -> u64 {
+        rows.iter().map(|(key, value)| row_hash(RowKey::new(key).hash(), value)).fold(0, u64::wrapping_add)
+    }
+
+    #[test]
+    fn a_checkpoint_is_of_the_moment_at_which_it_began() {
+        let (mut table, mut plain, mut disk) = (Resident::<OutboxKey, StreamIn>::new(16), Rows::new(), Rows::new());
+        let (mut random, mut scratch) = (7_u64, Vec::new());
+        let mut draw = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % below
+        };
+        for _ in 0..3_000 {
+            let (mut then, mut taken) = (None, Vec::new());
+            loop {
+                for _ in 0..draw(5) {
+                    let (key, high) = ((GroupId(1), draw(12)), draw(1_000));
+                    let row = key.write().as_bytes().to_vec();
+                    if draw(3) == 0 {
+                        assert_eq!(table.remove(&key).is_some(), plain.remove(&row).is_some());
+                    } else {
+                        plain.insert(row, encoded(high));
+                        table.put(key, StreamIn { high });
+                    }
+                }
+                if then.is_none() {
+                    then = Some(plain.clone());
+                    table.freeze();
+                    continue;
+                }
+                if draw(10) == 0 {
+                    assert_eq!(table.settle(&mut scratch), sum(&plain));
+                }
+                let (limit, mut take) = (draw(3) as usize, |key: &[u8], value: Option<&[u8]>| {
+                    taken.push((key.to_vec(), value.map(<[u8]>::to_vec)));
+                });
+                if table.freeze_more(limit, &mut scratch, &mut take) {
+                    break;
+                }
+            }
+            for (key, value) in taken {
+                match value {
+                    Some(value) => drop(disk.insert(key, value)),
+                    None => drop(disk.remove(&key)),
+                }
+            }
+            assert_eq!(Some(&disk), then.as_ref());
+        }
     }
 }
