@@ -8,26 +8,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use metrics::{Counter, Histogram, counter, gauge, histogram};
+use metrics::{Counter, counter, gauge, histogram};
 use ordergrid_domain::GroupId;
+use ordergrid_storage::Stage;
 use tokio::time::Instant;
-
-/// A stage of an order's way, as `ordergrid_stage_seconds{stage}`; the handle is taken once.
-pub(crate) struct Stage(Histogram);
-
-impl Stage {
-    fn of(stage: &'static str) -> Self {
-        Self(histogram!("ordergrid_stage_seconds", "stage" => stage))
-    }
-
-    /// Does `what` and measures how long it took.
-    pub(crate) fn time<T>(&self, what: impl FnOnce() -> T) -> T {
-        let started = Instant::now();
-        let done = what();
-        self.0.record(started.elapsed());
-        done
-    }
-}
 
 /// The stages of an entry once it is committed; each ends without having waited.
 pub(crate) struct ApplyStages {
@@ -63,7 +47,7 @@ impl Admission {
     pub(crate) fn took(&mut self, asked: Option<Instant>) {
         let Some(asked) = asked else { return };
         if self.seen.is_multiple_of(ADMISSIONS) {
-            self.stage.0.record(asked.elapsed());
+            self.stage.took(asked.elapsed());
         }
         self.seen = self.seen.wrapping_add(1);
     }
@@ -94,7 +78,7 @@ impl BatchWait {
     pub(crate) fn ends(&self) {
         let since = self.since.swap(0, Ordering::Relaxed);
         if since != 0 {
-            self.stage.0.record(self.epoch.elapsed().saturating_sub(std::time::Duration::from_nanos(since)));
+            self.stage.took(self.epoch.elapsed().saturating_sub(std::time::Duration::from_nanos(since)));
         }
     }
 }

@@ -23,5 +23,6 @@ pub use engine::{
     ScanLimit,
 };
 pub use log::{BoxError, EntryCodec, LogFailure, LogLimits, LogReader, LogStore, LogWriter, WriterLimits, WriterStats};
+pub use metrics::Stage;
 pub use records::{NodeRecords, RecordError};
 pub use state::{Install, StateError, StateRows, StateView};

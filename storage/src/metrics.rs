@@ -5,21 +5,28 @@ use std::time::Duration;
 use metrics::{Histogram, counter, histogram};
 use tokio::time::Instant;
 
-/// A stage of an order's way, as `ordergrid_stage_seconds{stage}`; the handle is taken once.
-pub(crate) struct Stage(Histogram);
+/// A part of the way from a request to its answer, as `ordergrid_stage_seconds{stage}`; the handle is taken once. The node
+/// times its own stages with it, too.
+pub struct Stage(Histogram);
 
 impl Stage {
     /// The handle of `stage`.
-    pub(crate) fn of(stage: &'static str) -> Self {
+    #[must_use]
+    pub fn of(stage: &'static str) -> Self {
         Self(histogram!("ordergrid_stage_seconds", "stage" => stage))
     }
 
     /// Does `what` and measures how long it took.
-    pub(crate) fn time<T>(&self, what: impl FnOnce() -> T) -> T {
+    pub fn time<T>(&self, what: impl FnOnce() -> T) -> T {
         let started = Instant::now();
         let done = what();
-        self.0.record(started.elapsed());
+        self.took(started.elapsed());
         done
+    }
+
+    /// It took so long.
+    pub fn took(&self, time: Duration) {
+        self.0.record(time);
     }
 }
 
