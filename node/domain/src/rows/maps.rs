@@ -305,8 +305,8 @@ mod tests {
                 (0..6, true) => assert!(plain.remove(&key).is_some() && take(&mut maps, &key)),
                 (6, _) if draw(50) == 0 => {
                     let table = draw(3);
-                    let goes = |row: &Row| row.settled % 2 == 0;
-                    plain.retain(|key, mark| key.hash() >> (u64::BITS - BITS) != table || *mark % 2 != 0);
+                    let goes = |row: &Row| row.settled.is_multiple_of(2);
+                    plain.retain(|key, mark| key.hash() >> (u64::BITS - BITS) != table || !mark.is_multiple_of(2));
                     maps.sweep(table as usize, |row| !goes(row));
                 }
                 _ => assert_eq!(mark_of(&maps, &key), plain.get(&key).copied()),
@@ -332,7 +332,7 @@ mod tests {
         let slots = |maps: &Maps| maps.tables.iter().map(|table| table.slots.len()).sum::<usize>();
         let full = slots(&maps);
         assert!(full < 100_000 * 4, "{full} slots");
-        (0..maps.count()).for_each(|table| maps.sweep(table, |row| row.settled % 10 == 0));
+        (0..maps.count()).for_each(|table| maps.sweep(table, |row| row.settled.is_multiple_of(10)));
         assert!(slots(&maps) < full / 3);
         let kept = |n: usize| n.is_multiple_of(10).then_some(n as u64);
         assert!(keys.iter().enumerate().all(|(n, key)| mark_of(&maps, key) == kept(n)));
