@@ -46,7 +46,7 @@ pub trait Machine: Send + Sync + 'static {
 }
 
 /// Rows to write at the next checkpoint: a key each, and a value or `None` for "deleted". One buffer holds them all, since
-/// a checkpoint stalls apply while it is taken: nothing is allocated for a row.
+/// apply waits while some are taken: nothing is allocated for a row.
 #[derive(Clone, Debug, Default)]
 pub struct DirtyRows {
     /// Keys and values, one after the other.
