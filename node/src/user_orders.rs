@@ -1,36 +1,246 @@
-//! A page of a user's orders, as HTTP asks for it.
+//! A page of a user's orders, as HTTP asks for it. The list of a user is rows of the store, and what memory has that the
+//! store may not have yet.
 
+use bytes::Bytes;
 use ordergrid_api::grid::{UserOrders, UserOrdersQuery};
 use ordergrid_cluster::StoreError;
-use ordergrid_domain::machine::UserQuery;
+use ordergrid_domain::rows::{list_of, listed_at, listed_order};
+use ordergrid_domain::{OrderId, UserId};
 
 use crate::shard::ShardReplica;
 
-/// Reads the page. A filter by status looks at a bounded number of orders at a time, so a page is filled in several
-/// looks.
+/// How many orders of a user are counted; of more the total is not known.
+const COUNTED: usize = 10_000;
+/// Orders that a filter by status looks at together.
+const AT_ONCE: usize = 256;
+/// Most bytes of rows of a list that are read together.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Reads the page.
 ///
 /// # Errors
 /// The store failed: the node stops.
 pub(crate) async fn page(replica: &ShardReplica, query: &UserOrdersQuery) -> Result<UserOrders, StoreError> {
     let size = query.size as usize;
-    let mut wanted = UserQuery {
-        status: query.status,
-        after: query.cursor,
-        skip: query.page.saturating_sub(1) as usize * size,
-        limit: size,
+    let skip = query.page.saturating_sub(1) as usize * size;
+    if query.status.is_some() {
+        return filtered(replica, query, skip).await;
+    }
+    let all = ids(replica, &query.user, None, COUNTED + 1).await?;
+    let total = (all.len() <= COUNTED).then_some(all.len() as u64);
+    let wanted = skip.saturating_add(size).saturating_add(1);
+    let from = query.cursor.map_or(0, |cursor| all.partition_point(|id| *id >= cursor));
+    let ids = if total.is_some() || from + wanted <= all.len() {
+        all[from..].iter().copied().take(wanted).collect()
+    } else {
+        ids(replica, &query.user, query.cursor, wanted).await?
     };
-    let mut page = UserOrders::default();
+    let ids = ids.get(skip..).unwrap_or_default();
+    let (ids, more) = if ids.len() > size { (&ids[..size], true) } else { (ids, false) };
+    let orders = replica.look(|machine| machine.orders(ids)).await?.unwrap_or_default();
+    Ok(UserOrders { orders, next: ids.last().copied().filter(|_| more), total })
+}
+
+/// Those of a status: orders are looked at one after the other until the page is full.
+async fn filtered(replica: &ShardReplica, query: &UserOrdersQuery, mut skip: usize) -> Result<UserOrders, StoreError> {
+    let size = query.size as usize;
+    let (mut page, mut cursor) = (UserOrders::default(), query.cursor);
     loop {
-        let look = replica.look(|machine| machine.user_orders(&query.user, &wanted)).await?;
-        let Some(found) = look else { return Ok(page) };
-        page.total = page.total.or(found.total);
-        page.orders.extend(found.orders);
-        page.next = found.next;
-        let full = page.orders.len() >= size;
-        let Some(next) = found.next else { return Ok(page) };
-        if full {
+        let ids = ids(replica, &query.user, cursor, AT_ONCE).await?;
+        let orders = replica.look(|machine| machine.orders(&ids)).await?.unwrap_or_default();
+        for order in orders.into_iter().filter(|order| Some(order.status()) == query.status) {
+            if skip > 0 {
+                skip -= 1;
+            } else if page.orders.len() < size {
+                page.orders.push(order);
+            } else {
+                page.next = page.orders.last().map(|order| order.id);
+                return Ok(page);
+            }
+        }
+        if ids.len() < AT_ONCE {
             return Ok(page);
         }
-        wanted = UserQuery { after: Some(next), skip: 0, limit: size - page.orders.len(), ..wanted };
+        cursor = ids.last().copied();
+    }
+}
+
+/// Ids of a user's orders, newest first: those before `before` only, `most` at the most.
+async fn ids(replica: &ShardReplica, user: &UserId, before: Option<OrderId>, most: usize) -> Result<Vec<OrderId>, StoreError> {
+    // Memory first: what it gives away meanwhile is then found in the store, perhaps a second time.
+    let is_before = |id: &OrderId| before.is_none_or(|before| *id < before);
+    let mut ids: Vec<OrderId> = replica.machine().unlisted(user).filter(is_before).take(most).collect();
+    let start = list_of(user);
+    let row_bytes = start.as_bytes().len() + size_of::<OrderId>() + 1;
+    let mut after = before.map(|before| Bytes::copy_from_slice(listed_at(user, before).as_bytes()));
+    let mut left = most;
+    while left > 0 {
+        let bytes = left.saturating_mul(row_bytes).min(CHUNK_BYTES);
+        let rows = replica.store().scan(Bytes::copy_from_slice(start.as_bytes()), after, bytes).await?;
+        let Some((last, _)) = rows.last() else { break };
+        after = Some(last.clone());
+        left = left.saturating_sub(rows.len());
+        for (key, _) in &rows {
+            ids.push(listed_order(key).map_err(StoreError::new)?);
+        }
+    }
+    ids.sort_unstable_by(|one, other| other.cmp(one));
+    ids.dedup();
+    ids.truncate(most);
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use ordergrid_cluster::{EntryId, Machine, Packed};
+    use ordergrid_domain::command::{Command, OrderAction};
+    use ordergrid_domain::command::{OrderCommand, OrderRequest, Place, SkuAction, SkuCommand};
+    use ordergrid_domain::order::{CancelReason, LineRequest, Operator, Status, Terms};
+    use ordergrid_domain::{
+        AttemptId, Currency, Entry, GroupId, Key, Money, Quantity, ShardConfig, SkuId, Slot, SlotOwners, Text, Timestamp,
+    };
+    use ordergrid_storage::MemEngine;
+
+    use super::*;
+    use crate::glue::state_store;
+
+    /// A shard of one user, whose orders are partly in memory and partly in the store.
+    struct Shop {
+        replica: ShardReplica,
+        user: UserId,
+        sku: SkuId,
+        index: u64,
+    }
+
+    impl Shop {
+        async fn open() -> Self {
+            let store = state_store(Arc::new(MemEngine::new()), 1).await.expect("an empty store opens");
+            let slot = |number| Slot::new(number).expect("below 4,096");
+            let owners = SlotOwners::from_ranges(&[(GroupId(1), slot(0), slot(4_095))]);
+            // So little memory that everything that may leave it does.
+            let replica = ShardReplica::new(ShardConfig::new(GroupId(1), owners), store, 0);
+            replica.reload().await.expect("nothing is there");
+            let (user, sku) = (UserId::new("ann").unwrap(), SkuId::new("tea").unwrap());
+            let mut shop = Self { replica, user, sku: sku.clone(), index: 0 };
+            let stock = |key: &str, action| {
+                let key = Some(Key::new(key).unwrap());
+                Command::Sku(Box::new(SkuCommand { sku: sku.clone(), key, body_hash: 1, expect_version: None, action }))
+            };
+            let put = stock("put", SkuAction::Put { name: Text::new("tea").unwrap() });
+            let receive = SkuAction::Receive { warehouse: Default::default(), quantity: Quantity(1_000) };
+            shop.apply(vec![put, stock("receive", receive)]).await;
+            shop
+        }
+
+        async fn apply(&mut self, commands: Vec<Command>) {
+            self.index += 1;
+            let entry = Entry { at: Timestamp::from_ms(1_790_000_000_000 + self.index), commands };
+            let packed = Arc::new(Packed::from_bytes(entry.to_bytes().into()));
+            self.replica.apply(EntryId { term: 1, index: self.index }, &packed).await.expect("the entry is applied");
+        }
+
+        /// Places orders of the user, and one of somebody whose name begins like the user's.
+        async fn place(&mut self, count: u64) {
+            let request = |user: &UserId, key: u64| OrderRequest {
+                user: user.clone(),
+                key: Key::new(format!("key-{key}")).unwrap(),
+                body_hash: 1,
+                reference: None,
+                currency: Currency::new("GBP").unwrap(),
+                lines: vec![LineRequest {
+                    sku: self.sku.clone(),
+                    quantity: Quantity(1),
+                    unit_price: Money(100),
+                    discount: Money::ZERO,
+                    tax: Money::ZERO,
+                }],
+                discount: Money::ZERO,
+                shipping_fee: Money::ZERO,
+                total: None,
+                terms: Terms::Prepaid,
+                payment_method: None,
+                payment_window: Duration::from_secs(900),
+                ship_to: None,
+                metadata: Vec::new(),
+            };
+            let other = UserId::new("anna").unwrap();
+            let buyers = (0..count).map(|_| &self.user).chain([&other]);
+            let commands = buyers.zip(0..).map(|(user, n)| {
+                let counter = self.index * 1_000 + n;
+                let attempt = AttemptId { slot: user.slot(), group: GroupId(1), term: 1, counter };
+                let place = Place { attempt, request: request(user, counter), names: Vec::new() };
+                Command::PlaceLocal(Box::new(place))
+            });
+            let commands = commands.collect();
+            self.apply(commands).await;
+        }
+
+        async fn cancel(&mut self, order: OrderId) {
+            let action = OrderAction::Cancel { reason: CancelReason::User, note: None, lines: Vec::new() };
+            let (key, operator) = (Key::new("cancel").unwrap(), Operator::User);
+            let command = OrderCommand { order, key, body_hash: 1, expect_version: None, operator, action };
+            self.apply(vec![Command::Order(Box::new(command))]).await;
+        }
+
+        async fn checkpoint(&self) {
+            let mut rows = self.replica.freeze();
+            while !self.replica.freeze_more(&mut rows) {}
+            rows.sort();
+            self.replica.store().checkpoint(Bytes::from_static(b"meta"), rows).await.expect("the store works");
+            self.replica.frozen_durable();
+        }
+
+        fn query(&self, size: u32) -> UserOrdersQuery {
+            UserOrdersQuery { user: self.user.clone(), status: None, page: 1, size, cursor: None }
+        }
+
+        async fn page(&self, query: &UserOrdersQuery) -> UserOrders {
+            page(&self.replica, query).await.expect("the store works")
+        }
+
+        /// All pages, by cursor.
+        async fn walk(&self, mut query: UserOrdersQuery) -> Vec<OrderId> {
+            let mut seen = Vec::new();
+            loop {
+                let page = self.page(&query).await;
+                assert!(page.orders.len() <= query.size as usize);
+                seen.extend(page.orders.iter().map(|order| order.id));
+                let Some(next) = page.next else { return seen };
+                assert_eq!(page.orders.last().map(|order| order.id), Some(next));
+                query.cursor = Some(next);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_are_newest_first_and_complete_wherever_the_orders_are() {
+        let mut shop = Shop::open().await;
+        assert_eq!(shop.page(&shop.query(5)).await, UserOrders { total: Some(0), ..UserOrders::default() });
+        shop.place(150).await;
+        shop.checkpoint().await;
+        shop.place(130).await;
+        shop.checkpoint().await;
+        shop.place(20).await;
+        let all = shop.walk(shop.query(300)).await;
+        assert!(all.len() == 300 && all.is_sorted_by(|one, next| one > next));
+        let cancelled: Vec<OrderId> = all.iter().copied().step_by(3).collect();
+        for id in &cancelled {
+            shop.cancel(*id).await;
+        }
+        for size in [1, 7, 100, 299, 300, 301] {
+            assert_eq!(shop.walk(shop.query(size)).await, all, "pages of {size}");
+            let query = UserOrdersQuery { status: Some(Status::Cancelled), ..shop.query(size) };
+            assert_eq!(shop.walk(query).await, cancelled, "pages of {size}, cancelled");
+        }
+        let third = UserOrdersQuery { page: 3, ..shop.query(20) };
+        let page = shop.page(&third).await;
+        assert_eq!(page.orders.iter().map(|order| order.id).collect::<Vec<_>>(), all[40..60]);
+        assert_eq!((page.total, page.next), (Some(300), Some(all[59])));
+        let page = shop.page(&UserOrdersQuery { status: Some(Status::Cancelled), ..third }).await;
+        assert_eq!(page.orders.iter().map(|order| order.id).collect::<Vec<_>>(), cancelled[40..60]);
+        assert_eq!(page.total, None, "counting them would mean reading them");
     }
 }

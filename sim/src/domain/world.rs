@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ordergrid_domain::command::{Deliver, Hold, OrderRequest, Position};
+use ordergrid_domain::rows::{list_of, listed_order};
 use ordergrid_domain::{
     AttemptId, Audit, AuditReport, Command, Entry, GroupId, OrderId, Outcome, Rejection, RowKey, ShardConfig, ShardMachine,
     SkuId, SlotOwners, Text, Timestamp, UserId,
@@ -224,7 +225,8 @@ impl World {
                 it.crash();
             }
         }
-        it.agree()
+        it.agree()?;
+        self.users.iter().try_for_each(|user| it.agree_on_list(user))
     }
 
     /// The laws, from the stored rows of all shards.
@@ -358,5 +360,19 @@ impl Shard {
     fn agree(&mut self) -> Result<(), Violation> {
         let (plain, stored) = (self.plain.state_hash(), self.stored.state_hash());
         if plain == stored { Ok(()) } else { Err(Violation(format!("ReplicasAgree: hashes {plain:x} and {stored:x}"))) }
+    }
+
+    /// The orders of a user are the same where all are in memory and where most are in the store.
+    fn agree_on_list(&self, user: &UserId) -> Result<(), Violation> {
+        let start = list_of(user);
+        let rows = self.disk.range(start.as_bytes().to_vec()..).map(|(key, _)| key);
+        let stored = rows.take_while(|key| key.starts_with(start.as_bytes()));
+        let stored = stored.map(|key| listed_order(key).expect("what was stored reads back"));
+        let listed: Vec<OrderId> = self.stored.unlisted(user).chain(stored).collect();
+        let expected: Vec<OrderId> = self.plain.unlisted(user).collect();
+        if listed == expected {
+            return Ok(());
+        }
+        Err(Violation(format!("ReadsAreCurrent: the orders of {user} are {expected:?}, listed are {listed:?}")))
     }
 }

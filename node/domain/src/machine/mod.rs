@@ -14,7 +14,6 @@ mod prefetch;
 mod reads;
 mod stock;
 mod store;
-mod users;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +28,7 @@ use crate::order::Status;
 use crate::rejection::Rejection;
 use crate::rows::keys::{From, MarkKey, OutboxKey, TimerKey, To};
 use crate::rows::kinds::{At, AttemptRow, Mark, Meta, StreamIn, StreamOut};
+use crate::rows::lists::Lists;
 use crate::rows::resident::Resident;
 use crate::rows::table::RowTable;
 use crate::time::Timestamp;
@@ -37,7 +37,7 @@ pub(crate) use orders::STATUSES;
 
 pub use crate::rows::RowSink;
 pub use mailbox::{BelowTrim, Stream};
-pub use reads::{Available, HoldView, Lookup, PlacedKey, UserOrders, UserQuery};
+pub use reads::{Available, HoldView, Lookup, PlacedKey};
 
 /// Most items that one tick expires (rule 22).
 pub const TICK_LIMIT: usize = 1_000;
@@ -126,6 +126,7 @@ pub struct Counters {
 pub struct ShardMachine {
     config: ShardConfig,
     rows: RowTable,
+    lists: Lists,
     timers: Resident<TimerKey, ()>,
     outbox: Resident<OutboxKey, Message>,
     streams_out: Resident<To, StreamOut>,
@@ -151,6 +152,7 @@ impl ShardMachine {
         Self {
             config,
             rows: RowTable::new(),
+            lists: Lists::default(),
             timers: Resident::new(20),
             outbox: Resident::new(160),
             streams_out: Resident::new(24),

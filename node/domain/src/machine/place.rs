@@ -143,7 +143,7 @@ impl ShardMachine {
             let row = ReferenceRow { order: id };
             self.rows.put(key, Value::Bytes(row_bytes(&mut self.scratch, &row)));
         }
-        self.index_for_user(&place.request.user, id);
+        self.lists.add(&place.request.user, id);
         let mut row = OrderRow { order, timers: Vec::new(), keys: Vec::new() };
         self.set_timers(&mut row, &effects.timers);
         match local {

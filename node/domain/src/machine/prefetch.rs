@@ -100,7 +100,6 @@ impl Needs<'_> {
             self.need(keys::order(first.order));
         }
         self.need(placed);
-        self.need(keys::user(&request.user));
         if let Some(reference) = &request.reference {
             self.need(keys::reference(&request.user, reference));
         }

@@ -8,16 +8,13 @@ use super::ShardMachine;
 use crate::encoding::read_row;
 use crate::ids::{AttemptId, Key, OrderId, SkuId, Text, UserId};
 use crate::money::Quantity;
-use crate::order::{Order, Status};
+use crate::order::Order;
 use crate::rows::RowKey;
 use crate::rows::keys;
-use crate::rows::kinds::{HoldRow, Mark, OrderRow, PlacedRow, UserRow};
+use crate::rows::kinds::{HoldRow, Mark, OrderRow, PlacedRow};
 use crate::rows::table::{Found, Value};
 use crate::sku::Sku;
 use crate::time::Timestamp;
-
-/// Most ids that one page of a user's orders looks at when it filters by status.
-const SCAN_LIMIT: usize = 10_000;
 
 /// The answer of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,30 +56,6 @@ pub enum HoldView {
     Kept(Quantity),
     /// Ended here: a tombstone (rule 10).
     Ended,
-}
-
-/// Which orders of a user.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UserQuery {
-    /// Of this status only.
-    pub status: Option<Status>,
-    /// Older than this one.
-    pub after: Option<OrderId>,
-    /// Leave out so many of those that fit.
-    pub skip: usize,
-    /// At most so many.
-    pub limit: usize,
-}
-
-/// Orders of a user, newest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UserOrders {
-    /// The page.
-    pub orders: Vec<Order>,
-    /// Ask again with this as `after`; `None` when nothing older is left.
-    pub next: Option<OrderId>,
-    /// How many orders the user has; known only without a status.
-    pub total: Option<u64>,
 }
 
 impl ShardMachine {
@@ -176,32 +149,24 @@ impl ShardMachine {
         asks.into_iter().collect()
     }
 
-    /// A page of a user's orders, newest first. [`Lookup::Absent`] when the user has none.
+    /// The orders of a user that the store may not list yet, newest first. The others are rows of the store: from
+    /// [`list_of`](crate::rows::list_of) on. Look here first: what leaves meanwhile is found there.
+    pub fn unlisted(&self, user: &UserId) -> impl Iterator<Item = OrderId> {
+        self.lists.of(user)
+    }
+
+    /// Orders as they stand, those left out that do not exist.
     #[must_use]
-    pub fn user_orders(&self, user: &UserId, query: &UserQuery) -> Lookup<UserOrders> {
-        let head = match self.bytes(keys::user(user)) {
-            Lookup::Found(bytes) => bytes,
-            Lookup::Absent => return Lookup::Absent,
-            Lookup::Cold(keys) => return Lookup::Cold(keys),
-        };
-        let head = UserRow::read(head).expect("a stored user row reads");
-        let mut page = Page { query, orders: Vec::new(), skipped: 0, seen: 0, last: None, cold: Vec::new() };
-        let mut more = page.take(self, head);
-        for number in (0..head.sealed).rev() {
-            if !more || !page.cold.is_empty() {
-                break;
+    pub fn orders(&self, ids: &[OrderId]) -> Lookup<Vec<Order>> {
+        let (mut orders, mut cold) = (Vec::with_capacity(ids.len()), Vec::new());
+        for id in ids {
+            match self.order(*id) {
+                Lookup::Found(order) => orders.push(order),
+                Lookup::Absent => {}
+                Lookup::Cold(keys) => cold.extend(keys),
             }
-            more = match self.bytes(keys::chunk(user, number)) {
-                Lookup::Found(bytes) => page.take(self, UserRow::read(bytes).expect("a stored chunk reads")),
-                Lookup::Absent => panic!("chunk {number} of user {user} is missing"),
-                Lookup::Cold(keys) => return Lookup::Cold(keys),
-            };
         }
-        if !page.cold.is_empty() {
-            return Lookup::Cold(page.cold);
-        }
-        let total = query.status.is_none().then(|| head.total());
-        Lookup::Found(UserOrders { orders: page.orders, next: page.last.filter(|_| !more), total })
+        if cold.is_empty() { Lookup::Found(orders) } else { Lookup::Cold(cold) }
     }
 
     fn bytes(&self, key: RowKey) -> Lookup<&[u8]> {
@@ -217,56 +182,6 @@ impl ShardMachine {
             Lookup::Found(bytes) => Lookup::Found(read(bytes)),
             Lookup::Absent => Lookup::Absent,
             Lookup::Cold(keys) => Lookup::Cold(keys),
-        }
-    }
-}
-
-/// A page while it is filled.
-struct Page<'a> {
-    query: &'a UserQuery,
-    orders: Vec<Order>,
-    skipped: usize,
-    /// Ids looked at.
-    seen: usize,
-    /// The id looked at last.
-    last: Option<OrderId>,
-    cold: Vec<RowKey>,
-}
-
-impl Page<'_> {
-    /// Takes what fits from one row; says whether to go on to the next.
-    fn take(&mut self, machine: &ShardMachine, row: UserRow<'_>) -> bool {
-        for id in row.newest_first() {
-            if self.query.after.is_some_and(|after| id >= after) {
-                continue;
-            }
-            if self.orders.len() + self.cold.len() >= self.query.limit || self.seen >= SCAN_LIMIT {
-                return false;
-            }
-            self.look_at(machine, id);
-        }
-        true
-    }
-
-    fn look_at(&mut self, machine: &ShardMachine, id: OrderId) {
-        self.seen += 1;
-        self.last = Some(id);
-        // Without a status what is skipped need not be read.
-        if self.query.status.is_none() && self.skipped < self.query.skip {
-            self.skipped += 1;
-            return;
-        }
-        match machine.order(id) {
-            Lookup::Found(order) if self.query.status.is_none_or(|status| status == order.status()) => {
-                if self.skipped < self.query.skip {
-                    self.skipped += 1;
-                } else {
-                    self.orders.push(order);
-                }
-            }
-            Lookup::Found(_) => {}
-            Lookup::Absent => panic!("the index of a user names order {id}, which does not exist"),
-            Lookup::Cold(keys) => self.cold.extend(keys),
         }
     }
 }

@@ -7,7 +7,10 @@ use crate::law::Law;
 use crate::order::Order;
 use crate::rows::kinds::{Mark, Meta, OrderRow};
 use crate::rows::table::{Found, Value};
-use crate::rows::{ATTEMPT, MARK, META, ORDER, OUTBOX, RESIDENT, RowKey, RowSink, SKU, STREAM_IN, STREAM_OUT, TIMER, row_hash};
+use crate::rows::{
+    ATTEMPT, LIST, MARK, META, ORDER, OUTBOX, RESIDENT, RowKey, RowSink, SKU, STREAM_IN, STREAM_OUT, TIMER, listed_order,
+    row_hash,
+};
 use crate::sku::Sku;
 
 impl ShardMachine {
@@ -38,6 +41,10 @@ impl ShardMachine {
                 let mark = self.marks.restore(key, value)?;
                 self.index_mark(mark);
             }
+            LIST => {
+                listed_order(key)?;
+                self.lists.set_partial();
+            }
             _ => drop(self.admit(RowKey::new(key), Some(value), self.load_epoch())),
         }
         Ok(())
@@ -53,6 +60,7 @@ impl ShardMachine {
     /// The store may hold rows that are not in memory. [`ShardMachine::restore`] does this by itself.
     pub fn set_cold(&mut self) {
         self.rows.set_cold();
+        self.lists.set_partial();
     }
 
     /// Every row of the store has been given to [`ShardMachine::restore`]: nothing is cold until something is evicted.
@@ -78,6 +86,7 @@ impl ShardMachine {
     /// Rows stay in memory. One checkpoint at a time: call [`ShardMachine::frozen_durable`] before the next.
     pub fn freeze(&mut self) {
         self.rows.freeze();
+        self.lists.freeze();
         self.timers.freeze();
         self.outbox.freeze();
         self.streams_out.freeze();
@@ -92,6 +101,7 @@ impl ShardMachine {
     pub fn freeze_more(&mut self, limit: usize, out: RowSink<'_>) -> bool {
         let scratch = &mut self.scratch;
         let all = self.rows.freeze_more(limit, out)
+            && self.lists.freeze_more(limit, out)
             && self.timers.freeze_more(limit, scratch, out)
             && self.outbox.freeze_more(limit, scratch, out)
             && self.streams_out.freeze_more(limit, scratch, out)
@@ -99,7 +109,7 @@ impl ShardMachine {
             && self.attempts.freeze_more(limit, scratch, out)
             && self.marks.freeze_more(limit, scratch, out);
         if let Some(frozen) = self.frozen.take_if(|_| all) {
-            let meta = Meta { sum: self.rows.frozen_sum(), ..frozen };
+            let meta = Meta { sum: self.rows.frozen_sum().wrapping_add(self.lists.frozen_sum()), ..frozen };
             scratch.clear();
             append(scratch, &meta);
             out(&[META], Some(scratch));
@@ -116,12 +126,14 @@ impl ShardMachine {
     /// What the last freeze handed out is in the store and will survive a crash.
     pub fn frozen_durable(&mut self) {
         self.rows.durable();
+        self.lists.durable();
     }
 
     /// Rough size of what the next freeze hands out.
     #[must_use]
     pub fn dirty_bytes(&self) -> u64 {
         self.rows.dirty_bytes()
+            + self.lists.dirty_bytes()
             + self.timers.dirty_bytes()
             + self.outbox.dirty_bytes()
             + self.attempts.dirty_bytes()
@@ -137,7 +149,8 @@ impl ShardMachine {
     /// Rough size of the tables that are never cold.
     fn always_bytes(&self) -> u64 {
         // Marks stand in one more index.
-        self.timers.resident_bytes()
+        self.lists.resident_bytes()
+            + self.timers.resident_bytes()
             + self.outbox.resident_bytes()
             + self.attempts.resident_bytes()
             + 2 * self.marks.resident_bytes()
@@ -153,7 +166,7 @@ impl ShardMachine {
     pub fn state_hash(&mut self) -> u64 {
         let scratch = &mut self.scratch;
         let sums = [
-            self.rows.settle(),
+            self.rows.settle().wrapping_add(self.lists.sum()),
             self.timers.settle(scratch),
             self.outbox.settle(scratch),
             self.streams_out.settle(scratch),
@@ -179,6 +192,7 @@ impl ShardMachine {
             };
             out.push((key.as_bytes().to_vec(), bytes));
         }
+        self.lists.export(&mut out);
         self.timers.export(&mut out);
         self.outbox.export(&mut out);
         self.streams_out.export(&mut out);
@@ -204,6 +218,9 @@ impl ShardMachine {
             return;
         }
         let mut audit = Audit::new(self.config.shard, self.config.key_retention);
+        if self.lists.is_partial() {
+            audit.ignore_lists();
+        }
         for (key, value) in self.rows() {
             audit.add(&key, &value);
         }

@@ -1,9 +1,7 @@
 //! How keys are written. Numbers are big-endian, so that the store orders them; texts hold no control characters, so
 //! a zero byte ends one.
 
-use super::{
-    ATTEMPT, CHUNK, HOLD, MARK, ORDER, OUTBOX, PLACED, REFERENCE, RowKey, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER, USER,
-};
+use super::{ATTEMPT, HOLD, LIST, MARK, ORDER, OUTBOX, PLACED, REFERENCE, RowKey, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER};
 use crate::encoding::BytesError;
 use crate::ids::{AttemptId, GroupId, Key, OrderId, Reference, SkuId, Slot, UserId};
 use crate::order::TimerKind;
@@ -25,12 +23,17 @@ pub(crate) fn placed(user: &UserId, key: &Key) -> RowKey {
     pair(PLACED, user.as_str(), key.as_str())
 }
 
-pub(crate) fn user(user: &UserId) -> RowKey {
-    RowKey::of(USER, &[user.as_str().as_bytes()])
+/// An order in the list of its user. Ids count down, so that the newest comes first.
+pub(crate) fn list(user: &UserId, order: OrderId) -> RowKey {
+    RowKey::of(LIST, &[user.as_str().as_bytes(), &[0], &(!order.0).to_be_bytes()])
 }
 
-pub(crate) fn chunk(user: &UserId, number: u32) -> RowKey {
-    RowKey::of(CHUNK, &[user.as_str().as_bytes(), &[0], &number.to_be_bytes()])
+/// User and order of a row in a list.
+pub(crate) fn listed(key: &[u8]) -> Result<(&str, OrderId), BytesError> {
+    let (name, order) = key.split_last_chunk::<8>().ok_or(BytesError::Key)?;
+    let [LIST, user @ .., 0] = name else { return Err(BytesError::Key) };
+    let user = std::str::from_utf8(user).map_err(|_| BytesError::Key)?;
+    Ok((user, OrderId(!u64::from_be_bytes(*order))))
 }
 
 pub(crate) fn reference(user: &UserId, reference: &Reference) -> RowKey {
@@ -175,16 +178,6 @@ pub(crate) fn order_part(key: &[u8]) -> Result<OrderId, BytesError> {
     let id = OrderId(parts.u64()?);
     parts.end()?;
     Ok(id)
-}
-
-/// User of the key of a user's row or chunk.
-pub(crate) fn user_part(key: &[u8]) -> Result<&str, BytesError> {
-    let name = match (key[0], key.len().checked_sub(5)) {
-        (CHUNK, Some(end)) if end > 1 && key[end] == 0 => &key[1..end],
-        (USER, _) => &key[1..],
-        _ => return Err(BytesError::Key),
-    };
-    std::str::from_utf8(name).map_err(|_| BytesError::Key)
 }
 
 /// Takes a key apart.

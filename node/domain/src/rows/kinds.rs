@@ -3,7 +3,7 @@
 use bincode::{Decode, Encode};
 
 use crate::command::{Created, Position};
-use crate::encoding::{BytesError, append};
+use crate::encoding::append;
 use crate::ids::{Key, OrderId, Slot, WarehouseId};
 use crate::money::Quantity;
 use crate::order::Order;
@@ -165,69 +165,4 @@ impl Meta {
 pub(crate) fn sku_bytes(scratch: &mut Vec<u8>, sku: &Sku) {
     scratch.clear();
     append(scratch, sku);
-}
-
-/// Order ids per chunk.
-pub(crate) const CHUNK_IDS: usize = 128;
-const USER_VERSION: u8 = 1;
-const HEAD: usize = 5;
-const ID: usize = 8;
-
-/// The newest orders of a user, as bytes: version, number of sealed chunks, ids from old to new. Adding an id copies
-/// bytes and decodes nothing.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct UserRow<'a> {
-    pub(crate) sealed: u32,
-    ids: &'a [u8],
-}
-
-impl<'a> UserRow<'a> {
-    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, BytesError> {
-        let (version, rest) = bytes.split_first().ok_or(BytesError::Empty)?;
-        if *version != USER_VERSION {
-            return Err(BytesError::Version(*version));
-        }
-        let (sealed, ids) = rest.split_first_chunk::<4>().ok_or(BytesError::Empty)?;
-        if ids.len() % ID != 0 || ids.len() > CHUNK_IDS * ID {
-            return Err(BytesError::Trailing(ids.len() % ID));
-        }
-        Ok(Self { sealed: u32::from_le_bytes(*sealed), ids })
-    }
-
-    /// From new to old.
-    pub(crate) fn newest_first(self) -> impl Iterator<Item = OrderId> {
-        self.ids.rchunks_exact(ID).map(|id| OrderId(u64::from_le_bytes(id.try_into().expect("a chunk is eight bytes"))))
-    }
-
-    pub(crate) fn total(self) -> u64 {
-        u64::from(self.sealed) * CHUNK_IDS as u64 + (self.ids.len() / ID) as u64
-    }
-
-    pub(crate) fn is_full(self) -> bool {
-        self.ids.len() == CHUNK_IDS * ID
-    }
-
-    /// These ids as a chunk of their own. A chunk has the layout of a head that has sealed nothing.
-    pub(crate) fn chunk(self) -> Box<[u8]> {
-        Self { sealed: 0, ids: self.ids }.write(&[])
-    }
-
-    /// The head with one more id.
-    pub(crate) fn with(self, id: OrderId) -> Box<[u8]> {
-        self.write(&id.0.to_le_bytes())
-    }
-
-    /// The head after sealing, with its first id.
-    pub(crate) fn first(sealed: u32, id: OrderId) -> Box<[u8]> {
-        UserRow { sealed, ids: &[] }.with(id)
-    }
-
-    fn write(self, more: &[u8]) -> Box<[u8]> {
-        let mut bytes = Vec::with_capacity(HEAD + self.ids.len() + more.len());
-        bytes.push(USER_VERSION);
-        bytes.extend_from_slice(&self.sealed.to_le_bytes());
-        bytes.extend_from_slice(self.ids);
-        bytes.extend_from_slice(more);
-        bytes.into_boxed_slice()
-    }
 }

@@ -1,5 +1,5 @@
-//! Rows: what a shard remembers, as key and bytes. Decides the tables, their keys and their order on disk; `table` and
-//! `resident` keep them in memory, `freeze` takes checkpoints of them, `kinds` says what is in them.
+//! Rows: what a shard remembers, as key and bytes. Decides the tables, their keys and their order on disk; `table`, `resident`
+//! and `lists` keep them in memory, `freeze` takes checkpoints of them, `kinds` says what is in them.
 //!
 //! The first byte of a key is the tag of its table. Tables below [`FIRST_COLD`] are *resident*: scanned at start and
 //! never evicted. The others may be cold: in the store alone until somebody needs them.
@@ -7,6 +7,7 @@
 mod freeze;
 pub(crate) mod keys;
 pub(crate) mod kinds;
+pub(crate) mod lists;
 mod maps;
 pub(crate) mod resident;
 pub(crate) mod table;
@@ -14,6 +15,9 @@ pub(crate) mod table;
 use std::fmt;
 
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::encoding::BytesError;
+use crate::ids::{OrderId, UserId};
 
 /// Time, id sequence, counters, hash: one row, written by every checkpoint.
 pub const META: u8 = 0;
@@ -39,10 +43,8 @@ pub const SKU: u8 = 17;
 pub const HOLD: u8 = 18;
 /// Idempotency records of placing, by user and key.
 pub const PLACED: u8 = 19;
-/// The newest order ids of a user.
-pub const USER: u8 = 20;
-/// Older order ids of a user, in sealed chunks.
-pub const CHUNK: u8 = 21;
+/// The orders of users, by user and order id, newest first: see `lists`.
+pub const LIST: u8 = 20;
 /// The client's own names of orders, by user and reference.
 pub const REFERENCE: u8 = 22;
 /// Idempotency records of commands on SKUs, by SKU and key.
@@ -52,6 +54,26 @@ pub(crate) const TAGS: usize = 24;
 
 /// Tags of the resident tables.
 pub(crate) const RESIDENT: [u8; 7] = [META, TIMER, OUTBOX, STREAM_OUT, STREAM_IN, ATTEMPT, MARK];
+
+/// Where the list of a user begins in the store: the keys of its rows all start with this.
+#[must_use]
+pub fn list_of(user: &UserId) -> RowKey {
+    RowKey::of(LIST, &[user.as_str().as_bytes(), &[0]])
+}
+
+/// Where in the list of a user an order stands. Newer ones are before it.
+#[must_use]
+pub fn listed_at(user: &UserId, order: OrderId) -> RowKey {
+    keys::list(user, order)
+}
+
+/// The order that a row of a list names.
+///
+/// # Errors
+/// The key is not one of a list.
+pub fn listed_order(key: &[u8]) -> Result<OrderId, BytesError> {
+    keys::listed(key).map(|(_, order)| order)
+}
 
 /// Takes the rows of a checkpoint one by one: key, and bytes or a deletion.
 pub type RowSink<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>);

@@ -10,7 +10,7 @@ use crate::encoding::{append, read_row};
 use crate::law::Law;
 use crate::rows::keys::{self, TableKey};
 use crate::rows::kinds::{HoldRow, Mark, OrderRow, StreamIn};
-use crate::rows::{ATTEMPT, CHUNK, HOLD, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, SKU, STREAM_IN, TIMER, USER};
+use crate::rows::{ATTEMPT, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, SKU, STREAM_IN, TIMER};
 use crate::sku::Sku;
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -139,8 +139,7 @@ fn every_kind_of_damage_breaks_its_law() {
         ("an order twice", Box::new(copy_order), &[AllOrNothing, OneKeyOneOrder, ReadsAreCurrent, TimersFire]),
         ("a key lost", Box::new(lose(0, PLACED)), &[OneKeyOneOrder]),
         ("a reference lost", Box::new(lose(0, REFERENCE)), &[OneKeyOneOrder]),
-        ("a user's index lost", Box::new(lose(0, USER)), &[ReadsAreCurrent]),
-        ("a chunk of it lost", Box::new(lose(0, CHUNK)), &[ReadsAreCurrent]),
+        ("a row of a list lost", Box::new(lose(0, LIST)), &[ReadsAreCurrent]),
         ("a timer lost", Box::new(lose(0, TIMER)), &[TimersFire]),
         ("a message lost", Box::new(lose(0, OUTBOX)), &[AllOrNothing, Heals]),
         ("a message from nowhere", Box::new(stray_message), &[Heals]),

@@ -10,8 +10,8 @@ use crate::rows::RowKey;
 use crate::rows::keys::{self, From, TableKey, To};
 use crate::rows::kinds::{
     AttemptRow, Counts, HoldRow, Mark, Meta, OrderKey, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn, StreamOut,
-    UserRow,
 };
+use crate::rows::lists::LISTED;
 
 const GOLDEN: &str = include_str!("golden.txt");
 
@@ -128,8 +128,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("key of a SKU", key_of(keys::sku(&sku))),
         ("key of a hold", key_of(keys::hold(attempt(), &sku))),
         ("key of a placed key", key_of(keys::placed(&user, &client))),
-        ("key of a user", key_of(keys::user(&user))),
-        ("key of a chunk", key_of(keys::chunk(&user, 258))),
+        ("key of a listed order", key_of(keys::list(&user, order_id()))),
         ("key of a reference", key_of(keys::reference(&user, &Reference::new("536365").unwrap()))),
         ("key of a SKU's key", key_of(keys::sku_key(&sku, &client))),
         ("meta", bytes(&meta)),
@@ -145,8 +144,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("SKU", bytes(&stocked)),
         ("hold", bytes(&HoldRow { order: order_id(), quantity, committed: true, warehouse })),
         ("placed key", bytes(&PlacedRow { order: order_id(), body_hash: 1 << 40, at: at(5) })),
-        ("user", UserRow::read(&UserRow::first(2, order_id())).unwrap().with(OrderId(258)).to_vec()),
-        ("chunk", UserRow::read(&UserRow::first(2, order_id())).unwrap().chunk().to_vec()),
+        ("listed order", LISTED.to_vec()),
         ("reference", bytes(&ReferenceRow { order: order_id() })),
         ("SKU's key", bytes(&SkuKeyRow { body_hash: 1 << 40, version: 5, at: at(7) })),
     ]
@@ -176,8 +174,8 @@ fn what_was_written_is_read_again() {
     assert_eq!(keys::hold_parts(keys::hold(attempt(), &a_sku()).as_bytes()), Ok((attempt(), a_sku())));
     assert_eq!(keys::order_part(keys::order(order_id()).as_bytes()), Ok(order_id()));
     let user = UserId::new("17850").unwrap();
-    assert_eq!(keys::user_part(keys::user(&user).as_bytes()), Ok("17850"));
-    assert_eq!(keys::user_part(keys::chunk(&user, 0x7a7a_7a7a).as_bytes()), Ok("17850"));
+    assert_eq!(keys::listed(keys::list(&user, order_id()).as_bytes()), Ok(("17850", order_id())));
+    assert_eq!(read_row::<()>(&LISTED), Ok(()));
 }
 
 #[test]

@@ -1,70 +1,50 @@
 //! Reads: pages of a user's orders, keys, availability.
 
-use super::super::{Available, Lookup, PlacedKey, UserQuery};
+use super::super::{Available, Lookup, PlacedKey};
 use super::*;
-use crate::order::Status;
+use crate::rows::{list_of, listed_at, listed_order};
 
 #[test]
-fn pages_of_a_user_are_newest_first_and_complete() {
+fn a_list_is_what_is_here_and_what_the_store_has() {
     let mut shard = Shard::alone();
-    let a = shard.stocked(0, 100_000);
-    let user = user_of(&shard.machine, 0);
-    let count = 300;
-    let ids: Vec<OrderId> = (0..count).map(|n| shard.ordered(&format!("k{n}"), &[(&a, 1)]).id).collect();
-    for id in ids.iter().step_by(3) {
-        shard.one(act(*id, "c", cancel()));
-    }
-    let newest: Vec<OrderId> = ids.iter().rev().copied().collect();
-    let open: Vec<OrderId> = (0..count).rev().filter(|n| n % 3 != 0).map(|n| ids[n]).collect();
-    let pending = Some(Status::PendingPayment);
-    for limit in [1, 7, 128, 129, 1_000] {
-        for (status, expected) in [(None, &newest), (pending, &open)] {
-            let mut query = UserQuery { status, after: None, skip: 0, limit };
-            let mut seen = Vec::new();
-            loop {
-                let page = found(shard.machine.user_orders(&user, &query));
-                assert!(page.orders.len() <= limit);
-                assert_eq!(page.total, status.is_none().then_some(count as u64));
-                seen.extend(page.orders.iter().map(|order| order.id));
-                query.after = page.next;
-                if page.next.is_none() {
-                    break;
-                }
-            }
-            assert_eq!(&seen, expected, "pages of {limit}, {status:?}");
+    let a = shard.stocked(0, 100);
+    let (user, other) = (user_of(&shard.machine, 0), user_of(&shard.machine, 1));
+    let mut disk = super::store::Disk::default();
+    let mut ids: Vec<OrderId> = Vec::new();
+    let whole = |machine: &ShardMachine, disk: &super::store::Disk| {
+        let prefix = list_of(&user);
+        let stored = disk.rows().filter(|(key, _)| key.starts_with(prefix.as_bytes()));
+        let stored = stored.map(|(key, _)| listed_order(key).unwrap());
+        machine.unlisted(&user).chain(stored).collect::<Vec<_>>()
+    };
+    for n in 0..6 {
+        ids.insert(0, shard.ordered(&format!("k{n}"), &[(&a, 1)]).id);
+        placed(shard.place_local(request(&other, &format!("k{n}"), &[(&a, 1)])));
+        assert_eq!(whole(&shard.machine, &disk), ids);
+        if n % 2 == 1 {
+            disk.write(&mut shard.machine);
+            assert_eq!(shard.machine.unlisted(&user).count(), 0, "memory keeps only what the store may not have");
+            assert_eq!(whole(&shard.machine, &disk), ids);
         }
     }
-    for (status, expected) in [(None, &newest), (pending, &open)] {
-        let query = UserQuery { status, after: None, skip: 150, limit: 20 };
-        let page = found(shard.machine.user_orders(&user, &query));
-        let seen: Vec<_> = page.orders.iter().map(|order| order.id).collect();
-        assert_eq!(seen, expected[150..170], "{status:?}");
-    }
-    assert_eq!(shard.machine.user_orders(&user_of(&shard.machine, 1), &UserQuery::default()), Lookup::Absent);
+    assert!(listed_at(&user, ids[0]).as_bytes() < listed_at(&user, ids[1]).as_bytes(), "the newest is first");
+    let restored = disk.start(ShardConfig::new(shard.machine.shard(), SlotOwners::even(&groups(1))));
+    assert_eq!(whole(&restored, &disk), ids);
 }
 
 #[test]
-fn a_page_of_cold_rows_is_loaded_step_by_step() {
+fn orders_are_read_together_and_those_that_are_cold_are_named() {
     let mut shard = Shard::alone();
-    let a = shard.stocked(0, 100_000);
-    let user = user_of(&shard.machine, 0);
-    let ids: Vec<OrderId> = (0..300).map(|n| shard.ordered(&format!("k{n}"), &[(&a, 1)]).id).collect();
+    let a = shard.stocked(0, 100);
+    let orders: Vec<Order> = (0..3).map(|n| shard.ordered(&format!("k{n}"), &[(&a, 1)])).collect();
+    let ids: Vec<OrderId> = orders.iter().map(|order| order.id).chain([OrderId(1)]).collect();
+    assert_eq!(found(shard.machine.orders(&ids)), orders);
     let mut disk = super::store::Disk::default();
     disk.write(&mut shard.machine);
     shard.machine.evict(0);
-    let query = UserQuery { status: Some(Status::PendingPayment), after: Some(ids[200]), skip: 10, limit: 50 };
-    let mut rounds = 0;
-    let page = loop {
-        match shard.machine.user_orders(&user, &query) {
-            Lookup::Cold(keys) => drop(disk.admit(&mut shard.machine, keys)),
-            other => break found(other),
-        }
-        rounds += 1;
-        assert!(rounds < 20, "it makes progress");
-    };
-    let seen: Vec<_> = page.orders.iter().map(|order| order.id).collect();
-    let expected: Vec<_> = ids[140..190].iter().rev().copied().collect();
-    assert_eq!(seen, expected);
+    let Lookup::Cold(keys) = shard.machine.orders(&ids) else { panic!("they are cold") };
+    assert_eq!(disk.admit(&mut shard.machine, keys), 3);
+    assert_eq!(found(shard.machine.orders(&ids)), orders);
 }
 
 #[test]
