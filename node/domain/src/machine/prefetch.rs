@@ -14,30 +14,41 @@ use crate::time::Timestamp;
 /// Collects the cold rows among those that are needed.
 struct Needs<'a> {
     machine: &'a ShardMachine,
+    /// Whether the store may have a row under a key: no is certain.
+    may_have: &'a dyn Fn(&[u8]) -> bool,
     /// Log time once the entry is applied.
     now: Timestamp,
     /// The entry may end a tentative hold before it is kept.
     may_end: bool,
     cold: Vec<RowKey>,
+    /// Those that the store certainly does not have.
+    absent: Vec<RowKey>,
 }
 
 impl ShardMachine {
     /// Rows that applying `entry` touches and that may be in the store alone. Load them, [`ShardMachine::admit`] them and
-    /// ask again: what is loaded may name more. Apply once nothing is missing.
+    /// ask again: what is loaded may name more. Apply once nothing is missing. `may_have` looks at what the store keeps
+    /// in memory; its no is certain, and such a row, mostly that of a new key, is not missing.
     #[must_use]
-    pub fn missing(&self, entry: &Entry) -> Vec<RowKey> {
+    pub fn missing(&mut self, entry: &Entry, may_have: &dyn Fn(&[u8]) -> bool) -> Vec<RowKey> {
         if !self.rows.any_cold() {
             return Vec::new();
         }
         let now = self.meta.time.max(entry.at);
-        let mut needs = Needs { machine: self, now, may_end: entry.commands.iter().any(may_end), cold: Vec::new() };
+        let may_end = entry.commands.iter().any(may_end);
+        let mut needs = Needs { machine: self, may_have, now, may_end, cold: Vec::new(), absent: Vec::new() };
         for command in &entry.commands {
             needs.command(command);
         }
         needs.timers(entry);
-        needs.cold.sort_unstable();
-        needs.cold.dedup();
-        needs.cold
+        let Needs { mut cold, absent, .. } = needs;
+        let epoch = self.load_epoch();
+        for key in absent {
+            self.admit(key, None, epoch);
+        }
+        cold.sort_unstable();
+        cold.dedup();
+        cold
     }
 }
 
@@ -52,7 +63,8 @@ fn may_end(command: &Command) -> bool {
 impl Needs<'_> {
     fn need(&mut self, key: RowKey) {
         if self.machine.rows.is_cold(&key) {
-            self.cold.push(key);
+            let known = if (self.may_have)(key.as_bytes()) { &mut self.cold } else { &mut self.absent };
+            known.push(key);
         }
     }
 
