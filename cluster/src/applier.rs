@@ -306,8 +306,6 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
                 _ = installing.wait_for(|installing| *installing) => {}
             }
         }
-        // The machine hands them out as they lie in memory; in the order of their keys a store takes them faster.
-        rows.sort();
         let bytes = rows.size();
         self.shared.store.checkpoint(meta_bytes(&self.meta), rows).await.map_err(io::Error::other)?;
         self.shared.machine.frozen_durable();

@@ -97,6 +97,18 @@ impl DirtyRows {
         })
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Bytes of keys and values together.
     #[must_use]
     pub fn size(&self) -> usize {

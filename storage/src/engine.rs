@@ -35,6 +35,15 @@ pub trait Engine: Send + Sync + 'static {
     /// Whether the batch survives is unknown. Stop.
     fn write(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<(), EngineError>>;
 
+    /// Applies the batch that `make` returns, as [`write`](Self::write) does. A large one is made where nobody waits for a
+    /// thread meanwhile, if the engine has such a place; in its turn in any case.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn write_made(&self, make: MakeBatch, durability: Durability) -> BoxFuture<'_, Result<(), EngineError>> {
+        self.write(make(), durability)
+    }
+
     /// Makes everything written so far durable.
     ///
     /// # Errors
@@ -87,6 +96,9 @@ pub trait EngineView: Send + Sync + 'static {
     /// As [`get_many`](Self::get_many).
     fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>>;
 }
+
+/// Makes a batch when it is to be written.
+pub type MakeBatch = Box<dyn FnOnce() -> Batch + Send>;
 
 /// When a write may answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

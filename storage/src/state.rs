@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::codec::{FrameError, Kind, open_bytes, seal_with};
-use crate::engine::{Batch, Durability, Engine, EngineError, KeyRange, Row, ScanLimit};
+use crate::engine::{Batch, Durability, Engine, EngineError, KeyRange, MakeBatch, Row, ScanLimit};
 use crate::metrics;
 
 pub use install::Install;
@@ -53,6 +53,19 @@ pub enum StateError {
     /// unknown: open the rows again.
     #[error("an earlier change of the state was abandoned")]
     Abandoned,
+}
+
+/// The rows that a checkpoint changes.
+pub trait ChangedRows: Send + 'static {
+    /// How many.
+    fn count(&self) -> usize;
+
+    /// Bytes of keys and values.
+    fn bytes(&self) -> usize;
+
+    /// Shows each row once, `None` for one that goes; cheapest to write in the order of their keys. Called where taking
+    /// time holds nobody up.
+    fn show(self, to: &mut dyn FnMut(&[u8], Option<&[u8]>));
 }
 
 /// The durable rows of one replica. Clones are the same replica; there is one opening of it at a time.
@@ -152,40 +165,34 @@ impl StateRows {
         }
     }
 
-    /// Changes `rows` (`None` removes one; cheapest in the order of their keys) and the meta, all or nothing, durable on return. The rows and the meta
-    /// are one batch, so a crash at any moment leaves one checkpoint or the other.
+    /// Changes `rows` and the meta, all or nothing, durable on return. The rows and the meta are one batch, so a crash at
+    /// any moment leaves one checkpoint or the other.
     ///
     /// Dropping the future does not stop what was queued, and every later change is refused as abandoned.
     ///
     /// # Errors
     /// [`StateError::TooLarge`] and [`StateError::Abandoned`] wrote nothing. Else the disk failed.
-    pub async fn checkpoint<'a>(
-        &self,
-        meta: Bytes,
-        rows: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + Clone + Send,
-    ) -> Result<(), StateError> {
+    pub async fn checkpoint(&self, meta: Bytes, rows: impl ChangedRows) -> Result<(), StateError> {
         let shared = &self.shared;
-        let (mut count, mut found) = (0, 0);
-        for (key, value) in rows.clone() {
-            count += 1;
-            found += key.len() + value.map_or(0, <[u8]>::len);
-        }
+        let (count, found) = (rows.count(), rows.bytes());
         if found > MAX_CHECKPOINT_BYTES {
             return Err(StateError::TooLarge { found });
         }
         let mut turn = shared.turn.lock().await;
         let started = Instant::now();
         let head = Head { generation: self.generation(), meta: Some(meta) };
-        let mut batch = Batch::with_capacity(count + 1, found + keys::ROW_PREFIX * (count + 4));
-        shared.put_head(&head, &mut batch);
-        let mut key = keys::RowKey::new(shared.replica, head.generation);
-        for (row, value) in rows {
-            match value {
+        let (replica, written) = (shared.replica, head.clone());
+        let make = move || {
+            let mut batch = Batch::with_capacity(count + 1, found + keys::ROW_PREFIX * (count + 4));
+            put_head(replica, &written, &mut batch);
+            let mut key = keys::RowKey::new(replica, written.generation);
+            rows.show(&mut |row, value| match value {
                 Some(value) => batch.put(key.of(row), value),
                 None => batch.delete(key.of(row)),
-            }
-        }
-        shared.switch(&mut turn, head, batch).await?;
+            });
+            batch
+        };
+        shared.switch(&mut turn, head, Box::new(make)).await?;
         metrics::checkpointed(started.elapsed(), count, found);
         Ok(())
     }
@@ -217,27 +224,27 @@ impl StateRows {
 }
 
 impl Shared {
-    /// Writes `batch`, which has `head` in it, durably, and makes `head` the current one.
-    async fn switch(&self, turn: &mut Turn, head: Head, batch: Batch) -> Result<(), StateError> {
+    /// Writes a batch, which has `head` in it, durably, and makes `head` the current one.
+    async fn switch(&self, turn: &mut Turn, head: Head, batch: MakeBatch) -> Result<(), StateError> {
         if turn.writing {
             return Err(StateError::Abandoned);
         }
         turn.writing = true;
-        self.engine.write(batch, Durability::Synced).await?;
+        self.engine.write_made(batch, Durability::Synced).await?;
         *self.head.write() = head;
         turn.writing = false;
         Ok(())
     }
+}
 
-    fn put_head(&self, head: &Head, batch: &mut Batch) {
-        let meta = head.meta.as_ref().expect("a head is written together with a meta");
-        batch.put_with(&keys::head(self.replica), |out| {
-            seal_with(Kind::STATE_HEAD, out, |out| {
-                out.put_u64_le(head.generation);
-                out.put_slice(meta);
-            });
+fn put_head(replica: u64, head: &Head, batch: &mut Batch) {
+    let meta = head.meta.as_ref().expect("a head is written together with a meta");
+    batch.put_with(&keys::head(replica), |out| {
+        seal_with(Kind::STATE_HEAD, out, |out| {
+            out.put_u64_le(head.generation);
+            out.put_slice(meta);
         });
-    }
+    });
 }
 
 async fn stored_head(engine: &dyn Engine, replica: u64) -> Result<Head, StateError> {

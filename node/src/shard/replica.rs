@@ -21,8 +21,8 @@ use crate::metrics;
 
 /// Entries between two looks at the memory budget.
 const EVICT_EVERY: u64 = 64;
-/// Rows that a checkpoint takes while apply waits: some milliseconds' worth.
-const FREEZE_AT_ONCE: usize = 4_096;
+/// Rows that a checkpoint takes while apply waits: a millisecond's worth.
+const FREEZE_AT_ONCE: usize = 1_024;
 /// State hashes remembered, one per audit.
 const AUDITS: usize = 16;
 
@@ -133,7 +133,6 @@ impl ShardReplica {
     }
 
     async fn load(&self, rows: Vec<RowKey>, epoch: u64) -> Result<(), StoreError> {
-        // Most of what an order needs and is not in memory does not exist: its key, its user's first order.
         let (there, absent): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| self.store.may_have(row.as_bytes()));
         let values = if there.is_empty() {
             Vec::new()
@@ -172,7 +171,7 @@ impl ShardReplica {
     /// step under the lock: a checkpoint that ends in between could evict what was just loaded (rule 28).
     fn apply_loaded(&self, at: EntryId, entry: &Entry) -> Result<Vec<Outcome>, Missing> {
         let mut machine = self.machine.write();
-        let rows = machine.missing(entry);
+        let rows = machine.missing(entry, &|key| self.store.may_have(key));
         if !rows.is_empty() {
             return Err(Missing { rows, epoch: machine.load_epoch() });
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ordergrid_storage::{Engine, EngineError, Fault, KeyRange, MemEngine, ScanLimit, StateError, StateRows};
+use ordergrid_storage::{ChangedRows, Engine, EngineError, Fault, KeyRange, MemEngine, ScanLimit, StateError, StateRows};
 
 use crate::disks::{Disk, Gated, RocksDisk};
 
@@ -11,13 +11,32 @@ async fn open(disk: &dyn Disk, replica: u64) -> StateRows {
     StateRows::open(disk.open(), replica).await.expect("the disk works and is not damaged")
 }
 
+/// Rows of a checkpoint, as text.
+struct Changed(Vec<(String, Option<String>)>);
+
+impl ChangedRows for Changed {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, String::len)).sum()
+    }
+
+    fn show(self, to: &mut dyn FnMut(&[u8], Option<&[u8]>)) {
+        for (key, value) in &self.0 {
+            to(key.as_bytes(), value.as_ref().map(String::as_bytes));
+        }
+    }
+}
+
 /// `a=1` is a row, `a` removes one.
-fn changed<'a>(changes: &[&'a str]) -> std::vec::IntoIter<(&'a [u8], Option<&'a [u8]>)> {
-    let row = |change: &&'a str| match change.split_once('=') {
-        Some((key, value)) => (key.as_bytes(), Some(value.as_bytes())),
-        None => (change.as_bytes(), None),
+fn changed(changes: &[&str]) -> Changed {
+    let row = |change: &&str| match change.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => ((*change).to_owned(), None),
     };
-    changes.iter().map(row).collect::<Vec<_>>().into_iter()
+    Changed(changes.iter().map(row).collect())
 }
 
 async fn checkpoint(state: &StateRows, meta: &'static str, changes: &[&str]) {
@@ -26,10 +45,9 @@ async fn checkpoint(state: &StateRows, meta: &'static str, changes: &[&str]) {
 
 async fn install(state: &StateRows, meta: &'static str, changes: &[&str]) {
     let mut install = state.install().await;
-    for (key, value) in changed(changes) {
+    for (key, value) in changed(changes).0 {
         let value = value.expect("an install has no removals");
-        let row = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-        install.put(vec![row]).await.expect("the disk works");
+        install.put(vec![(key.into(), value.into())]).await.expect("the disk works");
     }
     install.commit(meta.into()).await.expect("the disk works");
 }

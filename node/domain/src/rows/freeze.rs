@@ -12,15 +12,72 @@ pub(super) struct Freeze {
     number: u32,
     /// It is still to become durable.
     running: bool,
-    /// Hashes of the keys of the rows that it takes, ascending, and how many of them have been looked at.
-    due: Vec<u64>,
-    seen: usize,
+    /// Hashes of the keys of the rows that it is still to look at.
+    due: Hashes,
     /// Rows that it took before it came to them.
     early: Copies,
     /// Hashes of the keys whose deletion it takes.
     gone: Vec<u64>,
     /// The sum of row hashes at its beginning, once all its rows are taken.
     sum: Option<u64>,
+}
+
+/// Parts of [`Hashes`], as a power of two: a part of a large checkpoint is sorted in well under a millisecond.
+const PARTS: u32 = 8;
+
+/// Hashes that are asked for in ascending order: in the order of hashes the walk goes through memory instead of jumping.
+/// They lie in parts by their highest bits, and a part is sorted when it is come to, since apply waits meanwhile.
+#[derive(Debug)]
+pub(super) struct Hashes {
+    parts: Vec<Vec<u64>>,
+    /// The part that is being taken from, and how many of its hashes have been taken.
+    part: usize,
+    taken: usize,
+}
+
+impl Default for Hashes {
+    fn default() -> Self {
+        Self { parts: vec![Vec::new(); 1 << PARTS], part: 0, taken: 0 }
+    }
+}
+
+impl Hashes {
+    pub(super) fn push(&mut self, hash: u64) {
+        self.parts[(hash >> (u64::BITS - PARTS)) as usize].push(hash);
+    }
+
+    /// The least that has not been taken; each once.
+    fn next(&mut self) -> Option<u64> {
+        while let Some(part) = self.parts.get_mut(self.part) {
+            if self.taken == 0 {
+                part.sort_unstable();
+                part.dedup();
+            }
+            if let Some(hash) = part.get(self.taken) {
+                self.taken += 1;
+                return Some(*hash);
+            }
+            part.clear();
+            (self.part, self.taken) = (self.part + 1, 0);
+        }
+        None
+    }
+
+    /// Whether all have been taken.
+    fn is_done(&self) -> bool {
+        self.parts.iter().skip(self.part).map(Vec::len).sum::<usize>() == self.taken
+    }
+
+    /// All of them, in no particular order, if none has been taken.
+    fn iter(&self) -> impl Iterator<Item = &u64> {
+        self.parts.iter().flatten()
+    }
+
+    /// Forgets all of them and keeps their room.
+    fn clear(&mut self) {
+        self.parts.iter_mut().for_each(Vec::clear);
+        (self.part, self.taken) = (0, 0);
+    }
 }
 
 /// Copies of rows, in one buffer.
@@ -88,21 +145,17 @@ impl RowTable {
         assert!(!freeze.running, "a checkpoint is still running");
         self.epoch += 1;
         freeze.number += 1;
-        (freeze.running, freeze.seen, freeze.sum) = (true, 0, None);
+        (freeze.running, freeze.sum) = (true, None);
+        freeze.due.clear();
         std::mem::swap(&mut freeze.due, &mut self.dirty);
-        // In the order of hashes the walk goes through memory instead of jumping.
-        freeze.due.sort_unstable();
-        freeze.due.dedup();
         self.dirty_bytes = 0;
     }
 
     /// Hands out rows of the checkpoint, after looking at `limit` of them at the most; true once it has them all.
     pub(crate) fn freeze_more(&mut self, limit: usize, out: RowSink<'_>) -> bool {
         self.freeze.early.empty(out);
-        let end = self.freeze.due.len().min(self.freeze.seen.saturating_add(limit));
-        while self.freeze.seen < end {
-            let hash = self.freeze.due[self.freeze.seen];
-            self.freeze.seen += 1;
+        for _ in 0..limit {
+            let Some(hash) = self.freeze.due.next() else { break };
             let mut place = self.maps.first_of(hash);
             while let Some(row) = self.maps.of_hash(hash, place) {
                 place = place.next();
@@ -111,11 +164,9 @@ impl RowTable {
                 }
             }
         }
-        let all = end == self.freeze.due.len();
+        let all = self.freeze.due.is_done();
         if all && self.freeze.sum.is_none() {
             self.freeze.sum = Some(self.sum);
-            self.freeze.due.clear();
-            self.freeze.seen = 0;
         }
         all
     }
@@ -142,7 +193,7 @@ impl RowTable {
             self.freeze_more(usize::MAX, &mut |key, value| early.add(key, value));
             self.freeze.early = early;
         }
-        for &hash in &self.dirty {
+        for &hash in self.dirty.iter() {
             let mut place = self.maps.first_of(hash);
             while let Some(row) = self.maps.of_hash(hash, place) {
                 place = place.next();

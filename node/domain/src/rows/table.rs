@@ -4,7 +4,7 @@
 //! A row that does not exist may still have a place here: a deletion that no checkpoint has stored yet, or the knowledge
 //! that the store has no such row (rule 28: deletions are rows in memory).
 
-use super::freeze::Freeze;
+use super::freeze::{Freeze, Hashes};
 use super::kinds::sku_bytes;
 use super::maps::{Maps, Place};
 use super::{FIRST_COLD, RowKey, RowSink, TAGS, row_hash};
@@ -49,7 +49,7 @@ pub(super) struct Row {
 pub(crate) struct RowTable {
     pub(super) maps: Maps,
     /// Hashes of the keys of rows that changed since the last checkpoint began, some of them more than once or in vain.
-    pub(super) dirty: Vec<u64>,
+    pub(super) dirty: Hashes,
     pub(super) freeze: Freeze,
     /// Per table: the store may hold rows that are not in memory.
     cold: [bool; TAGS],
@@ -82,7 +82,7 @@ impl RowTable {
     pub(crate) fn new() -> Self {
         Self {
             maps: Maps::new(),
-            dirty: Vec::new(),
+            dirty: Hashes::default(),
             freeze: Freeze::default(),
             cold: [false; TAGS],
             epoch: 0,

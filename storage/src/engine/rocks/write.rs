@@ -9,7 +9,7 @@ use super::ingest::Ingest;
 use super::threads::Jobs;
 use super::{Counters, Flavour, failure};
 use crate::engine::batch::{Batch, Operation};
-use crate::engine::{Durability, EngineError};
+use crate::engine::{Durability, EngineError, MakeBatch};
 use crate::metrics::Stage;
 
 type Answer = oneshot::Sender<Result<(), EngineError>>;
@@ -19,15 +19,26 @@ const JOBS_PER_SYNC: usize = 64;
 
 /// A batch to write, or nothing; and whether all so far must be durable before the answer.
 pub(super) struct WriteJob {
-    batch: Batch,
+    batch: Written,
     durability: Durability,
     answer: Answer,
+}
+
+/// A batch that is there, or that this thread makes.
+enum Written {
+    Batch(Batch),
+    Made(MakeBatch),
 }
 
 impl WriteJob {
     pub(super) fn write(batch: Batch, durability: Durability) -> (Self, oneshot::Receiver<Result<(), EngineError>>) {
         let (answer, receiver) = oneshot::channel();
-        (Self { batch, durability, answer }, receiver)
+        (Self { batch: Written::Batch(batch), durability, answer }, receiver)
+    }
+
+    pub(super) fn made(make: MakeBatch, durability: Durability) -> (Self, oneshot::Receiver<Result<(), EngineError>>) {
+        let (answer, receiver) = oneshot::channel();
+        (Self { batch: Written::Made(make), durability, answer }, receiver)
     }
 
     pub(super) fn flush() -> (Self, oneshot::Receiver<Result<(), EngineError>>) {
@@ -74,17 +85,21 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn take(&mut self, job: WriteJob, waiting: &mut Vec<Answer>) {
+        let batch = match job.batch {
+            Written::Batch(batch) => batch,
+            Written::Made(make) => make(),
+        };
         if let Some(ingest) = self.ingest
             && job.durability == Durability::Synced
             && !self.buffered
-            && !job.batch.is_empty()
-            && Ingest::can_take(&job.batch)
+            && !batch.is_empty()
+            && Ingest::can_take(&batch)
         {
-            let taken = self.ingest(ingest, &job.batch);
+            let taken = self.ingest(ingest, &batch);
             tell(job.answer, taken);
             return;
         }
-        let written = self.write(&job.batch);
+        let written = self.write(&batch);
         if written.is_ok() && job.durability == Durability::Synced {
             waiting.push(job.answer);
         } else {
