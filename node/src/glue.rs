@@ -11,8 +11,8 @@ use ordergrid_cluster::{
     WireCodec, encoding,
 };
 use ordergrid_storage::{
-    BoxError, ChangedRows, Engine, EntryCodec, Kind, LogLimits, LogStore, LogWriter, NodeRecords, StateError, StateRows,
-    WriterLimits, codec,
+    BoxError, ChangedRows, Engine, EntryCodec, Kind, LogLimits, LogStore, LogWriter, NodeRecords, RowSink, StateError,
+    StateRows, WriterLimits, codec,
 };
 
 use crate::config::NodeConfig;
@@ -159,7 +159,7 @@ impl ChangedRows for Changed {
         self.0.size()
     }
 
-    fn show(mut self, to: &mut dyn FnMut(&[u8], Option<&[u8]>)) {
+    fn show(mut self, to: RowSink<'_>) {
         self.0.sort();
         self.0.iter().for_each(|(key, value)| to(key, value));
     }

@@ -25,4 +25,4 @@ pub use engine::{
 pub use log::{BoxError, EntryCodec, LogFailure, LogLimits, LogReader, LogStore, LogWriter, WriterLimits, WriterStats};
 pub use metrics::Stage;
 pub use records::{NodeRecords, RecordError};
-pub use state::{ChangedRows, Install, StateError, StateRows, StateView};
+pub use state::{ChangedRows, Install, RowSink, StateError, StateRows, StateView};

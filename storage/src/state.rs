@@ -55,6 +55,9 @@ pub enum StateError {
     Abandoned,
 }
 
+/// Takes rows one by one: a key, and its value or `None` for one that goes.
+pub type RowSink<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>);
+
 /// The rows that a checkpoint changes.
 pub trait ChangedRows: Send + 'static {
     /// How many.
@@ -63,9 +66,8 @@ pub trait ChangedRows: Send + 'static {
     /// Bytes of keys and values.
     fn bytes(&self) -> usize;
 
-    /// Shows each row once, `None` for one that goes; cheapest to write in the order of their keys. Called where taking
-    /// time holds nobody up.
-    fn show(self, to: &mut dyn FnMut(&[u8], Option<&[u8]>));
+    /// Shows each row once; cheapest to write in the order of their keys. Called where taking time holds nobody up.
+    fn show(self, to: RowSink<'_>);
 }
 
 /// The durable rows of one replica. Clones are the same replica; there is one opening of it at a time.

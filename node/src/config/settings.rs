@@ -178,7 +178,7 @@ sections! {
         /// Longest time between two checkpoints of a replica that changes.
         every: Span = Span::s(30),
         /// Checkpoints are written at the latest when this much of the node's rows is dirty, shared by its replicas.
-        dirty: Size = Size::mib(24),
+        dirty: Size = Size::mib(64),
     }
 
     /// The replicated log.

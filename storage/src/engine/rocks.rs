@@ -7,6 +7,7 @@
 //! (`ingest`).
 
 mod ingest;
+mod priority;
 mod read;
 mod threads;
 mod view;
@@ -97,6 +98,7 @@ impl RocksEngine {
             Flavour::Log => log_options(),
             Flavour::State => state_options(),
         };
+        priority::start_mergers();
         let db = Arc::new(DB::open(&options, path).map_err(failure)?);
         let counters = Arc::<Counters>::default();
         let name = match flavour {
@@ -109,7 +111,12 @@ impl RocksEngine {
         };
         let writer = {
             let (db, counters) = (db.clone(), counters.clone());
-            Workers::start(&format!("{name}-writer"), 1, move |jobs| write::run(&db, flavour, &counters, ingest.as_ref(), jobs))
+            Workers::start(&format!("{name}-writer"), 1, move |jobs| {
+                if flavour == Flavour::State {
+                    priority::give_way();
+                }
+                write::run(&db, flavour, &counters, ingest.as_ref(), jobs);
+            })
         };
         let readers = {
             let db = db.clone();

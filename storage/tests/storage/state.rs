@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ordergrid_storage::{ChangedRows, Engine, EngineError, Fault, KeyRange, MemEngine, ScanLimit, StateError, StateRows};
+use ordergrid_storage::{
+    ChangedRows, Engine, EngineError, Fault, KeyRange, MemEngine, RowSink, ScanLimit, StateError, StateRows,
+};
 
 use crate::disks::{Disk, Gated, RocksDisk};
 
@@ -23,7 +25,7 @@ impl ChangedRows for Changed {
         self.0.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, String::len)).sum()
     }
 
-    fn show(self, to: &mut dyn FnMut(&[u8], Option<&[u8]>)) {
+    fn show(self, to: RowSink<'_>) {
         for (key, value) in &self.0 {
             to(key.as_bytes(), value.as_ref().map(String::as_bytes));
         }
