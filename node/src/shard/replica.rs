@@ -21,8 +21,8 @@ use crate::metrics;
 
 /// Entries between two looks at the memory budget.
 const EVICT_EVERY: u64 = 64;
-/// Rows that a checkpoint takes while apply waits: a millisecond's worth.
-const FREEZE_AT_ONCE: usize = 1_024;
+/// Rows that a checkpoint takes while apply waits: half a millisecond's worth.
+const FREEZE_AT_ONCE: usize = 512;
 /// State hashes remembered, one per audit.
 const AUDITS: usize = 16;
 
