@@ -310,6 +310,9 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
         self.shared.store.checkpoint(meta_bytes(&self.meta), rows).await.map_err(io::Error::other)?;
         self.shared.machine.frozen_durable();
         self.shared.durable.send_replace(next_index(&self.meta));
+        while !self.shared.machine.tidy() {
+            tokio::task::yield_now().await;
+        }
         metrics::checkpointed(self.shared.group, started.elapsed(), bytes);
         let snapshot = current_snapshot(&*self.shared.store).await?;
         self.guard = None;

@@ -35,6 +35,11 @@ pub trait Machine: Send + Sync + 'static {
     /// The rows of the checkpoint are durable: clean ones may leave memory.
     fn frozen_durable(&self);
 
+    /// Lets some of them leave; true once those have that should. Entries are applied between calls and wait for one.
+    fn tidy(&self) -> bool {
+        true
+    }
+
     /// Forgets everything in memory and loads the resident rows from the store: at start and after a snapshot.
     ///
     /// # Errors

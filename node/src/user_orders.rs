@@ -191,6 +191,7 @@ mod tests {
             rows.sort();
             self.replica.store().checkpoint(Bytes::from_static(b"meta"), rows).await.expect("the store works");
             self.replica.frozen_durable();
+            while !self.replica.tidy() {}
         }
 
         fn query(&self, size: u32) -> UserOrdersQuery {

@@ -59,7 +59,7 @@ impl Default for GroupConfig {
             lease_margin: Duration::from_millis(100),
             delay_after_restart: true,
             checkpoint_every: Duration::from_secs(30),
-            checkpoint_bytes: 24 << 20,
+            checkpoint_bytes: 64 << 20,
             entries_kept: 50_000,
             entries_per_message: 2_048,
             bytes_per_message: 4 << 20,

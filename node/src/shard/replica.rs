@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ use crate::metrics;
 
 /// Entries between two looks at the memory budget.
 const EVICT_EVERY: u64 = 64;
+/// Steps of evicting while apply waits: about a millisecond's worth.
+const EVICT_AT_ONCE: usize = 8;
 /// Rows that a checkpoint takes while apply waits: half a millisecond's worth.
 const FREEZE_AT_ONCE: usize = 512;
 /// State hashes remembered, one per audit.
@@ -37,6 +40,8 @@ pub(crate) struct ShardReplica {
     /// (index, state hash) of the last audit entries.
     audits: Mutex<VecDeque<(u64, u64)>>,
     stages: metrics::ApplyStages,
+    /// Steps of evicting that are left after a checkpoint.
+    tidying: AtomicUsize,
 }
 
 impl ShardReplica {
@@ -44,7 +49,8 @@ impl ShardReplica {
     pub(crate) fn new(config: ShardConfig, store: Arc<dyn StateStore>, budget: u64) -> Self {
         let machine = RwLock::new(ShardMachine::new(config.clone()));
         let (applied, _) = watch::channel(0);
-        Self { config, machine, store, budget, applied, audits: Mutex::default(), stages: metrics::ApplyStages::new() }
+        let (audits, stages, tidying) = (Mutex::default(), metrics::ApplyStages::new(), AtomicUsize::new(0));
+        Self { config, machine, store, budget, applied, audits, stages, tidying }
     }
 
     /// The state, for reading. Held for a moment only: apply waits for it.
@@ -180,8 +186,8 @@ impl ShardReplica {
             self.remember_hash(at.index, machine.state_hash());
         }
         // What cannot go, because it is dirty, is not looked at with every entry.
-        if at.index.is_multiple_of(EVICT_EVERY) && machine.resident_bytes() > self.budget {
-            machine.evict(self.budget);
+        if at.index.is_multiple_of(EVICT_EVERY) {
+            machine.evict_some(self.budget, EVICT_AT_ONCE);
         }
         Ok(outcomes)
     }
@@ -228,9 +234,15 @@ impl Machine for ShardReplica {
         let mut machine = self.machine.write();
         machine.frozen_durable();
         metrics::replica_memory(self.config.shard, machine.resident_bytes());
-        if machine.resident_bytes() > self.budget {
-            machine.evict(self.budget);
-        }
+        self.tidying.store(machine.eviction_steps(), Ordering::Relaxed);
+    }
+
+    fn tidy(&self) -> bool {
+        let mut machine = self.machine.write();
+        machine.evict_some(self.budget, EVICT_AT_ONCE);
+        let left = self.tidying.load(Ordering::Relaxed).saturating_sub(EVICT_AT_ONCE);
+        self.tidying.store(left, Ordering::Relaxed);
+        left == 0 || machine.resident_bytes() <= self.budget
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<(), MachineError>> {

@@ -159,7 +159,18 @@ impl ShardMachine {
     /// Drops clean rows that were not used lately until memory is down to `target_bytes`, as far as that goes. Changes
     /// speed, never results.
     pub fn evict(&mut self, target_bytes: u64) {
-        self.rows.evict(target_bytes.saturating_sub(self.always_bytes()));
+        self.evict_some(target_bytes, self.eviction_steps());
+    }
+
+    /// The same bit by bit, `steps` of [`ShardMachine::eviction_steps`] at a time.
+    pub fn evict_some(&mut self, target_bytes: u64, steps: usize) {
+        self.rows.evict(target_bytes.saturating_sub(self.always_bytes()), steps);
+    }
+
+    /// Steps after which evicting is over, whatever there was to evict.
+    #[must_use]
+    pub fn eviction_steps(&self) -> usize {
+        self.rows.eviction_steps()
     }
 
     /// ReplicasAgree: equal on all replicas at the same index, whatever is cold. Costs what changed since the last freeze.

@@ -239,20 +239,25 @@ impl RowTable {
         self.cold = [false; TAGS];
     }
 
-    /// Drops clean rows, those not used lately first, until memory is down to `target` or nothing can go. Only rows
-    /// whose last version is in the store go (rule 28).
-    pub(crate) fn evict(&mut self, target: u64) {
+    /// Looks through `steps` of the parts that rows lie in, and drops clean rows that were not used since the last look,
+    /// until memory is down to `target`. Only rows whose last version is in the store go (rule 28).
+    pub(crate) fn evict(&mut self, target: u64, steps: usize) {
         if self.resident_bytes <= target {
             return;
         }
         self.epoch += 1;
-        // Two rounds: the first clears the marks of use, the second takes what was marked and not used again.
-        for _ in 0..2 * self.maps.count() {
+        for _ in 0..steps {
             if self.resident_bytes <= target {
                 return;
             }
             self.sweep_one();
         }
+    }
+
+    /// Steps after which nothing more can go: the first round clears the marks of use, the second takes what was marked and
+    /// not used again.
+    pub(crate) fn eviction_steps(&self) -> usize {
+        2 * self.maps.count()
     }
 
     fn sweep_one(&mut self) {
@@ -396,7 +401,7 @@ mod tests {
         table.put(key("b"), bytes("2"));
         assert_eq!(table.settle(), plain(&[("a", "1"), ("b", "2")]));
         checkpoint(&mut table);
-        table.evict(0);
+        table.evict(0, table.eviction_steps());
         assert_eq!(table.settle(), plain(&[("a", "1"), ("b", "2")]), "cold rows count");
         let hash = row_hash(key("a").hash(), b"1");
         assert!(table.admit(key("a"), Some(bytes("1")), hash, table.epoch()));
@@ -416,10 +421,10 @@ mod tests {
         checkpoint(&mut table);
         assert_eq!(table.dirty_bytes(), 0);
         let all = table.resident_bytes();
-        table.evict(all / 2);
+        table.evict(all / 2, table.eviction_steps());
         assert!(table.resident_bytes() <= all / 2 && table.resident_bytes() > 0, "down to the budget, not further");
         assert!(table.is_cold(&key("any")), "what was evicted may be anything");
-        table.evict(0);
+        table.evict(0, table.eviction_steps());
         assert_eq!((table.resident_bytes(), table.traffic()), (0, (1_000, 0)));
     }
 
@@ -431,11 +436,11 @@ mod tests {
         }
         checkpoint(&mut table);
         let all = table.resident_bytes();
-        table.evict(all - 1); // clears the marks of use on its way to the first victim
+        table.evict(all - 1, table.eviction_steps()); // clears the marks of use on its way to the first victim
         for n in 0..10 {
             assert!(table.is_cold(&key(&n.to_string())) || table.bytes(&key(&n.to_string())).is_some());
         }
-        table.evict(all / 4);
+        table.evict(all / 4, table.eviction_steps());
         let kept = (0..10).filter(|n| !table.is_cold(&key(&n.to_string()))).count();
         assert!(kept >= 8, "only {kept} of 10 used rows were kept");
     }
