@@ -76,8 +76,8 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
             if server.state != ServerState::Leader || server.vote.leader_id.term != leadership.term {
                 return false;
             }
-            let voters = server.membership_config.membership().voter_ids();
-            if voters.eq([self.replica]) {
+            let voters = server.membership_config.membership().get_joint_config();
+            if matches!(voters.as_slice(), [one] if one.len() == 1 && one.contains(&self.replica)) {
                 return self.shared.applied_term() == leadership.term;
             }
         }
