@@ -119,9 +119,9 @@ pub(crate) fn sku_refused() {
     counter!("ordergrid_refused_total", "reason" => "sku_busy").increment(1);
 }
 
-/// "Sold out" was answered without a log entry.
-pub(crate) fn sold_out_from_memory() {
-    counter!("ordergrid_sold_out_from_memory_total").increment(1);
+/// Counts "sold out" that was answered without a log entry.
+pub(crate) fn sold_out_from_memory() -> Counter {
+    counter!("ordergrid_sold_out_from_memory_total")
 }
 
 /// An entity actor had failed and was started anew from the machine's state.

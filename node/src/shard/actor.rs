@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use ::metrics::Counter;
+use foldhash::fast::RandomState;
 use ordergrid_api::{Failure, Refusal};
 use ordergrid_domain::command::{OrderRequest, Place, Release};
 use ordergrid_domain::machine::Lookup;
@@ -34,12 +36,13 @@ struct Waiting {
 pub(crate) struct ShardState {
     lead: Arc<Lead>,
     next_attempt: u64,
-    running: HashSet<u64>,
-    busy: HashMap<(UserId, Key), VecDeque<Waiting>>,
+    running: HashSet<u64, RandomState>,
+    busy: HashMap<(UserId, Key), VecDeque<Waiting>, RandomState>,
     /// Orders that came together and need other shards: they share an actor.
     starting: Vec<Placing>,
     skus: Skus,
     admission: metrics::Admission,
+    sold_out: Counter,
 }
 
 impl Actor for ShardActor {
@@ -49,9 +52,9 @@ impl Actor for ShardActor {
 
     async fn pre_start(&self, _myself: ActorRef<ShardMessage>, lead: Arc<Lead>) -> Result<ShardState, ActorProcessingErr> {
         let skus = Skus::new(Arc::clone(&lead));
-        let (running, busy) = (HashSet::new(), HashMap::new());
-        let admission = metrics::Admission::new();
-        Ok(ShardState { lead, next_attempt: 1, running, busy, starting: Vec::new(), skus, admission })
+        let (running, busy) = (HashSet::default(), HashMap::default());
+        let (admission, sold_out) = (metrics::Admission::new(), metrics::sold_out_from_memory());
+        Ok(ShardState { lead, next_attempt: 1, running, busy, starting: Vec::new(), skus, admission, sold_out })
     }
 
     async fn post_stop(&self, _myself: ActorRef<ShardMessage>, state: &mut ShardState) -> Result<(), ActorProcessingErr> {
@@ -122,6 +125,15 @@ impl ShardState {
         // Apply decides everything of a local order, and holds the machine for milliseconds: looking ahead, which saves an
         // order from the log, is then not worth the wait.
         let ahead = !(local && self.lead.replica.is_applying());
+        if local
+            && ahead
+            && let Some(rejection) = self.sold_out(&request)
+        {
+            // Nothing is asked of anybody, so no attempt begins and the key stays free.
+            self.sold_out.increment(1);
+            refuse::sold_out(&self.lead, request, rejection, caller);
+            return;
+        }
         let used = if ahead { self.lead.replica.key_record(&request.user, &request.key) } else { Lookup::Absent };
         if !matches!(used, Lookup::Absent) {
             // Used before, or possibly so: the record may have to be loaded, which this actor does not wait for.
@@ -134,17 +146,11 @@ impl ShardState {
         }
         self.busy.insert(slot, VecDeque::new());
         let (running, valid_until) = self.run(myself, &request, base);
-        match if local && ahead { self.sold_out(&request.wanted()) } else { None } {
-            Some(rejection) => {
-                metrics::sold_out_from_memory();
-                drop(running);
-                refuse::after_barrier(Arc::clone(&self.lead), *request, rejection, caller);
-            }
-            None if local => self.place_local(*request, running, caller, valid_until),
-            None => {
-                let (lead, wanted) = (Arc::clone(&self.lead), self.wanted(&request));
-                self.starting.push(Placing { lead, request, running, caller, wanted, valid_until, renewals });
-            }
+        if local {
+            self.place_local(*request, running, caller, valid_until);
+        } else {
+            let (lead, wanted) = (Arc::clone(&self.lead), self.wanted(&request));
+            self.starting.push(Placing { lead, request, running, caller, wanted, valid_until, renewals });
         }
     }
 
@@ -227,22 +233,24 @@ impl ShardState {
         self.lead.batcher.propose(Command::PlaceLocal(Box::new(place)), Reply::Place(ticket));
     }
 
-    /// Sold out is answered from memory under the lease (rule 12).
-    fn sold_out(&self, items: &[(SkuId, Quantity)]) -> Option<Rejection> {
-        if !self.lead.group.has_lease() {
+    /// Sold out is answered from memory under the lease (rule 12). Only what is short needs the lease; held after the look,
+    /// it was held at the look.
+    fn sold_out(&self, request: &OrderRequest) -> Option<Rejection> {
+        let short = {
+            let machine = self.lead.replica.machine();
+            let short = |(sku, asked)| match machine.available_units(&sku) {
+                Lookup::Found(available) if available < asked => Some((sku, asked, available)),
+                _ => None,
+            };
+            request.wanted().into_iter().filter_map(short).collect::<Vec<_>>()
+        };
+        if short.is_empty() || !self.lead.group.has_lease() {
             return None;
         }
-        let machine = self.lead.replica.machine();
-        let mut short = items.iter().filter_map(|(sku, asked)| match machine.available_units(sku) {
-            Lookup::Found(available) if available < *asked => Some((sku.clone(), *asked, available)),
-            _ => None,
-        });
-        let (sku, asked, available) = short.next()?;
-        let more: Vec<_> = short.collect();
-        if more.is_empty() {
-            return Some(Rejection::OutOfStock { sku, asked, available });
-        }
-        Some(Rejection::OutOfStocks(std::iter::once((sku, asked, available)).chain(more).collect()))
+        Some(match <[_; 1]>::try_from(short) {
+            Ok([(sku, asked, available)]) => Rejection::OutOfStock { sku, asked, available },
+            Err(several) => Rejection::OutOfStocks(several),
+        })
     }
 
     /// Attempts are over and their keys free: whoever waits for a key tries again, in the order of asking.

@@ -2,13 +2,25 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use ordergrid_api::{Failure, Refusal};
 use ordergrid_domain::Rejection;
 use ordergrid_domain::command::OrderRequest;
+use ordergrid_domain::machine::Lookup;
 
 use super::answer;
 use super::callers::PlaceCaller;
 use super::lead::Lead;
+
+/// Answers "sold out" on the spot where the lease is barrier enough and memory knows that the key names nothing.
+pub(crate) fn sold_out(lead: &Arc<Lead>, request: Box<OrderRequest>, rejection: Rejection, caller: PlaceCaller) {
+    let passed = matches!(lead.group.barrier().now_or_never(), Some(Ok(_)));
+    if passed && matches!(lead.replica.key_record(&request.user, &request.key), Lookup::Absent) {
+        caller.send(Err(answer::refused_place(rejection)));
+        return;
+    }
+    after_barrier(Arc::clone(lead), *request, rejection, caller);
+}
 
 /// Answers `rejection` unless, as of a barrier that begins now, the key names an order.
 pub(crate) fn after_barrier(lead: Arc<Lead>, request: OrderRequest, rejection: Rejection, caller: PlaceCaller) {

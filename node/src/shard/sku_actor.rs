@@ -99,7 +99,7 @@ pub(super) fn judge(machine: &ShardMachine, lease: bool, sku: &SkuId, account: &
         return Verdict::Ask;
     }
     if wanted.quantity > available {
-        metrics::sold_out_from_memory();
+        metrics::sold_out_from_memory().increment(1);
         return Verdict::Answer(HoldResult::Refused(Rejection::OutOfStock {
             sku: sku.clone(),
             asked: wanted.quantity,
