@@ -90,7 +90,7 @@ macro_rules! expect_said {
 /// How long requests may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GridLimits {
-    /// A request that has no outcome by then is answered as unknown.
+    /// A request of another node that has no outcome by then is answered as unknown.
     pub(crate) request: Duration,
     /// A request waits so long for its shard to have a leader.
     pub(crate) leader: Duration,
@@ -126,10 +126,11 @@ impl NodeGrid {
     /// nothing happened, is taken anywhere a second time.
     pub(crate) async fn route(&self, ask: Ask) -> Result<Said, Failure> {
         let Some(shard) = self.shard_of(&ask) else { return Err(Failure::refused(Refusal::NoLeader)) };
-        let patience = Instant::now() + self.limits.leader;
+        let mut asked = Instant::now();
+        let patience = asked + self.limits.leader;
         loop {
             let said = match self.node.place(shard) {
-                Place::Here(leading) => self.handle(&leading, ask.clone()).await,
+                Place::Here(leading) => self.handle(&leading, ask.clone(), asked).await,
                 Place::There(node) => self.forward_to_leader(shard, node, &ask).await,
                 Place::Nowhere => Err(Failure::refused(Refusal::NoLeader)),
             };
@@ -138,6 +139,7 @@ impl NodeGrid {
                 return said;
             }
             tokio::time::sleep(REROUTE).await;
+            asked = Instant::now();
         }
     }
 
@@ -174,7 +176,7 @@ impl NodeGrid {
         }
     }
 
-    /// Answers an ask that another node has forwarded.
+    /// Answers an ask that another node has forwarded; without an outcome in time it is unknown.
     pub(crate) async fn serve(&self, ask: Ask) -> Result<Said, Failure> {
         if matches!(ask, Ask::Report) {
             return Ok(Said::Report(self.reporter.report(&self.node)));
@@ -185,7 +187,10 @@ impl NodeGrid {
         }
         let Some(shard) = self.shard_of(&ask) else { return Err(Failure::refused(Refusal::NoLeader)) };
         match self.node.place(shard) {
-            Place::Here(leading) => self.handle(&leading, ask).await,
+            Place::Here(leading) => {
+                let handled = tokio::time::timeout(self.limits.request, self.handle(&leading, ask, Instant::now())).await;
+                handled.unwrap_or_else(|_| Err(Failure::unknown(UnknownCause::TimedOut)))
+            }
             _ => Ok(Said::Elsewhere(self.node.leader_there(shard))),
         }
     }
@@ -211,18 +216,19 @@ impl NodeGrid {
         }
     }
 
-    async fn handle(&self, leading: &Arc<Leading>, ask: Ask) -> Result<Said, Failure> {
+    /// Does here what was asked at `asked`. How long it may take is bounded by who calls: HTTP has its own patience.
+    async fn handle(&self, leading: &Arc<Leading>, ask: Ask, asked: Instant) -> Result<Said, Failure> {
         match ask {
-            Ask::Place(request) => self.place_here(leading, *request).await.map(Said::Placed),
+            Ask::Place(request) => place_here(leading, request, asked).await.map(Said::Placed),
             Ask::PlaceMany(requests) => {
                 let count = requests.len();
-                match self.place_many_here(leading, requests).await {
+                match place_many_here(leading, requests, asked).await {
                     Ok(placed) => Ok(Said::PlacedMany(placed)),
                     Err(failure) => Ok(Said::PlacedMany(vec![Err(failure); count])),
                 }
             }
-            Ask::Order(command) => self.command_order_here(leading, command).await.map(Said::Order),
-            Ask::Sku(command) => self.command_sku_here(leading, command).await.map(Said::Sku),
+            Ask::Order(command) => Self::command_order_here(leading, command).await.map(Said::Order),
+            Ask::Sku(command) => Self::command_sku_here(leading, command).await.map(Said::Sku),
             Ask::ReadOrder(order, _) => {
                 self.barrier(leading).await?;
                 read_order(&leading.lead.replica, leading.lead.shard, order).await.map(Said::ReadOrder)
@@ -247,33 +253,10 @@ impl NodeGrid {
         }
     }
 
-    async fn place_here(&self, leading: &Leading, request: OrderRequest) -> Result<Answer<Box<Order>>, Failure> {
-        let (caller, answer) = PlaceCaller::one();
-        let (request, asked, renewals) = (Box::new(request), Instant::now(), leading.lead.limits.renewals);
-        let place = ShardMessage::Place { request, caller, base: None, renewals, asked: Some(asked) };
-        if leading.actor.send_message(place).is_err() {
-            return Err(Failure::refused(Refusal::NoLeader));
-        }
-        self.outcome_since(asked, answer).await?
-    }
-
-    /// One message, one waiter and one patience for orders that came together.
-    async fn place_many_here(&self, leading: &Leading, requests: Vec<OrderRequest>) -> Result<Vec<Placed>, Failure> {
-        if requests.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (callers, answers) = PlaceCaller::many(requests.len());
-        let (requests, asked) = (requests.into_iter().zip(callers).collect(), Instant::now());
-        if leading.actor.send_message(ShardMessage::PlaceMany { requests, asked }).is_err() {
-            return Err(Failure::refused(Refusal::NoLeader));
-        }
-        self.outcome_since(asked, answers).await
-    }
-
     /// Short cut past an entity actor: a command on one entity needs no step in another shard, so it goes straight to
     /// the log, whose order is the entity's order. A hop through an actor would add a spawn and a stop, 2 to 3 us.
-    async fn command_order_here(&self, leading: &Leading, command: OrderCommand) -> Result<Answer<OrderChanged>, Failure> {
-        let landed = self.outcome(self.propose(leading, Command::Order(Box::new(command)))).await?;
+    async fn command_order_here(leading: &Leading, command: OrderCommand) -> Result<Answer<OrderChanged>, Failure> {
+        let landed = outcome(propose(leading, Command::Order(Box::new(command)))).await?;
         let landed = landed.map_err(not_landed)?;
         let token = answer::token(leading.lead.shard, landed.at.index);
         match landed.outcome {
@@ -285,8 +268,8 @@ impl NodeGrid {
         }
     }
 
-    async fn command_sku_here(&self, leading: &Leading, command: SkuCommand) -> Result<Answer<SkuChanged>, Failure> {
-        let landed = self.outcome(self.propose(leading, Command::Sku(Box::new(command)))).await?;
+    async fn command_sku_here(leading: &Leading, command: SkuCommand) -> Result<Answer<SkuChanged>, Failure> {
+        let landed = outcome(propose(leading, Command::Sku(Box::new(command)))).await?;
         let landed = landed.map_err(not_landed)?;
         let token = answer::token(leading.lead.shard, landed.at.index);
         match landed.outcome {
@@ -295,25 +278,6 @@ impl NodeGrid {
             }
             Outcome::Rejected(rejection) => Err(Failure::Rejected(rejection)),
             other => unreachable!("a command on a SKU is answered as a SKU or rejected, not {other:?}"),
-        }
-    }
-
-    fn propose(&self, leading: &Leading, command: Command) -> oneshot::Receiver<Result<crate::shard::Landed, NotLanded>> {
-        let (caller, landed) = oneshot::channel();
-        leading.lead.batcher.propose(command, crate::shard::Reply::Caller(caller));
-        landed
-    }
-
-    async fn outcome<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, Failure> {
-        self.outcome_since(Instant::now(), answer).await
-    }
-
-    /// Waits for an outcome of what was asked at `asked`; without one in time, or with its waiter lost, it is unknown.
-    async fn outcome_since<T>(&self, asked: Instant, answer: oneshot::Receiver<T>) -> Result<T, Failure> {
-        match tokio::time::timeout_at(asked + self.limits.request, answer).await {
-            Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(_)) => Err(Failure::unknown(UnknownCause::LeaderChanged)),
-            Err(_) => Err(Failure::unknown(UnknownCause::TimedOut)),
         }
     }
 
@@ -329,6 +293,40 @@ impl NodeGrid {
         }
         Some(host)
     }
+}
+
+async fn place_here(leading: &Leading, request: Box<OrderRequest>, asked: Instant) -> Result<Answer<Box<Order>>, Failure> {
+    let (caller, answer) = PlaceCaller::one();
+    let renewals = leading.lead.limits.renewals;
+    let place = ShardMessage::Place { request, caller, base: None, renewals, asked: Some(asked) };
+    if leading.actor.send_message(place).is_err() {
+        return Err(Failure::refused(Refusal::NoLeader));
+    }
+    outcome(answer).await?
+}
+
+/// One message and one waiter for orders that came together.
+async fn place_many_here(leading: &Leading, requests: Vec<OrderRequest>, asked: Instant) -> Result<Vec<Placed>, Failure> {
+    if requests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (callers, answers) = PlaceCaller::many(requests.len());
+    let requests = requests.into_iter().zip(callers).collect();
+    if leading.actor.send_message(ShardMessage::PlaceMany { requests, asked }).is_err() {
+        return Err(Failure::refused(Refusal::NoLeader));
+    }
+    outcome(answers).await
+}
+
+fn propose(leading: &Leading, command: Command) -> oneshot::Receiver<Result<crate::shard::Landed, NotLanded>> {
+    let (caller, landed) = oneshot::channel();
+    leading.lead.batcher.propose(command, crate::shard::Reply::Caller(caller));
+    landed
+}
+
+/// Waits for an outcome; with its waiter lost, it is unknown.
+async fn outcome<T>(answer: oneshot::Receiver<T>) -> Result<T, Failure> {
+    answer.await.map_err(|_| Failure::unknown(UnknownCause::LeaderChanged))
 }
 
 /// An entry without commands is an audit mark.
@@ -382,7 +380,8 @@ async fn read_orders(replica: &Replica, shard: GroupId, query: &UserOrdersQuery)
 
 impl Grid for NodeGrid {
     fn place(&self, request: OrderRequest) -> BoxFuture<'_, Reply<Box<Order>>> {
-        Box::pin(async move { expect_said!(self.route(Ask::Place(Box::new(request))).await, Placed) })
+        let ask = Ask::Place(Box::new(request));
+        Box::pin(async move { expect_said!(self.route(ask).await, Placed) })
     }
 
     fn place_many(&self, requests: Vec<OrderRequest>) -> BoxFuture<'_, Vec<Reply<Box<Order>>>> {
