@@ -16,6 +16,9 @@ use crate::wire::{PROBLEM_JSON, ShortLine};
 
 pub mod kinds;
 
+/// Room for most problems, and for the writer to work in; a larger one grows the buffer.
+const USUAL_BYTES: usize = 1_024;
+
 /// An error on its way to a client; boxed, so that what goes well stays small.
 #[derive(Debug)]
 pub(crate) struct Fault(Box<Told>);
@@ -110,7 +113,8 @@ impl Fault {
 
     /// The whole answer.
     pub(crate) fn answer(&self, request_id: &str) -> Response<Body> {
-        let body = sonic_rs::to_vec(&self.body(request_id)).expect("a problem has only texts and numbers");
+        let mut body = Vec::with_capacity(USUAL_BYTES);
+        sonic_rs::to_writer(&mut body, &self.body(request_id)).expect("a problem has only texts and numbers");
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = StatusCode::from_u16(self.0.kind.status).expect("the table has valid statuses only");
         let headers = response.headers_mut();

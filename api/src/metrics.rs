@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use crate::fault::kinds::Kind;
+use crate::fault::kinds::{self, Kind};
 use crate::routes::Route;
 
 /// How a request ended.
@@ -58,6 +58,7 @@ const ENDINGS: [&str; 3] = ["done", "refused", "unknown"];
 pub(crate) struct Meters {
     requests: Vec<[OnceLock<Histogram>; 3]>,
     stages: [[OnceLock<Histogram>; 4]; 4],
+    problems: Vec<OnceLock<Counter>>,
     in_flight: Gauge,
 }
 
@@ -66,6 +67,7 @@ impl Meters {
         Self {
             requests: Route::ALL.iter().map(|_| Default::default()).collect(),
             stages: Default::default(),
+            problems: kinds::ALL.iter().map(|_| OnceLock::new()).collect(),
             in_flight: gauge!("ordergrid_http_requests_in_flight"),
         }
     }
@@ -90,7 +92,8 @@ impl Meters {
 
     /// A client is told of a problem.
     pub(crate) fn problem(&self, kind: &'static Kind) {
-        counter!("ordergrid_http_problems_total", "code" => kind.code).increment(1);
+        let counter = self.problems[kind.place].get_or_init(|| counter!("ordergrid_http_problems_total", "code" => kind.code));
+        counter.increment(1);
     }
 
     /// Counts a request as under way for as long as the answer lives.

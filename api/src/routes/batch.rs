@@ -125,11 +125,12 @@ fn fill(results: &mut [Item], answers: Vec<Reply<Box<Order>>>, bytes: &[u8]) {
         *item = match answer {
             Ok(answer) => Item::Placed(answer),
             Err(failure) => {
-                let order = || {
+                let lines = || {
                     let sent = sent.get_or_insert_with(|| read(bytes).unwrap_or_default());
-                    sent.get(index)?.as_ref().ok().cloned()
+                    let order = sent.get(index).and_then(|order| order.as_ref().ok());
+                    order.map(|order| order.lines.clone()).unwrap_or_default()
                 };
-                Item::Wrong(orders::of_place(failure, order))
+                Item::Wrong(orders::of_place(failure, lines))
             }
         };
     }

@@ -14,7 +14,7 @@ use crate::fault::{Fault, kinds};
 use crate::grid::{Answer, Failure, ReadOptions, UserOrders, UserOrdersQuery};
 use crate::metrics::Stage;
 use crate::wire::canonical::Canon;
-use crate::wire::{self, PlaceOrder, ShortLine, WireText};
+use crate::wire::{self, PlaceLine, PlaceOrder, ShortLine, WireText};
 
 /// `POST /v1/orders`
 pub(super) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
@@ -26,11 +26,12 @@ pub(super) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
         let fault = Fault::new(&kinds::UNKNOWN_FIELD, "the key of a single order is in the header Idempotency-Key");
         return Err(fault.at("idempotency_key"));
     }
+    let only = if let [line] = order.lines.as_slice() { Some(line.clone()) } else { None };
     let order = request(order, key, &mut Canon::new(), api.limits.order_lines)?;
     call.ends(&api, Stage::Parse);
     let answer = api.done(api.grid.place(order)).await;
     call.ends(&api, Stage::Grid);
-    let answer = answer.map_err(|failure| of_place(failure, || body::parse(&bytes).ok()))?;
+    let answer = answer.map_err(|failure| of_place(failure, || only.map_or_else(|| lines_of(&bytes), |line| vec![line])))?;
     let placed: &Order = &answer.value;
     let response = reply::versioned(StatusCode::CREATED, &answer, placed.version, &wire::Order::from(placed));
     call.ends(&api, Stage::Write);
@@ -56,15 +57,21 @@ fn refuse_dry_run(call: &Call) -> Result<(), Fault> {
     }
 }
 
-/// Why an order was not placed. Where lines are to be named, `sent` reads the order again: only the few that fail pay.
-pub(super) fn of_place(failure: Failure, sent: impl FnOnce() -> Option<PlaceOrder>) -> Fault {
+/// The lines of an order, read again.
+fn lines_of(bytes: &[u8]) -> Vec<PlaceLine> {
+    body::parse::<PlaceOrder>(bytes).map(|order| order.lines).unwrap_or_default()
+}
+
+/// Why an order was not placed. Where lines are to be named, `sent` tells those of the order; it may read them again, so
+/// that only the few that fail pay.
+pub(super) fn of_place(failure: Failure, sent: impl FnOnce() -> Vec<PlaceLine>) -> Fault {
     let short: Vec<(SkuId, Quantity)> = match &failure {
         Failure::Rejected(Rejection::OutOfStock { sku, available, .. }) => vec![(sku.clone(), *available)],
         Failure::Rejected(Rejection::OutOfStocks(short)) => {
             short.iter().map(|(sku, _, available)| (sku.clone(), *available)).collect()
         }
         Failure::Rejected(Rejection::NoSuchSku(sku)) => {
-            let position = sent().and_then(|order| order.lines.iter().position(|line| line.sku == *sku));
+            let position = sent().iter().position(|line| line.sku == *sku);
             let fault = Fault::from(failure);
             return match position {
                 Some(index) => fault.at(format!("lines[{index}].sku")),
@@ -73,7 +80,7 @@ pub(super) fn of_place(failure: Failure, sent: impl FnOnce() -> Option<PlaceOrde
         }
         _ => return failure.into(),
     };
-    let lines = sent().map(|order| short_lines(&order, short)).unwrap_or_default();
+    let lines = short_lines(&sent(), short);
     let fault = Fault::from(failure);
     match lines.first() {
         Some(first) => fault.at(format!("lines[{}].quantity", first.line - 1)).short(lines),
@@ -82,9 +89,9 @@ pub(super) fn of_place(failure: Failure, sent: impl FnOnce() -> Option<PlaceOrde
 }
 
 /// Gives what is available to the lines in their order, and names those that get less than they ask for.
-fn short_lines(order: &PlaceOrder, mut available: Vec<(SkuId, Quantity)>) -> Vec<ShortLine> {
+fn short_lines(lines: &[PlaceLine], mut available: Vec<(SkuId, Quantity)>) -> Vec<ShortLine> {
     let mut short = Vec::new();
-    for (number, line) in (1..).zip(&order.lines) {
+    for (number, line) in (1..).zip(lines) {
         let Some((_, left)) = available.iter_mut().find(|(sku, _)| *sku == line.sku) else {
             continue;
         };
