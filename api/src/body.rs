@@ -1,9 +1,13 @@
 //! From the bytes of a body to a typed request: fast when it is right, exact about what is wrong when it is not.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures::FutureExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use serde::Deserialize;
@@ -23,12 +27,32 @@ pub(crate) async fn read(body: Body, limit: usize, patience: Duration) -> Result
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large(limit));
     }
-    match tokio::time::timeout(patience, Limited::new(body, limit).collect()).await {
+    let mut whole = pin!(Limited::new(body, limit).collect());
+    let read = match soon(whole.as_mut()).await {
+        Some(read) => Ok(read),
+        None => tokio::time::timeout(patience, whole).await,
+    };
+    match read {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
         Ok(Err(_)) => Err(Fault::new(&kinds::INCOMPLETE_BODY, "the connection ended before the body did")),
         Err(_) => Err(Fault::new(&kinds::BODY_TOO_SLOW, format!("the body was not here after {} s", patience.as_secs()))),
     }
+}
+
+/// What is ready at the first look or the second; most bodies come with their heads, and a timer for each would be felt.
+async fn soon<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    let mut looked = false;
+    let look = poll_fn(|context| match future.poll_unpin(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending => {
+            looked = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    });
+    look.await
 }
 
 fn too_large(limit: usize) -> Fault {
