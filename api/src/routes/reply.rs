@@ -1,10 +1,7 @@
 //! Answers that are no errors: serialised straight into one buffer.
 
-use std::fmt::Write as _;
-
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use bytes::BytesMut;
 use serde::Serialize;
 
 use crate::grid::{Answer, Token};
@@ -31,7 +28,7 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize, bytes: usize) -> 
 pub(super) fn versioned<T>(status: StatusCode, answer: &Answer<T>, version: u64, body: &impl Serialize) -> Response<Body> {
     let mut response = json(status, body, USUAL_BYTES);
     stamp(&mut response, answer);
-    response.headers_mut().insert(header::ETAG, text(format_args!("\"{version}\"")));
+    response.headers_mut().insert(header::ETAG, text(&["\"", itoa::Buffer::new().format(version), "\""]));
     response
 }
 
@@ -48,13 +45,17 @@ pub(super) fn stamp<T>(response: &mut Response<Body>, answer: &Answer<T>) {
 }
 
 fn token(token: Token) -> HeaderValue {
-    text(format_args!("{token}"))
+    text(&[itoa::Buffer::new().format(token.shard), ":", itoa::Buffer::new().format(token.index)])
 }
 
-fn text(arguments: std::fmt::Arguments<'_>) -> HeaderValue {
-    let mut text = BytesMut::with_capacity(24);
-    text.write_fmt(arguments).expect("the buffer grows");
-    HeaderValue::from_maybe_shared(text.freeze()).expect("only digits and punctuation are written")
+fn text(parts: &[&str]) -> HeaderValue {
+    let mut text = [0; 48];
+    let mut length = 0;
+    for part in parts {
+        text[length..length + part.len()].copy_from_slice(part.as_bytes());
+        length += part.len();
+    }
+    HeaderValue::from_bytes(&text[..length]).expect("only digits and punctuation are written")
 }
 
 /// 201 where something was created, else 200.
