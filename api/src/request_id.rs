@@ -2,9 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::wire::REQUEST_ID;
+
+/// The header of a request's name.
+pub(crate) static HEADER: HeaderName = HeaderName::from_static(REQUEST_ID);
 
 /// Longest name of a request that is taken over from a client.
 const LONGEST: usize = 128;
@@ -23,7 +26,7 @@ impl RequestIds {
 
     /// The name of the request with these headers.
     pub(crate) fn of(&self, headers: &HeaderMap) -> RequestId {
-        match headers.get(REQUEST_ID) {
+        match headers.get(&HEADER) {
             Some(given) if is_visible(given) => RequestId(given.clone()),
             _ => self.make(),
         }

@@ -7,13 +7,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use futures::future::BoxFuture;
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -22,7 +20,7 @@ use crate::fault::{Fault, kinds};
 use crate::grid::Grid;
 use crate::limits::Limits;
 use crate::metrics;
-use crate::routes::router;
+use crate::routes::Routes;
 use activity::{Activity, Watched};
 
 mod activity;
@@ -84,7 +82,7 @@ pub async fn serve(
     config: ServeConfig,
     stop: impl Future<Output = ()> + Send,
 ) -> usize {
-    let mut server = Server::new(router(grid, config.limits.clone(), config.request_id_prefix), &config);
+    let mut server = Server::new(Routes::new(grid, config.limits.clone(), config.request_id_prefix), &config);
     let mut stop = pin!(stop);
     loop {
         tokio::select! {
@@ -106,7 +104,7 @@ pub async fn serve(
 
 /// What the connections of one server share.
 struct Server {
-    router: Router,
+    routes: Routes,
     http: Arc<auto::Builder<TokioExecutor>>,
     idle: Duration,
     places: Arc<Semaphore>,
@@ -116,9 +114,9 @@ struct Server {
 }
 
 impl Server {
-    fn new(router: Router, config: &ServeConfig) -> Self {
+    fn new(routes: Routes, config: &ServeConfig) -> Self {
         Self {
-            router,
+            routes,
             http: Arc::new(http(config)),
             idle: config.idle,
             places: Arc::new(Semaphore::new(config.connections.min(Semaphore::MAX_PERMITS))),
@@ -130,10 +128,10 @@ impl Server {
 
     fn take(&mut self, stream: Box<dyn Stream>, peer: String) {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            let (router, http, idle) = (self.router.clone(), Arc::clone(&self.http), self.idle);
+            let (routes, http, idle) = (self.routes.clone(), Arc::clone(&self.http), self.idle);
             let watcher = self.graceful.watcher();
             self.tasks.spawn(async move {
-                connection(stream, &peer, router, &http, idle, watcher).await;
+                connection(stream, &peer, routes, &http, idle, watcher).await;
                 drop(place);
             });
             return;
@@ -164,7 +162,7 @@ fn http(config: &ServeConfig) -> auto::Builder<TokioExecutor> {
 async fn connection(
     stream: Box<dyn Stream>,
     peer: &str,
-    router: Router,
+    routes: Routes,
     http: &auto::Builder<TokioExecutor>,
     idle: Duration,
     watcher: Watcher,
@@ -173,10 +171,9 @@ async fn connection(
     open.increment(1.0);
     let activity = Arc::new(Activity::new());
     let stream = Watched::new(stream, Arc::clone(&activity), idle);
-    let router = TowerToHyperService::new(router);
     let service = service_fn(|request| {
         let under_way = activity.begin();
-        let answer = router.call(request);
+        let answer = routes.call(request);
         async move {
             let answer = answer.await;
             drop(under_way);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_ENCODING, IF_MATCH};
+use axum::http::header::{CONTENT_ENCODING, HeaderName, IF_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
@@ -20,6 +20,9 @@ use crate::grid::{ReadOptions, Token};
 use crate::metrics::{Stage, Work};
 use crate::request_id::RequestId;
 use crate::wire::{GRID_TOKEN, IDEMPOTENCY_KEY, WireText};
+
+static KEY: HeaderName = HeaderName::from_static(IDEMPOTENCY_KEY);
+static TOKEN: HeaderName = HeaderName::from_static(GRID_TOKEN);
 
 /// A request.
 pub(crate) struct Call {
@@ -100,7 +103,7 @@ impl Call {
     /// The idempotency key, which every POST that moves stock or money must have.
     pub(super) fn key(&self) -> Result<Key, Fault> {
         let missing = || Fault::new(&kinds::MISSING_IDEMPOTENCY_KEY, "send the header Idempotency-Key").at("Idempotency-Key");
-        let given = single(&self.head.headers, IDEMPOTENCY_KEY).map_err(invalid_key)?;
+        let given = single(&self.head.headers, &KEY).map_err(invalid_key)?;
         let given = given.filter(|value| !value.is_empty()).ok_or_else(missing)?;
         let text = given.to_str().map_err(|_| invalid_key("must be visible ASCII characters only"))?;
         Key::read(text).map_err(invalid_key)
@@ -109,7 +112,7 @@ impl Call {
     /// The version of `If-Match: "7"`; `*` means any.
     pub(super) fn expected_version(&self) -> Result<Option<u64>, Fault> {
         let invalid = || Fault::new(&kinds::INVALID_IF_MATCH, "must be one version in quotes, as \"7\"").at("If-Match");
-        let Some(value) = single(&self.head.headers, IF_MATCH.as_str()).map_err(|_| invalid())? else {
+        let Some(value) = single(&self.head.headers, &IF_MATCH).map_err(|_| invalid())? else {
             return Ok(None);
         };
         match value.as_bytes() {
@@ -125,7 +128,7 @@ impl Call {
     /// How current a read has to be: `Grid-Token`, `?consistency=`.
     pub(super) fn read_options(&self, consistency: Option<&str>) -> Result<ReadOptions, Fault> {
         let invalid = || Fault::new(&kinds::INVALID_GRID_TOKEN, "must be shard:index").at("Grid-Token");
-        let token = single(&self.head.headers, GRID_TOKEN).map_err(|_| invalid())?;
+        let token = single(&self.head.headers, &TOKEN).map_err(|_| invalid())?;
         let token = token.map(|value| value.to_str().ok().and_then(|text| Token::from_str(text).ok()).ok_or_else(invalid));
         let stale = match consistency {
             None | Some("strong") => false,
@@ -171,7 +174,7 @@ fn not_text(kind: &'static kinds::Kind, param: &'static str) -> Fault {
 }
 
 /// The value of a header that may stand there once.
-fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, &'static str> {
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, &'static str> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     match values.next() {

@@ -11,6 +11,7 @@ mod orders;
 mod reply;
 mod skus;
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +19,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderName, Method, Request, Response};
+use axum::http::{Method, Request, Response};
 use axum::routing::{MethodRouter, get, post};
 use futures::FutureExt;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -28,8 +32,7 @@ use crate::fault::{Fault, kinds};
 use crate::grid::{Failure, Grid, Refusal, Reply, UnknownCause};
 use crate::limits::{Limits, Room};
 use crate::metrics::{Ending, Meters, Work};
-use crate::request_id::{RequestId, RequestIds};
-use crate::wire::REQUEST_ID;
+use crate::request_id::{self, RequestId, RequestIds};
 use call::Call;
 
 /// What handlers share.
@@ -102,15 +105,48 @@ macro_rules! entry {
 
 /// The routes of a server. `request_id_prefix` is drawn at random by whoever starts the server, once per start.
 pub fn router(grid: Arc<dyn Grid>, limits: Limits, request_id_prefix: u64) -> Router {
-    let api = Arc::new(Api {
-        grid,
-        meters: Meters::new(),
-        ids: RequestIds::new(request_id_prefix),
-        room: Room::new(limits.buffered_bytes),
-        limits,
-    });
+    Routes::new(grid, limits, request_id_prefix).router
+}
+
+/// The routes of a server, with a short cut past the router for orders that come one by one: of all requests they alone are
+/// so many that its work is felt.
+#[derive(Clone)]
+pub(crate) struct Routes {
+    api: Arc<Api>,
+    router: Router,
+}
+
+impl Routes {
+    pub(crate) fn new(grid: Arc<dyn Grid>, limits: Limits, request_id_prefix: u64) -> Self {
+        let api = Arc::new(Api {
+            grid,
+            meters: Meters::new(),
+            ids: RequestIds::new(request_id_prefix),
+            room: Room::new(limits.buffered_bytes),
+            limits,
+        });
+        Self { router: all(Arc::clone(&api)), api }
+    }
+
+    /// Answers a request.
+    pub(crate) fn call(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
+        if request.method() == Method::POST && request.uri().path() == PLACE {
+            let answer = Arc::clone(&self.api).answer(Route::Place, request.map(Body::new), orders::place);
+            return answer.map(Ok).left_future();
+        }
+        TowerToHyperService::new(self.router.clone()).call(request).right_future()
+    }
+}
+
+/// Where single orders are placed.
+const PLACE: &str = "/v1/orders";
+
+fn all(api: Arc<Api>) -> Router {
     Router::new()
-        .route("/v1/orders", post_to(Route::Place, orders::place))
+        .route(PLACE, post_to(Route::Place, orders::place))
         .route("/v1/orders/batch", post_to(Route::PlaceBatch, batch::place))
         .route("/v1/orders/{id}", get_from(Route::Order, orders::order))
         .route("/v1/orders/{id}/status-history", get_from(Route::StatusHistory, orders::status_history))
@@ -139,8 +175,6 @@ pub fn router(grid: Arc<dyn Grid>, limits: Limits, request_id_prefix: u64) -> Ro
         .method_not_allowed_fallback(entry!(Route::WrongMethod, wrong_method))
         .with_state(api)
 }
-
-static REQUEST_ID_HEADER: HeaderName = HeaderName::from_static(REQUEST_ID);
 
 type Ended = Result<Response<Body>, Fault>;
 
@@ -186,13 +220,15 @@ impl Api {
         let span = tracing::debug_span!("request", route = route.template(), path = head.uri.path(), id = id.as_str());
         let _in_flight = self.meters.enter();
         let call = Call::new(head, body, id.clone(), route.work(), started);
-        let ended = AssertUnwindSafe(handler(Arc::clone(&self), call)).catch_unwind().instrument(span.clone()).await;
+        // On the heap, because what is wrapped around it would move it each time.
+        let ended = AssertUnwindSafe(Box::pin(handler(Arc::clone(&self), call)));
+        let ended = ended.catch_unwind().instrument(span.clone()).await;
         let ended = ended.unwrap_or_else(|_| Err(Fault::new(&kinds::INTERNAL_ERROR, "the request broke something here")));
         let (mut response, ending) = match ended {
             Ok(response) => (response, Ending::Done),
             Err(fault) => span.in_scope(|| self.tell(if reads { fault.of_a_read() } else { fault }, &id)),
         };
-        response.headers_mut().insert(REQUEST_ID_HEADER.clone(), id.header());
+        response.headers_mut().insert(request_id::HEADER.clone(), id.header());
         self.meters.request(route, ending, started.elapsed());
         response
     }
