@@ -138,7 +138,7 @@ pub struct UserOrders {
     pub orders: Vec<Order>,
     /// The cursor of the next page: the last order of this one; `None` on the last page.
     pub next: Option<OrderId>,
-    /// How many match on all pages, where that is known without reading them.
+    /// How many match on all pages, where that is known without reading them: not with a status, nor above 10,000.
     pub total: Option<u64>,
 }
 

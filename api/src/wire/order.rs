@@ -300,7 +300,7 @@ pub struct Happening {
 pub struct UserOrders {
     /// The orders of this page.
     pub orders: Vec<Order>,
-    /// How many there are on all pages, where that is known without reading them.
+    /// How many there are on all pages, where that is known without reading them: not with a status, nor above 10,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
     /// For `cursor=` of the next page; left out on the last.
