@@ -92,7 +92,8 @@ impl Meters {
 
     /// A client is told of a problem.
     pub(crate) fn problem(&self, kind: &'static Kind) {
-        let counter = self.problems[kind.place].get_or_init(|| counter!("ordergrid_http_problems_total", "code" => kind.code));
+        let place = kinds::ALL.iter().position(|known| known.code == kind.code).expect("every kind is in the list");
+        let counter = self.problems[place].get_or_init(|| counter!("ordergrid_http_problems_total", "code" => kind.code));
         counter.increment(1);
     }
 

@@ -15,8 +15,6 @@ pub struct Kind {
     pub retryable: bool,
     /// It may have happened; else nothing has.
     pub unknown: bool,
-    /// Its place in [`ALL`].
-    pub place: usize,
 }
 
 macro_rules! kinds {
@@ -30,12 +28,8 @@ macro_rules! kinds {
                 title: $title,
                 retryable: kinds!(@$again),
                 unknown: kinds!(@$outcome),
-                place: Place::$name as usize,
             };
         )*
-
-        #[expect(non_camel_case_types, reason = "the names of the kinds")]
-        enum Place { $($name),* }
 
         /// All of them, by status.
         pub const ALL: &[&Kind] = &[$(&$name),*];

@@ -43,7 +43,7 @@ impl Disk {
 
     /// As a filter says it: no is certain, and a few keys are taken for others.
     fn may_have(&self, key: &[u8]) -> bool {
-        self.0.contains_key(key) || key.len() % 4 == 0
+        self.0.contains_key(key) || key.len().is_multiple_of(4)
     }
 
     pub(super) fn admit(&self, machine: &mut ShardMachine, keys: Vec<RowKey>) -> usize {
