@@ -29,7 +29,8 @@ pub trait StateStore: Send + Sync + 'static {
     /// gathered. Empty means the end.
     fn scan(&self, prefix: Bytes, after: Option<Bytes>, max_bytes: usize) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
 
-    /// Writes rows, in any order, and meta as one atomic batch; durable on return. Never overlaps with another checkpoint or install.
+    /// Writes rows, in any order, and meta as one atomic batch; durable on return. Never overlaps with another checkpoint
+    /// or install.
     fn checkpoint(&self, meta: Bytes, rows: DirtyRows) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// A consistent view as of the last checkpoint or install; `None` before the first.

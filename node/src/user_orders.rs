@@ -21,13 +21,20 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// # Errors
 /// The store failed: the node stops.
 pub(crate) async fn page(replica: &ShardReplica, query: &UserOrdersQuery) -> Result<UserOrders, StoreError> {
+    let skip = query.page.saturating_sub(1) as usize * query.size as usize;
+    if query.status.is_some() { filtered(replica, query, skip).await } else { whole(replica, query, skip, COUNTED).await }
+}
+
+/// Those of any status, counted up to `counted`.
+async fn whole(
+    replica: &ShardReplica,
+    query: &UserOrdersQuery,
+    skip: usize,
+    counted: usize,
+) -> Result<UserOrders, StoreError> {
     let size = query.size as usize;
-    let skip = query.page.saturating_sub(1) as usize * size;
-    if query.status.is_some() {
-        return filtered(replica, query, skip).await;
-    }
-    let all = ids(replica, &query.user, None, COUNTED + 1).await?;
-    let total = (all.len() <= COUNTED).then_some(all.len() as u64);
+    let all = ids(replica, &query.user, None, counted + 1).await?;
+    let total = (all.len() <= counted).then_some(all.len() as u64);
     let wanted = skip.saturating_add(size).saturating_add(1);
     let from = query.cursor.map_or(0, |cursor| all.partition_point(|id| *id >= cursor));
     let ids = if total.is_some() || from + wanted <= all.len() {
@@ -243,5 +250,26 @@ mod tests {
         let page = shop.page(&UserOrdersQuery { status: Some(Status::Cancelled), ..third }).await;
         assert_eq!(page.orders.iter().map(|order| order.id).collect::<Vec<_>>(), cancelled[40..60]);
         assert_eq!(page.total, None, "counting them would mean reading them");
+    }
+
+    #[tokio::test]
+    async fn more_orders_than_are_counted_have_all_their_pages_and_no_total() {
+        let mut shop = Shop::open().await;
+        shop.place(60).await;
+        shop.checkpoint().await;
+        shop.place(10).await;
+        let all = shop.walk(shop.query(100)).await;
+        for (counted, total) in [(69, None), (70, Some(70)), (5, None)] {
+            let mut query = shop.query(20);
+            for pages in all.chunks(20) {
+                let page = whole(&shop.replica, &query, 0, counted).await.expect("the store works");
+                assert_eq!(page.orders.iter().map(|order| order.id).collect::<Vec<_>>(), pages);
+                assert_eq!(page.total, total);
+                query.cursor = page.next;
+            }
+            assert_eq!(query.cursor, None, "that was the last page");
+            let deep = whole(&shop.replica, &shop.query(20), 60, counted).await.expect("the store works");
+            assert_eq!(deep.orders.iter().map(|order| order.id).collect::<Vec<_>>(), all[60..]);
+        }
     }
 }
