@@ -5,8 +5,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use ordergrid_domain::Order;
 use ordergrid_domain::command::OrderRequest;
-use serde::ser::{SerializeSeq, SerializeStruct};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::call::Call;
@@ -16,7 +15,8 @@ use crate::fault::{Fault, kinds};
 use crate::grid::{Answer, Failure, Reply, UnknownCause};
 use crate::metrics::Stage;
 use crate::wire::canonical::Canon;
-use crate::wire::{self, OrderWords, PlaceBatch, PlaceOrder};
+use crate::wire::written::Writer;
+use crate::wire::{OrderWords, PlaceBatch, PlaceOrder};
 
 /// `POST /v1/orders/batch`
 pub(super) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
@@ -31,8 +31,8 @@ pub(super) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
     call.ends(&api, Stage::Grid);
     fill(&mut results, answers, &bytes);
     count_problems(&api, &results);
-    let answer = BatchBody { results: &results, request_id: call.id.as_str(), minimal };
-    let response = reply::json(StatusCode::OK, &answer, results.len() * if minimal { 160 } else { 1_024 });
+    let (bytes, id) = (results.len() * if minimal { 160 } else { 1_024 }, call.id.as_str());
+    let response = reply::written(StatusCode::OK, bytes, |json| write(json, &results, id, minimal));
     call.ends(&api, Stage::Write);
     Ok(response)
 }
@@ -148,74 +148,37 @@ fn count_problems(api: &Api, results: &[Item]) {
     }
 }
 
-/// [`wire::Batch`], serialised from what the grid answered, one order at a time.
-struct BatchBody<'a> {
-    results: &'a [Item],
-    request_id: &'a str,
-    minimal: bool,
-}
-
-impl Serialize for BatchBody<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut body = serializer.serialize_struct("Batch", 1)?;
-        body.serialize_field("results", &Results(self))?;
-        body.end()
-    }
-}
-
-struct Results<'a>(&'a BatchBody<'a>);
-
-impl Serialize for Results<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(Some(self.0.results.len()))?;
-        for item in self.0.results {
-            list.serialize_element(&ResultBody { item, batch: self.0 })?;
-        }
-        list.end()
-    }
-}
-
-struct ResultBody<'a> {
-    item: &'a Item,
-    batch: &'a BatchBody<'a>,
-}
-
-impl Serialize for ResultBody<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut body = serializer.serialize_struct("BatchResult", 4)?;
-        match self.item {
+/// [`wire::Batch`](crate::wire::Batch), written from what the grid answered, one order after the other.
+fn write(json: &mut Writer<'_>, results: &[Item], request_id: &str, minimal: bool) {
+    json.raw("{\"results\":[");
+    for (index, item) in results.iter().enumerate() {
+        json.number(if index == 0 { "{\"status\":" } else { ",{\"status\":" }, status(item));
+        match item {
             Item::Placed(answer) => {
-                let order: &Order = &answer.value;
-                body.serialize_field("status", &StatusCode::CREATED.as_u16())?;
                 if answer.replayed {
-                    body.serialize_field("replayed", &true)?;
+                    json.raw(",\"replayed\":true");
                 }
-                body.serialize_field("token", &TokenText(answer.token))?;
-                if self.batch.minimal {
-                    body.serialize_field("order", &OrderWords::from(order))?;
+                json.number(",\"token\":\"", answer.token.shard);
+                json.number(":", answer.token.index);
+                json.raw("\",\"order\":");
+                if minimal {
+                    json.value("", &OrderWords::from(&*answer.value));
                 } else {
-                    body.serialize_field("order", &wire::Order::from(order))?;
+                    json.order(&answer.value);
                 }
             }
-            Item::Wrong(fault) => {
-                let problem = fault.body(self.batch.request_id);
-                body.serialize_field("status", &fault.kind().status)?;
-                if self.batch.minimal {
-                    body.serialize_field("error", &problem.minimal())?;
-                } else {
-                    body.serialize_field("error", &problem)?;
-                }
-            }
+            Item::Wrong(fault) if minimal => json.value(",\"error\":", &fault.body(request_id).minimal()),
+            Item::Wrong(fault) => json.value(",\"error\":", &fault.body(request_id)),
             Item::Asked => unreachable!("every order that was asked has its answer"),
         }
-        body.end()
+        json.raw("}");
     }
+    json.raw("]}");
 }
 
-struct TokenText(crate::grid::Token);
-
-impl Serialize for TokenText {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+fn status(item: &Item) -> u16 {
+    match item {
+        Item::Wrong(fault) => fault.kind().status,
+        Item::Asked | Item::Placed(_) => StatusCode::CREATED.as_u16(),
     }
 }

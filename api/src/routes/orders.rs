@@ -33,7 +33,7 @@ pub(super) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
     call.ends(&api, Stage::Grid);
     let answer = answer.map_err(|failure| of_place(failure, || only.map_or_else(|| lines_of(&bytes), |line| vec![line])))?;
     let placed: &Order = &answer.value;
-    let response = reply::versioned(StatusCode::CREATED, &answer, placed.version, &wire::Order::from(placed));
+    let response = reply::order(StatusCode::CREATED, &answer, placed);
     call.ends(&api, Stage::Write);
     Ok(response)
 }
@@ -107,8 +107,7 @@ fn short_lines(lines: &[PlaceLine], mut available: Vec<(SkuId, Quantity)>) -> Ve
 /// `GET /v1/orders/{id}`
 pub(super) async fn order(api: Arc<Api>, mut call: Call) -> Ended {
     let answer = read(&api, &mut call).await?;
-    let order: &Order = &answer.value;
-    Ok(reply::versioned(StatusCode::OK, &answer, order.version, &wire::Order::from(order)))
+    Ok(reply::order(StatusCode::OK, &answer, &answer.value))
 }
 
 /// `GET /v1/orders/{id}/status-history`

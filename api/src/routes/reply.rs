@@ -2,9 +2,11 @@
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use ordergrid_domain::Order;
 use serde::Serialize;
 
 use crate::grid::{Answer, Token};
+use crate::wire::written::Writer;
 use crate::wire::{GRID_AGE, GRID_TOKEN, IDEMPOTENT_REPLAYED, JSON};
 
 static TOKEN: HeaderName = HeaderName::from_static(GRID_TOKEN);
@@ -16,8 +18,13 @@ const USUAL_BYTES: usize = 1_536;
 
 /// A JSON answer.
 pub(super) fn json(status: StatusCode, value: &impl Serialize, bytes: usize) -> Response<Body> {
+    written(status, bytes, |json| json.value("", value))
+}
+
+/// A JSON answer of some `bytes` bytes.
+pub(super) fn written(status: StatusCode, bytes: usize, write: impl FnOnce(&mut Writer<'_>)) -> Response<Body> {
     let mut buffer = Vec::with_capacity(bytes);
-    sonic_rs::to_writer(&mut buffer, value).expect("wire types have only texts, numbers and lists");
+    write(&mut Writer(&mut buffer));
     let mut response = Response::new(Body::from(buffer));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
@@ -26,7 +33,15 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize, bytes: usize) -> 
 
 /// The answer about one thing that has a version: with `Grid-Token`, `ETag`, and `Idempotent-Replayed` where it is.
 pub(super) fn versioned<T>(status: StatusCode, answer: &Answer<T>, version: u64, body: &impl Serialize) -> Response<Body> {
-    let mut response = json(status, body, USUAL_BYTES);
+    stamped(json(status, body, USUAL_BYTES), answer, version)
+}
+
+/// The answer about an order.
+pub(super) fn order<T>(status: StatusCode, answer: &Answer<T>, order: &Order) -> Response<Body> {
+    stamped(written(status, USUAL_BYTES, |json| json.order(order)), answer, order.version)
+}
+
+fn stamped<T>(mut response: Response<Body>, answer: &Answer<T>, version: u64) -> Response<Body> {
     stamp(&mut response, answer);
     response.headers_mut().insert(header::ETAG, text(&["\"", itoa::Buffer::new().format(version), "\""]));
     response

@@ -35,7 +35,7 @@ impl From<&domain::Order> for Order {
             ship_to: order.ship_to.as_ref().map(Into::into),
             lines: (1..).zip(&order.lines).map(line).collect(),
             payments: order.payments.iter().map(Into::into).collect(),
-            refunds: order.refunds.iter().map(|one| refund(order, one)).collect(),
+            refunds: order.refunds.iter().map(|one| Refund::of(order, one)).collect(),
             fulfilments: order.fulfilments.iter().map(|one| Fulfilment::of(order, one)).collect(),
             metadata: order.metadata.clone(),
         }
@@ -99,26 +99,30 @@ impl From<&domain::Payment> for Payment {
     }
 }
 
-fn refund(order: &domain::Order, refund: &domain::Refund) -> Refund {
-    let (cause, reason, payment) = match &refund.cause {
-        RefundCause::Asked(reason) => ("asked", reason.clone(), None),
-        RefundCause::Cancelled => ("cancelled", None, None),
-        RefundCause::Surplus(payment) => ("surplus", None, Some(payment.clone())),
-    };
-    let units = |line| refund.units.iter().find(|(number, _)| *number == line).map(|(_, units)| units.0);
-    Refund {
-        id: order.refund_id(refund.number),
-        status: refund.state,
-        amount: refund.amount.0,
-        cause: cause.to_owned(),
-        reason,
-        provider_payment_id: payment,
-        lines: refund
-            .lines
-            .iter()
-            .map(|&(line, amount)| RefundPart { line, amount: amount.0, quantity: units(line) })
-            .collect(),
-        at: refund.at,
+impl Refund {
+    /// A refund of `order`.
+    #[must_use]
+    pub fn of(order: &domain::Order, refund: &domain::Refund) -> Self {
+        let (cause, reason, payment) = match &refund.cause {
+            RefundCause::Asked(reason) => ("asked", reason.clone(), None),
+            RefundCause::Cancelled => ("cancelled", None, None),
+            RefundCause::Surplus(payment) => ("surplus", None, Some(payment.clone())),
+        };
+        let units = |line| refund.units.iter().find(|(number, _)| *number == line).map(|(_, units)| units.0);
+        Self {
+            id: order.refund_id(refund.number),
+            status: refund.state,
+            amount: refund.amount.0,
+            cause: cause.to_owned(),
+            reason,
+            provider_payment_id: payment,
+            lines: refund
+                .lines
+                .iter()
+                .map(|&(line, amount)| RefundPart { line, amount: amount.0, quantity: units(line) })
+                .collect(),
+            at: refund.at,
+        }
     }
 }
 

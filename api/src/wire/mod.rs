@@ -13,6 +13,7 @@ pub mod request;
 pub mod sku;
 pub(crate) mod text;
 mod words;
+pub(crate) mod written;
 
 pub use cluster::{
     Check, ClusterStatus, Health, InFlight, LawReport, NodeStatus, Readiness, ReplicaHash, ReplicaStatus, ShardReport,
