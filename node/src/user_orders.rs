@@ -26,12 +26,7 @@ pub(crate) async fn page(replica: &ShardReplica, query: &UserOrdersQuery) -> Res
 }
 
 /// Those of any status, counted up to `counted`.
-async fn whole(
-    replica: &ShardReplica,
-    query: &UserOrdersQuery,
-    skip: usize,
-    counted: usize,
-) -> Result<UserOrders, StoreError> {
+async fn whole(replica: &ShardReplica, query: &UserOrdersQuery, skip: usize, counted: usize) -> Result<UserOrders, StoreError> {
     let size = query.size as usize;
     let all = ids(replica, &query.user, None, counted + 1).await?;
     let total = (all.len() <= counted).then_some(all.len() as u64);
