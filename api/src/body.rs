@@ -16,7 +16,7 @@ use serde_path_to_error::{Path, Segment};
 
 use crate::fault::{Fault, kinds};
 use crate::wire::request::UNBUILT;
-use strict::Strictly;
+pub(crate) use strict::Strictly;
 
 mod strict;
 

@@ -36,6 +36,10 @@ pub trait Grid: Send + Sync + 'static {
     /// Does something to an order.
     fn command_order(&self, command: OrderCommand) -> BoxFuture<'_, Reply<OrderChanged>>;
 
+    /// Does many things, each on its own: exactly as many answers as commands, in their order. Of one order, an earlier
+    /// command takes effect before a later one.
+    fn command_orders(&self, commands: Vec<OrderCommand>) -> BoxFuture<'_, Vec<Reply<OrderChanged>>>;
+
     /// A SKU as it is now. None: [`Rejection::NoSuchSku`].
     fn sku(&self, id: SkuId, options: ReadOptions) -> BoxFuture<'_, Reply<Box<Sku>>>;
 

@@ -18,7 +18,9 @@ use tokio::time::Instant;
 use crate::context::{NodeContext, Place};
 use crate::metrics;
 use crate::peers::{decode, encode};
-use crate::shard::{Leading, NotLanded, PlaceCaller, Placed, Proposal, ShardHost, ShardMessage, answer};
+use crate::shard::{
+    Caller, Landed, Leading, NotLanded, PlaceCaller, Placed, Proposal, Reply as Waiter, ShardHost, ShardMessage, answer,
+};
 
 /// The mesh service of forwarded requests.
 pub(crate) const SERVICE: u8 = 2;
@@ -34,6 +36,8 @@ pub(crate) enum Ask {
     PlaceMany(Vec<OrderRequest>),
     /// A command on an order.
     Order(OrderCommand),
+    /// Commands on orders of one shard.
+    OrderMany(Vec<OrderCommand>),
     /// A command on a SKU.
     Sku(SkuCommand),
     /// Read an order.
@@ -59,6 +63,8 @@ pub(crate) enum Said {
     PlacedMany(Vec<Result<Answer<Box<Order>>, Failure>>),
     /// A command on an order.
     Order(Answer<OrderChanged>),
+    /// Several commands on orders.
+    OrderMany(Vec<Result<Answer<OrderChanged>, Failure>>),
     /// A command on a SKU.
     Sku(Answer<SkuChanged>),
     /// An order.
@@ -112,6 +118,7 @@ impl NodeGrid {
             Ask::Place(request) => request.user.slot(),
             Ask::PlaceMany(requests) => requests.first()?.user.slot(),
             Ask::Order(command) => command.order.slot(),
+            Ask::OrderMany(commands) => commands.first()?.order.slot(),
             Ask::Sku(command) => command.sku.slot(),
             Ask::ReadOrder(order, _) => order.slot(),
             Ask::ReadOrders(query, _) => query.user.slot(),
@@ -227,8 +234,9 @@ impl NodeGrid {
                     Err(failure) => Ok(Said::PlacedMany(vec![Err(failure); count])),
                 }
             }
-            Ask::Order(command) => Self::command_order_here(leading, command).await.map(Said::Order),
-            Ask::Sku(command) => Self::command_sku_here(leading, command).await.map(Said::Sku),
+            Ask::Order(command) => command_order_here(leading, command).await.map(Said::Order),
+            Ask::OrderMany(commands) => command_orders_here(leading, commands).await.map(Said::OrderMany),
+            Ask::Sku(command) => command_sku_here(leading, command).await.map(Said::Sku),
             Ask::ReadOrder(order, _) => {
                 self.barrier(leading).await?;
                 read_order(&leading.lead.replica, leading.lead.shard, order).await.map(Said::ReadOrder)
@@ -250,34 +258,6 @@ impl NodeGrid {
         match leading.lead.group.barrier().await {
             Ok(_) => Ok(()),
             Err(_) => Err(Failure::refused(Refusal::NoLeader)),
-        }
-    }
-
-    /// Short cut past an entity actor: a command on one entity needs no step in another shard, so it goes straight to
-    /// the log, whose order is the entity's order. A hop through an actor would add a spawn and a stop, 2 to 3 us.
-    async fn command_order_here(leading: &Leading, command: OrderCommand) -> Result<Answer<OrderChanged>, Failure> {
-        let landed = outcome(propose(leading, Command::Order(Box::new(command)))).await?;
-        let landed = landed.map_err(not_landed)?;
-        let token = answer::token(leading.lead.shard, landed.at.index);
-        match landed.outcome {
-            Outcome::Order { order, created, replayed } => {
-                Ok(Answer { replayed, ..Answer::new(OrderChanged { order, created }, token) })
-            }
-            Outcome::Rejected(rejection) => Err(Failure::Rejected(rejection)),
-            other => unreachable!("a command on an order is answered as an order or rejected, not {other:?}"),
-        }
-    }
-
-    async fn command_sku_here(leading: &Leading, command: SkuCommand) -> Result<Answer<SkuChanged>, Failure> {
-        let landed = outcome(propose(leading, Command::Sku(Box::new(command)))).await?;
-        let landed = landed.map_err(not_landed)?;
-        let token = answer::token(leading.lead.shard, landed.at.index);
-        match landed.outcome {
-            Outcome::Sku { sku, created, replayed } => {
-                Ok(Answer { replayed, ..Answer::new(SkuChanged { sku, created }, token) })
-            }
-            Outcome::Rejected(rejection) => Err(Failure::Rejected(rejection)),
-            other => unreachable!("a command on a SKU is answered as a SKU or rejected, not {other:?}"),
         }
     }
 
@@ -318,10 +298,50 @@ async fn place_many_here(leading: &Leading, requests: Vec<OrderRequest>, asked: 
     outcome(answers).await
 }
 
-fn propose(leading: &Leading, command: Command) -> oneshot::Receiver<Result<crate::shard::Landed, NotLanded>> {
-    let (caller, landed) = oneshot::channel();
-    leading.lead.batcher.propose(command, crate::shard::Reply::Caller(caller));
-    landed
+/// Short cut past an entity actor: a command on one entity needs no step in another shard, so it goes straight to the
+/// log, whose order is the entity's order. A hop through an actor would add a spawn and a stop, 2 to 3 us.
+async fn command_order_here(leading: &Leading, command: OrderCommand) -> Result<Answer<OrderChanged>, Failure> {
+    order_changed(leading.lead.shard, leading.lead.batcher.ask(Command::Order(Box::new(command))).await)
+}
+
+/// One waiter for commands that came together.
+async fn command_orders_here(
+    leading: &Leading,
+    commands: Vec<OrderCommand>,
+) -> Result<Vec<Result<Answer<OrderChanged>, Failure>>, Failure> {
+    if commands.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (callers, answers) = Caller::many(commands.len());
+    for (command, caller) in commands.into_iter().zip(callers) {
+        leading.lead.batcher.propose(Command::Order(Box::new(command)), Waiter::Caller(caller));
+    }
+    let landed = outcome(answers).await?;
+    Ok(landed.into_iter().map(|landed| order_changed(leading.lead.shard, landed)).collect())
+}
+
+fn order_changed(shard: GroupId, landed: Result<Landed, NotLanded>) -> Result<Answer<OrderChanged>, Failure> {
+    let landed = landed.map_err(not_landed)?;
+    match landed.outcome {
+        Outcome::Order { order, created, replayed } => {
+            let token = answer::token(shard, landed.at.index);
+            Ok(Answer { replayed, ..Answer::new(OrderChanged { order, created }, token) })
+        }
+        Outcome::Rejected(rejection) => Err(Failure::Rejected(rejection)),
+        other => unreachable!("a command on an order is answered as an order or rejected, not {other:?}"),
+    }
+}
+
+async fn command_sku_here(leading: &Leading, command: SkuCommand) -> Result<Answer<SkuChanged>, Failure> {
+    let landed = leading.lead.batcher.ask(Command::Sku(Box::new(command))).await.map_err(not_landed)?;
+    match landed.outcome {
+        Outcome::Sku { sku, created, replayed } => {
+            let token = answer::token(leading.lead.shard, landed.at.index);
+            Ok(Answer { replayed, ..Answer::new(SkuChanged { sku, created }, token) })
+        }
+        Outcome::Rejected(rejection) => Err(Failure::Rejected(rejection)),
+        other => unreachable!("a command on a SKU is answered as a SKU or rejected, not {other:?}"),
+    }
 }
 
 /// Waits for an outcome; with its waiter lost, it is unknown.
@@ -385,7 +405,7 @@ impl Grid for NodeGrid {
     }
 
     fn place_many(&self, requests: Vec<OrderRequest>) -> BoxFuture<'_, Vec<Reply<Box<Order>>>> {
-        Box::pin(crate::place_many::place_many(self, requests))
+        Box::pin(crate::batches::place_many(self, requests))
     }
 
     fn order(&self, id: OrderId, options: ReadOptions) -> BoxFuture<'_, Reply<Box<Order>>> {
@@ -410,6 +430,10 @@ impl Grid for NodeGrid {
 
     fn command_order(&self, command: OrderCommand) -> BoxFuture<'_, Reply<OrderChanged>> {
         Box::pin(async move { expect_said!(self.route(Ask::Order(command)).await, Order) })
+    }
+
+    fn command_orders(&self, commands: Vec<OrderCommand>) -> BoxFuture<'_, Vec<Reply<OrderChanged>>> {
+        Box::pin(crate::batches::command_orders(self, commands))
     }
 
     fn sku(&self, id: SkuId, options: ReadOptions) -> BoxFuture<'_, Reply<Box<Sku>>> {

@@ -11,6 +11,7 @@ pub mod tcp;
 pub use config::NodeConfig;
 pub use platform::Platform;
 
+mod batches;
 mod clocks;
 mod context;
 mod elsewhere;
@@ -20,7 +21,6 @@ mod grid;
 mod metrics;
 mod node;
 mod peers;
-mod place_many;
 mod report;
 mod shard;
 mod user_orders;

@@ -6,8 +6,9 @@ use ordergrid_domain::{FulfilmentId, Key, OrderId, RefundId, SkuId, UserId};
 
 use super::{Answer, Call, CallError, Client, path_segment};
 use crate::wire::{
-    AdjustStock, Batch, CancelOrder, ClusterStatus, Empty, FulfilmentChanged, Order, PayOrder, PickOrder, PlaceBatch,
-    PlaceOrder, PutSku, ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, Sku, StatusHistory, UserOrders, VerifyReport,
+    AdjustStock, Batch, CancelOrder, ClusterStatus, CommandBatch, Empty, FulfilmentChanged, Order, PayOrder, PickOrder,
+    PlaceBatch, PlaceOrder, PutSku, ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, Sku, StatusHistory, UserOrders,
+    VerifyReport,
 };
 
 type Ended<T> = Result<Answer<T>, CallError>;
@@ -24,6 +25,12 @@ impl Call {
     #[must_use]
     pub fn place_batch(batch: &PlaceBatch) -> Self {
         Self::new(Method::POST, "/v1/orders/batch").with_json(batch)
+    }
+
+    /// `POST /v1/commands/batch`; each command carries its own key.
+    #[must_use]
+    pub fn command_batch(batch: &CommandBatch) -> Self {
+        Self::new(Method::POST, "/v1/commands/batch").with_json(batch)
     }
 
     /// `GET /v1/orders/{id}`.
@@ -147,6 +154,11 @@ impl Client {
     /// Places many orders; each has its own result.
     pub async fn place_batch(&self, batch: &PlaceBatch) -> Ended<Batch> {
         self.ask(&Call::place_batch(batch)).await
+    }
+
+    /// Does many things to orders; each has its own result.
+    pub async fn command_batch(&self, batch: &CommandBatch) -> Ended<Batch> {
+        self.ask(&Call::command_batch(batch)).await
     }
 
     /// Reads an order.

@@ -76,6 +76,7 @@ kinds! {
     UNSUPPORTED                  422 "unsupported"                  refused never "This is not supported yet";
     TOO_MANY_LINES               422 "too_many_lines"               refused never "The order has too many lines";
     TOO_MANY_ORDERS              422 "too_many_orders"              refused never "The batch has too many orders";
+    TOO_MANY_COMMANDS            422 "too_many_commands"            refused never "The batch has too many commands";
     PAGE_TOO_DEEP                422 "page_too_deep"                refused never "Pages end here: go on with a cursor";
     IDEMPOTENCY_KEY_REUSED       422 "idempotency_key_reused"       refused never "The idempotency key was used with another body";
     TOTAL_MISMATCH               422 "total_mismatch"               refused never "The total does not add up";
@@ -85,11 +86,13 @@ kinds! {
     INVALID_AMOUNT               422 "invalid_amount"               refused never "An amount is not valid";
     INVALID_BODY                 422 "invalid_body"                 refused never "The body is not what is expected here";
     INVALID_CARRIER              422 "invalid_carrier"              refused never "The carrier is not valid";
+    INVALID_COMMANDS             422 "invalid_commands"             refused never "The commands are not valid";
     INVALID_CONSISTENCY          422 "invalid_consistency"          refused never "The consistency is not valid";
     INVALID_CURRENCY             422 "invalid_currency"             refused never "The currency is not valid";
     INVALID_CURSOR               422 "invalid_cursor"               refused never "The cursor is not valid";
     INVALID_DELTA                422 "invalid_delta"                refused never "The delta is not valid";
     INVALID_DISCOUNT             422 "invalid_discount"             refused never "The discount is not valid";
+    INVALID_IF_VERSION           422 "invalid_if_version"           refused never "The version is not valid";
     INVALID_LINE                 422 "invalid_line"                 refused never "The line number is not valid";
     INVALID_LINES                422 "invalid_lines"                refused never "The lines are not valid";
     INVALID_METADATA             422 "invalid_metadata"             refused never "The metadata are not valid";
@@ -99,6 +102,7 @@ kinds! {
     INVALID_ORDERS               422 "invalid_orders"               refused never "The orders are not valid";
     INVALID_PAGE                 422 "invalid_page"                 refused never "The page is not valid";
     INVALID_PARAMETER            422 "invalid_parameter"            refused never "A query parameter is not valid";
+    INVALID_PATH                 422 "invalid_path"                 refused never "The path is not valid";
     INVALID_PAYMENT_METHOD       422 "invalid_payment_method"       refused never "The payment method is not valid";
     INVALID_PAYMENT_WINDOW       422 "invalid_payment_window"       refused never "The payment window is not valid";
     INVALID_PROVIDER_PAYMENT_ID  422 "invalid_provider_payment_id"  refused never "The provider's payment id is not valid";
@@ -135,10 +139,12 @@ pub fn invalid(field: &str) -> &'static Kind {
     match field {
         "amount" => &INVALID_AMOUNT,
         "carrier" => &INVALID_CARRIER,
+        "commands" => &INVALID_COMMANDS,
         "currency" => &INVALID_CURRENCY,
         "delta" => &INVALID_DELTA,
         "discount" => &INVALID_DISCOUNT,
         "idempotency_key" => &INVALID_IDEMPOTENCY_KEY,
+        "if_version" => &INVALID_IF_VERSION,
         "line" => &INVALID_LINE,
         "lines" => &INVALID_LINES,
         "metadata" => &INVALID_METADATA,
@@ -146,6 +152,7 @@ pub fn invalid(field: &str) -> &'static Kind {
         "note" => &INVALID_NOTE,
         "operator" => &INVALID_OPERATOR,
         "orders" => &INVALID_ORDERS,
+        "path" => &INVALID_PATH,
         "payment_method" => &INVALID_PAYMENT_METHOD,
         "payment_window_seconds" => &INVALID_PAYMENT_WINDOW,
         "provider_payment_id" => &INVALID_PROVIDER_PAYMENT_ID,

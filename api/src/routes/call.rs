@@ -8,12 +8,13 @@ use axum::http::header::{CONTENT_ENCODING, HeaderName, IF_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
-use ordergrid_domain::{FulfilmentId, Key, OrderId, RefundId, SkuId, UserId};
+use ordergrid_domain::{Key, OrderId, SkuId, UserId};
 use percent_encoding::percent_decode_str;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::Api;
+use super::commands::order_at;
 use crate::body;
 use crate::fault::{Fault, kinds};
 use crate::grid::{ReadOptions, Token};
@@ -61,31 +62,19 @@ impl Call {
         Ok(bytes)
     }
 
+    /// A segment of the path as it was sent.
+    fn raw_segment(&self, position: usize) -> Option<&str> {
+        self.head.uri.path().split('/').nth(position + 1)
+    }
+
     /// A segment of the path, decoded: `BANK%20CHARGES` is `BANK CHARGES`.
     fn segment(&self, position: usize) -> Option<Cow<'_, str>> {
-        percent_decode_str(self.head.uri.path().split('/').nth(position + 1)?).decode_utf8().ok()
+        percent_decode_str(self.raw_segment(position)?).decode_utf8().ok()
     }
 
     /// The order of `/v1/orders/{id}/…`. What is no order id names no order.
     pub(super) fn order(&self) -> Result<OrderId, Fault> {
-        let given = self.segment(2).unwrap_or_default();
-        OrderId::read(&given).map_err(|_| nothing_by(&kinds::NO_SUCH_ORDER, "order", &given))
-    }
-
-    /// The fulfilment of `/v1/fulfilments/{id}/…`.
-    pub(super) fn fulfilment(&self) -> Result<FulfilmentId, Fault> {
-        let given = self.segment(2).unwrap_or_default();
-        FulfilmentId::read(&given).map_err(|_| nothing_by(&kinds::NO_SUCH_FULFILMENT, "fulfilment", &given))
-    }
-
-    /// The refund of `/v1/orders/{id}/refunds/{refund}`, which must be of that order.
-    pub(super) fn refund(&self) -> Result<RefundId, Fault> {
-        let order = self.order()?;
-        let given = self.segment(4).unwrap_or_default();
-        match RefundId::read(&given) {
-            Ok(refund) if refund.order == order => Ok(refund),
-            _ => Err(nothing_by(&kinds::NO_SUCH_REFUND, "refund", &given)),
-        }
+        order_at(self.raw_segment(2).unwrap_or_default())
     }
 
     /// The user of `/v1/users/{id}/…`.
@@ -163,10 +152,6 @@ impl Call {
 
 fn invalid_key(detail: impl Into<Cow<'static, str>>) -> Fault {
     Fault::new(&kinds::INVALID_IDEMPOTENCY_KEY, detail).at("Idempotency-Key")
-}
-
-fn nothing_by(kind: &'static kinds::Kind, what: &str, given: &str) -> Fault {
-    Fault::new(kind, format!("there is no {what} {given}"))
 }
 
 fn not_text(kind: &'static kinds::Kind, param: &'static str) -> Fault {

@@ -1,59 +1,192 @@
-//! Commands on an order: each reads its body, says who asks for what, and answers the whole new order.
+//! Commands on an order: each says by its path what is asked of which order, and answers the whole new order.
 
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use ordergrid_domain::OrderId;
 use ordergrid_domain::command::{Created, OrderAction, OrderCommand};
 use ordergrid_domain::order::{Operator, Order};
-use serde::Deserialize;
+use ordergrid_domain::{FulfilmentId, Key, OrderId, RefundId};
+use percent_encoding::percent_decode_str;
 
 use super::call::Call;
 use super::{Api, Ended, reply};
 use crate::body;
 use crate::check;
-use crate::fault::Fault;
-use crate::grid::{Answer, OrderChanged};
+use crate::fault::{Fault, kinds};
+use crate::grid::OrderChanged;
 use crate::metrics::Stage;
 use crate::wire::canonical::{Bare, Canon};
 use crate::wire::{
-    self, CancelOrder, Empty, FulfilmentChanged, PayOrder, PickOrder, RefundOrder, RefundOutcome, ShipFulfilment,
+    self, CancelOrder, Empty, FulfilmentChanged, PayOrder, PickOrder, RefundOrder, RefundOutcome, ShipFulfilment, WireText,
 };
 
-/// `POST /v1/orders/{id}/payments`
-pub(super) async fn pay(api: Arc<Api>, mut call: Call) -> Ended {
-    let order = call.order()?;
-    let request: PayOrder = required(&api, &mut call).await?;
-    let hash = Canon::new().hash(&request);
-    command(&api, call, order, Operator::Provider, check::pay(request)?, hash).await
+/// What a path asks for.
+#[derive(Clone, Copy)]
+pub(super) enum Target {
+    /// `/v1/orders/{id}/payments`
+    Pay(OrderId),
+    /// `/v1/orders/{id}/cancel`
+    Cancel(OrderId),
+    /// `/v1/orders/{id}/complete`
+    Complete(OrderId),
+    /// `/v1/orders/{id}/fulfilments`
+    Pick(OrderId),
+    /// `/v1/fulfilments/{id}/ship`
+    Ship(FulfilmentId),
+    /// `/v1/fulfilments/{id}/deliver`
+    Deliver(FulfilmentId),
+    /// `/v1/fulfilments/{id}/cancel`
+    Unpick(FulfilmentId),
+    /// `/v1/orders/{id}/refunds`
+    Refund(OrderId),
+    /// `/v1/orders/{id}/refunds/{refund}`
+    RefundOutcome(RefundId),
 }
 
-/// `POST /v1/orders/{id}/cancel`
-pub(super) async fn cancel(api: Arc<Api>, mut call: Call) -> Ended {
-    let order = call.order()?;
-    let request: CancelOrder = required(&api, &mut call).await?;
-    let hash = Canon::new().hash(&request);
-    let (operator, action) = check::cancel(request)?;
-    command(&api, call, order, operator, action, hash).await
+impl Target {
+    /// Reads a path. What is no id names nothing that exists.
+    pub(super) fn at(path: &str) -> Result<Self, Fault> {
+        let nowhere = || Fault::new(&kinds::NO_SUCH_ROUTE, format!("there is no command at {path}"));
+        let mut segments = path.strip_prefix("/v1/").ok_or_else(nowhere)?.split('/');
+        let mut next = || segments.next();
+        match (next(), next(), next(), next(), next()) {
+            (Some("orders"), Some(order), Some(verb), refund, None) => match (verb, refund) {
+                ("payments", None) => order_at(order).map(Self::Pay),
+                ("cancel", None) => order_at(order).map(Self::Cancel),
+                ("complete", None) => order_at(order).map(Self::Complete),
+                ("fulfilments", None) => order_at(order).map(Self::Pick),
+                ("refunds", None) => order_at(order).map(Self::Refund),
+                ("refunds", Some(refund)) => refund_at(order, refund).map(Self::RefundOutcome),
+                _ => Err(nowhere()),
+            },
+            (Some("fulfilments"), Some(fulfilment), Some(verb), None, None) => match verb {
+                "ship" => fulfilment_at(fulfilment).map(Self::Ship),
+                "deliver" => fulfilment_at(fulfilment).map(Self::Deliver),
+                "cancel" => fulfilment_at(fulfilment).map(Self::Unpick),
+                _ => Err(nowhere()),
+            },
+            _ => Err(nowhere()),
+        }
+    }
+
+    /// Reads what is asked for from a body, which may be left out where nothing in it is required.
+    pub(super) fn read(self, body: &[u8], canon: &mut Canon) -> Result<Asked, Fault> {
+        let merchant = Operator::Merchant;
+        match self {
+            Self::Pay(order) => {
+                let request: PayOrder = body::parse(body)?;
+                let hash = canon.hash(&request);
+                Ok(Asked::new(order, Operator::Provider, check::pay(request)?, hash))
+            }
+            Self::Cancel(order) => {
+                let request: CancelOrder = body::parse(body)?;
+                let hash = canon.hash(&request);
+                let (operator, action) = check::cancel(request)?;
+                Ok(Asked::new(order, operator, action, hash))
+            }
+            Self::Complete(order) => {
+                let Empty {} = body::parse_optional(body)?;
+                Ok(Asked::new(order, merchant, OrderAction::Complete, canon.hash(&Bare::Complete)))
+            }
+            Self::Pick(order) => {
+                let request: PickOrder = body::parse_optional(body)?;
+                let hash = canon.hash(&request);
+                Ok(Asked::new(order, merchant, check::pick(request)?, hash))
+            }
+            Self::Ship(fulfilment) => {
+                let request: (FulfilmentId, ShipFulfilment) = (fulfilment, body::parse_optional(body)?);
+                let hash = canon.hash(&request);
+                Ok(Asked::new(fulfilment.order, merchant, check::ship(request.0, request.1), hash))
+            }
+            Self::Deliver(fulfilment) => {
+                let Empty {} = body::parse_optional(body)?;
+                let hash = canon.hash(&Bare::Deliver(fulfilment));
+                Ok(Asked::new(fulfilment.order, merchant, OrderAction::Deliver { fulfilment }, hash))
+            }
+            Self::Unpick(fulfilment) => {
+                let Empty {} = body::parse_optional(body)?;
+                let hash = canon.hash(&Bare::Unpick(fulfilment));
+                Ok(Asked::new(fulfilment.order, merchant, OrderAction::Unpick { fulfilment }, hash))
+            }
+            Self::Refund(order) => {
+                let request: RefundOrder = body::parse(body)?;
+                let hash = canon.hash(&request);
+                Ok(Asked::new(order, merchant, check::refund(request)?, hash))
+            }
+            Self::RefundOutcome(refund) => {
+                let request: RefundOutcome = body::parse(body)?;
+                let hash = canon.hash(&(refund, request));
+                Ok(Asked::new(refund.order, Operator::Provider, check::refund_outcome(refund, request)?, hash))
+            }
+        }
+    }
 }
 
-/// `POST /v1/orders/{id}/complete`
-pub(super) async fn complete(api: Arc<Api>, mut call: Call) -> Ended {
-    let order = call.order()?;
-    let Empty {} = optional(&api, &mut call).await?;
-    bare(&api, call, order, Bare::Complete, OrderAction::Complete).await
+fn decoded(segment: &str) -> std::borrow::Cow<'_, str> {
+    percent_decode_str(segment).decode_utf8_lossy()
 }
 
-/// `POST /v1/orders/{id}/fulfilments`
-pub(super) async fn pick(api: Arc<Api>, mut call: Call) -> Ended {
-    let order = call.order()?;
-    let request: PickOrder = optional(&api, &mut call).await?;
-    let hash = Canon::new().hash(&request);
-    let action = check::pick(request)?;
-    let answer = changed(&api, &mut call, order, Operator::Merchant, action, hash).await?;
+/// The order that a segment of a path names.
+pub(super) fn order_at(segment: &str) -> Result<OrderId, Fault> {
+    let given = decoded(segment);
+    OrderId::read(&given).map_err(|_| nothing_by(&kinds::NO_SUCH_ORDER, "order", &given))
+}
+
+fn fulfilment_at(segment: &str) -> Result<FulfilmentId, Fault> {
+    let given = decoded(segment);
+    FulfilmentId::read(&given).map_err(|_| nothing_by(&kinds::NO_SUCH_FULFILMENT, "fulfilment", &given))
+}
+
+/// A refund, which must be of the order that stands before it.
+fn refund_at(order: &str, segment: &str) -> Result<RefundId, Fault> {
+    let order = order_at(order)?;
+    let given = decoded(segment);
+    match RefundId::read(&given) {
+        Ok(refund) if refund.order == order => Ok(refund),
+        _ => Err(nothing_by(&kinds::NO_SUCH_REFUND, "refund", &given)),
+    }
+}
+
+fn nothing_by(kind: &'static kinds::Kind, what: &str, given: &str) -> Fault {
+    Fault::new(kind, format!("there is no {what} {given}"))
+}
+
+/// What is asked of an order.
+pub(super) struct Asked {
+    order: OrderId,
+    operator: Operator,
+    action: OrderAction,
+    body_hash: u64,
+}
+
+impl Asked {
+    fn new(order: OrderId, operator: Operator, action: OrderAction, body_hash: u64) -> Self {
+        Self { order, operator, action, body_hash }
+    }
+
+    /// The command, under its key; with a version, only if the order is still of that version.
+    pub(super) fn under(self, key: Key, expect_version: Option<u64>) -> OrderCommand {
+        let Self { order, operator, action, body_hash } = self;
+        OrderCommand { order, key, body_hash, expect_version, operator, action }
+    }
+}
+
+/// `POST` at any of the paths. The key is looked at before the body: without one nothing else matters.
+pub(super) async fn command(api: Arc<Api>, mut call: Call) -> Ended {
+    let target = Target::at(call.head.uri.path())?;
+    let key = call.key()?;
+    let [] = call.query([])?;
+    let bytes = call.body(&api, api.limits.body_bytes).await?;
+    let asked = target.read(&bytes, &mut Canon::new())?;
+    let command = asked.under(key, call.expected_version()?);
+    call.ends(&api, Stage::Parse);
+    let answer = api.done(api.grid.command_order(command)).await;
+    call.ends(&api, Stage::Grid);
+    let answer = answer?;
+    let OrderChanged { order, created } = &answer.value;
     let response = match picked(&answer.value) {
-        Some(body) => reply::versioned(StatusCode::CREATED, &answer, body.order.version, &body),
-        None => whole_order(&answer),
+        Some(body) => reply::versioned(StatusCode::CREATED, &answer, order.version, &body),
+        None => reply::changed(reply::created_or_ok(created.is_some()), &answer, order, *created),
     };
     call.ends(&api, Stage::Write);
     Ok(response)
@@ -67,100 +200,4 @@ fn picked(changed: &OrderChanged) -> Option<FulfilmentChanged> {
     };
     let fulfilment = order.fulfilments.iter().find(|fulfilment| fulfilment.number == id.number)?;
     Some(FulfilmentChanged { fulfilment: wire::Fulfilment::of(order, fulfilment), order: order.into() })
-}
-
-/// `POST /v1/fulfilments/{id}/ship`
-pub(super) async fn ship(api: Arc<Api>, mut call: Call) -> Ended {
-    let fulfilment = call.fulfilment()?;
-    let parcel: ShipFulfilment = optional(&api, &mut call).await?;
-    let request = (fulfilment, parcel);
-    let hash = Canon::new().hash(&request);
-    command(&api, call, fulfilment.order, Operator::Merchant, check::ship(request.0, request.1), hash).await
-}
-
-/// `POST /v1/fulfilments/{id}/deliver`
-pub(super) async fn deliver(api: Arc<Api>, mut call: Call) -> Ended {
-    let fulfilment = call.fulfilment()?;
-    let Empty {} = optional(&api, &mut call).await?;
-    bare(&api, call, fulfilment.order, Bare::Deliver(fulfilment), OrderAction::Deliver { fulfilment }).await
-}
-
-/// `POST /v1/fulfilments/{id}/cancel`
-pub(super) async fn unpick(api: Arc<Api>, mut call: Call) -> Ended {
-    let fulfilment = call.fulfilment()?;
-    let Empty {} = optional(&api, &mut call).await?;
-    bare(&api, call, fulfilment.order, Bare::Unpick(fulfilment), OrderAction::Unpick { fulfilment }).await
-}
-
-/// `POST /v1/orders/{id}/refunds`
-pub(super) async fn refund(api: Arc<Api>, mut call: Call) -> Ended {
-    let order = call.order()?;
-    let request: RefundOrder = required(&api, &mut call).await?;
-    let hash = Canon::new().hash(&request);
-    command(&api, call, order, Operator::Merchant, check::refund(request)?, hash).await
-}
-
-/// `POST /v1/orders/{id}/refunds/{refund}`
-pub(super) async fn refund_outcome(api: Arc<Api>, mut call: Call) -> Ended {
-    let refund = call.refund()?;
-    let outcome: RefundOutcome = required(&api, &mut call).await?;
-    let hash = Canon::new().hash(&(refund, outcome));
-    let action = check::refund_outcome(refund, outcome)?;
-    command(&api, call, refund.order, Operator::Provider, action, hash).await
-}
-
-async fn bare(api: &Api, call: Call, order: OrderId, meaning: Bare, action: OrderAction) -> Ended {
-    let hash = Canon::new().hash(&meaning);
-    command(api, call, order, Operator::Merchant, action, hash).await
-}
-
-/// Reads a body that must be there. The key is looked at first: without one nothing else matters.
-pub(super) async fn required<T>(api: &Api, call: &mut Call) -> Result<T, Fault>
-where
-    T: for<'a> Deserialize<'a>,
-{
-    call.key()?;
-    let [] = call.query([])?;
-    let bytes = call.body(api, api.limits.body_bytes).await?;
-    body::parse(&bytes)
-}
-
-/// Reads a body that may be left out.
-async fn optional<T>(api: &Api, call: &mut Call) -> Result<T, Fault>
-where
-    T: for<'a> Deserialize<'a> + Default,
-{
-    call.key()?;
-    let [] = call.query([])?;
-    let bytes = call.body(api, api.limits.body_bytes).await?;
-    body::parse_optional(&bytes)
-}
-
-async fn command(api: &Api, mut call: Call, order: OrderId, operator: Operator, action: OrderAction, body_hash: u64) -> Ended {
-    let answer = changed(api, &mut call, order, operator, action, body_hash).await?;
-    let response = whole_order(&answer);
-    call.ends(api, Stage::Write);
-    Ok(response)
-}
-
-async fn changed(
-    api: &Api,
-    call: &mut Call,
-    order: OrderId,
-    operator: Operator,
-    action: OrderAction,
-    body_hash: u64,
-) -> Result<Answer<OrderChanged>, Fault> {
-    let (key, expect_version) = (call.key()?, call.expected_version()?);
-    call.ends(api, Stage::Parse);
-    let command = OrderCommand { order, key, body_hash, expect_version, operator, action };
-    let answer = api.done(api.grid.command_order(command)).await;
-    call.ends(api, Stage::Grid);
-    Ok(answer?)
-}
-
-fn whole_order(answer: &Answer<OrderChanged>) -> axum::http::Response<axum::body::Body> {
-    let OrderChanged { order, created } = &answer.value;
-    let status = reply::created_or_ok(created.is_some());
-    reply::versioned(status, answer, order.version, &wire::Order::changed(order, *created))
 }

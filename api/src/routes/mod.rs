@@ -71,6 +71,7 @@ macro_rules! routes {
 routes! {
     Place           Place   "POST /v1/orders";
     PlaceBatch      Batch   "POST /v1/orders/batch";
+    CommandBatch    Batch   "POST /v1/commands/batch";
     Order           Read    "GET /v1/orders/{id}";
     StatusHistory   Read    "GET /v1/orders/{id}/status-history";
     UserOrders      Read    "GET /v1/users/{id}/orders";
@@ -148,18 +149,19 @@ fn all(api: Arc<Api>) -> Router {
     Router::new()
         .route(PLACE, post_to(Route::Place, orders::place))
         .route("/v1/orders/batch", post_to(Route::PlaceBatch, batch::place))
+        .route("/v1/commands/batch", post_to(Route::CommandBatch, batch::command))
         .route("/v1/orders/{id}", get_from(Route::Order, orders::order))
         .route("/v1/orders/{id}/status-history", get_from(Route::StatusHistory, orders::status_history))
         .route("/v1/users/{id}/orders", get_from(Route::UserOrders, orders::of_user))
-        .route("/v1/orders/{id}/payments", post_to(Route::Pay, commands::pay))
-        .route("/v1/orders/{id}/cancel", post_to(Route::Cancel, commands::cancel))
-        .route("/v1/orders/{id}/complete", post_to(Route::Complete, commands::complete))
-        .route("/v1/orders/{id}/fulfilments", post_to(Route::Pick, commands::pick))
-        .route("/v1/fulfilments/{id}/ship", post_to(Route::Ship, commands::ship))
-        .route("/v1/fulfilments/{id}/deliver", post_to(Route::Deliver, commands::deliver))
-        .route("/v1/fulfilments/{id}/cancel", post_to(Route::Unpick, commands::unpick))
-        .route("/v1/orders/{id}/refunds", post_to(Route::Refund, commands::refund))
-        .route("/v1/orders/{id}/refunds/{refund}", post_to(Route::RefundOutcome, commands::refund_outcome))
+        .route("/v1/orders/{id}/payments", post_to(Route::Pay, commands::command))
+        .route("/v1/orders/{id}/cancel", post_to(Route::Cancel, commands::command))
+        .route("/v1/orders/{id}/complete", post_to(Route::Complete, commands::command))
+        .route("/v1/orders/{id}/fulfilments", post_to(Route::Pick, commands::command))
+        .route("/v1/fulfilments/{id}/ship", post_to(Route::Ship, commands::command))
+        .route("/v1/fulfilments/{id}/deliver", post_to(Route::Deliver, commands::command))
+        .route("/v1/fulfilments/{id}/cancel", post_to(Route::Unpick, commands::command))
+        .route("/v1/orders/{id}/refunds", post_to(Route::Refund, commands::command))
+        .route("/v1/orders/{id}/refunds/{refund}", post_to(Route::RefundOutcome, commands::command))
         .route("/v1/skus/{id}", get_from(Route::Sku, skus::sku).put(entry!(Route::PutSku, skus::put)))
         .route("/v1/skus/{id}/receive", post_to(Route::Receive, skus::receive))
         .route("/v1/skus/{id}/adjust", post_to(Route::Adjust, skus::adjust))

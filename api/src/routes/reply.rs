@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use ordergrid_domain::Order;
+use ordergrid_domain::command::Created;
 use serde::Serialize;
 
 use crate::grid::{Answer, Token};
@@ -39,6 +40,11 @@ pub(super) fn versioned<T>(status: StatusCode, answer: &Answer<T>, version: u64,
 /// The answer about an order.
 pub(super) fn order<T>(status: StatusCode, answer: &Answer<T>, order: &Order) -> Response<Body> {
     stamped(written(status, USUAL_BYTES, |json| json.order(order)), answer, order.version)
+}
+
+/// The answer about an order after a command, with what the command created.
+pub(super) fn changed<T>(status: StatusCode, answer: &Answer<T>, order: &Order, created: Option<Created>) -> Response<Body> {
+    stamped(written(status, USUAL_BYTES, |json| json.changed(order, created)), answer, order.version)
 }
 
 fn stamped<T>(mut response: Response<Body>, answer: &Answer<T>, version: u64) -> Response<Body> {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use ordergrid_domain::command::{SkuAction, SkuCommand};
 use ordergrid_domain::{Key, SkuId};
+use serde::Deserialize;
 
 use super::call::Call;
-use super::commands::required;
 use super::{Api, Ended, reply};
 use crate::body;
 use crate::check;
+use crate::fault::Fault;
 use crate::metrics::Stage;
 use crate::wire::canonical::Canon;
 use crate::wire::{AdjustStock, PutSku, ReceiveStock, Sku};
@@ -62,4 +63,15 @@ async fn command(api: &Api, mut call: Call, sku: SkuId, key: Option<Key>, action
     let response = reply::versioned(reply::created_or_ok(answer.value.created), &answer, body.version, &body);
     call.ends(api, Stage::Write);
     Ok(response)
+}
+
+/// Reads a body that must be there. The key is looked at first: without one nothing else matters.
+async fn required<T>(api: &Api, call: &mut Call) -> Result<T, Fault>
+where
+    T: for<'a> Deserialize<'a>,
+{
+    call.key()?;
+    let [] = call.query([])?;
+    let bytes = call.body(api, api.limits.body_bytes).await?;
+    body::parse(&bytes)
 }

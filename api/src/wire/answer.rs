@@ -46,12 +46,16 @@ impl Order {
     /// The order after a command, with what the command created.
     #[must_use]
     pub fn changed(order: &domain::Order, created: Option<Created>) -> Self {
-        let created = match created {
-            Some(Created::Fulfilment(id)) => Some(id.write(str::to_owned)),
-            Some(Created::Refund(id)) => Some(id.write(str::to_owned)),
-            Some(Created::Payment) | None => None,
-        };
-        Self { created, ..order.into() }
+        Self { created: created.and_then(created_id), ..order.into() }
+    }
+}
+
+/// The id of the fulfilment or refund that a command created.
+pub(crate) fn created_id(created: Created) -> Option<String> {
+    match created {
+        Created::Fulfilment(id) => Some(id.write(str::to_owned)),
+        Created::Refund(id) => Some(id.write(str::to_owned)),
+        Created::Payment => None,
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod text;
 mod words;
 pub(crate) mod written;
 
+pub(crate) use answer::created_id;
 pub use cluster::{
     Check, ClusterStatus, Health, InFlight, LawReport, NodeStatus, Readiness, ReplicaHash, ReplicaStatus, ShardReport,
     ShardStatus, VerifyReport,
@@ -25,8 +26,8 @@ pub use order::{
 };
 pub use problem::{Problem, ShortLine};
 pub use request::{
-    AdjustStock, CancelOrder, Empty, LineUnits, PayOrder, PickOrder, PlaceBatch, PlaceLine, PlaceOrder, PutSku, ReceiveStock,
-    RefundOrder, RefundOutcome, ShipFulfilment, Unbuilt,
+    AdjustStock, CancelOrder, Command, CommandBatch, Empty, LineUnits, PayOrder, PickOrder, PlaceBatch, PlaceLine, PlaceOrder,
+    PutSku, ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, Unbuilt,
 };
 pub use sku::{Sku, Stock, WarehouseStock};
 pub use text::WireText;

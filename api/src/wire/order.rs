@@ -308,14 +308,14 @@ pub struct UserOrders {
     pub next_cursor: Option<String>,
 }
 
-/// Answer of `POST /v1/orders/batch`, in the order of the request.
+/// Answer of `POST /v1/orders/batch` and of `POST /v1/commands/batch`, in the order of the request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
-    /// One result per order.
+    /// One result per order, or per command.
     pub results: Vec<BatchResult>,
 }
 
-/// Result of one order of a batch: an order or an error.
+/// Result of one order or command of a batch: an order or an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchResult {
     /// The status that a request of its own would have had.
@@ -326,6 +326,9 @@ pub struct BatchResult {
     /// The `Grid-Token` of a request of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// The id of the fulfilment or refund that a command created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
     /// The order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<BatchOrder>,

@@ -109,6 +109,29 @@ pub struct PlaceBatch {
     pub orders: Vec<PlaceOrder>,
 }
 
+/// `POST /v1/commands/batch`: commands on orders, each as it would be a request of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CommandBatch {
+    /// 1 to 1,000 commands, each with its own result. Those on one order take effect in the order in which they stand.
+    pub commands: Vec<Command>,
+}
+
+/// A command of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Command {
+    /// Where it would be posted: `/v1/orders/17/payments`.
+    pub path: String,
+    /// Its own key.
+    #[serde(with = "text")]
+    pub idempotency_key: Key,
+    /// Only if the order is still of this version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub if_version: Option<u64>,
+    /// What would be its body; left out where that may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<serde_json::Value>,
+}
+
 /// `POST /v1/orders/{id}/payments`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -2,11 +2,12 @@
 //! It is the answer that is written most. [`super::Order`] says what it looks like, and a test holds the two together.
 
 use ordergrid_domain::Text;
+use ordergrid_domain::command::Created;
 use ordergrid_domain::order::{Line, Order};
 use serde::{Serialize, Serializer};
 
 use super::text::{self, WireText};
-use super::{Address, Fulfilment, Payment, Refund};
+use super::{Address, Fulfilment, Payment, Refund, created_id};
 
 /// Appends JSON to a buffer. A name is handed over with all that surrounds it, as `,"name":`.
 pub(crate) struct Writer<'a>(pub(crate) &'a mut Vec<u8>);
@@ -64,9 +65,15 @@ impl Writer<'_> {
 
     /// An order.
     pub(crate) fn order(&mut self, order: &Order) {
+        self.changed(order, None);
+    }
+
+    /// An order after a command, with what the command created.
+    pub(crate) fn changed(&mut self, order: &Order, created: Option<Created>) {
         self.text("{\"id\":", &order.id);
         self.text(",\"user_id\":", &order.user);
         self.some(",\"reference\":", order.reference.as_ref());
+        self.created(created);
         self.text(",\"phase\":", &order.phase);
         self.text(",\"status\":", &order.status());
         self.text(",\"payment_status\":", &order.payment_status());
@@ -101,6 +108,14 @@ impl Writer<'_> {
         } else {
             self.value(",\"metadata\":", &Pairs(&order.metadata));
             self.raw("}");
+        }
+    }
+
+    /// The id of what a command created, if it has one.
+    pub(crate) fn created(&mut self, created: Option<Created>) {
+        if let Some(id) = created.and_then(created_id) {
+            self.raw(",\"created\":");
+            self.quoted(&id);
         }
     }
 
@@ -235,6 +250,13 @@ mod tests {
             Writer(&mut written).order(&order);
             let expected = serde_json::to_string(&crate::wire::Order::from(&order)).expect("it can be written");
             assert_eq!(String::from_utf8(written).expect("it is text"), expected);
+            for created in [Created::Fulfilment(order.fulfilment_id(1)), Created::Refund(order.refund_id(2)), Created::Payment]
+            {
+                let mut written = Vec::new();
+                Writer(&mut written).changed(&order, Some(created));
+                let expected = serde_json::to_string(&crate::wire::Order::changed(&order, Some(created)));
+                assert_eq!(String::from_utf8(written).expect("it is text"), expected.expect("it can be written"));
+            }
         }
     }
 

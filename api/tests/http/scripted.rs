@@ -220,6 +220,17 @@ impl Grid for Scripted {
         self.answers(|state| state.command_order(command))
     }
 
+    fn command_orders(&self, commands: Vec<OrderCommand>) -> BoxFuture<'_, Vec<Reply<OrderChanged>>> {
+        self.state().many += 1;
+        Box::pin(async move {
+            let mut answers = Vec::new();
+            for command in commands {
+                answers.push(self.command_order(command).await);
+            }
+            answers
+        })
+    }
+
     fn sku(&self, id: SkuId, options: ReadOptions) -> BoxFuture<'_, Reply<Box<Sku>>> {
         self.answers(|state| {
             state.reads.push(options);

@@ -8,6 +8,7 @@ use ordergrid_cluster::{EntryId, Group, GroupRef, Packed, ProposeError};
 use ordergrid_domain::Command;
 use tokio::sync::{Semaphore, mpsc};
 
+use super::callers::Caller;
 use super::landings::Landings;
 use super::proposal::{NotLanded, Proposal, Reply};
 use crate::metrics;
@@ -59,7 +60,7 @@ impl Batcher {
 
     /// Queues a command and waits for its outcome. Dropping the future changes nothing: the command stays queued.
     pub(crate) async fn ask(&self, command: Command) -> Result<super::proposal::Landed, NotLanded> {
-        let (caller, answer) = tokio::sync::oneshot::channel();
+        let (caller, answer) = Caller::one();
         self.propose(command, Reply::Caller(caller));
         answer.await.unwrap_or(Err(NotLanded::Unknown))
     }

@@ -1,4 +1,4 @@
-//! Who waits for an order to be placed: one caller, or one that placed many together and is answered once.
+//! Who waits for an outcome: one caller, or one that asked for many together and is answered once.
 
 use std::sync::Arc;
 
@@ -7,37 +7,60 @@ use ordergrid_domain::Order;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::proposal::{Landed, NotLanded};
+
 /// What became of one order.
 pub(crate) type Placed = Result<Answer<Box<Order>>, Failure>;
 
-/// The right to answer one order. Dropped unanswered, it answers "unknown".
-pub(crate) struct PlaceCaller(Part);
+/// Who waits for an order to be placed.
+pub(crate) type PlaceCaller = Caller<Placed>;
 
-enum Part {
-    One(oneshot::Sender<Placed>),
+/// An answer that can say that nobody knows.
+pub(crate) trait Lost {
+    /// The answer of a waiter that was lost on the way.
+    fn lost() -> Self;
+}
+
+impl Lost for Placed {
+    fn lost() -> Self {
+        Err(Failure::unknown(UnknownCause::LeaderChanged))
+    }
+}
+
+impl Lost for Result<Landed, NotLanded> {
+    fn lost() -> Self {
+        Err(NotLanded::Unknown)
+    }
+}
+
+/// The right to answer one question. Dropped unanswered, it answers "unknown".
+pub(crate) struct Caller<T: Lost>(Part<T>);
+
+enum Part<T> {
+    One(oneshot::Sender<T>),
     /// One of many, by its place among them.
-    OneOf(Arc<Gather>, usize),
+    OneOf(Arc<Gather<T>>, usize),
     Done,
 }
 
-/// Gathers the answers of orders that were asked for together; the last one sends them all.
-struct Gather(Mutex<Gathered>);
+/// Gathers the answers to what was asked for together; the last one sends them all.
+struct Gather<T>(Mutex<Gathered<T>>);
 
-struct Gathered {
+struct Gathered<T> {
     left: usize,
-    answers: Vec<Option<Placed>>,
-    to: Option<oneshot::Sender<Vec<Placed>>>,
+    answers: Vec<Option<T>>,
+    to: Option<oneshot::Sender<Vec<T>>>,
 }
 
-impl PlaceCaller {
-    /// Who waits for one order.
-    pub(crate) fn one() -> (Self, oneshot::Receiver<Placed>) {
+impl<T: Lost> Caller<T> {
+    /// Who waits for one answer.
+    pub(crate) fn one() -> (Self, oneshot::Receiver<T>) {
         let (caller, answer) = oneshot::channel();
         (Self(Part::One(caller)), answer)
     }
 
-    /// Who waits for `count` orders, at least one: a caller for each, and all answers in the same order.
-    pub(crate) fn many(count: usize) -> (Vec<Self>, oneshot::Receiver<Vec<Placed>>) {
+    /// Who waits for `count` answers, at least one: a caller for each, and all answers in the same order.
+    pub(crate) fn many(count: usize) -> (Vec<Self>, oneshot::Receiver<Vec<T>>) {
         let (caller, answers) = oneshot::channel();
         let gathered = Gathered { left: count, answers: (0..count).map(|_| None).collect(), to: Some(caller) };
         let gather = Arc::new(Gather(Mutex::new(gathered)));
@@ -45,29 +68,29 @@ impl PlaceCaller {
     }
 
     /// Answers. A caller that went away finds its answer under its key.
-    pub(crate) fn send(mut self, placed: Placed) {
-        self.put(|| placed);
+    pub(crate) fn send(mut self, answer: T) {
+        self.put(|| answer);
     }
 
-    fn put(&mut self, placed: impl FnOnce() -> Placed) {
+    fn put(&mut self, answer: impl FnOnce() -> T) {
         match std::mem::replace(&mut self.0, Part::Done) {
-            Part::One(caller) => drop(caller.send(placed())),
-            Part::OneOf(gather, index) => gather.put(index, placed()),
+            Part::One(caller) => drop(caller.send(answer())),
+            Part::OneOf(gather, index) => gather.put(index, answer()),
             Part::Done => {}
         }
     }
 }
 
-impl Drop for PlaceCaller {
+impl<T: Lost> Drop for Caller<T> {
     fn drop(&mut self) {
-        self.put(|| Err(Failure::unknown(UnknownCause::LeaderChanged)));
+        self.put(T::lost);
     }
 }
 
-impl Gather {
-    fn put(&self, index: usize, placed: Placed) {
+impl<T> Gather<T> {
+    fn put(&self, index: usize, answer: T) {
         let mut gathered = self.0.lock();
-        gathered.answers[index] = Some(placed);
+        gathered.answers[index] = Some(answer);
         gathered.left -= 1;
         if gathered.left == 0
             && let Some(caller) = gathered.to.take()

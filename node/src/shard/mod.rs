@@ -30,7 +30,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub(crate) use batcher::BatchLimits;
-pub(crate) use callers::{PlaceCaller, Placed};
+pub(crate) use callers::{Caller, PlaceCaller, Placed};
 pub(crate) use holds::{HoldCaller, HoldRequest, HoldResult, HoldSink};
 pub(crate) use host::{Leading, ShardHost};
 pub(crate) use landings::Landings;

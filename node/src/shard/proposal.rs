@@ -9,8 +9,8 @@ use bytes::Bytes;
 use ordergrid_cluster::{EntryId, Packed};
 use ordergrid_domain::{Command, Entry, Outcome, Timestamp};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
+use super::callers::Caller;
 use super::landings::Landings;
 use super::ticket::{HoldTicket, PlaceTicket};
 
@@ -36,8 +36,8 @@ pub(crate) enum NotLanded {
 pub(crate) enum Reply {
     /// Nobody.
     Nobody,
-    /// One caller.
-    Caller(oneshot::Sender<Result<Landed, NotLanded>>),
+    /// A caller, of this command alone or of many.
+    Caller(Caller<Result<Landed, NotLanded>>),
     /// An order being placed: its caller, its attempt and its key.
     Place(PlaceTicket),
     /// A hold: its caller and the SKU's account of what is under way.
@@ -50,7 +50,7 @@ impl Reply {
         match self {
             Self::Nobody => {}
             // A caller that went away has its answer in the log.
-            Self::Caller(caller) => drop(caller.send(Ok(Landed { outcome, at }))),
+            Self::Caller(caller) => caller.send(Ok(Landed { outcome, at })),
             Self::Place(ticket) => ticket.land(outcome, at, landings),
             Self::Hold(ticket) => ticket.land(outcome, landings),
         }
@@ -60,7 +60,7 @@ impl Reply {
     pub(crate) fn fail(self, why: NotLanded, landings: &mut Landings) {
         match self {
             Self::Nobody => {}
-            Self::Caller(caller) => drop(caller.send(Err(why))),
+            Self::Caller(caller) => caller.send(Err(why)),
             Self::Place(ticket) => ticket.fail(why),
             Self::Hold(ticket) => ticket.fail(why, landings),
         }

@@ -1,12 +1,15 @@
 //! One operation against one node, as the record has it.
 
 use ordergrid_api::client::{Answer, CallError, Client};
-use ordergrid_api::wire::PlaceBatch;
+use ordergrid_api::wire::{Batch, BatchOrder, BatchResult, Command, CommandBatch, Empty, Order, PlaceBatch};
 
 use crate::history::{Ask, Ending, Said, Seen};
 
 /// Asks and waits for the end.
 pub(super) async fn perform(client: &Client, ask: &Ask) -> Ending {
+    if let Some(command) = in_a_batch(ask) {
+        return end_of_one(client.command_batch(&CommandBatch { commands: vec![command] }).await);
+    }
     match ask {
         Ask::Place(key, order) => end(client.place(order, key).await, Said::Order),
         Ask::PlaceBatch(orders) => end(client.place_batch(&PlaceBatch { orders: orders.clone() }).await, Said::Batch),
@@ -28,6 +31,41 @@ pub(super) async fn perform(client: &Client, ask: &Ask) -> Ending {
         Ask::ReadUser(user) => end(client.user_orders(user, 100, None).await, Said::User),
         Ask::Status => end(client.cluster_status().await, |status| Said::Status(Box::new(status))),
         Ask::Verify => end(client.cluster_verify().await, |report| Said::Verify(Box::new(report))),
+    }
+}
+
+/// Some commands, by their keys, travel in a batch of one: to the judges it is all the same.
+fn in_a_batch(ask: &Ask) -> Option<Command> {
+    let (key, path, body) = match ask {
+        Ask::Pay(key, order, payment) => (key, format!("/v1/orders/{order}/payments"), serde_json::to_value(payment)),
+        Ask::Cancel(key, order, cancel) => (key, format!("/v1/orders/{order}/cancel"), serde_json::to_value(cancel)),
+        Ask::Ship(key, parcel, ship) => (key, format!("/v1/fulfilments/{parcel}/ship"), serde_json::to_value(ship)),
+        Ask::Deliver(key, parcel) => (key, format!("/v1/fulfilments/{parcel}/deliver"), serde_json::to_value(Empty {})),
+        _ => return None,
+    };
+    let chosen = key.as_str().bytes().fold(0_u8, u8::wrapping_add).is_multiple_of(3);
+    let body = Some(body.expect("requests are JSON"));
+    chosen.then(|| Command { path, idempotency_key: key.clone(), if_version: None, body })
+}
+
+/// How the only command of a batch ended.
+fn end_of_one(result: Result<Answer<Batch>, CallError>) -> Ending {
+    let answer = match result {
+        Ok(answer) => answer,
+        failed => return end(failed, Said::Batch),
+    };
+    let [result] = <[BatchResult; 1]>::try_from(answer.value.results).expect("one command has one result");
+    match (result.order, result.error) {
+        (Some(BatchOrder::Whole(order)), None) => {
+            let order = Order { created: result.created, ..*order };
+            let token = result.token.as_deref().and_then(seen);
+            Ending::Done { answer: Box::new(Said::Order(order)), token, replayed: result.replayed }
+        }
+        (None, Some(problem)) if problem.outcome == "refused" => {
+            Ending::Refused { status: result.status, code: problem.code, detail: problem.detail }
+        }
+        (None, Some(problem)) => Ending::Unknown(problem.code),
+        both => panic!("a result is a whole order or an error, not {both:?}"),
     }
 }
 

@@ -292,11 +292,11 @@ impl Shop {
                 let Said::Order(order) = *answer else { panic!("placing answers an order") };
                 let token = token.map(|token| format!("{}:{}", token.group, token.index));
                 let order = Some(ordergrid_api::wire::BatchOrder::Whole(Box::new(order)));
-                BatchResult { status: 201, replayed, token, order, error: None }
+                BatchResult { status: 201, replayed, token, created: None, order, error: None }
             }
             Ending::Refused { status, code, .. } => {
                 let error = Some(Problem { code, status, outcome: "refused".to_owned(), ..Problem::default() });
-                BatchResult { status, replayed: false, token: None, order: None, error }
+                BatchResult { status, replayed: false, token: None, created: None, order: None, error }
             }
             other => panic!("the shop always answers: {other:?}"),
         }

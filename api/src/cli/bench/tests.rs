@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::client::scripted::{Asked, Scripted, Told};
@@ -158,25 +158,45 @@ async fn a_lifecycle_goes_through_every_step() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_of_lifecycles_ends_with_its_total_and_pays_for_every_line() {
-    let orders = [17, 18, 19];
+async fn a_batch_of_lifecycles_takes_each_step_together_and_pays_for_every_line() {
     let network = grid(move |asked| match asked.path.as_str() {
         "/v1/orders/batch?return=minimal" => {
-            let result = |id: &i32| json!({"status": 201, "order": {"id": id.to_string()}});
-            Told::json(200, &json!({"results": orders.iter().map(result).collect::<Vec<_>>()}))
+            let results = [17, 18, 19].map(|id| json!({"status": 201, "order": {"id": id.to_string()}}));
+            Told::json(200, &json!({"results": results}))
         }
-        path if path.ends_with("/fulfilments") => Told::json(201, &json!({"id": "17-f1"})),
-        _ => Told::json(200, &json!({})),
+        "/v1/commands/batch?return=minimal" => {
+            let commands = asked.json()["commands"].as_array().expect("a list").clone();
+            let result = |command: &Value| {
+                let path = command["path"].as_str().expect("a path");
+                let id = path.split('/').nth(3).expect("an id");
+                match path.rsplit('/').next() {
+                    // The warehouse does not find the second order.
+                    Some("fulfilments") if id == "18" => {
+                        json!({"status": 409, "error": {"code": "wrong_phase", "retryable": false, "outcome": "refused"}})
+                    }
+                    Some("fulfilments") => json!({"status": 201, "created": format!("{id}-f1"), "order": {"id": id}}),
+                    _ => json!({"status": 200, "order": {"id": "17"}}),
+                }
+            };
+            Told::json(200, &json!({"results": commands.iter().map(result).collect::<Vec<_>>()}))
+        }
+        path => panic!("{path} is no step"),
     });
     let lines = Lines::just(2);
     let whole = BenchOptions { batch: 3, total: Some(12), warmup: Duration::ZERO, lines, ..options(Workload::Lifecycle) };
     let report = bench(&whole, &network).await;
-    assert_eq!((report.placed, report.latencies["lifecycle"].count, report.latencies["deliver"].count), (12, 12, 12));
-    assert_eq!(report.work, "lifecycle");
-    let paid: Vec<_> = network.asked().into_iter().filter(|asked| asked.path.ends_with("/payments")).collect();
-    assert!(paid.iter().all(|asked| asked.json()["amount"] == 510), "{paid:?}");
-    let keys: BTreeSet<_> = paid.iter().filter_map(|asked| asked.key.clone()).collect();
-    assert_eq!(keys.len(), 12, "every order is paid under a key of its own");
+    assert_eq!((report.placed, report.latencies["lifecycle"].count, report.latencies["deliver"].count), (12, 8, 4));
+    assert_eq!((report.work.as_str(), report.refused_by_code.get("wrong_phase")), ("lifecycle", Some(&4)));
+    let asked = network.asked();
+    let batches =
+        asked.iter().filter(|asked| asked.path.starts_with("/v1/commands")).map(|asked| asked.json()["commands"].clone());
+    let commands: Vec<_> = batches.flat_map(|batch| batch.as_array().expect("a list").clone()).collect();
+    let of = |word: &str| commands.iter().filter(|one| one["path"].as_str().is_some_and(|path| path.ends_with(word))).collect();
+    let (paid, shipped): (Vec<&Value>, Vec<&Value>) = (of("/payments"), of("-f1/ship"));
+    assert!(paid.iter().all(|one| one["body"]["amount"] == 510), "{paid:?}");
+    assert_eq!((paid.len(), shipped.len()), (12, 8));
+    let keys: BTreeSet<_> = commands.iter().map(|one| one["idempotency_key"].as_str().expect("a key")).collect();
+    assert_eq!(keys.len(), commands.len(), "every command has a key of its own");
 }
 
 #[tokio::test(start_paused = true)]

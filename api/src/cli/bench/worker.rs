@@ -34,6 +34,7 @@ pub(super) struct Worker {
     pace: Arc<Pace>,
     book: Arc<Book>,
     place_at: Uri,
+    command_at: Uri,
 }
 
 #[derive(Deserialize)]
@@ -56,6 +57,7 @@ struct Results {
 #[derive(Deserialize)]
 struct OneResult {
     status: u16,
+    created: Option<String>,
     order: Option<Made>,
     error: Option<OneError>,
 }
@@ -78,6 +80,7 @@ impl Worker {
             pace,
             book,
             place_at: Uri::from_static(path),
+            command_at: Uri::from_static("/v1/commands/batch?return=minimal"),
         }
     }
 
@@ -109,11 +112,14 @@ impl Worker {
         };
         self.book.saw(self.number, Step::Place, Times { intended, sent, ended }, &seen, work);
         pause(wait).await;
-        for (at, order) in orders {
-            match self.workload {
-                Workload::Lifecycle => self.live(order, at, intended).await,
-                _ => self.orders.remember(order),
+        match (self.workload, orders.as_slice()) {
+            (Workload::Lifecycle, []) => {}
+            (Workload::Lifecycle, &[(at, order)]) if self.batch == 1 => self.live(order, at, intended).await,
+            (Workload::Lifecycle, many) => {
+                let alive = many.iter().map(|(at, order)| (*at, order.to_string())).collect();
+                self.live_many(alive, intended).await;
             }
+            (_, placed) => placed.iter().for_each(|(_, order)| self.orders.remember(*order)),
         }
     }
 
@@ -157,6 +163,43 @@ impl Worker {
         self.step(Step::Ship, &format!("/v1/fulfilments/{parcel}/ship"), at, "-ship", NOTHING).await?;
         self.step(Step::Deliver, &format!("/v1/fulfilments/{parcel}/deliver"), at, "-deliver", NOTHING).await?;
         Some(began)
+    }
+
+    /// The same for the orders of a batch, each step for all of them at once; `alive`: which, and what each is called.
+    async fn live_many(&mut self, mut alive: Vec<(u32, String)>, intended: Instant) {
+        let sent = Instant::now();
+        for step in [Step::Pay, Step::Pick, Step::Ship, Step::Deliver] {
+            let body = self.orders.commands(step, &alive);
+            alive = self.step_many(step, body, alive).await;
+            if alive.is_empty() {
+                return;
+            }
+        }
+        let times = Times { intended, sent, ended: Instant::now() };
+        for _ in alive {
+            self.book.saw(self.number, Step::Life, times, &Seen::default(), 1);
+        }
+    }
+
+    /// A step for many; those that took it come back, under the name that the next step asks for.
+    async fn step_many(&mut self, step: Step, body: Bytes, alive: Vec<(u32, String)>) -> Vec<(u32, String)> {
+        let sent = Instant::now();
+        let asked = self.pipe.ask(&Call::to(Method::POST, self.command_at.clone()).with_body(body)).await;
+        let results = asked.and_then(|answer| Ok(answer.read::<Results>()?.value.results));
+        let times = Times { intended: sent, sent, ended: Instant::now() };
+        match results {
+            Ok(results) => {
+                self.book.saw(self.number, step, times, &Seen { placed: 0, ..sorted(&results) }, 0);
+                let done = alive.into_iter().zip(results).filter(|(_, result)| result.error.is_none());
+                done.map(|((at, name), result)| (at, result.created.unwrap_or(name))).collect()
+            }
+            Err(error) => {
+                self.book.saw(self.number, step, times, &not_done(&error, alive.len() as u64), 0);
+                let wait = self.wait(&error);
+                pause(wait).await;
+                Vec::new()
+            }
+        }
     }
 
     async fn step(&mut self, step: Step, path: &str, at: u32, key: &str, body: Bytes) -> Option<RawAnswer> {

@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 
 use super::BenchOptions;
 use super::options::Lines;
+use super::tally::Step;
 
 /// Price of every unit, minor units.
 pub(super) const PRICE: i64 = 255;
@@ -151,11 +152,39 @@ impl Orders {
         self.lines_drawn[at as usize]
     }
 
+    /// The body of a request that takes a step for orders of the last request: which, and what the step calls each.
+    pub(super) fn commands(&mut self, step: Step, of: &[(u32, String)]) -> Bytes {
+        self.buffer.extend_from_slice(br#"{"commands":["#);
+        for (index, (at, name)) in of.iter().enumerate() {
+            let (noun, verb) = match step {
+                Step::Pay => ("orders", "payments"),
+                Step::Pick => ("orders", "fulfilments"),
+                _ => ("fulfilments", step.word()),
+            };
+            let (comma, number) = (if index == 0 { "" } else { "," }, self.number(*at));
+            write!(self.buffer, r#"{comma}{{"path":"/v1/{noun}/{name}/{verb}","idempotency_key":""#).expect(GROWS);
+            write!(self.buffer, r#"{:x}-{}-{number}-{}""#, self.run, self.worker, step.word()).expect(GROWS);
+            if step == Step::Pay {
+                let amount = i64::from(self.lines_of(*at)) * PRICE;
+                write!(self.buffer, r#","body":{{"provider_payment_id":"{name}","status":"captured","#).expect(GROWS);
+                write!(self.buffer, r#""amount":{amount},"currency":"GBP"}}"#).expect(GROWS);
+            }
+            self.buffer.extend_from_slice(b"}");
+        }
+        self.buffer.extend_from_slice(b"]}");
+        self.buffer.split().freeze()
+    }
+
     /// The key of an order of the last request, counted from its first, with a word for the step.
     pub(super) fn key(&mut self, at: u32, step: &str) -> HeaderValue {
-        let number = self.orders - u64::from(self.batch) + 1 + u64::from(at);
+        let number = self.number(at);
         write!(self.buffer, "{:x}-{}-{number}{step}", self.run, self.worker).expect(GROWS);
         HeaderValue::from_maybe_shared(self.buffer.split().freeze()).expect("digits and letters")
+    }
+
+    /// The number of an order of the last request.
+    fn number(&self, at: u32) -> u64 {
+        self.orders - u64::from(self.batch) + 1 + u64::from(at)
     }
 
     /// The body of a request that places one order.

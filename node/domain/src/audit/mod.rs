@@ -19,9 +19,10 @@ use crate::ids::{GroupId, OrderId, SkuId};
 use crate::law::Law;
 use crate::machine::{KEY_RETENTION, STATUSES};
 use crate::money::Quantity;
+use crate::order::Order;
 use crate::rows::keys::{self, From, MarkKey, OutboxKey, TableKey, TimerKey, To};
 use crate::rows::kinds::{
-    AttemptRow, Counts, HoldRow, Mark, Meta, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn, StreamOut,
+    AttemptRow, Counts, Held, HoldRow, Mark, Meta, OrderRow, OwnHold, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn, StreamOut,
 };
 use crate::rows::{
     ATTEMPT, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER,
@@ -165,7 +166,7 @@ impl Audit {
             HOLD => {
                 let (_, sku) = keys::hold_parts(key)?;
                 let row: HoldRow = read_row(value)?;
-                self.hold(sku, &row);
+                self.hold(sku, row.order, &row.held);
             }
             PLACED => self.placed(key, &read_row(value)?),
             LIST => {
@@ -216,6 +217,9 @@ impl Audit {
                 self.skus.entry(line.sku.clone()).or_default().counted += units;
             }
         }
+        if let Some(own) = &row.own {
+            self.own_holds(order, own);
+        }
         let retention = self.retention;
         let here = self.here();
         if here.meta.time <= order.created_at.after(retention) {
@@ -260,15 +264,32 @@ impl Audit {
         }
     }
 
-    fn hold(&mut self, sku: SkuId, row: &HoldRow) {
+    fn hold(&mut self, sku: SkuId, order: OrderId, held: &Held) {
         self.counts.holds += 1;
         self.here().counts.holds += 1;
-        if row.quantity == Quantity::ZERO {
-            self.violation(Law::HoldsAddUp, format!("order {} has an empty hold of {sku}", row.order));
+        if held.quantity == Quantity::ZERO {
+            self.violation(Law::HoldsAddUp, format!("order {order} has an empty hold of {sku}"));
         }
         let sums = self.skus.entry(sku).or_default();
-        let kept = if row.committed { &mut sums.kept_committed } else { &mut sums.kept_reserved };
-        *kept += i128::from(row.quantity.0);
+        let kept = if held.committed { &mut sums.kept_committed } else { &mut sums.kept_reserved };
+        *kept += i128::from(held.quantity.0);
+    }
+
+    /// What an order holds in its own row is what it counts on, whatever is under way elsewhere.
+    fn own_holds(&mut self, order: &Order, own: &[OwnHold]) {
+        let mut kept = Vec::with_capacity(own.len());
+        for hold in own {
+            let Some(line) = (hold.line as usize).checked_sub(1).and_then(|index| order.lines.get(index)) else {
+                self.violation(Law::HoldsAddUp, format!("order {} holds units of line {}", order.id, hold.line));
+                continue;
+            };
+            self.hold(line.sku.clone(), order.id, &hold.held);
+            kept.push((line.sku.clone(), hold.held.quantity));
+        }
+        kept.sort_unstable();
+        if kept != order.holding() {
+            self.violation(Law::AllOrNothing, format!("order {} counts on {:?} and holds {kept:?}", order.id, order.holding()));
+        }
     }
 
     fn mark(&mut self, (_, sku): MarkKey, mark: &Mark) {

@@ -9,6 +9,7 @@
 
 mod mailbox;
 mod orders;
+mod own;
 mod place;
 mod prefetch;
 mod reads;

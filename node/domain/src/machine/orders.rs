@@ -87,7 +87,10 @@ impl ShardMachine {
     /// Writes a changed order and sees to what the change wants done.
     fn follow(&mut self, row: &mut OrderRow, before: Status, effects: Effects) {
         self.set_timers(row, &effects.timers);
-        self.post_stock(row.order.attempt, row.order.id, effects.stock);
+        match &mut row.own {
+            Some(own) => self.change_own(&row.order, own, effects.stock),
+            None => self.post_stock(row.order.attempt, row.order.id, effects.stock),
+        }
         self.put_order(row, Some(before));
     }
 

@@ -5,19 +5,19 @@ use crate::command::{Message, Outcome, Place, Position, Release};
 use crate::encoding::{read_row, row_bytes};
 use crate::ids::{GroupId, SkuId, Text, WarehouseId};
 use crate::money::Quantity;
+use crate::order::Effects;
 use crate::order::Order;
-use crate::order::{Effects, StockEffect};
 use crate::rejection::Rejection;
 use crate::rows::RowKey;
 use crate::rows::keys;
-use crate::rows::kinds::{HoldRow, OrderRow, PlacedRow, ReferenceRow};
+use crate::rows::kinds::{OrderRow, PlacedRow, ReferenceRow};
 use crate::rows::table::Value;
 
 /// Units of one local SKU, found before anything is changed.
-struct Found {
-    sku: SkuId,
-    quantity: Quantity,
-    warehouse: WarehouseId,
+pub(super) struct Found {
+    pub(super) sku: SkuId,
+    pub(super) quantity: Quantity,
+    pub(super) warehouse: WarehouseId,
     name: Text,
 }
 
@@ -144,26 +144,14 @@ impl ShardMachine {
             self.rows.put(key, Value::Bytes(row_bytes(&mut self.scratch, &row)));
         }
         self.lists.add(&place.request.user, id);
-        let mut row = OrderRow { order, timers: Vec::new(), keys: Vec::new() };
-        self.set_timers(&mut row, &effects.timers);
-        match local {
-            Some(found) => self.keep_found(&row.order, found, &effects.stock),
-            None => self.post_stock(place.attempt, id, effects.stock),
+        let own = local.map(|found| self.keep_own(&order, found, &effects.stock));
+        if own.is_none() {
+            self.post_stock(place.attempt, id, effects.stock);
         }
+        let mut row = OrderRow { order, timers: Vec::new(), keys: Vec::new(), own };
+        self.set_timers(&mut row, &effects.timers);
         self.put_order(&row, None);
         Outcome::Placed { order: Box::new(row.order), replayed: false }
-    }
-
-    /// Turns units that were found into kept holds, as if they had been held and kept.
-    fn keep_found(&mut self, order: &Order, found: &[Found], stock: &[StockEffect]) {
-        let committed = stock.iter().any(|effect| matches!(effect, StockEffect::Keep { committed: true, .. }));
-        for unit in found {
-            let sku = self.rows.sku_mut(&keys::sku(&unit.sku)).expect("the SKU was just found");
-            sku.take(&unit.warehouse, unit.quantity, committed);
-            let hold = HoldRow { order: order.id, quantity: unit.quantity, committed, warehouse: unit.warehouse.clone() };
-            self.rows.put(keys::hold(order.attempt, &unit.sku), Value::Bytes(row_bytes(&mut self.scratch, &hold)));
-            self.meta.counts.holds += 1;
-        }
     }
 
     /// Groups what concerns SKUs by the shard that owns them, in the order of shards.

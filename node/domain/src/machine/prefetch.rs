@@ -120,10 +120,12 @@ impl Needs<'_> {
     /// An order, and what its changes may do to SKUs of this shard.
     fn order(&mut self, id: OrderId) {
         let key = keys::order(id);
-        if let Some(order) = self.machine.peek_order(&key) {
-            for line in &order.lines {
-                if self.is_local(&line.sku) {
-                    self.held(order.attempt, &line.sku);
+        if let Some(row) = self.machine.peek_order(&key) {
+            for line in &row.order.lines {
+                if row.own.is_some() {
+                    self.need(keys::sku(&line.sku));
+                } else if self.is_local(&line.sku) {
+                    self.held(row.order.attempt, &line.sku);
                 }
             }
         }

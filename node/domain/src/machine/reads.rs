@@ -104,7 +104,8 @@ impl ShardMachine {
         }
     }
 
-    /// What an attempt has at a SKU (rule 9). A hold kept longer ago than its valid-until may be cold.
+    /// What an attempt has at a SKU (rule 9), unless its order lives with all its SKUs. A hold kept longer ago than its
+    /// valid-until may be cold.
     #[must_use]
     pub fn hold_of(&self, attempt: AttemptId, sku: &SkuId) -> Lookup<HoldView> {
         match self.marks.get(&(attempt, sku.clone())) {
@@ -112,7 +113,7 @@ impl ShardMachine {
             Some(Mark::Kept { quantity, .. }) => Lookup::Found(HoldView::Kept(*quantity)),
             Some(Mark::Ended { .. }) => Lookup::Found(HoldView::Ended),
             None => self.look(keys::hold(attempt, sku), |bytes| {
-                HoldView::Kept(read_row::<HoldRow>(bytes).expect("a stored hold decodes").quantity)
+                HoldView::Kept(read_row::<HoldRow>(bytes).expect("a stored hold decodes").held.quantity)
             }),
         }
     }

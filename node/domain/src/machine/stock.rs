@@ -1,6 +1,7 @@
 //! Commands on SKUs, and holds: granted by command, kept, committed, freed and shipped by message (rules 8 to 15, 18, 19).
 //!
-//! A tentative hold is a mark; a kept one is a row that may go cold. Both are keyed by attempt and SKU (rule 9).
+//! A tentative hold is a mark; a kept one is a row that may go cold. Both are keyed by attempt and SKU (rule 9). Units of an
+//! order that lives with all its SKUs are in its own row instead (`own`).
 
 use super::ShardMachine;
 use crate::command::{Hold, Outcome, Release, SkuAction, SkuCommand};
@@ -10,7 +11,7 @@ use crate::money::Quantity;
 use crate::rejection::Rejection;
 use crate::rows::RowKey;
 use crate::rows::keys;
-use crate::rows::kinds::{HoldRow, Mark, SkuKeyRow};
+use crate::rows::kinds::{Held, HoldRow, Mark, SkuKeyRow};
 use crate::rows::table::Value;
 use crate::sku::Sku;
 use crate::time::Timestamp;
@@ -104,7 +105,7 @@ impl ShardMachine {
             Some(Mark::Tentative { quantity, .. } | Mark::Kept { quantity, .. }) => Some(Some(*quantity)),
             Some(Mark::Ended { .. }) => Some(None),
             // A kept hold has a mark until its valid-until: only later can it be without one.
-            None if self.meta.time > valid_until => self.hold_row(attempt, sku).map(|row| Some(row.quantity)),
+            None if self.meta.time > valid_until => self.hold_row(attempt, sku).map(|row| Some(row.held.quantity)),
             None => None,
         }
     }
@@ -198,7 +199,7 @@ impl ShardMachine {
         let Some(Mark::Tentative { quantity, warehouse, granted_at, valid_until }) = mark else {
             // Nothing to keep, unless it was kept before.
             let kept = self.hold_row(attempt, sku).filter(|row| row.order == order);
-            return Quantity(wanted.0.saturating_sub(kept.map_or(0, |row| row.quantity.0)));
+            return Quantity(wanted.0.saturating_sub(kept.map_or(0, |row| row.held.quantity.0)));
         };
         let kept = quantity.min(wanted);
         let row = self.rows.sku_mut(&keys::sku(sku)).expect("units of a SKU that exists are held");
@@ -211,7 +212,7 @@ impl ShardMachine {
         self.asking.remove(&(granted_at, attempt, sku.clone()));
         self.mark_until(attempt, sku, Mark::Kept { quantity, valid_until }, valid_until);
         if kept > Quantity::ZERO {
-            let hold = HoldRow { order, quantity: kept, committed, warehouse };
+            let hold = HoldRow { order, held: Held { quantity: kept, committed, warehouse } };
             // A tentative hold has no row yet: no look at the store is needed.
             self.put_hold(attempt, sku, &hold);
             self.meta.counts.holds += 1;
@@ -221,43 +222,58 @@ impl ShardMachine {
 
     /// The order is confirmed. A hold that a count took meanwhile has been told of already.
     pub(super) fn commit(&mut self, attempt: AttemptId, sku: &SkuId) {
-        let Some(mut hold) = self.hold_row(attempt, sku).filter(|hold| !hold.committed) else { return };
-        let row = self.rows.sku_mut(&keys::sku(sku)).expect("units of a SKU that exists are held");
-        row.commit(&hold.warehouse, hold.quantity);
-        hold.committed = true;
+        let Some(mut hold) = self.hold_row(attempt, sku).filter(|hold| !hold.held.committed) else { return };
+        self.commit_held(sku, &mut hold.held);
         self.put_hold(attempt, sku, &hold);
     }
 
     /// Units of a kept hold are free again.
     pub(super) fn free(&mut self, attempt: AttemptId, sku: &SkuId, quantity: Quantity) {
-        let Some(hold) = self.hold_row(attempt, sku) else { return };
-        let freed = quantity.min(hold.quantity);
-        let row = self.rows.sku_mut(&keys::sku(sku)).expect("units of a SKU that exists are held");
-        row.give_back(&hold.warehouse, freed, hold.committed);
-        self.shrink(attempt, sku, hold, freed);
+        let Some(mut hold) = self.hold_row(attempt, sku) else { return };
+        self.free_held(sku, &mut hold.held, quantity);
+        self.put_shrunk(attempt, sku, &hold);
     }
 
     /// Units of a kept hold left the shelf; those that a count has taken left it before the count (rule 19).
     pub(super) fn ship(&mut self, attempt: AttemptId, sku: &SkuId, quantity: Quantity) {
-        let hold = self.hold_row(attempt, sku);
-        let shipped = quantity.min(hold.as_ref().map_or(Quantity::ZERO, |hold| hold.quantity));
-        let Some(row) = self.rows.sku_mut(&keys::sku(sku)) else { return };
-        let uncounted = Quantity(quantity.0 - shipped.0);
-        if uncounted > Quantity::ZERO {
-            let warehouse = hold.as_ref().map_or_else(WarehouseId::default, |hold| hold.warehouse.clone());
-            row.ship_uncounted(&warehouse, uncounted);
-        }
+        let mut hold = self.hold_row(attempt, sku);
+        self.ship_held(sku, hold.as_mut().map(|hold| &mut hold.held), quantity);
         if let Some(hold) = hold {
-            row.ship(&hold.warehouse, shipped, hold.committed);
-            self.shrink(attempt, sku, hold, shipped);
+            self.put_shrunk(attempt, sku, &hold);
         }
     }
 
-    /// Takes units off a hold; the last one leaves a tombstone (rule 10).
-    fn shrink(&mut self, attempt: AttemptId, sku: &SkuId, mut hold: HoldRow, quantity: Quantity) {
-        hold.quantity.0 -= quantity.0;
-        if hold.quantity > Quantity::ZERO {
-            self.put_hold(attempt, sku, &hold);
+    pub(super) fn commit_held(&mut self, sku: &SkuId, held: &mut Held) {
+        let row = self.rows.sku_mut(&keys::sku(sku)).expect("units of a SKU that exists are held");
+        row.commit(&held.warehouse, held.quantity);
+        held.committed = true;
+    }
+
+    pub(super) fn free_held(&mut self, sku: &SkuId, held: &mut Held, quantity: Quantity) {
+        let freed = quantity.min(held.quantity);
+        let row = self.rows.sku_mut(&keys::sku(sku)).expect("units of a SKU that exists are held");
+        row.give_back(&held.warehouse, freed, held.committed);
+        held.quantity.0 -= freed.0;
+    }
+
+    pub(super) fn ship_held(&mut self, sku: &SkuId, held: Option<&mut Held>, quantity: Quantity) {
+        let shipped = quantity.min(held.as_ref().map_or(Quantity::ZERO, |held| held.quantity));
+        let Some(row) = self.rows.sku_mut(&keys::sku(sku)) else { return };
+        let uncounted = Quantity(quantity.0 - shipped.0);
+        if uncounted > Quantity::ZERO {
+            let warehouse = held.as_ref().map_or_else(WarehouseId::default, |held| held.warehouse.clone());
+            row.ship_uncounted(&warehouse, uncounted);
+        }
+        if let Some(held) = held {
+            row.ship(&held.warehouse, shipped, held.committed);
+            held.quantity.0 -= shipped.0;
+        }
+    }
+
+    /// Writes a hold that has lost units; the last one leaves a tombstone (rule 10).
+    fn put_shrunk(&mut self, attempt: AttemptId, sku: &SkuId, hold: &HoldRow) {
+        if hold.held.quantity > Quantity::ZERO {
+            self.put_hold(attempt, sku, hold);
             return;
         }
         self.rows.remove(keys::hold(attempt, sku));

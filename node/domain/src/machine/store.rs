@@ -4,7 +4,6 @@ use super::ShardMachine;
 use crate::audit::Audit;
 use crate::encoding::{BytesError, append, read_row};
 use crate::law::Law;
-use crate::order::Order;
 use crate::rows::kinds::{Mark, Meta, OrderRow};
 use crate::rows::table::{Found, Value};
 use crate::rows::{
@@ -255,9 +254,9 @@ impl ShardMachine {
         assert_eq!(self.marks.len(), self.asking.len() + self.ending.len(), "an index names marks that do not exist");
     }
 
-    pub(super) fn peek_order(&self, key: &RowKey) -> Option<Order> {
+    pub(super) fn peek_order(&self, key: &RowKey) -> Option<OrderRow> {
         match self.rows.find(key) {
-            Found::Here(Value::Bytes(bytes)) => Some(read_row::<OrderRow>(bytes).expect("a stored order decodes").order),
+            Found::Here(Value::Bytes(bytes)) => Some(read_row(bytes).expect("a stored order decodes")),
             _ => None,
         }
     }

@@ -19,6 +19,17 @@ pub(crate) struct OrderRow {
     pub(crate) timers: Vec<(TimerKind, Timestamp)>,
     /// Idempotency records of the commands on it, oldest first.
     pub(crate) keys: Vec<OrderKey>,
+    /// What it holds, if all its SKUs live in its own shard: such units change with the order alone and need no row of
+    /// their own. Of any other order each SKU's shard has a [`HoldRow`].
+    pub(crate) own: Option<Vec<OwnHold>>,
+}
+
+/// Units of one SKU that an order holds in its own shard.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct OwnHold {
+    /// The first line of the SKU, from 1.
+    pub(crate) line: u32,
+    pub(crate) held: Held,
 }
 
 /// A command that an order has seen.
@@ -59,6 +70,12 @@ pub(crate) struct ReferenceRow {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct HoldRow {
     pub(crate) order: OrderId,
+    pub(crate) held: Held,
+}
+
+/// Units that are kept for an order.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Held {
     pub(crate) quantity: Quantity,
     /// Counted as committed, else as reserved.
     pub(crate) committed: bool,

@@ -9,7 +9,7 @@ use crate::command::Message;
 use crate::encoding::{append, read_row};
 use crate::law::Law;
 use crate::rows::keys::{self, TableKey};
-use crate::rows::kinds::{HoldRow, Mark, OrderRow, StreamIn};
+use crate::rows::kinds::{HoldRow, Mark, OrderRow, OwnHold, StreamIn};
 use crate::rows::{ATTEMPT, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, SKU, STREAM_IN, TIMER};
 use crate::sku::Sku;
 
@@ -103,6 +103,35 @@ fn a_whole_grid_is_clean() {
 }
 
 #[test]
+fn what_an_order_holds_in_its_own_row_is_judged_order_by_order() {
+    use Law::{AllOrNothing, HoldsAddUp, ReadsAreCurrent};
+    type Damage = fn(&mut Vec<OwnHold>);
+    let cases: [(&str, Damage, &[Law]); 4] = [
+        ("lost", Vec::clear, &[HoldsAddUp, AllOrNothing, ReadsAreCurrent]),
+        ("in the wrong bucket", |own| own[0].held.committed = true, &[HoldsAddUp]),
+        ("empty", |own| own[0].held.quantity.0 = 0, &[HoldsAddUp, AllOrNothing]),
+        ("of no line", |own| own[0].line = 9, &[HoldsAddUp, AllOrNothing, ReadsAreCurrent]),
+    ];
+    for (what, damage, laws) in cases {
+        let damage = |row: &mut OrderRow| damage(row.own.as_mut().expect("the first order lives with its SKU"));
+        assert_eq!(broken(change(0, ORDER, damage)), laws, "{what}");
+    }
+    // What one order lacks another cannot make up for.
+    let swapped = |grid: &mut [Rows; 2]| {
+        let orders: Vec<_> = grid[0].keys().filter(|key| key[0] == ORDER).take(2).cloned().collect();
+        for (key, change) in orders.iter().zip([1, -1]) {
+            let mut row: OrderRow = read_row(&grid[0][key]).unwrap();
+            let units = &mut row.own.as_mut().unwrap()[0].held.quantity.0;
+            *units = units.checked_add_signed(change).unwrap();
+            let mut bytes = Vec::new();
+            append(&mut bytes, &row);
+            grid[0].insert(key.clone(), bytes);
+        }
+    };
+    assert_eq!(broken(swapped), [HoldsAddUp, AllOrNothing]);
+}
+
+#[test]
 fn every_kind_of_damage_breaks_its_law() {
     use Law::{
         AllOrNothing, EventsGapless, Heals, HoldsAddUp, MoneyConserved, NoOversell, OneKeyOneOrder, ReadsAreCurrent, TimersFire,
@@ -115,6 +144,11 @@ fn every_kind_of_damage_breaks_its_law() {
         let mut bytes = Vec::new();
         append(&mut bytes, &row);
         grid[0].insert(keys::order(row.order.id).as_bytes().to_vec(), bytes);
+    };
+    let lose_shared = |grid: &mut [Rows; 2]| {
+        let is_shared = |value: &[u8]| matches!(read_row(value), Ok(OrderRow { own: None, .. }));
+        let key = grid[0].iter().find(|(key, value)| key[0] == ORDER && is_shared(value)).unwrap().0.clone();
+        grid[0].remove(&key);
     };
     let lose_tentative = |grid: &mut [Rows; 2]| {
         let is_tentative = |value: &[u8]| matches!(read_row(value), Ok(Mark::Tentative { .. }));
@@ -133,10 +167,11 @@ fn every_kind_of_damage_breaks_its_law() {
         ("units from nowhere", Box::new(change(1, SKU, |sku: &mut Sku| sku.stock[0].1.on_hand.0 += 1)), &[HoldsAddUp]),
         ("a bucket too high", Box::new(change(1, SKU, |sku: &mut Sku| sku.stock[0].1.reserved.0 += 1)), &[HoldsAddUp]),
         ("a hold lost", Box::new(lose(1, HOLD)), &[HoldsAddUp, AllOrNothing, ReadsAreCurrent]),
-        ("a hold in the wrong bucket", Box::new(change(1, HOLD, |hold: &mut HoldRow| hold.committed = !hold.committed)), &[HoldsAddUp]),
+        ("a hold in the wrong bucket", Box::new(change(1, HOLD, |hold: &mut HoldRow| hold.held.committed = !hold.held.committed)), &[HoldsAddUp]),
         ("a tentative hold lost", Box::new(lose_tentative), &[HoldsAddUp]),
-        ("an order lost", Box::new(lose(0, ORDER)), &[AllOrNothing, OneKeyOneOrder, ReadsAreCurrent, TimersFire]),
-        ("an order twice", Box::new(copy_order), &[AllOrNothing, OneKeyOneOrder, ReadsAreCurrent, TimersFire]),
+        ("an order lost", Box::new(lose(0, ORDER)), &[HoldsAddUp, OneKeyOneOrder, ReadsAreCurrent, TimersFire]),
+        ("an order of two shards lost", Box::new(lose_shared), &[AllOrNothing, OneKeyOneOrder, ReadsAreCurrent]),
+        ("an order twice", Box::new(copy_order), &[HoldsAddUp, OneKeyOneOrder, ReadsAreCurrent, TimersFire]),
         ("a key lost", Box::new(lose(0, PLACED)), &[OneKeyOneOrder]),
         ("a reference lost", Box::new(lose(0, REFERENCE)), &[OneKeyOneOrder]),
         ("a row of a list lost", Box::new(lose(0, LIST)), &[ReadsAreCurrent]),

@@ -9,7 +9,8 @@ use crate::order::{Address, RefundState, TimerKind};
 use crate::rows::RowKey;
 use crate::rows::keys::{self, From, TableKey, To};
 use crate::rows::kinds::{
-    AttemptRow, Counts, HoldRow, Mark, Meta, OrderKey, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn, StreamOut,
+    AttemptRow, Counts, Held, HoldRow, Mark, Meta, OrderKey, OrderRow, OwnHold, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn,
+    StreamOut,
 };
 use crate::rows::lists::LISTED;
 
@@ -95,7 +96,9 @@ fn order_row() -> OrderRow {
     order.command(Operator::Merchant, &refund, at(7)).unwrap();
     let created = Some(Created::Refund(RefundId { order: order_id(), number: 1 }));
     let key = OrderKey { key: key("key-2"), body_hash: 1 << 40, created, version: 5, at: at(7) };
-    OrderRow { order, timers: vec![(TimerKind::AutoComplete, at(8))], keys: vec![key] }
+    let held = Held { quantity: Quantity(2), committed: true, warehouse: WarehouseId::default() };
+    let own = Some(vec![OwnHold { line: 2, held }]);
+    OrderRow { order, timers: vec![(TimerKind::AutoComplete, at(8))], keys: vec![key], own }
 }
 
 fn bytes<T: bincode::Encode>(value: &T) -> Vec<u8> {
@@ -142,7 +145,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("mark, ended", bytes(&Mark::Ended { valid_until })),
         ("order", bytes(&order_row())),
         ("SKU", bytes(&stocked)),
-        ("hold", bytes(&HoldRow { order: order_id(), quantity, committed: true, warehouse })),
+        ("hold", bytes(&HoldRow { order: order_id(), held: Held { quantity, committed: true, warehouse } })),
         ("placed key", bytes(&PlacedRow { order: order_id(), body_hash: 1 << 40, at: at(5) })),
         ("listed order", LISTED.to_vec()),
         ("reference", bytes(&ReferenceRow { order: order_id() })),

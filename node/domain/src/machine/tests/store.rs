@@ -202,7 +202,14 @@ fn a_row_read_before_a_checkpoint_or_an_eviction_is_read_again() {
 fn a_deletion_is_not_undone_by_an_old_read() {
     let mut shard = Shard::alone();
     let a = shard.stocked(0, 10);
-    let order = shard.ordered("k", &[(&a, 2)]);
+    let user = user_of(&shard.machine, 0);
+    let attempt = shard.attempt(&user);
+    shard.one(hold(attempt, &a, 2, at(10)));
+    let request = request(&user, "k", &[(&a, 2)]);
+    let order = placed(shard.one(Command::Place(Box::new(Place { attempt, request, names: Vec::new() }))));
+    // The mark of the hold goes; its row stays.
+    shard.now = at(20);
+    shard.one(Command::Tick);
     let mut disk = Disk::default();
     disk.write(&mut shard.machine);
     shard.machine.evict(0);

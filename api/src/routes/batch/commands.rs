@@ -1,0 +1,100 @@
+//! Many commands on orders at once.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use ordergrid_domain::Key;
+use ordergrid_domain::command::OrderCommand;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Item, answered, fill, its_own, respond, sort, wants_minimal};
+use crate::body;
+use crate::fault::{Fault, kinds};
+use crate::grid::OrderChanged;
+use crate::metrics::Stage;
+use crate::routes::call::Call;
+use crate::routes::commands::Target;
+use crate::routes::{Api, Ended, reply};
+use crate::wire::canonical::Canon;
+use crate::wire::{OrderWords, text};
+
+/// `POST /v1/commands/batch`
+pub(in crate::routes) async fn command(api: Arc<Api>, mut call: Call) -> Ended {
+    let minimal = wants_minimal(&call)?;
+    let bytes = call.body(&api, api.limits.batch_bytes).await?;
+    let commands = read(&bytes)?;
+    check_count(commands.len(), api.limits.batch_orders)?;
+    let mut canon = Canon::new();
+    let checked = commands.into_iter().map(|command| command?.read(&mut canon));
+    let (commands, mut items): (Vec<_>, Vec<Item<OrderChanged>>) = sort(checked);
+    call.ends(&api, Stage::Parse);
+    let answers = answered(&api, commands.len(), api.grid.command_orders(commands)).await;
+    call.ends(&api, Stage::Grid);
+    fill(&mut items, answers, |_, failure| failure.into());
+    let status = |changed: &OrderChanged| reply::created_or_ok(changed.created.is_some());
+    Ok(respond(&api, &mut call, &items, minimal, status, |json, changed| {
+        json.created(changed.created);
+        json.raw(",\"order\":");
+        if minimal { json.value("", &OrderWords::from(&*changed.order)) } else { json.order(&changed.order) }
+    }))
+}
+
+fn check_count(count: usize, most: usize) -> Result<(), Fault> {
+    if count == 0 {
+        return Err(Fault::new(&kinds::INVALID_COMMANDS, "a batch has at least one command").at("commands"));
+    }
+    if count > most {
+        return Err(Fault::new(&kinds::TOO_MANY_COMMANDS, format!("{count} commands, the limit is {most}")).at("commands"));
+    }
+    Ok(())
+}
+
+/// Reads the batch in one go; when something in it is wrong, each command by itself, so that the others are done. What is
+/// in the bodies depends on the paths and is read afterwards.
+fn read(bytes: &[u8]) -> Result<Vec<Result<RawCommand<'_>, Fault>>, Fault> {
+    if let Ok(batch) = serde_json::from_slice::<body::Strictly<RawCommands<'_>>>(bytes) {
+        return Ok(batch.0.commands.into_iter().map(Ok).collect());
+    }
+    let batch: RawBatch<'_> = body::parse_exactly(bytes)?;
+    Ok(batch.commands.into_iter().map(|command| body::parse_exactly(command.get().as_bytes())).collect())
+}
+
+/// [`CommandBatch`](crate::wire::CommandBatch) with the bodies of its commands unread.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCommands<'a> {
+    #[serde(borrow)]
+    commands: Vec<RawCommand<'a>>,
+}
+
+/// The same with its commands unread.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBatch<'a> {
+    #[serde(borrow)]
+    commands: Vec<&'a RawValue>,
+}
+
+/// [`Command`](crate::wire::Command) with its body unread.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCommand<'a> {
+    #[serde(borrow)]
+    path: Cow<'a, str>,
+    #[serde(default, with = "text::option")]
+    idempotency_key: Option<Key>,
+    #[serde(default)]
+    if_version: Option<u64>,
+    #[serde(borrow, default)]
+    body: Option<&'a RawValue>,
+}
+
+impl RawCommand<'_> {
+    fn read(self, canon: &mut Canon) -> Result<OrderCommand, Fault> {
+        let target = Target::at(&self.path).map_err(|fault| fault.at("path"))?;
+        let key = its_own(self.idempotency_key)?;
+        let body = self.body.map_or("", RawValue::get);
+        Ok(target.read(body.as_bytes(), canon)?.under(key, self.if_version))
+    }
+}

@@ -1,0 +1,76 @@
+//! Placing many orders at once.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use ordergrid_domain::Order;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Item, answered, fill, its_own, respond, sort, wants_minimal};
+use crate::body;
+use crate::fault::{Fault, kinds};
+use crate::metrics::Stage;
+use crate::routes::call::Call;
+use crate::routes::{Api, Ended, orders};
+use crate::wire::canonical::Canon;
+use crate::wire::{OrderWords, PlaceBatch, PlaceOrder};
+
+/// `POST /v1/orders/batch`
+pub(in crate::routes) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
+    let minimal = wants_minimal(&call)?;
+    let bytes = call.body(&api, api.limits.batch_bytes).await?;
+    let orders = read(&bytes)?;
+    check_count(orders.len(), api.limits.batch_orders)?;
+    let mut canon = Canon::new();
+    let checked = orders.into_iter().map(|order| {
+        let mut order = order?;
+        let key = its_own(order.idempotency_key.take())?;
+        orders::request(order, key, &mut canon, api.limits.order_lines)
+    });
+    let (requests, mut items): (Vec<_>, Vec<Item<Box<Order>>>) = sort(checked);
+    call.ends(&api, Stage::Parse);
+    let answers = answered(&api, requests.len(), api.grid.place_many(requests)).await;
+    call.ends(&api, Stage::Grid);
+    let mut sent: Option<Vec<Result<PlaceOrder, Fault>>> = None;
+    fill(&mut items, answers, |index, failure| {
+        let lines = || {
+            let sent = sent.get_or_insert_with(|| read(&bytes).unwrap_or_default());
+            let order = sent.get(index).and_then(|order| order.as_ref().ok());
+            order.map(|order| order.lines.clone()).unwrap_or_default()
+        };
+        orders::of_place(failure, lines)
+    });
+    let created = |_: &_| StatusCode::CREATED;
+    Ok(respond(&api, &mut call, &items, minimal, created, |json, order| {
+        json.raw(",\"order\":");
+        if minimal { json.value("", &OrderWords::from(&**order)) } else { json.order(order) }
+    }))
+}
+
+fn check_count(count: usize, most: usize) -> Result<(), Fault> {
+    if count == 0 {
+        return Err(Fault::new(&kinds::INVALID_ORDERS, "a batch has at least one order").at("orders"));
+    }
+    if count > most {
+        return Err(Fault::new(&kinds::TOO_MANY_ORDERS, format!("{count} orders, the limit is {most}")).at("orders"));
+    }
+    Ok(())
+}
+
+/// Reads the batch in one go; when something in it is wrong, each order by itself, so that the others are placed.
+fn read(bytes: &[u8]) -> Result<Vec<Result<PlaceOrder, Fault>>, Fault> {
+    if let Some(batch) = body::parse_fast::<PlaceBatch>(bytes) {
+        return Ok(batch.orders.into_iter().map(Ok).collect());
+    }
+    let batch: RawBatch<'_> = body::parse_exactly(bytes)?;
+    Ok(batch.orders.into_iter().map(|order| body::parse(order.get().as_bytes())).collect())
+}
+
+/// [`PlaceBatch`] with its orders unread.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBatch<'a> {
+    #[serde(borrow)]
+    orders: Vec<&'a RawValue>,
+}
