@@ -34,7 +34,7 @@ making() {
     esac
 }
 
-[ $# -gt 0 ] || set -- place-1 place-3 hold encode decode checkpoint
+[ $# -gt 0 ] || set -- place-1 place-3 lives hold encode decode checkpoint
 printf '%-12s %s\n' WORK INSTRUCTIONS
 for work in "$@"; do
     made=$(making "$work")

@@ -4,6 +4,7 @@
 //! that does and hands its whole answer back.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
@@ -150,7 +151,7 @@ pub struct UserOrders {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct OrderChanged {
     /// The order now.
-    pub order: Box<Order>,
+    pub order: Arc<Order>,
     /// What the command created; the same again when it is replayed.
     pub created: Option<Created>,
 }

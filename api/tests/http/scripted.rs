@@ -1,7 +1,7 @@
 //! A grid in memory: orders obey the domain, stock does not run out unless a script says so, and it keeps what it was asked.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, pending, ready};
@@ -145,7 +145,7 @@ impl State {
             return Err(Rejection::StaleVersion { expected, actual: order.version }.into());
         }
         let (created, _) = order.command(command.operator, &command.action, NOW)?;
-        Ok(Answer::new(OrderChanged { order: Box::new(order.clone()), created }, TOKEN))
+        Ok(Answer::new(OrderChanged { order: Arc::new(order.clone()), created }, TOKEN))
     }
 
     fn command_sku(&mut self, command: SkuCommand) -> Reply<SkuChanged> {

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
                 let entry = shop.places(if work == "place-1" { 1 } else { 3 });
                 shop.apply(&entry)
             }
+            "lives" => shop.lives(3),
             // What the others spend on making their entries.
             "make-1" => shop.places(1).commands.len(),
             "make-3" => shop.places(3).commands.len(),

@@ -28,6 +28,13 @@ fn place(bencher: Bencher<'_, '_>, lines: u64) {
     });
 }
 
+/// Orders of three lines, placed, paid, picked, shipped and delivered: five entries.
+#[divan::bench(sample_count = 200)]
+fn lives(bencher: Bencher<'_, '_>) {
+    let mut shop = Shop::new();
+    bencher.counter(ItemsCount::new(COMMANDS)).bench_local(|| shop.lives(3));
+}
+
 /// One SKU, held for orders of other shards.
 #[divan::bench(sample_count = 200)]
 fn hold(bencher: Bencher<'_, '_>) {

@@ -1,5 +1,6 @@
 //! What can be asked of a shard, and what it answers. Every command is one of these; an entry of the log holds many.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
@@ -328,7 +329,7 @@ pub enum Outcome {
     /// A command on an order was done.
     Order {
         /// The order now.
-        order: Box<Order>,
+        order: Arc<Order>,
         /// What it created.
         created: Option<Created>,
         /// The key had been used with the same body.

@@ -61,10 +61,15 @@ pub(crate) fn append<T: Encode>(out: &mut Vec<u8>, value: &T) {
     value.encode(&mut encoder).expect("encoding into memory cannot fail");
 }
 
+/// Writes version and body of `value` in place of what is there.
+pub(crate) fn encode<T: Encode>(out: &mut Vec<u8>, value: &T) {
+    out.clear();
+    append(out, value);
+}
+
 /// A row's bytes.
 pub(crate) fn row_bytes<T: Encode>(scratch: &mut Vec<u8>, value: &T) -> Box<[u8]> {
-    scratch.clear();
-    append(scratch, value);
+    encode(scratch, value);
     scratch.as_slice().into()
 }
 

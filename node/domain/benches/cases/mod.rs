@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use ordergrid_domain::command::{Hold, OrderRequest, Place, Position, SkuAction, SkuCommand};
-use ordergrid_domain::order::{LineRequest, Terms};
+use ordergrid_domain::command::{Hold, OrderAction, OrderCommand, OrderRequest, Place, Position, SkuAction, SkuCommand};
+use ordergrid_domain::order::{LineRequest, Operator, PaymentState, Terms};
 use ordergrid_domain::{
-    AttemptId, Command, Currency, Entry, GroupId, Key, Money, Quantity, ShardConfig, ShardMachine, SkuId, Slot, SlotOwners,
-    Text, Timestamp, UserId, WarehouseId,
+    AttemptId, Command, Currency, Entry, GroupId, Key, Money, Order, Outcome, ProviderPaymentId, Quantity, ShardConfig,
+    ShardMachine, SkuId, Slot, SlotOwners, Text, Timestamp, UserId, WarehouseId,
 };
 
 /// The one shard.
@@ -63,6 +63,44 @@ impl Shop {
     pub(crate) fn apply(&mut self, entry: &Entry) -> usize {
         self.index += 1;
         self.machine.apply(Position { term: 1, index: self.index }, entry).len()
+    }
+
+    /// Orders of so many lines, from being placed to being delivered; tells the number of outcomes.
+    pub(crate) fn lives(&mut self, lines: u64) -> usize {
+        let places = self.places(lines);
+        self.index += 1;
+        let outcomes = self.machine.apply(Position { term: 1, index: self.index }, &places);
+        let placed: Vec<Order> = outcomes
+            .into_iter()
+            .map(|outcome| match outcome {
+                Outcome::Placed { order, .. } => *order,
+                other => panic!("there is enough of everything: {other:?}"),
+            })
+            .collect();
+        type Step = (&'static str, fn(&Order) -> OrderAction);
+        let steps: [Step; 4] = [
+            ("pay", |order| OrderAction::Pay {
+                provider_payment_id: ProviderPaymentId::new(format!("pi-{}", order.id)).expect("short"),
+                state: PaymentState::Captured,
+                amount: order.total,
+                currency: order.currency,
+            }),
+            ("pick", |_| OrderAction::Pick { lines: Vec::new(), warehouse: WarehouseId::default() }),
+            ("ship", |order| OrderAction::Ship { fulfilment: order.fulfilment_id(1), carrier: None, tracking: None }),
+            ("deliver", |order| OrderAction::Deliver { fulfilment: order.fulfilment_id(1) }),
+        ];
+        let mut done = placed.len();
+        for (name, action) in steps {
+            let command = |order: &Order| {
+                let key = Key::new(format!("{}-{name}", order.key)).expect("short");
+                let (order, action) = (order.id, action(order));
+                let operator = Operator::Merchant;
+                Command::Order(Box::new(OrderCommand { order, key, body_hash: 1, expect_version: None, operator, action }))
+            };
+            let entry = self.entry(placed.iter().map(command).collect());
+            done += self.apply(&entry);
+        }
+        done
     }
 
     /// A checkpoint; tells the number of rows.

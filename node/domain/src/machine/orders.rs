@@ -1,13 +1,16 @@
 //! Commands on orders, and the timers of orders: look up, refuse, change, then see to the effects.
 
+use std::sync::Arc;
+
 use super::{ShardMachine, TICK_LIMIT};
-use crate::command::{OrderCommand, Outcome};
-use crate::encoding::{read_row, row_bytes};
+use crate::command::{Created, OrderCommand, Outcome};
+use crate::encoding::row_bytes;
 use crate::ids::{OrderId, SkuId};
 use crate::money::Quantity;
 use crate::order::Status;
 use crate::order::{Effects, TimerKind};
 use crate::rejection::Rejection;
+use crate::rows::RowKey;
 use crate::rows::keys;
 use crate::rows::kinds::{OrderKey, OrderRow};
 use crate::rows::table::Value;
@@ -29,19 +32,40 @@ impl ShardMachine {
     /// Refusals in this order: the wrong shard, no such order, the key, the version, then the order's own.
     pub(super) fn order_command(&mut self, command: &OrderCommand) -> Result<Outcome, Rejection> {
         self.own(command.order.slot())?;
-        let mut row = self.order_row(command.order).ok_or(Rejection::NoSuchOrder(command.order))?;
+        let key = keys::order(command.order);
+        let mut row = self.rows.take_order(&key).ok_or(Rejection::NoSuchOrder(command.order))?;
+        let before = row.order.status();
+        match self.change_order(&mut row, command) {
+            Ok(Changed::Now { created, effects }) => {
+                let order = Arc::clone(&row.order);
+                self.follow(key, row, before, effects);
+                Ok(Outcome::Order { order, created, replayed: false })
+            }
+            Ok(Changed::Before { created }) => {
+                let order = Arc::clone(&row.order);
+                self.rows.give_back(&key, row);
+                Ok(Outcome::Order { order, created, replayed: true })
+            }
+            Err(rejection) => {
+                self.rows.give_back(&key, row);
+                Err(rejection)
+            }
+        }
+    }
+
+    /// Does to an order what a command asks, unless it did so before; a refusal leaves the order as it is.
+    fn change_order(&self, row: &mut OrderRow, command: &OrderCommand) -> Result<Changed, Rejection> {
         if let Some(first) = row.keys.iter().find(|seen| seen.key == command.key && self.remembered(seen.at)) {
             if first.body_hash != command.body_hash {
                 return Err(Rejection::KeyReused);
             }
-            let created = first.created;
-            return Ok(Outcome::Order { order: Box::new(row.order), created, replayed: true });
+            return Ok(Changed::Before { created: first.created });
         }
         if let Some(expected) = command.expect_version.filter(|expected| *expected != row.order.version) {
             return Err(Rejection::StaleVersion { expected, actual: row.order.version });
         }
-        let before = row.order.status();
-        let (created, effects) = row.order.command(command.operator, &command.action, self.meta.time)?;
+        let order = Arc::make_mut(&mut row.order);
+        let (created, effects) = order.command(command.operator, &command.action, self.meta.time)?;
         row.keys.retain(|seen| self.remembered(seen.at) && seen.key != command.key);
         row.keys.push(OrderKey {
             key: command.key.clone(),
@@ -50,8 +74,7 @@ impl ShardMachine {
             version: row.order.version,
             at: self.meta.time,
         });
-        self.follow(&mut row, before, effects);
-        Ok(Outcome::Order { order: Box::new(row.order), created, replayed: false })
+        Ok(Changed::Now { created, effects })
     }
 
     /// Rule 22: expires what is due, at most [`TICK_LIMIT`] items, orders before tombstones.
@@ -69,43 +92,38 @@ impl ShardMachine {
     }
 
     fn expire(&mut self, id: OrderId, kind: TimerKind) {
-        let mut row = self.order_row(id).expect("a timer belongs to an order that exists");
+        let key = keys::order(id);
+        let mut row = self.rows.take_order(&key).expect("a timer belongs to an order that exists");
         self.set_timers(&mut row, &[(kind, None)]); // TimersFire: once
         let before = row.order.status();
-        let effects = row.order.expire(kind, self.meta.time);
-        self.follow(&mut row, before, effects);
+        let effects = Arc::make_mut(&mut row.order).expire(kind, self.meta.time);
+        self.follow(key, row, before, effects);
     }
 
     /// Rule 18, the order's side: units that it counts on are not there.
     pub(super) fn shortfall(&mut self, order: OrderId, sku: &SkuId, missing: Quantity) {
-        let Some(mut row) = self.order_row(order) else { return };
+        let key = keys::order(order);
+        let Some(mut row) = self.rows.take_order(&key) else { return };
         let before = row.order.status();
-        let effects = row.order.shortfall(sku, missing, self.meta.time);
-        self.follow(&mut row, before, effects);
+        let effects = Arc::make_mut(&mut row.order).shortfall(sku, missing, self.meta.time);
+        self.follow(key, row, before, effects);
     }
 
     /// Writes a changed order and sees to what the change wants done.
-    fn follow(&mut self, row: &mut OrderRow, before: Status, effects: Effects) {
-        self.set_timers(row, &effects.timers);
+    fn follow(&mut self, key: RowKey, mut row: Box<OrderRow>, before: Status, effects: Effects) {
+        self.set_timers(&mut row, &effects.timers);
         match &mut row.own {
             Some(own) => self.change_own(&row.order, own, effects.stock),
             None => self.post_stock(row.order.attempt, row.order.id, effects.stock),
         }
-        self.put_order(row, Some(before));
+        self.meta.counts.orders[place_of(before)] -= 1;
+        self.meta.counts.orders[place_of(row.order.status())] += 1;
+        self.rows.put(key, Value::Order(row));
     }
 
-    pub(super) fn order_row(&mut self, id: OrderId) -> Option<OrderRow> {
-        let bytes = self.rows.bytes(&keys::order(id))?;
-        Some(read_row(bytes).expect("a stored order decodes"))
-    }
-
-    /// Writes an order's row and counts it under its status.
-    pub(super) fn put_order(&mut self, row: &OrderRow, before: Option<Status>) {
-        let orders = &mut self.meta.counts.orders;
-        if let Some(before) = before {
-            orders[place_of(before)] -= 1;
-        }
-        orders[place_of(row.order.status())] += 1;
+    /// Writes a new order's row. It is left at rest: most orders wait long for their first command.
+    pub(super) fn put_new(&mut self, row: &OrderRow) {
+        self.meta.counts.orders[place_of(row.order.status())] += 1;
         let bytes = row_bytes(&mut self.scratch, row);
         self.rows.put(keys::order(row.order.id), Value::Bytes(bytes));
     }
@@ -123,6 +141,14 @@ impl ShardMachine {
             }
         }
     }
+}
+
+/// What a command came to.
+enum Changed {
+    /// It was done.
+    Now { created: Option<Created>, effects: Effects },
+    /// It had been done, under the same key.
+    Before { created: Option<Created> },
 }
 
 fn place_of(status: Status) -> usize {

@@ -1,5 +1,7 @@
 //! The commit point of an order (rules 2, 5 and 13).
 
+use std::sync::Arc;
+
 use super::{CLOCK_TOLERANCE, HOLD_VALIDITY, ShardMachine};
 use crate::command::{Message, Outcome, Place, Position, Release};
 use crate::encoding::{read_row, row_bytes};
@@ -84,8 +86,11 @@ impl ShardMachine {
         if first.body_hash != place.request.body_hash {
             return Err(Rejection::KeyReused);
         }
-        let order = self.order_row(first.order).expect("an idempotency record names an order that exists").order;
-        if order.attempt != place.attempt {
+        let key = keys::order(first.order);
+        let row = self.rows.take_order(&key).expect("an idempotency record names an order that exists");
+        let (attempt, order) = (row.order.attempt, row.order.as_placed());
+        self.rows.give_back(&key, row);
+        if attempt != place.attempt {
             // Longer than any hold of it can be valid, whichever clock its valid-until was counted from.
             let valid_until = self.meta.time.after(HOLD_VALIDITY).after(CLOCK_TOLERANCE).after(CLOCK_TOLERANCE);
             for (to, skus) in self.split(place.request.wanted(), |(sku, _)| sku) {
@@ -93,7 +98,7 @@ impl ShardMachine {
                 self.post(to, Message::Release(Release { attempt: place.attempt, skus, valid_until }));
             }
         }
-        Ok(Outcome::Placed { order: Box::new(order.as_placed()), replayed: true })
+        Ok(Outcome::Placed { order: Box::new(order), replayed: true })
     }
 
     /// Finds all units or says which SKUs fall short.
@@ -148,10 +153,10 @@ impl ShardMachine {
         if own.is_none() {
             self.post_stock(place.attempt, id, effects.stock);
         }
-        let mut row = OrderRow { order, timers: Vec::new(), keys: Vec::new(), own };
+        let mut row = OrderRow { order: Arc::new(order), timers: Vec::new(), keys: Vec::new(), own };
         self.set_timers(&mut row, &effects.timers);
-        self.put_order(&row, None);
-        Outcome::Placed { order: Box::new(row.order), replayed: false }
+        self.put_new(&row);
+        Outcome::Placed { order: Box::new(Arc::unwrap_or_clone(row.order)), replayed: false }
     }
 
     /// Groups what concerns SKUs by the shard that owns them, in the order of shards.

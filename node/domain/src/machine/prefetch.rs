@@ -7,7 +7,7 @@ use crate::encoding::read_row;
 use crate::ids::{AttemptId, OrderId, SkuId};
 use crate::rows::RowKey;
 use crate::rows::keys::{self, TimerKey};
-use crate::rows::kinds::{Mark, PlacedRow};
+use crate::rows::kinds::{Mark, OrderRow, PlacedRow};
 use crate::rows::table::{Found, Value};
 use crate::time::Timestamp;
 
@@ -120,16 +120,23 @@ impl Needs<'_> {
     /// An order, and what its changes may do to SKUs of this shard.
     fn order(&mut self, id: OrderId) {
         let key = keys::order(id);
-        if let Some(row) = self.machine.peek_order(&key) {
-            for line in &row.order.lines {
-                if row.own.is_some() {
-                    self.need(keys::sku(&line.sku));
-                } else if self.is_local(&line.sku) {
-                    self.held(row.order.attempt, &line.sku);
-                }
-            }
+        match self.machine.rows.find(&key) {
+            Found::Here(Value::Order(row)) => self.stock_of(row),
+            Found::Here(Value::Bytes(bytes)) => self.stock_of(&read_row(bytes).expect("a stored order decodes")),
+            Found::Here(_) | Found::Absent | Found::Cold => {}
         }
         self.need(key);
+    }
+
+    /// The rows of this shard in which the stock of an order is.
+    fn stock_of(&mut self, row: &OrderRow) {
+        for line in &row.order.lines {
+            if row.own.is_some() {
+                self.need(keys::sku(&line.sku));
+            } else if self.is_local(&line.sku) {
+                self.held(row.order.attempt, &line.sku);
+            }
+        }
     }
 
     fn run(&mut self, run: &Deliver) {

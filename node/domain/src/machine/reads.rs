@@ -2,6 +2,7 @@
 //! that may be in the store alone is answered with its key: load it, admit it, ask again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::ShardMachine;
@@ -62,44 +63,43 @@ impl ShardMachine {
     /// An order as it stands.
     #[must_use]
     pub fn order(&self, id: OrderId) -> Lookup<Order> {
-        self.look(keys::order(id), |bytes| read_row::<OrderRow>(bytes).expect("a stored order decodes").order)
+        let key = keys::order(id);
+        match self.rows.find(&key) {
+            Found::Here(Value::Order(row)) => Lookup::Found(row.order.as_ref().clone()),
+            Found::Here(Value::Bytes(bytes)) => {
+                let row: OrderRow = read_row(bytes).expect("a stored order decodes");
+                Lookup::Found(Arc::unwrap_or_clone(row.order))
+            }
+            Found::Here(_) | Found::Absent => Lookup::Absent,
+            Found::Cold => Lookup::Cold(vec![key]),
+        }
     }
 
     /// A SKU as it stands.
     #[must_use]
     pub fn sku(&self, id: &SkuId) -> Lookup<Sku> {
-        let key = keys::sku(id);
-        match self.rows.find(&key) {
-            Found::Here(Value::Sku(sku)) => Lookup::Found(sku.as_ref().clone()),
-            Found::Here(Value::Bytes(bytes)) => Lookup::Found(read_row(bytes).expect("a stored SKU decodes")),
-            Found::Here(Value::Gone) | Found::Absent => Lookup::Absent,
-            Found::Cold => Lookup::Cold(vec![key]),
-        }
+        self.look_at_sku(id, Sku::clone)
     }
 
     /// What a SKU can give (rules 9 and 12: look at [`ShardMachine::may_know`] first).
     #[must_use]
     pub fn available(&self, id: &SkuId) -> Lookup<Available> {
         let answer = |sku: &Sku| Available { available: sku.available(), name: sku.name.clone(), version: sku.version };
-        let key = keys::sku(id);
-        match self.rows.find(&key) {
-            Found::Here(Value::Sku(sku)) => Lookup::Found(answer(sku)),
-            Found::Here(Value::Bytes(bytes)) => Lookup::Found(answer(&read_row(bytes).expect("a stored SKU decodes"))),
-            Found::Here(Value::Gone) | Found::Absent => Lookup::Absent,
-            Found::Cold => Lookup::Cold(vec![key]),
-        }
+        self.look_at_sku(id, answer)
     }
 
     /// Units that a new hold of a SKU may take (rules 9 and 12: look at [`ShardMachine::may_know`] first).
     #[must_use]
     pub fn available_units(&self, id: &SkuId) -> Lookup<Quantity> {
+        self.look_at_sku(id, Sku::available)
+    }
+
+    fn look_at_sku<T>(&self, id: &SkuId, read: impl FnOnce(&Sku) -> T) -> Lookup<T> {
         let key = keys::sku(id);
         match self.rows.find(&key) {
-            Found::Here(Value::Sku(sku)) => Lookup::Found(sku.available()),
-            Found::Here(Value::Bytes(bytes)) => {
-                Lookup::Found(read_row::<Sku>(bytes).expect("a stored SKU decodes").available())
-            }
-            Found::Here(Value::Gone) | Found::Absent => Lookup::Absent,
+            Found::Here(Value::Sku(sku)) => Lookup::Found(read(sku)),
+            Found::Here(Value::Bytes(bytes)) => Lookup::Found(read(&read_row(bytes).expect("a stored SKU decodes"))),
+            Found::Here(_) | Found::Absent => Lookup::Absent,
             Found::Cold => Lookup::Cold(vec![key]),
         }
     }

@@ -5,7 +5,7 @@ use crate::audit::Audit;
 use crate::encoding::{BytesError, append, read_row};
 use crate::law::Law;
 use crate::rows::kinds::{Mark, Meta, OrderRow};
-use crate::rows::table::{Found, Value};
+use crate::rows::table::Value;
 use crate::rows::{
     ATTEMPT, LIST, MARK, META, ORDER, OUTBOX, RESIDENT, RowKey, RowSink, SKU, STREAM_IN, STREAM_OUT, TIMER, listed_order,
     row_hash,
@@ -198,6 +198,7 @@ impl ShardMachine {
             let bytes = match value {
                 Value::Bytes(bytes) => bytes.to_vec(),
                 Value::Sku(sku) => encoded(sku.as_ref()),
+                Value::Order(row) => encoded(row.as_ref()),
                 Value::Gone => continue,
             };
             out.push((key.as_bytes().to_vec(), bytes));
@@ -219,6 +220,7 @@ impl ShardMachine {
             match (key.tag(), value) {
                 (SKU, Value::Sku(sku)) => sku.check(),
                 (SKU, Value::Bytes(bytes)) => read_row::<Sku>(bytes).expect("a SKU decodes").check(),
+                (ORDER, Value::Order(row)) => row.order.check(),
                 (ORDER, Value::Bytes(bytes)) => read_row::<OrderRow>(bytes).expect("an order decodes").order.check(),
                 _ => {}
             }
@@ -252,13 +254,6 @@ impl ShardMachine {
             assert!(indexed, "{mark:?} of {attempt} at {sku} is in no index");
         }
         assert_eq!(self.marks.len(), self.asking.len() + self.ending.len(), "an index names marks that do not exist");
-    }
-
-    pub(super) fn peek_order(&self, key: &RowKey) -> Option<OrderRow> {
-        match self.rows.find(key) {
-            Found::Here(Value::Bytes(bytes)) => Some(read_row(bytes).expect("a stored order decodes")),
-            _ => None,
-        }
     }
 }
 

@@ -18,7 +18,7 @@ mod refund;
 mod share;
 mod shortfall;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod units;
 mod words;
 

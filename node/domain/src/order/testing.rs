@@ -39,7 +39,7 @@ fn number<T: std::str::FromStr>(digits: &str) -> T {
 }
 
 /// The request that a spec describes.
-pub(super) fn request(spec: &str) -> OrderRequest {
+pub(crate) fn request(spec: &str) -> OrderRequest {
     let mut request = OrderRequest {
         user: UserId::new("17850").expect("valid"),
         key: Key::new("key-1").expect("valid"),

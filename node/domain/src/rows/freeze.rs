@@ -3,7 +3,7 @@
 
 use super::RowSink;
 use super::maps::Place;
-use super::table::{Row, RowTable, Value};
+use super::table::{Row, RowTable, Value, size};
 
 /// Where the checkpoints of a table stand.
 #[derive(Debug, Default)]
@@ -161,6 +161,12 @@ impl RowTable {
                 place = place.next();
                 if self.freeze.is_due(row) {
                     self.freeze.take(row, &mut self.sum, &mut self.scratch, out);
+                    if let Value::Order(_) = row.value {
+                        // Its commands are over, most likely: at rest it takes a third of the memory.
+                        let rest = Value::Bytes(self.scratch.as_slice().into());
+                        self.resident_bytes = self.resident_bytes + size(&rest) - size(&row.value);
+                        row.value = rest;
+                    }
                 }
             }
         }
@@ -226,19 +232,32 @@ impl RowTable {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::*;
-    use crate::ids::{SkuId, Text};
-    use crate::rows::kinds::sku_bytes;
-    use crate::rows::{HOLD, RowKey, SKU};
+    use crate::encoding::encode;
+    use crate::ids::{AttemptId, GroupId, OrderId, SkuId, Text};
+    use crate::order::Order;
+    use crate::order::testing::request;
+    use crate::rows::kinds::OrderRow;
+    use crate::rows::{HOLD, ORDER, RowKey, SKU};
     use crate::sku::Sku;
+    use crate::time::Timestamp;
 
     type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
-    fn encoded(sku: &Sku) -> Vec<u8> {
+    fn encoded(row: &impl bincode::Encode) -> Vec<u8> {
         let mut bytes = Vec::new();
-        sku_bytes(&mut bytes, sku);
+        encode(&mut bytes, row);
         bytes
+    }
+
+    fn order_row(n: u64) -> OrderRow {
+        let request = request("A*1@100 B*2@50");
+        let attempt = AttemptId { slot: request.user.slot(), group: GroupId(1), term: 1, counter: n };
+        let names = ["a", "b"].map(|name| Text::new(name).unwrap());
+        let (order, _) = Order::place(OrderId(n), attempt, &request, &names, Timestamp::from_ms(n));
+        OrderRow { order: Arc::new(order), timers: Vec::new(), keys: Vec::new(), own: None }
     }
 
     /// A table, what should be in it, and what its checkpoints have written.
@@ -255,11 +274,12 @@ mod tests {
             (self.random >> 33) % below
         }
 
-        /// A row comes, changes or goes; or a SKU, which is kept decoded, does.
+        /// A row comes, changes or goes; or one that is worked on decoded does, a SKU or an order.
         fn change(&mut self) {
             let n = self.draw(30);
             let key = RowKey::of(HOLD, &[&n.to_be_bytes()]);
-            match self.draw(4) {
+            match self.draw(5) {
+                4 => self.command(n),
                 0 => {
                     self.plain.remove(key.as_bytes());
                     self.table.remove(key);
@@ -280,6 +300,25 @@ mod tests {
             match self.table.sku_mut(&key) {
                 Some(known) => std::mem::swap(known, &mut sku),
                 None => self.table.put(key, Value::Sku(Box::new(sku))),
+            }
+        }
+
+        /// An order is taken out, and put back as it was or changed; a new one is at rest.
+        fn command(&mut self, n: u64) {
+            let (key, version, refused) = (RowKey::of(ORDER, &[&n.to_be_bytes()]), self.draw(1_000), self.draw(3) == 0);
+            let Some(mut row) = self.table.take_order(&key) else {
+                let row = order_row(n);
+                self.plain.insert(key.as_bytes().to_vec(), encoded(&row));
+                self.table.put(key, Value::Bytes(encoded(&row).into()));
+                return;
+            };
+            assert_eq!(self.plain.get(key.as_bytes()), Some(&encoded(row.as_ref())));
+            if refused {
+                self.table.give_back(&key, row);
+            } else {
+                Arc::make_mut(&mut row.order).version = version;
+                self.plain.insert(key.as_bytes().to_vec(), encoded(row.as_ref()));
+                self.table.put(key, Value::Order(row));
             }
         }
 

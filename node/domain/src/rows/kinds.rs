@@ -1,20 +1,21 @@
 //! What is in the rows. These layouts are stored: a change needs a new version in `encoding` and its golden bytes.
 
+use std::sync::Arc;
+
 use bincode::{Decode, Encode};
 
 use crate::command::{Created, Position};
-use crate::encoding::append;
 use crate::ids::{Key, OrderId, Slot, WarehouseId};
 use crate::money::Quantity;
 use crate::order::Order;
 use crate::order::TimerKind;
-use crate::sku::Sku;
 use crate::time::Timestamp;
 
 /// An order with what the machine keeps for it: one row, so that a command on an order touches one.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct OrderRow {
-    pub(crate) order: Order,
+    /// Shared with the answer to the last command, until that has been written.
+    pub(crate) order: Arc<Order>,
     /// The timers that run, as they stand in the timer table.
     pub(crate) timers: Vec<(TimerKind, Timestamp)>,
     /// Idempotency records of the commands on it, oldest first.
@@ -176,10 +177,4 @@ impl Meta {
         self.id_sequence += 1;
         id
     }
-}
-
-/// Writes a SKU's bytes into `scratch`.
-pub(crate) fn sku_bytes(scratch: &mut Vec<u8>, sku: &Sku) {
-    scratch.clear();
-    append(scratch, sku);
 }

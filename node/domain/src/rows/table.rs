@@ -4,17 +4,18 @@
 //! A row that does not exist may still have a place here: a deletion that no checkpoint has stored yet, or the knowledge
 //! that the store has no such row (rule 28: deletions are rows in memory).
 
+use super::decoded::order_bytes;
 use super::freeze::{Freeze, Hashes};
-use super::kinds::sku_bytes;
+use super::kinds::OrderRow;
 use super::maps::{Maps, Place};
 use super::{FIRST_COLD, RowKey, RowSink, TAGS, row_hash};
-use crate::encoding::read_row;
+use crate::encoding::encode;
 use crate::sku::Sku;
 
 /// What a row costs beside a long key and the value: its slot and those left free, its own fields, the allocator.
 const OVERHEAD: u64 = 140;
 /// What a decoded SKU costs, roughly; its stock is one or two warehouses.
-const SKU_BYTES: u64 = 320;
+pub(super) const SKU_BYTES: u64 = 320;
 
 /// A row, as it is kept in memory.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) enum Value {
     Bytes(Box<[u8]>),
     /// A SKU that is being worked on: encoded once per checkpoint, not once per change.
     Sku(Box<Sku>),
+    /// The same of an order, decoded by the first command on it.
+    Order(Box<OrderRow>),
 }
 
 /// A row, with what is known of it.
@@ -117,7 +120,7 @@ impl RowTable {
     }
 
     /// Where the row is, for apply. Panics when it could be cold: apply never reads the store, and a guess would be a fork.
-    fn place(&mut self, key: &RowKey) -> Option<Place> {
+    pub(super) fn place(&mut self, key: &RowKey) -> Option<Place> {
         let place = self.maps.find(key).ok();
         match place {
             Some(place) => self.maps.at_mut(place).recent = true,
@@ -132,37 +135,8 @@ impl RowTable {
         match &self.maps.at(place).value {
             Value::Bytes(bytes) => Some(bytes),
             Value::Gone => None,
-            Value::Sku(_) => panic!("row {key:?} is kept decoded"),
+            Value::Sku(_) | Value::Order(_) => panic!("row {key:?} is kept decoded"),
         }
-    }
-
-    /// A SKU, decoded and kept decoded: it will be needed again.
-    pub(crate) fn sku(&mut self, key: &RowKey) -> Option<&Sku> {
-        self.sku_slot(key, false).map(|sku| &*sku)
-    }
-
-    /// A SKU, to be changed.
-    pub(crate) fn sku_mut(&mut self, key: &RowKey) -> Option<&mut Sku> {
-        self.sku_slot(key, true)
-    }
-
-    fn sku_slot(&mut self, key: &RowKey, change: bool) -> Option<&mut Sku> {
-        let place = self.place(key)?;
-        if change {
-            self.before_change(place);
-        }
-        let row = self.maps.at_mut(place);
-        if let Value::Bytes(bytes) = &row.value {
-            self.resident_bytes = self.resident_bytes + SKU_BYTES - bytes.len() as u64;
-            row.value = Value::Sku(Box::new(read_row(bytes).expect("a stored SKU decodes")));
-        }
-        let Value::Sku(sku) = &mut row.value else { return None };
-        let next = self.freeze.next();
-        if change && std::mem::replace(&mut row.changed, next) != next {
-            self.dirty_bytes += key.as_bytes().len() as u64 + SKU_BYTES;
-            self.dirty.push(key.hash());
-        }
-        Some(sku)
     }
 
     /// Writes a row whose place has been looked at, or which cannot exist yet.
@@ -301,7 +275,11 @@ impl Row {
             Value::Gone => None,
             Value::Bytes(bytes) => Some(bytes),
             Value::Sku(sku) => {
-                sku_bytes(scratch, sku);
+                encode(scratch, sku.as_ref());
+                Some(scratch)
+            }
+            Value::Order(order) => {
+                encode(scratch, order.as_ref());
                 Some(scratch)
             }
         };
@@ -323,11 +301,12 @@ pub(super) fn cost(key: &RowKey) -> u64 {
     OVERHEAD + key.heap_bytes()
 }
 
-fn size(value: &Value) -> u64 {
+pub(super) fn size(value: &Value) -> u64 {
     match value {
         Value::Gone => 0,
         Value::Bytes(bytes) => bytes.len() as u64,
         Value::Sku(_) => SKU_BYTES,
+        Value::Order(row) => order_bytes(row),
     }
 }
 

@@ -98,7 +98,7 @@ fn order_row() -> OrderRow {
     let key = OrderKey { key: key("key-2"), body_hash: 1 << 40, created, version: 5, at: at(7) };
     let held = Held { quantity: Quantity(2), committed: true, warehouse: WarehouseId::default() };
     let own = Some(vec![OwnHold { line: 2, held }]);
-    OrderRow { order, timers: vec![(TimerKind::AutoComplete, at(8))], keys: vec![key], own }
+    OrderRow { order: order.into(), timers: vec![(TimerKind::AutoComplete, at(8))], keys: vec![key], own }
 }
 
 fn bytes<T: bincode::Encode>(value: &T) -> Vec<u8> {

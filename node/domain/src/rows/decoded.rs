@@ -1,0 +1,68 @@
+//! Rows that are worked on decoded: SKUs, and orders from the first command on them to the next checkpoint.
+
+use super::RowKey;
+use super::kinds::OrderRow;
+use super::table::{RowTable, SKU_BYTES, Value, size};
+use crate::encoding::read_row;
+use crate::sku::Sku;
+
+impl RowTable {
+    /// A SKU, decoded and kept decoded: it will be needed again.
+    pub(crate) fn sku(&mut self, key: &RowKey) -> Option<&Sku> {
+        self.sku_slot(key, false).map(|sku| &*sku)
+    }
+
+    /// A SKU, to be changed.
+    pub(crate) fn sku_mut(&mut self, key: &RowKey) -> Option<&mut Sku> {
+        self.sku_slot(key, true)
+    }
+
+    fn sku_slot(&mut self, key: &RowKey, change: bool) -> Option<&mut Sku> {
+        let place = self.place(key)?;
+        if change {
+            self.before_change(place);
+        }
+        let row = self.maps.at_mut(place);
+        if let Value::Bytes(bytes) = &row.value {
+            self.resident_bytes = self.resident_bytes + SKU_BYTES - bytes.len() as u64;
+            row.value = Value::Sku(Box::new(read_row(bytes).expect("a stored SKU decodes")));
+        }
+        let Value::Sku(sku) = &mut row.value else { return None };
+        let next = self.freeze.next();
+        if change && std::mem::replace(&mut row.changed, next) != next {
+            self.dirty_bytes += key.as_bytes().len() as u64 + SKU_BYTES;
+            self.dirty.push(key.hash());
+        }
+        Some(sku)
+    }
+
+    /// Takes an order out, for apply. It must be put back before anything else looks at its row: by [`RowTable::put`] when
+    /// it has changed, else by [`RowTable::give_back`].
+    pub(crate) fn take_order(&mut self, key: &RowKey) -> Option<Box<OrderRow>> {
+        let place = self.place(key)?;
+        self.before_change(place);
+        let value = std::mem::replace(&mut self.maps.at_mut(place).value, Value::Gone);
+        self.resident_bytes -= size(&value);
+        match value {
+            Value::Gone => None,
+            Value::Bytes(bytes) => Some(Box::new(read_row(&bytes).expect("a stored order decodes"))),
+            Value::Order(order) => Some(order),
+            Value::Sku(_) => panic!("row {key:?} is a SKU"),
+        }
+    }
+
+    /// Puts back an order that was taken and has not changed.
+    pub(crate) fn give_back(&mut self, key: &RowKey, order: Box<OrderRow>) {
+        let place = self.maps.find(key).expect("what was taken has its place");
+        let value = Value::Order(order);
+        self.resident_bytes += size(&value);
+        self.maps.at_mut(place).value = value;
+    }
+}
+
+/// What a decoded order costs, roughly.
+pub(super) fn order_bytes(row: &OrderRow) -> u64 {
+    let order = &row.order;
+    let parts = order.payments.len() + order.fulfilments.len() + order.refunds.len() + order.metadata.len() + row.keys.len();
+    (800 + 200 * order.lines.len() + 64 * order.events.len() + 128 * parts) as u64
+}
