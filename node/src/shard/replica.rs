@@ -10,7 +10,8 @@ use futures::future::BoxFuture;
 use ordergrid_api::Answer;
 use ordergrid_cluster::{DirtyRows, EntryId, Machine, MachineError, Packed, StateStore, StoreError};
 use ordergrid_domain::command::{OrderRequest, Position};
-use ordergrid_domain::machine::{Lookup, PlacedKey, ShardConfig, ShardMachine};
+use ordergrid_domain::machine::{Lookup, PlacedKey, ShardConfig, ShardMachine, TimerScan};
+use ordergrid_domain::rows::TIMER;
 use ordergrid_domain::{Entry, Key, Order, Outcome, Rejection, RowKey, UserId};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
@@ -26,6 +27,10 @@ const EVICT_EVERY: u64 = 64;
 const EVICT_AT_ONCE: usize = 8;
 /// Rows that a checkpoint takes while apply waits: half a millisecond's worth.
 const FREEZE_AT_ONCE: usize = 512;
+/// Timers that are looked at after a checkpoint while apply waits: half a millisecond's worth.
+const TIMERS_AT_ONCE: usize = 1_024;
+/// Bytes of timers that are read together: some thousands, which take apply a millisecond to take in.
+const TIMER_BYTES: usize = 128 << 10;
 /// State hashes remembered, one per audit.
 const AUDITS: usize = 16;
 
@@ -158,12 +163,22 @@ impl ShardReplica {
         Ok(())
     }
 
+    /// Brings the next timers into memory, or the knowledge that there are none.
+    async fn load_timers(&self, scan: &TimerScan) -> Result<(), StoreError> {
+        let rows = self.store.scan(Bytes::from_static(&[TIMER]), Some(scan.after().into()), TIMER_BYTES).await?;
+        metrics::cold_rows_loaded(rows.len());
+        let rows = rows.iter().map(|(key, value)| (&key[..], &value[..]));
+        // If a checkpoint became durable meanwhile, they are read again (rule 28).
+        self.machine.write().admit_timers(scan, rows).map(drop).map_err(StoreError::new)
+    }
+
     async fn apply_entry(&self, at: EntryId, packed: &Packed) -> Result<(), MachineError> {
         let (entry, replies) = self.stages.unpack.time(|| Proposal::unpack(packed)).map_err(MachineError::new)?;
         let outcomes = loop {
             match self.stages.apply.time(|| self.apply_loaded(at, &entry)) {
                 Ok(outcomes) => break outcomes,
-                Err(Missing { rows, epoch }) => self.load(rows, epoch).await.map_err(MachineError::new)?,
+                Err(Missing::Timers(scan)) => self.load_timers(&scan).await.map_err(MachineError::new)?,
+                Err(Missing::Rows { rows, epoch }) => self.load(rows, epoch).await.map_err(MachineError::new)?,
             }
         };
         self.applied.send_replace(at.index);
@@ -173,13 +188,16 @@ impl ShardReplica {
         Ok(())
     }
 
-    /// Applies the entry unless a row it touches is cold, so that apply never waits inside. Looking and applying are one
+    /// Applies the entry unless something it touches is cold, so that apply never waits inside. Looking and applying are one
     /// step under the lock: a checkpoint that ends in between could evict what was just loaded (rule 28).
     fn apply_loaded(&self, at: EntryId, entry: &Entry) -> Result<Vec<Outcome>, Missing> {
         let mut machine = self.machine.write();
+        if let Some(scan) = machine.missing_timers(entry) {
+            return Err(Missing::Timers(scan));
+        }
         let rows = machine.missing(entry, &|key| self.store.may_have(key));
         if !rows.is_empty() {
-            return Err(Missing { rows, epoch: machine.load_epoch() });
+            return Err(Missing::Rows { rows, epoch: machine.load_epoch() });
         }
         let outcomes = machine.apply(Position { term: at.term, index: at.index }, entry);
         if entry.commands.is_empty() {
@@ -208,10 +226,12 @@ fn tell(replies: Vec<Reply>, outcomes: Vec<Outcome>, at: EntryId) {
     }
 }
 
-/// Rows that an entry touches and that may be in the store alone.
-struct Missing {
-    rows: Vec<RowKey>,
-    epoch: u64,
+/// What an entry touches and may be in the store alone.
+enum Missing {
+    /// Timers that its ticks may reach.
+    Timers(TimerScan),
+    /// Rows, and since when they are looked for.
+    Rows { rows: Vec<RowKey>, epoch: u64 },
 }
 
 impl Machine for ShardReplica {
@@ -239,10 +259,11 @@ impl Machine for ShardReplica {
 
     fn tidy(&self) -> bool {
         let mut machine = self.machine.write();
+        let timers_left = machine.drop_timers(TIMERS_AT_ONCE);
         machine.evict_some(self.budget, EVICT_AT_ONCE);
         let left = self.tidying.load(Ordering::Relaxed).saturating_sub(EVICT_AT_ONCE);
         self.tidying.store(left, Ordering::Relaxed);
-        left == 0 || machine.resident_bytes() <= self.budget
+        timers_left && (left == 0 || machine.resident_bytes() <= self.budget)
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<(), MachineError>> {

@@ -1,9 +1,10 @@
 //! What there is: shards with two replicas each, a network of letters, clients, clocks. And what may happen to it.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use ordergrid_domain::command::{Deliver, Hold, OrderRequest, Position};
-use ordergrid_domain::rows::{list_of, listed_order};
+use ordergrid_domain::rows::{TIMER, list_of, listed_order};
 use ordergrid_domain::{
     AttemptId, Audit, AuditReport, Command, Entry, GroupId, OrderId, Outcome, Rejection, RowKey, ShardConfig, ShardMachine,
     SkuId, SlotOwners, Text, Timestamp, UserId,
@@ -188,6 +189,7 @@ impl World {
         let mut outcomes = Vec::new();
         let (applied, stored) = (it.plain.apply(position, &entry), it.stored.apply(position, &entry));
         it.take_rows(4);
+        it.stored.drop_timers(1);
         if applied != stored {
             return Err(Violation(format!("ReplicasAgree: {applied:?} and {stored:?} for {entry:?}")));
         }
@@ -217,7 +219,10 @@ impl World {
                 it.checkpoint();
                 it.stored.evict(0);
             }
-            3 => it.stored.evict(target),
+            3 => {
+                it.stored.evict(target);
+                it.stored.drop_timers(usize::MAX);
+            }
             // Its rows are taken while entries are applied.
             4 | 5 => it.begin_checkpoint(),
             _ => {
@@ -295,7 +300,7 @@ impl Shard {
 
     /// Loads what an entry needs; says how many rows were there.
     fn load(&mut self, entry: &Entry) -> u64 {
-        let mut loaded = 0;
+        let mut loaded = self.load_timers(entry);
         loop {
             // As a filter says it: no is certain, and a few keys are taken for others.
             let may_have = |key: &[u8]| self.disk.contains_key(key) || key.len().is_multiple_of(4);
@@ -310,6 +315,19 @@ impl Shard {
                 assert!(self.stored.admit(key, value, epoch), "nothing happens between the read and its use here");
             }
         }
+    }
+
+    /// Loads the timers that its ticks may reach, a few at a time.
+    fn load_timers(&mut self, entry: &Entry) -> u64 {
+        let mut loaded = 0;
+        while let Some(scan) = self.stored.missing_timers(entry) {
+            let rows = self.disk.range((Bound::Excluded(scan.after()), Bound::Excluded(vec![TIMER + 1])));
+            let rows: Vec<(&[u8], &[u8])> = rows.take(5).map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
+            loaded += rows.len() as u64;
+            let admitted = self.stored.admit_timers(&scan, rows).expect("what was stored reads back");
+            assert!(admitted, "nothing happens between the read and its use here");
+        }
+        loaded
     }
 
     fn checkpoint(&mut self) {

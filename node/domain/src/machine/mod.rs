@@ -1,7 +1,8 @@
 //! The state of one shard: orders, SKUs, holds, idempotency records, timers, streams. Decides what an entry does to it.
 //!
 //! [`ShardMachine::apply`] is pure: no clock, no chance, no I/O. The shell around it (node) keeps three promises:
-//! 1. before `apply(entry)` it loads what `missing(entry)` names, again until nothing is missing (rule 28);
+//! 1. before `apply(entry)` it loads what `missing_timers(entry)` and then `missing(entry)` name, again until nothing is
+//!    missing (rule 28);
 //! 2. what `freeze` and `freeze_more` hand out is written in one durable batch, then `frozen_durable` is called (rule 26);
 //! 3. at start it gives back every row of the tables in `resident_tables`, then calls `set_cold`.
 //!
@@ -27,16 +28,18 @@ use crate::command::{Command, Entry, Message, Outcome, Position};
 use crate::ids::{AttemptId, GroupId, SkuId, Slot};
 use crate::order::Status;
 use crate::rejection::Rejection;
-use crate::rows::keys::{From, MarkKey, OutboxKey, TimerKey, To};
+use crate::rows::keys::{From, MarkKey, OutboxKey, To};
 use crate::rows::kinds::{At, AttemptRow, Mark, Meta, StreamIn, StreamOut};
 use crate::rows::lists::Lists;
 use crate::rows::resident::Resident;
 use crate::rows::table::RowTable;
+use crate::rows::timers::Timers;
 use crate::time::Timestamp;
 
 pub(crate) use orders::STATUSES;
 
 pub use crate::rows::RowSink;
+pub use crate::rows::timers::TimerScan;
 pub use mailbox::{BelowTrim, Stream};
 pub use reads::{Available, HoldView, Lookup, PlacedKey};
 
@@ -50,6 +53,8 @@ pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 pub const KEY_RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Tombstones that are past their time by this much are worth a tick of their own.
 const MARK_SLACK: Duration = Duration::from_secs(1);
+/// Timers that are due so soon stay in memory: they would only have to be read again.
+const NEAR: Duration = Duration::from_secs(1);
 
 /// Which shard owns which slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +133,7 @@ pub struct ShardMachine {
     config: ShardConfig,
     rows: RowTable,
     lists: Lists,
-    timers: Resident<TimerKey, ()>,
+    timers: Timers,
     outbox: Resident<OutboxKey, Message>,
     streams_out: Resident<To, StreamOut>,
     streams_in: Resident<From, StreamIn>,
@@ -154,7 +159,7 @@ impl ShardMachine {
             config,
             rows: RowTable::new(),
             lists: Lists::default(),
-            timers: Resident::new(20),
+            timers: Timers::default(),
             outbox: Resident::new(160),
             streams_out: Resident::new(24),
             streams_in: Resident::new(16),
@@ -239,18 +244,21 @@ impl ShardMachine {
             holds: counts.holds,
             tentative: self.asking.len() as u64,
             marks: self.ending.len() as u64,
-            timers: self.timers.len() as u64,
+            timers: counts.timers,
             undelivered: self.outbox.len() as u64,
             evicted,
             admitted,
         }
     }
 
-    /// When a tick is worth proposing: the next timer, or tombstones that have piled up. `None` when nothing waits.
+    /// When a tick is worth proposing: the next timer, or the next of which only the store can tell (replicas that have
+    /// others in memory may say something else), or tombstones that have piled up. `None` when nothing waits.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
-        let timer = self.timers.first().map(|key| key.0);
-        let mark = self.ending.first().map(|key| key.0.after(MARK_SLACK));
-        timer.into_iter().chain(mark).min()
+        self.timers.next(self.meta.counts.timers).into_iter().chain(self.due_mark()).min()
+    }
+
+    fn due_mark(&self) -> Option<Timestamp> {
+        self.ending.first().map(|key| key.0.after(MARK_SLACK))
     }
 }

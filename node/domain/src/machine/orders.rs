@@ -11,7 +11,7 @@ use crate::order::Status;
 use crate::order::{Effects, TimerKind};
 use crate::rejection::Rejection;
 use crate::rows::RowKey;
-use crate::rows::keys;
+use crate::rows::keys::{self, TimerKey};
 use crate::rows::kinds::{OrderKey, OrderRow};
 use crate::rows::table::Value;
 use crate::time::Timestamp;
@@ -81,14 +81,18 @@ impl ShardMachine {
     pub(super) fn tick(&mut self) -> Outcome {
         let mut expired = 0;
         while expired < TICK_LIMIT {
-            let Some((_, id, kind)) = self.timers.first().copied().filter(|timer| timer.0 <= self.meta.time) else { break };
+            let Some((_, id, kind)) = self.due_timer() else { break };
             self.expire(id, kind);
             self.receive_local();
             expired += 1;
         }
         expired += self.drop_marks(TICK_LIMIT - expired);
-        let more = self.due().is_some_and(|due| due <= self.meta.time);
+        let more = self.due_timer().is_some() || self.due_mark().is_some_and(|due| due <= self.meta.time);
         Outcome::Ticked { expired: expired as u32, more }
+    }
+
+    fn due_timer(&self) -> Option<TimerKey> {
+        self.timers.due(self.meta.time, self.meta.counts.timers)
     }
 
     fn expire(&mut self, id: OrderId, kind: TimerKind) {
@@ -133,11 +137,13 @@ impl ShardMachine {
         for (kind, when) in timers {
             if let Some(index) = row.timers.iter().position(|(running, _)| running == kind) {
                 let (_, due) = row.timers.remove(index);
-                self.timers.remove(&(due, row.order.id, *kind));
+                self.timers.remove((due, row.order.id, *kind));
+                self.meta.counts.timers -= 1;
             }
             if let Some(due) = when {
                 row.timers.push((*kind, *due));
-                self.timers.put((*due, row.order.id, *kind), ());
+                self.timers.put((*due, row.order.id, *kind));
+                self.meta.counts.timers += 1;
             }
         }
     }

@@ -6,9 +6,10 @@ use crate::command::{Command, Deliver, Entry, Message, Place};
 use crate::encoding::read_row;
 use crate::ids::{AttemptId, OrderId, SkuId};
 use crate::rows::RowKey;
-use crate::rows::keys::{self, TimerKey};
+use crate::rows::keys;
 use crate::rows::kinds::{Mark, OrderRow, PlacedRow};
 use crate::rows::table::{Found, Value};
+use crate::rows::timers::TimerScan;
 use crate::time::Timestamp;
 
 /// Collects the cold rows among those that are needed.
@@ -26,6 +27,17 @@ struct Needs<'a> {
 }
 
 impl ShardMachine {
+    /// Timers that have to be read from the store before `entry` is applied, because its ticks may reach them. Read some
+    /// rows, give them to [`ShardMachine::admit_timers`] and ask again: when none is missing, ask for other rows with
+    /// [`ShardMachine::missing`].
+    #[must_use]
+    pub fn missing_timers(&self, entry: &Entry) -> Option<TimerScan> {
+        // Each timer that fires or is cleared may clear another one of its order; and one must be left to tell that more
+        // are due, as on a replica that has all of them.
+        let wanted = reach(entry).map_or(0, |reach| 2 * reach + 1);
+        self.timers.missing(self.meta.time.max(entry.at), self.meta.counts.timers, wanted)
+    }
+
     /// Rows that applying `entry` touches and that may be in the store alone. Load them, [`ShardMachine::admit`] them and
     /// ask again: what is loaded may name more. Apply once nothing is missing. `may_have` looks at what the store keeps
     /// in memory; its no is certain, and such a row, mostly that of a new key, is not missing.
@@ -186,25 +198,22 @@ impl Needs<'_> {
         self.machine.owner(sku.slot()) == Some(self.machine.config.shard)
     }
 
-    /// The orders of timers that the entry's ticks may reach. Commands before a tick can clear timers, two each, and so
-    /// bring later ones within its limit; a timer that they set is of an order that was loaded for them.
+    /// The orders of timers that the entry's ticks may reach. A timer that commands before a tick set is of an order that
+    /// was loaded for them.
     fn timers(&mut self, entry: &Entry) {
-        let ticks = entry.commands.iter().filter(|command| matches!(command, Command::Tick)).count();
-        if ticks == 0 {
-            return;
-        }
-        let cleared: usize = entry.commands.iter().map(most_cleared).sum();
-        let now = self.now;
-        let due: Vec<TimerKey> = self
-            .machine
-            .timers
-            .iter()
-            .map(|(timer, ())| *timer)
-            .take_while(|timer| timer.0 <= now)
-            .take(ticks * TICK_LIMIT + cleared)
-            .collect();
-        due.into_iter().for_each(|timer| self.order(timer.1));
+        let Some(reach) = reach(entry) else { return };
+        let (machine, now) = (self.machine, self.now);
+        let due = machine.timers.iter().take_while(|timer| timer.0 <= now).take(reach);
+        due.for_each(|timer| self.order(timer.1));
     }
+}
+
+/// How many timers an entry's ticks may reach, if it has any. Commands before a tick can clear timers, two each, and so
+/// bring later ones within its limit.
+fn reach(entry: &Entry) -> Option<usize> {
+    let ticks = entry.commands.iter().filter(|command| matches!(command, Command::Tick)).count();
+    let cleared = || entry.commands.iter().map(most_cleared).sum::<usize>();
+    (ticks > 0).then(|| ticks * TICK_LIMIT + cleared())
 }
 
 fn most_cleared(command: &Command) -> usize {

@@ -1,11 +1,12 @@
 //! Memory and store: start, checkpoint, cold rows, hash (rules 26 to 28).
 
-use super::ShardMachine;
+use super::{NEAR, ShardMachine};
 use crate::audit::Audit;
 use crate::encoding::{BytesError, append, read_row};
 use crate::law::Law;
 use crate::rows::kinds::{Mark, Meta, OrderRow};
 use crate::rows::table::Value;
+use crate::rows::timers::TimerScan;
 use crate::rows::{
     ATTEMPT, LIST, MARK, META, ORDER, OUTBOX, RESIDENT, RowKey, RowSink, SKU, STREAM_IN, STREAM_OUT, TIMER, listed_order,
     row_hash,
@@ -31,7 +32,7 @@ impl ShardMachine {
                 self.meta = read_row::<Meta>(value)?;
                 self.rows.restore_sum(self.meta.sum);
             }
-            TIMER => drop(self.timers.restore(key, value)?),
+            TIMER => self.timers.restore(key, value)?,
             OUTBOX => drop(self.outbox.restore(key, value)?),
             STREAM_OUT => drop(self.streams_out.restore(key, value)?),
             STREAM_IN => drop(self.streams_in.restore(key, value)?),
@@ -60,11 +61,13 @@ impl ShardMachine {
     pub fn set_cold(&mut self) {
         self.rows.set_cold();
         self.lists.set_partial();
+        self.timers.set_cold();
     }
 
     /// Every row of the store has been given to [`ShardMachine::restore`]: nothing is cold until something is evicted.
     pub fn set_warm(&mut self) {
         self.rows.set_warm();
+        self.timers.set_warm();
     }
 
     /// Names the moment of a read from the store, taken before the read begins (rule 28).
@@ -78,6 +81,19 @@ impl ShardMachine {
     pub fn admit(&mut self, key: RowKey, value: Option<&[u8]>, epoch: u64) -> bool {
         let hash = value.map_or(0, |value| row_hash(key.hash(), value));
         self.rows.admit(key, value.map(|value| Value::Bytes(value.into())), hash, epoch)
+    }
+
+    /// Rule 28 for timers: takes the rows that a scan found in the store, no row at all being the end of the table. True
+    /// when they are known now; false when what was read may be too old: ask [`ShardMachine::missing_timers`] again.
+    ///
+    /// # Errors
+    /// A row cannot be read: stop the process.
+    pub fn admit_timers<'a>(
+        &mut self,
+        scan: &TimerScan,
+        rows: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<bool, BytesError> {
+        self.timers.admit(scan, rows)
     }
 
     /// Rule 26: begins a checkpoint of everything that changed since the last one began, the applied position included,
@@ -101,14 +117,15 @@ impl ShardMachine {
         let scratch = &mut self.scratch;
         let all = self.rows.freeze_more(limit, out)
             && self.lists.freeze_more(limit, out)
-            && self.timers.freeze_more(limit, scratch, out)
+            && self.timers.freeze_more(limit, out)
             && self.outbox.freeze_more(limit, scratch, out)
             && self.streams_out.freeze_more(limit, scratch, out)
             && self.streams_in.freeze_more(limit, scratch, out)
             && self.attempts.freeze_more(limit, scratch, out)
             && self.marks.freeze_more(limit, scratch, out);
         if let Some(frozen) = self.frozen.take_if(|_| all) {
-            let meta = Meta { sum: self.rows.frozen_sum().wrapping_add(self.lists.frozen_sum()), ..frozen };
+            let sums = [self.rows.frozen_sum(), self.lists.frozen_sum(), self.timers.frozen_sum()];
+            let meta = Meta { sum: sums.into_iter().fold(0, u64::wrapping_add), ..frozen };
             scratch.clear();
             append(scratch, &meta);
             out(&[META], Some(scratch));
@@ -126,6 +143,14 @@ impl ShardMachine {
     pub fn frozen_durable(&mut self) {
         self.rows.durable();
         self.lists.durable();
+        self.timers.durable();
+    }
+
+    /// Lets timers leave memory that the store has and that are not due soon, after looking at `limit` of them at the most;
+    /// true once those have left that may. Whatever the budget: only a tick needs them, and says so before. Changes speed,
+    /// never results.
+    pub fn drop_timers(&mut self, limit: usize) -> bool {
+        self.timers.leave(self.meta.time.after(NEAR), self.meta.counts.timers, limit)
     }
 
     /// Rough size of what the next freeze hands out.
@@ -145,7 +170,7 @@ impl ShardMachine {
         self.rows.resident_bytes() + self.always_bytes()
     }
 
-    /// Rough size of the tables that are never cold.
+    /// Rough size of the tables that the budget has no say in.
     fn always_bytes(&self) -> u64 {
         // Marks stand in one more index.
         self.lists.resident_bytes()
@@ -176,8 +201,7 @@ impl ShardMachine {
     pub fn state_hash(&mut self) -> u64 {
         let scratch = &mut self.scratch;
         let sums = [
-            self.rows.settle().wrapping_add(self.lists.sum()),
-            self.timers.settle(scratch),
+            self.rows.settle().wrapping_add(self.lists.sum()).wrapping_add(self.timers.sum()),
             self.outbox.settle(scratch),
             self.streams_out.settle(scratch),
             self.streams_in.settle(scratch),
@@ -232,6 +256,9 @@ impl ShardMachine {
         let mut audit = Audit::new(self.config.shard, self.config.key_retention);
         if self.lists.is_partial() {
             audit.ignore_lists();
+        }
+        if self.timers.is_partial(self.meta.counts.timers) {
+            audit.ignore_timers();
         }
         for (key, value) in self.rows() {
             audit.add(&key, &value);

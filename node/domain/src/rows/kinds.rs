@@ -132,6 +132,8 @@ pub(crate) struct Counts {
     pub(crate) orders: [u64; 8],
     pub(crate) skus: u64,
     pub(crate) holds: u64,
+    /// Timers that run.
+    pub(crate) timers: u64,
 }
 
 /// What a shard remembers of itself.
@@ -145,7 +147,7 @@ pub(crate) struct Meta {
     pub(crate) id_ms: u64,
     /// Ids made in that millisecond.
     pub(crate) id_sequence: u16,
-    /// Sum of the row hashes of the tables that may be cold.
+    /// Sum of the row hashes of the tables that may be cold, that of timers included.
     pub(crate) sum: u64,
     pub(crate) counts: Counts,
 }

@@ -1,8 +1,8 @@
-//! Rows: what a shard remembers, as key and bytes. Decides the tables, their keys and their order on disk; `table`, `resident`
-//! and `lists` keep them in memory, `freeze` takes checkpoints of them, `kinds` says what is in them.
+//! Rows: what a shard remembers, as key and bytes. Decides the tables, their keys and their order on disk; `table`, `resident`,
+//! `timers` and `lists` keep them in memory, `freeze` takes checkpoints of them, `kinds` says what is in them.
 //!
 //! The first byte of a key is the tag of its table. Tables below [`FIRST_COLD`] are *resident*: scanned at start and
-//! never evicted. The others may be cold: in the store alone until somebody needs them.
+//! never evicted, but for those of [`TIMER`]. The others may be cold: in the store alone until somebody needs them.
 
 mod decoded;
 mod freeze;
@@ -12,6 +12,7 @@ pub(crate) mod lists;
 mod maps;
 pub(crate) mod resident;
 pub(crate) mod table;
+pub(crate) mod timers;
 
 use std::fmt;
 
@@ -22,7 +23,7 @@ use crate::ids::{OrderId, UserId};
 
 /// Time, id sequence, counters, hash: one row, written by every checkpoint.
 pub const META: u8 = 0;
-/// Timers by due time.
+/// Timers by due time. Those that are due later are in the store alone: see `timers`.
 pub const TIMER: u8 = 1;
 /// Messages that other shards have not confirmed, by destination and number.
 pub const OUTBOX: u8 = 2;
@@ -54,7 +55,7 @@ pub const SKU_KEY: u8 = 23;
 pub(crate) const TAGS: usize = 24;
 
 /// Tags of the resident tables.
-pub(crate) const RESIDENT: [u8; 7] = [META, TIMER, OUTBOX, STREAM_OUT, STREAM_IN, ATTEMPT, MARK];
+pub(crate) const RESIDENT: [u8; 6] = [META, OUTBOX, STREAM_OUT, STREAM_IN, ATTEMPT, MARK];
 
 /// Where the list of a user begins in the store: the keys of its rows all start with this.
 #[must_use]

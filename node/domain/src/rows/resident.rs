@@ -95,10 +95,6 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
         self.rows.range(range).map(|(key, slot)| (key, &slot.value))
     }
 
-    pub(crate) fn first(&self) -> Option<&K> {
-        self.rows.first_key_value().map(|(key, _)| key)
-    }
-
     pub(crate) fn put(&mut self, key: K, value: V) {
         self.before_change(&key);
         let next = self.number + 1;

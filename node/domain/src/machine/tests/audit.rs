@@ -177,7 +177,7 @@ fn every_kind_of_damage_breaks_its_law() {
         ("a key lost", Box::new(lose(0, PLACED)), &[OneKeyOneOrder]),
         ("a reference lost", Box::new(lose(0, REFERENCE)), &[OneKeyOneOrder]),
         ("a row of a list lost", Box::new(lose(0, LIST)), &[ReadsAreCurrent]),
-        ("a timer lost", Box::new(lose(0, TIMER)), &[TimersFire]),
+        ("a timer lost", Box::new(lose(0, TIMER)), &[ReadsAreCurrent, TimersFire]),
         ("a message lost", Box::new(lose(0, OUTBOX)), &[AllOrNothing, Heals]),
         ("a message from nowhere", Box::new(stray_message), &[Heals]),
         ("an attempt forgotten", Box::new(lose(0, ATTEMPT)), &[Heals]),

@@ -13,6 +13,7 @@ use crate::rows::kinds::{
     StreamOut,
 };
 use crate::rows::lists::LISTED;
+use crate::rows::timers::RUNNING;
 
 const GOLDEN: &str = include_str!("golden.txt");
 
@@ -115,7 +116,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     stocked.take(&WarehouseId::default(), Quantity(3), true);
     let (quantity, warehouse, valid_until) = (Quantity(3), WarehouseId::default(), at(10_000));
     let tentative = Mark::Tentative { quantity, warehouse: warehouse.clone(), granted_at: at(1), valid_until };
-    let counts = Counts { orders: [1, 2, 3, 4, 5, 6, 7, 800], skus: 9, holds: 10 };
+    let counts = Counts { orders: [1, 2, 3, 4, 5, 6, 7, 800], skus: 9, holds: 10, timers: 11 };
     let position = crate::rows::kinds::At { term: 7, index: 1_000 };
     let meta = Meta { position, time: at(9), id_ms: 77, id_sequence: 3, sum: 1 << 63, counts };
     let key_of = |key: RowKey| key.as_bytes().to_vec();
@@ -135,7 +136,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("key of a reference", key_of(keys::reference(&user, &Reference::new("536365").unwrap()))),
         ("key of a SKU's key", key_of(keys::sku_key(&sku, &client))),
         ("meta", bytes(&meta)),
-        ("timer", bytes(&())),
+        ("timer", RUNNING.to_vec()),
         ("message", bytes(&Message::Commit { attempt: attempt(), skus: vec![sku.clone()] })),
         ("stream out", bytes(&StreamOut { next: 300, trimmed: 2 })),
         ("stream in", bytes(&StreamIn { high: 300 })),
@@ -178,7 +179,7 @@ fn what_was_written_is_read_again() {
     assert_eq!(keys::order_part(keys::order(order_id()).as_bytes()), Ok(order_id()));
     let user = UserId::new("17850").unwrap();
     assert_eq!(keys::listed(keys::list(&user, order_id()).as_bytes()), Ok(("17850", order_id())));
-    assert_eq!(read_row::<()>(&LISTED), Ok(()));
+    assert_eq!((read_row::<()>(&LISTED), read_row::<()>(&RUNNING)), (Ok(()), Ok(())));
 }
 
 #[test]

@@ -45,11 +45,15 @@ impl Twins {
     /// What a store may do at any moment between two entries.
     fn disturb(&mut self, choice: u16) {
         match choice % 4 {
-            0 => self.twin.evict(u64::from(choice) * 4),
+            0 => {
+                self.twin.evict(u64::from(choice) * 4);
+                self.twin.drop_timers(usize::from(choice) / 4 % 8);
+            }
             1 => self.checkpoint(),
             2 => {
                 self.checkpoint();
                 self.twin.evict(0);
+                self.twin.drop_timers(usize::MAX);
             }
             _ => self.restart(),
         }

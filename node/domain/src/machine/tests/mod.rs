@@ -81,6 +81,7 @@ impl Shard {
         self.index += 1;
         let entry = Entry { at: self.now, commands };
         let position = Position { term: self.term, index: self.index };
+        assert_eq!(self.machine.missing_timers(&entry), None, "timers are missing");
         assert_eq!(self.machine.missing(&entry, &|_| true), [], "rows are missing");
         self.machine.apply(position, &entry)
     }

@@ -1,10 +1,11 @@
 //! Checkpoints, cold rows, restart, hash.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
-use super::super::Lookup;
+use super::super::{Lookup, TICK_LIMIT, TimerScan};
 use super::*;
-use crate::rows::{FIRST_COLD, RowKey};
+use crate::rows::{RowKey, TIMER};
 
 /// What a checkpoint writes to.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +23,7 @@ impl Disk {
     /// A machine as it starts: resident rows only.
     pub(super) fn start(&self, config: ShardConfig) -> ShardMachine {
         let mut machine = ShardMachine::new(config);
-        for (key, value) in self.0.iter().filter(|(key, _)| key[0] < FIRST_COLD) {
-            assert!(ShardMachine::resident_tables().contains(&key[0]));
+        for (key, value) in self.0.iter().filter(|(key, _)| ShardMachine::resident_tables().contains(&key[0])) {
             machine.restore(key, value).unwrap();
         }
         machine
@@ -31,7 +31,7 @@ impl Disk {
 
     /// Loads what an entry needs, as the shell does.
     pub(super) fn load(&self, machine: &mut ShardMachine, entry: &Entry) -> usize {
-        let mut loaded = 0;
+        let mut loaded = self.load_timers(machine, entry, 3);
         loop {
             let missing = machine.missing(entry, &|key| self.may_have(key));
             if missing.is_empty() {
@@ -39,6 +39,23 @@ impl Disk {
             }
             loaded += self.admit(machine, missing);
         }
+    }
+
+    /// Loads the timers that an entry needs, so many at a time.
+    fn load_timers(&self, machine: &mut ShardMachine, entry: &Entry, at_once: usize) -> usize {
+        let mut loaded = 0;
+        while let Some(scan) = machine.missing_timers(entry) {
+            let rows = self.timers(&scan, at_once);
+            loaded += rows.len();
+            assert_eq!(machine.admit_timers(&scan, rows), Ok(true));
+        }
+        loaded
+    }
+
+    /// What a scan finds, so many rows at the most.
+    fn timers(&self, scan: &TimerScan, at_once: usize) -> Vec<(&[u8], &[u8])> {
+        let rows = self.0.range((Bound::Excluded(scan.after()), Bound::Excluded(vec![TIMER + 1])));
+        rows.take(at_once).map(|(key, value)| (key.as_slice(), value.as_slice())).collect()
     }
 
     /// As a filter says it: no is certain, and a few keys are taken for others.
@@ -91,6 +108,10 @@ fn a_machine_restored_from_its_rows_is_the_same() {
     assert_eq!(restored.state_hash(), shard.machine.state_hash());
     assert_eq!(restored.position(), shard.machine.position());
     assert_eq!(restored.counters().orders, shard.machine.counters().orders);
+    // Its timers are still to be read: at once, since one may be due.
+    assert_eq!(restored.counters().timers, shard.machine.counters().timers);
+    assert_eq!(restored.due(), Some(Timestamp::default()));
+    disk.load_timers(&mut restored, &Entry { at: at(0), commands: vec![Command::Tick] }, 9);
     assert_eq!(restored.due(), shard.machine.due());
     // Cold rows are answered with their keys, and then found.
     let Lookup::Cold(keys) = restored.order(orders[2].id) else { panic!("it should be cold") };
@@ -279,4 +300,103 @@ fn damaged_rows_are_refused_at_start() {
         assert!(machine.restore(key, &[]).is_err(), "table {tag}");
     }
     assert!(ShardMachine::new(config(&shard.machine)).restore(&[], &[]).is_err());
+    let mut machine = disk.start(config(&shard.machine));
+    let scan = machine.missing_timers(&Entry { at: at(0), commands: vec![Command::Tick] }).expect("none is known");
+    let (key, value) = disk.timers(&scan, 1)[0];
+    for (key, value) in [(key, &[1, 0][..]), (key, &[9]), (key, &[]), (&key[1..], value), (&key[..5], value), (&[], value)] {
+        assert!(machine.admit_timers(&scan, [(key, value)]).is_err(), "{key:?} {value:?}");
+    }
+}
+
+/// A checkpoint, after which every timer leaves that may.
+fn without_timers(shard: &mut Shard, disk: &mut Disk) {
+    disk.write(&mut shard.machine);
+    while !shard.machine.drop_timers(2) {}
+}
+
+#[test]
+fn timers_that_are_due_later_are_in_the_store_alone() {
+    let mut shard = Shard::alone();
+    let a = shard.stocked(0, 100);
+    let orders: Vec<Order> = (0..6).map(|n| shard.ordered(&format!("k{n}"), &[(&a, 1)])).collect();
+    let (due, hash) = (shard.machine.due().unwrap(), shard.machine.state_hash());
+    let here = |shard: &Shard| shard.machine.rows().iter().filter(|(key, _)| key[0] == TIMER).count();
+    let mut disk = Disk::default();
+    without_timers(&mut shard, &mut disk);
+    assert_eq!((here(&shard), shard.machine.counters().timers), (0, 6));
+    assert_eq!((shard.machine.due(), shard.machine.state_hash()), (Some(due), hash));
+    shard.machine.check();
+    // A timer that is not here ends, and a tick before its time needs none.
+    shard.one(act(orders[0].id, "c", cancel()));
+    shard.one(Command::Tick);
+    assert_eq!((here(&shard), shard.machine.counters().timers), (0, 5));
+    // A tick at its time does, and the store still has the one that ended.
+    shard.now = due;
+    let tick = Entry { at: due, commands: vec![Command::Tick] };
+    assert_eq!(disk.load_timers(&mut shard.machine, &tick, 4), 6);
+    assert_eq!((here(&shard), shard.machine.missing_timers(&tick)), (5, None));
+    assert_eq!(shard.one(Command::Tick), Outcome::Ticked { expired: 5, more: false });
+    assert_eq!((shard.machine.counters().timers, shard.machine.due()), (0, None));
+    disk.write(&mut shard.machine);
+    assert!(disk.rows().all(|(key, _)| key[0] != TIMER));
+}
+
+#[test]
+fn timers_that_are_due_soon_stay_in_memory() {
+    let mut shard = Shard::alone();
+    let a = shard.stocked(0, 100);
+    let order = shard.ordered("k", &[(&a, 1)]);
+    shard.now = at(900_000 - 500);
+    shard.one(receive(&a, "later", 1));
+    without_timers(&mut shard, &mut Disk::default());
+    shard.now = order.payment_due_at.unwrap();
+    assert_eq!(shard.one(Command::Tick), Outcome::Ticked { expired: 1, more: false });
+}
+
+#[test]
+fn a_timer_read_before_a_checkpoint_was_durable_is_read_again() {
+    // Rule 28: what was read may have ended since, and nobody here remembers.
+    let mut shard = Shard::alone();
+    let a = shard.stocked(0, 100);
+    let orders: Vec<Order> = (0..3).map(|n| shard.ordered(&format!("k{n}"), &[(&a, 1)])).collect();
+    let mut disk = Disk::default();
+    without_timers(&mut shard, &mut disk);
+    let tick = Entry { at: shard.machine.due().unwrap(), commands: vec![Command::Tick] };
+    let (scan, old) = (shard.machine.missing_timers(&tick).unwrap(), disk.clone());
+    shard.one(act(orders[1].id, "c", cancel()));
+    let here = |machine: &ShardMachine| machine.rows().iter().filter(|(key, _)| key[0] == TIMER).count();
+    disk.write(&mut shard.machine);
+    assert_eq!(shard.machine.admit_timers(&scan, old.timers(&scan, 9)), Ok(false));
+    assert_eq!(here(&shard.machine), 0);
+    assert_eq!(disk.load_timers(&mut shard.machine, &tick, 9), 2);
+    assert_eq!(here(&shard.machine), 2);
+}
+
+#[test]
+fn timers_that_piled_up_fire_without_all_of_them_in_memory() {
+    let (mut plain, mut stored) = (Shard::alone(), Shard::alone());
+    let many = 3 * TICK_LIMIT + 200;
+    for shard in [&mut plain, &mut stored] {
+        let a = shard.stocked(0, many as u64);
+        let user = user_of(&shard.machine, 0);
+        for n in 0..many {
+            shard.now = at(n as u64);
+            placed(shard.place_local(request(&user, &format!("k{n}"), &[(&a, 1)])));
+        }
+    }
+    let mut disk = Disk::default();
+    without_timers(&mut stored, &mut disk);
+    let late = at(2_000_000);
+    let mut read = Vec::new();
+    for more in [true, true, true, false] {
+        (plain.now, stored.now) = (late, late);
+        let tick = Entry { at: late, commands: vec![Command::Tick] };
+        read.push(disk.load_timers(&mut stored.machine, &tick, 500));
+        let outcome = plain.one(Command::Tick);
+        assert_eq!(stored.one(Command::Tick), outcome);
+        assert!(matches!(outcome, Outcome::Ticked { more: told, .. } if told == more), "{outcome:?}");
+        assert_eq!(stored.machine.state_hash(), plain.machine.state_hash());
+    }
+    // Twice what a tick may fire, and one more.
+    assert_eq!(read, [2_500, 700, 0, 0]);
 }

@@ -1,0 +1,527 @@
+//! Timers: when which order is to be looked at. Memory has those that are due soon and those that the store may not have
+//! yet; the others are read from the store before a tick can reach them.
+//!
+//! A timer is its key and nothing more. So a checkpoint is the set of keys that came and went before it began, nothing has
+//! to be copied when one of them changes again, and what all timers add to the state hash follows from these sets,
+//! wherever the timers are.
+
+use std::collections::btree_map::{Entry, Range};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use super::keys::{TableKey, TimerKey};
+use super::{RowKey, RowSink, TIMER, row_hash};
+use crate::encoding::{BytesError, read_row};
+use crate::ids::OrderId;
+use crate::order::TimerKind;
+use crate::time::Timestamp;
+
+/// The value of every row: nothing but its version.
+pub(crate) const RUNNING: [u8; 1] = [1];
+/// Bytes of a row.
+const ROW: u64 = 20;
+/// What a key costs in a map: nodes of maps that grow at their end are little more than half full.
+const EACH: u64 = 48;
+/// No timer is before this one.
+const FIRST: TimerKey = (Timestamp::from_ms(0), OrderId(0), TimerKind::PaymentDeadline);
+
+/// What happened to a timer between the beginnings of two checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Set,
+    Cleared,
+}
+
+impl Change {
+    /// What the store is to have under the key.
+    fn value(self) -> Option<&'static [u8]> {
+        match self {
+            Self::Set => Some(&RUNNING),
+            Self::Cleared => None,
+        }
+    }
+
+    /// The sum of row hashes after it.
+    fn added_to(self, sum: u64, key: &RowKey) -> u64 {
+        let hash = row_hash(key.hash(), &RUNNING);
+        match self {
+            Self::Set => sum.wrapping_add(hash),
+            Self::Cleared => sum.wrapping_sub(hash),
+        }
+    }
+}
+
+type Changes = BTreeMap<TimerKey, Change>;
+
+/// A read of timers from the store that is due. Good until another checkpoint is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimerScan {
+    /// The first timer that may be in the store alone.
+    from: TimerKey,
+    epoch: u64,
+}
+
+impl TimerScan {
+    /// The rows that are wanted are those of the table of timers whose keys are greater than this, in their order: as many
+    /// as fit.
+    #[must_use]
+    pub fn after(&self) -> Vec<u8> {
+        let mut key = self.from.write().as_bytes().to_vec();
+        // The kind is the last byte: the key before is that of a lower kind, or what keys of this order begin with.
+        let kind = key.pop().unwrap_or_default();
+        key.extend(kind.checked_sub(1));
+        key
+    }
+}
+
+/// The timers of a shard. How many run in all, the caller knows.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    /// Those in memory.
+    here: BTreeSet<TimerKey>,
+    /// From this one on, timers may be in the store alone; all before it are here. `None`: all are.
+    cold_from: Option<TimerKey>,
+    /// What came and went since the last checkpoint began.
+    changed: Changes,
+    /// What came and went before, until the store has it: a read that began earlier must not bring back what went, and
+    /// what came must not leave.
+    frozen: Changes,
+    /// The last of them that the checkpoint has handed out.
+    taken: Option<TimerKey>,
+    /// What the store has and nobody has looked at since: what came may leave.
+    stored: Changes,
+    /// Counts durable checkpoints.
+    epoch: u64,
+    /// Wrapping sum of the hashes of all rows, as far as checkpoints have handed them out; without those from before this
+    /// process began.
+    sum: u64,
+}
+
+/// What of a checkpoint has not been handed out.
+fn rest(frozen: &Changes, taken: Option<TimerKey>) -> Range<'_, TimerKey, Change> {
+    frozen.range((taken.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
+}
+
+impl Timers {
+    /// A timer that does not run yet begins to.
+    pub(crate) fn put(&mut self, timer: TimerKey) {
+        assert!(self.here.insert(timer), "timer {timer:?} is set twice");
+        self.note(timer, Change::Set);
+    }
+
+    /// A timer that runs ends. It need not be here: what is known of it is enough.
+    pub(crate) fn remove(&mut self, timer: TimerKey) {
+        if !self.here.remove(&timer) {
+            assert!(self.cold_from.is_some_and(|cold| cold <= timer), "timer {timer:?} ends and does not run");
+        }
+        self.note(timer, Change::Cleared);
+    }
+
+    /// Of two changes between checkpoints nothing is left: the second takes back the first.
+    fn note(&mut self, timer: TimerKey, change: Change) {
+        match self.changed.entry(timer) {
+            Entry::Vacant(free) => drop(free.insert(change)),
+            Entry::Occupied(before) => assert!(before.remove() != change, "timer {timer:?}: {change:?} again"),
+        }
+    }
+
+    /// The first timer that may be in the store alone, when `running` run in all.
+    fn first_cold(&self, running: u64) -> Option<TimerKey> {
+        self.cold_from.filter(|_| (self.here.len() as u64) < running)
+    }
+
+    /// Whether some may be in the store alone.
+    pub(crate) fn is_partial(&self, running: u64) -> bool {
+        self.first_cold(running).is_some()
+    }
+
+    /// Those in memory, in the order in which they are due.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &TimerKey> {
+        self.here.iter()
+    }
+
+    /// When the next one is due, or the first of which only the store can tell.
+    pub(crate) fn next(&self, running: u64) -> Option<Timestamp> {
+        self.here.first().copied().into_iter().chain(self.first_cold(running)).min().map(|timer| timer.0)
+    }
+
+    /// The first timer if it is due at `now`. Panics when one before it could be in the store alone: apply never reads the
+    /// store, and a guess would be a fork.
+    pub(crate) fn due(&self, now: Timestamp, running: u64) -> Option<TimerKey> {
+        let first = self.here.first().copied().filter(|timer| timer.0 <= now);
+        let known = self.first_cold(running).is_none_or(|cold| first.map_or(now < cold.0, |first| first < cold));
+        assert!(known, "timers that are due at {now:?} were not loaded");
+        first
+    }
+
+    /// What has to be read before up to `wanted` timers that are due at `now` can be told. Not more: those that piled up
+    /// while nobody could fire them need not all be here for the first of them to fire.
+    pub(crate) fn missing(&self, now: Timestamp, running: u64, wanted: usize) -> Option<TimerScan> {
+        let from = self.first_cold(running).filter(|cold| cold.0 <= now)?;
+        let known = self.here.range(..from).take(wanted).count();
+        (known < wanted).then_some(TimerScan { from, epoch: self.epoch })
+    }
+
+    /// Rule 28: takes what a scan found, no row at all being the end of the table. False when a checkpoint became durable
+    /// since, or when earlier timers left: ask again.
+    pub(crate) fn admit<'a>(
+        &mut self,
+        scan: &TimerScan,
+        rows: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<bool, BytesError> {
+        if scan.epoch != self.epoch || self.cold_from.is_some_and(|cold| cold < scan.from) {
+            return Ok(false);
+        }
+        let mut end = None;
+        for (key, value) in rows {
+            let timer = parse(key, value)?;
+            end = Some(following(timer));
+            // What changed lately is here if it runs.
+            if !self.changed.contains_key(&timer) && !self.frozen.contains_key(&timer) {
+                self.here.insert(timer);
+            }
+        }
+        self.cold_from = self.cold_from.zip(end).map(|(before, end)| before.max(end));
+        Ok(true)
+    }
+
+    /// Takes a row from the store at start; the sum of all of them comes from elsewhere.
+    pub(crate) fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BytesError> {
+        let timer = parse(key, value)?;
+        assert!(self.here.insert(timer), "timer {timer:?} was restored twice");
+        Ok(())
+    }
+
+    /// Any timer may be in the store.
+    pub(crate) fn set_cold(&mut self) {
+        self.cold_from = Some(FIRST);
+    }
+
+    /// Every timer is here.
+    pub(crate) fn set_warm(&mut self) {
+        self.cold_from = None;
+    }
+
+    /// Begins a checkpoint of what changed since the last one began.
+    pub(crate) fn freeze(&mut self) {
+        assert!(self.frozen.is_empty(), "a checkpoint is still running");
+        std::mem::swap(&mut self.changed, &mut self.frozen);
+        self.taken = None;
+    }
+
+    /// Hands out rows of the checkpoint, `limit` at the most; true once that was all.
+    pub(crate) fn freeze_more(&mut self, limit: usize, out: RowSink<'_>) -> bool {
+        let mut rest = rest(&self.frozen, self.taken);
+        for (timer, change) in rest.by_ref().take(limit) {
+            let key = timer.write();
+            out(key.as_bytes(), change.value());
+            self.sum = change.added_to(self.sum, &key);
+            self.taken = Some(*timer);
+        }
+        rest.next().is_none()
+    }
+
+    /// The last checkpoint is in the store. What it set may leave from now on, bit by bit: [`Timers::leave`].
+    pub(crate) fn durable(&mut self) {
+        self.epoch += 1;
+        self.stored.append(&mut self.frozen);
+    }
+
+    /// Looks at `limit` timers that the store has got, and lets those leave that are due after `near`. True once that was
+    /// all.
+    pub(crate) fn leave(&mut self, near: Timestamp, running: u64, limit: usize) -> bool {
+        // Should all be here again, only those that leave now are not.
+        self.cold_from = self.first_cold(running);
+        for _ in 0..limit {
+            let Some((timer, _)) = self.stored.pop_first() else { break };
+            // Of one that changed again, the store has no longer what is true.
+            let stays = timer.0 <= near || self.changed.contains_key(&timer) || self.frozen.contains_key(&timer);
+            if !stays && self.here.remove(&timer) {
+                self.cold_from = self.cold_from.into_iter().chain([timer]).min();
+            }
+        }
+        self.stored.is_empty()
+    }
+
+    /// The sum of row hashes.
+    pub(crate) fn sum(&self) -> u64 {
+        let changes = rest(&self.frozen, self.taken).chain(&self.changed);
+        changes.fold(self.sum, |sum, (timer, change)| change.added_to(sum, &timer.write()))
+    }
+
+    /// The sum of row hashes when the last checkpoint began, all of whose rows have been handed out.
+    pub(crate) fn frozen_sum(&self) -> u64 {
+        assert!(rest(&self.frozen, self.taken).next().is_none(), "a checkpoint is still being taken");
+        self.sum
+    }
+
+    /// All that are here, as the store would hold them.
+    pub(crate) fn export(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+        out.extend(self.here.iter().map(|timer| (timer.write().as_bytes().to_vec(), RUNNING.to_vec())));
+    }
+
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let changes = [&self.changed, &self.frozen, &self.stored].map(BTreeMap::len);
+        (self.here.len() + changes.iter().sum::<usize>()) as u64 * EACH
+    }
+
+    pub(crate) fn dirty_bytes(&self) -> u64 {
+        self.changed.len() as u64 * ROW
+    }
+}
+
+fn parse(key: &[u8], value: &[u8]) -> Result<TimerKey, BytesError> {
+    read_row::<()>(value)?;
+    if key.first() != Some(&TIMER) {
+        return Err(BytesError::Key);
+    }
+    TimerKey::parse(key)
+}
+
+/// The key behind a key.
+fn following((due, order, kind): TimerKey) -> TimerKey {
+    match kind {
+        TimerKind::PaymentDeadline => (due, order, TimerKind::AutoComplete),
+        TimerKind::AutoComplete => (due, OrderId(order.0.saturating_add(1)), TimerKind::PaymentDeadline),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Keys = BTreeSet<TimerKey>;
+
+    /// A shard's timers: what runs, what its checkpoints have written, and what is under way between the two.
+    #[derive(Default)]
+    struct Trial {
+        timers: Timers,
+        plain: Keys,
+        /// With what it adds to the sum and how many there are, as Meta has it.
+        disk: Keys,
+        /// The sum that the running process began with.
+        began_with: u64,
+        /// The moment of the checkpoint that is running, and what it has handed out.
+        then: Option<Keys>,
+        rows: Vec<(Vec<u8>, bool)>,
+        written: bool,
+        /// A scan, and what it read: of the store as it was then.
+        read: Option<(TimerScan, Vec<TimerKey>)>,
+        now: u64,
+        random: u64,
+        /// How often something happened, by what.
+        seen: BTreeMap<&'static str, u64>,
+    }
+
+    fn sum(timers: &Keys) -> u64 {
+        timers.iter().map(|timer| row_hash(timer.write().hash(), &RUNNING)).fold(0, u64::wrapping_add)
+    }
+
+    impl Trial {
+        fn draw(&mut self, below: u64) -> u64 {
+            self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.random >> 33) % below
+        }
+
+        fn saw(&mut self, what: &'static str) {
+            *self.seen.entry(what).or_default() += 1;
+        }
+
+        fn running(&self) -> u64 {
+            self.plain.len() as u64
+        }
+
+        fn now(&self) -> Timestamp {
+            Timestamp::from_ms(self.now)
+        }
+
+        /// A timer begins to run, or ends, wherever it is. Few keys, so that they meet again.
+        fn change(&mut self) {
+            let kind = [TimerKind::PaymentDeadline, TimerKind::AutoComplete][self.draw(2) as usize];
+            let timer = (Timestamp::from_ms(self.now + 1 + self.draw(16)), OrderId(self.draw(2)), kind);
+            if self.plain.insert(timer) {
+                self.timers.put(timer);
+                return;
+            }
+            if !self.timers.here.contains(&timer) {
+                self.saw("a cold timer ended");
+            }
+            self.plain.remove(&timer);
+            self.timers.remove(timer);
+        }
+
+        /// One step of a checkpoint: it begins, hands out rows, is written, is known to be written; then timers leave.
+        fn checkpoint(&mut self) {
+            match self.then.take() {
+                None => {
+                    self.timers.freeze();
+                    self.then = Some(self.plain.clone());
+                }
+                Some(then) if self.written => {
+                    self.timers.durable();
+                    self.written = false;
+                    assert_eq!(self.disk, then);
+                }
+                Some(then) => {
+                    let (limit, rows) = (self.draw(4) as usize, &mut self.rows);
+                    if self.timers.freeze_more(limit, &mut |key, value| rows.push((key.to_vec(), value.is_some()))) {
+                        assert_eq!(self.began_with.wrapping_add(self.timers.frozen_sum()), sum(&then));
+                        for (key, set) in self.rows.drain(..) {
+                            let timer = TimerKey::parse(&key).unwrap();
+                            assert!(if set { self.disk.insert(timer) } else { self.disk.remove(&timer) }, "{timer:?} {set}");
+                        }
+                        self.written = true;
+                    }
+                    self.then = Some(then);
+                }
+            }
+        }
+
+        fn leave(&mut self) {
+            let (here, limit) = (self.timers.here.len(), self.draw(8) as usize);
+            self.timers.leave(Timestamp::from_ms(self.now + 1), self.running(), limit);
+            if self.timers.here.len() < here {
+                self.saw("timers left");
+            }
+        }
+
+        /// A scan of the store begins, of a few rows or of all, or what one has read is taken.
+        fn load(&mut self, now: Timestamp, wanted: usize) {
+            let at_once = [1, 2, 3, usize::MAX][self.draw(4) as usize];
+            let Some((scan, read)) = self.read.take() else {
+                self.read = self.timers.missing(now, self.running(), wanted).map(|scan| {
+                    let read = self.disk.iter().filter(|timer| timer.write().as_bytes() > scan.after().as_slice());
+                    (scan, read.take(at_once).copied().collect())
+                });
+                return;
+            };
+            let rows: Vec<RowKey> = read.iter().map(TableKey::write).collect();
+            let admitted = self.timers.admit(&scan, rows.iter().map(|key| (key.as_bytes(), &RUNNING[..])));
+            assert!(!rows.is_empty(), "what is not here is in the store");
+            self.saw(if admitted.unwrap() { "timers were read" } else { "what was read was too old" });
+        }
+
+        /// Time goes on, and what is due fires: all of it, or as much as was loaded for.
+        fn tick(&mut self) {
+            self.now += self.draw(2);
+            let most = 1 + self.draw(8) as usize;
+            while self.timers.missing(self.now(), self.running(), most + 1).is_some() {
+                self.load(self.now(), most + 1);
+            }
+            for _ in 0..most {
+                let due = self.timers.due(self.now(), self.running());
+                assert_eq!(due, self.plain.first().copied().filter(|timer| timer.0 <= self.now()));
+                let Some(timer) = due else { break };
+                self.plain.remove(&timer);
+                self.timers.remove(timer);
+                self.saw("timers fired");
+            }
+            // Whether there are more must be known everywhere.
+            let more = self.timers.due(self.now(), self.running());
+            assert_eq!(more, self.plain.first().copied().filter(|timer| timer.0 <= self.now()));
+        }
+
+        /// Memory is lost: what the store has is what there is.
+        fn crash(&mut self) {
+            let (now, random, seen) = (self.now, self.random, std::mem::take(&mut self.seen));
+            let disk = std::mem::take(&mut self.disk);
+            *self = Self { began_with: sum(&disk), plain: disk.clone(), disk, now, random, seen, ..Self::default() };
+            self.timers.set_cold();
+        }
+
+        fn check(&self) {
+            assert_eq!(self.began_with.wrapping_add(self.timers.sum()), sum(&self.plain));
+            assert!(self.timers.here.is_subset(&self.plain));
+            let cold = self.timers.first_cold(self.running());
+            let missing = self.plain.difference(&self.timers.here).find(|timer| cold.is_none_or(|cold| **timer < cold));
+            assert_eq!(missing, None, "known from {cold:?} on: {:?}", self.timers);
+            let told = self.timers.next(self.running());
+            assert!(self.plain.first().is_none_or(|first| told.is_some_and(|told| told <= first.0)));
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_of_the_moment_at_which_it_began_and_timers_are_where_they_are_looked_for() {
+        let mut trial = Trial { random: 7, now: 1, ..Trial::default() };
+        for _ in 0..100_000 {
+            match trial.draw(40) {
+                0..10 => trial.change(),
+                10..26 => trial.checkpoint(),
+                26..32 => trial.leave(),
+                32..36 => {
+                    let (ahead, wanted) = (trial.draw(4), trial.draw(9) as usize);
+                    trial.load(Timestamp::from_ms(trial.now + ahead), wanted);
+                }
+                36..39 => trial.tick(),
+                _ if trial.draw(10) == 0 => trial.crash(),
+                _ => {}
+            }
+            trial.check();
+        }
+        let Trial { seen, .. } = trial;
+        let told = "a cold timer ended, timers fired, timers left, timers were read, what was read was too old";
+        assert_eq!(seen.keys().copied().collect::<Vec<_>>().join(", "), told);
+        assert!(seen.values().all(|times| *times > 100), "{seen:?}");
+    }
+
+    #[test]
+    fn a_scan_begins_at_the_first_timer_that_may_be_cold() {
+        let scan = |timer| TimerScan { from: timer, epoch: 0 }.after();
+        let key = |due, order, kind| (Timestamp::from_ms(due), OrderId(order), kind);
+        let timers = [
+            FIRST,
+            key(0, 0, TimerKind::AutoComplete),
+            key(0, 1, TimerKind::PaymentDeadline),
+            key(5, u64::MAX, TimerKind::AutoComplete),
+            key(6, 0, TimerKind::PaymentDeadline),
+        ];
+        for pair in timers.windows(2) {
+            let [before, from] = [pair[0], pair[1]].map(|timer| timer.write().as_bytes().to_vec());
+            let after = scan(pair[1]);
+            assert!(before <= after && after < from, "{pair:?}");
+        }
+        assert!(scan(FIRST) < FIRST.write().as_bytes().to_vec() && scan(FIRST).starts_with(&[TIMER]));
+        assert_eq!(following(FIRST), timers[1]);
+        assert_eq!(following(timers[1]), timers[2]);
+    }
+
+    #[test]
+    fn a_store_that_has_lost_timers_holds_nothing_up() {
+        let (mut timers, now) = (Timers::default(), Timestamp::from_ms(9));
+        timers.set_cold();
+        let scan = timers.missing(now, 2, 1).unwrap();
+        assert_eq!(timers.admit(&scan, []), Ok(true));
+        assert_eq!((timers.missing(now, 2, 1), timers.due(now, 2), timers.next(2)), (None, None, None));
+    }
+
+    #[test]
+    fn what_comes_and_goes_between_checkpoints_is_no_row() {
+        let timer = (Timestamp::from_ms(9), OrderId(1), TimerKind::PaymentDeadline);
+        // What happened after a checkpoint that had the timer or had not; what the next one writes.
+        let cases = [
+            (false, "set", Some(true)),
+            (false, "set clear", None),
+            (false, "set clear set", Some(true)),
+            (true, "clear", Some(false)),
+            (true, "clear set", None),
+            (true, "clear set clear", Some(false)),
+        ];
+        for (stored, steps, expected) in cases {
+            let mut timers = Timers::default();
+            if stored {
+                timers.put(timer);
+                timers.freeze();
+                assert!(timers.freeze_more(1, &mut |_, _| {}));
+                timers.durable();
+            }
+            for step in steps.split(' ') {
+                if step == "set" { timers.put(timer) } else { timers.remove(timer) }
+            }
+            assert_eq!(timers.dirty_bytes() > 0, expected.is_some(), "{stored} {steps}");
+            let mut rows = Vec::new();
+            timers.freeze();
+            assert!(timers.freeze_more(1, &mut |_, value| rows.push(value.is_some())));
+            assert_eq!(rows.first().copied(), expected, "{stored} {steps}");
+        }
+    }
+}
