@@ -5,6 +5,9 @@
 //! to be copied when one of them changes again, and what all timers add to the state hash follows from these sets,
 //! wherever the timers are.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::btree_map::{Entry, Range};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -109,7 +112,7 @@ impl Timers {
         self.note(timer, Change::Set);
     }
 
-    /// A timer that runs ends. It need not be here: what is known of it is enough.
+    /// A timer that runs ends. It need not be here: its key is all there is to it.
     pub(crate) fn remove(&mut self, timer: TimerKey) {
         if !self.here.remove(&timer) {
             assert!(self.cold_from.is_some_and(|cold| cold <= timer), "timer {timer:?} ends and does not run");
@@ -181,7 +184,7 @@ impl Timers {
                 self.here.insert(timer);
             }
         }
-        self.cold_from = self.cold_from.zip(end).map(|(before, end)| before.max(end));
+        self.cold_from = self.cold_from.and(end);
         Ok(true)
     }
 
@@ -283,245 +286,5 @@ fn following((due, order, kind): TimerKey) -> TimerKey {
     match kind {
         TimerKind::PaymentDeadline => (due, order, TimerKind::AutoComplete),
         TimerKind::AutoComplete => (due, OrderId(order.0.saturating_add(1)), TimerKind::PaymentDeadline),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    type Keys = BTreeSet<TimerKey>;
-
-    /// A shard's timers: what runs, what its checkpoints have written, and what is under way between the two.
-    #[derive(Default)]
-    struct Trial {
-        timers: Timers,
-        plain: Keys,
-        /// With what it adds to the sum and how many there are, as Meta has it.
-        disk: Keys,
-        /// The sum that the running process began with.
-        began_with: u64,
-        /// The moment of the checkpoint that is running, and what it has handed out.
-        then: Option<Keys>,
-        rows: Vec<(Vec<u8>, bool)>,
-        written: bool,
-        /// A scan, and what it read: of the store as it was then.
-        read: Option<(TimerScan, Vec<TimerKey>)>,
-        now: u64,
-        random: u64,
-        /// How often something happened, by what.
-        seen: BTreeMap<&'static str, u64>,
-    }
-
-    fn sum(timers: &Keys) -> u64 {
-        timers.iter().map(|timer| row_hash(timer.write().hash(), &RUNNING)).fold(0, u64::wrapping_add)
-    }
-
-    impl Trial {
-        fn draw(&mut self, below: u64) -> u64 {
-            self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (self.random >> 33) % below
-        }
-
-        fn saw(&mut self, what: &'static str) {
-            *self.seen.entry(what).or_default() += 1;
-        }
-
-        fn running(&self) -> u64 {
-            self.plain.len() as u64
-        }
-
-        fn now(&self) -> Timestamp {
-            Timestamp::from_ms(self.now)
-        }
-
-        /// A timer begins to run, or ends, wherever it is. Few keys, so that they meet again.
-        fn change(&mut self) {
-            let kind = [TimerKind::PaymentDeadline, TimerKind::AutoComplete][self.draw(2) as usize];
-            let timer = (Timestamp::from_ms(self.now + 1 + self.draw(16)), OrderId(self.draw(2)), kind);
-            if self.plain.insert(timer) {
-                self.timers.put(timer);
-                return;
-            }
-            if !self.timers.here.contains(&timer) {
-                self.saw("a cold timer ended");
-            }
-            self.plain.remove(&timer);
-            self.timers.remove(timer);
-        }
-
-        /// One step of a checkpoint: it begins, hands out rows, is written, is known to be written; then timers leave.
-        fn checkpoint(&mut self) {
-            match self.then.take() {
-                None => {
-                    self.timers.freeze();
-                    self.then = Some(self.plain.clone());
-                }
-                Some(then) if self.written => {
-                    self.timers.durable();
-                    self.written = false;
-                    assert_eq!(self.disk, then);
-                }
-                Some(then) => {
-                    let (limit, rows) = (self.draw(4) as usize, &mut self.rows);
-                    if self.timers.freeze_more(limit, &mut |key, value| rows.push((key.to_vec(), value.is_some()))) {
-                        assert_eq!(self.began_with.wrapping_add(self.timers.frozen_sum()), sum(&then));
-                        for (key, set) in self.rows.drain(..) {
-                            let timer = TimerKey::parse(&key).unwrap();
-                            assert!(if set { self.disk.insert(timer) } else { self.disk.remove(&timer) }, "{timer:?} {set}");
-                        }
-                        self.written = true;
-                    }
-                    self.then = Some(then);
-                }
-            }
-        }
-
-        fn leave(&mut self) {
-            let (here, limit) = (self.timers.here.len(), self.draw(8) as usize);
-            self.timers.leave(Timestamp::from_ms(self.now + 1), self.running(), limit);
-            if self.timers.here.len() < here {
-                self.saw("timers left");
-            }
-        }
-
-        /// A scan of the store begins, of a few rows or of all, or what one has read is taken.
-        fn load(&mut self, now: Timestamp, wanted: usize) {
-            let at_once = [1, 2, 3, usize::MAX][self.draw(4) as usize];
-            let Some((scan, read)) = self.read.take() else {
-                self.read = self.timers.missing(now, self.running(), wanted).map(|scan| {
-                    let read = self.disk.iter().filter(|timer| timer.write().as_bytes() > scan.after().as_slice());
-                    (scan, read.take(at_once).copied().collect())
-                });
-                return;
-            };
-            let rows: Vec<RowKey> = read.iter().map(TableKey::write).collect();
-            let admitted = self.timers.admit(&scan, rows.iter().map(|key| (key.as_bytes(), &RUNNING[..])));
-            assert!(!rows.is_empty(), "what is not here is in the store");
-            self.saw(if admitted.unwrap() { "timers were read" } else { "what was read was too old" });
-        }
-
-        /// Time goes on, and what is due fires: all of it, or as much as was loaded for.
-        fn tick(&mut self) {
-            self.now += self.draw(2);
-            let most = 1 + self.draw(8) as usize;
-            while self.timers.missing(self.now(), self.running(), most + 1).is_some() {
-                self.load(self.now(), most + 1);
-            }
-            for _ in 0..most {
-                let due = self.timers.due(self.now(), self.running());
-                assert_eq!(due, self.plain.first().copied().filter(|timer| timer.0 <= self.now()));
-                let Some(timer) = due else { break };
-                self.plain.remove(&timer);
-                self.timers.remove(timer);
-                self.saw("timers fired");
-            }
-            // Whether there are more must be known everywhere.
-            let more = self.timers.due(self.now(), self.running());
-            assert_eq!(more, self.plain.first().copied().filter(|timer| timer.0 <= self.now()));
-        }
-
-        /// Memory is lost: what the store has is what there is.
-        fn crash(&mut self) {
-            let (now, random, seen) = (self.now, self.random, std::mem::take(&mut self.seen));
-            let disk = std::mem::take(&mut self.disk);
-            *self = Self { began_with: sum(&disk), plain: disk.clone(), disk, now, random, seen, ..Self::default() };
-            self.timers.set_cold();
-        }
-
-        fn check(&self) {
-            assert_eq!(self.began_with.wrapping_add(self.timers.sum()), sum(&self.plain));
-            assert!(self.timers.here.is_subset(&self.plain));
-            let cold = self.timers.first_cold(self.running());
-            let missing = self.plain.difference(&self.timers.here).find(|timer| cold.is_none_or(|cold| **timer < cold));
-            assert_eq!(missing, None, "known from {cold:?} on: {:?}", self.timers);
-            let told = self.timers.next(self.running());
-            assert!(self.plain.first().is_none_or(|first| told.is_some_and(|told| told <= first.0)));
-        }
-    }
-
-    #[test]
-    fn a_checkpoint_is_of_the_moment_at_which_it_began_and_timers_are_where_they_are_looked_for() {
-        let mut trial = Trial { random: 7, now: 1, ..Trial::default() };
-        for _ in 0..100_000 {
-            match trial.draw(40) {
-                0..10 => trial.change(),
-                10..26 => trial.checkpoint(),
-                26..32 => trial.leave(),
-                32..36 => {
-                    let (ahead, wanted) = (trial.draw(4), trial.draw(9) as usize);
-                    trial.load(Timestamp::from_ms(trial.now + ahead), wanted);
-                }
-                36..39 => trial.tick(),
-                _ if trial.draw(10) == 0 => trial.crash(),
-                _ => {}
-            }
-            trial.check();
-        }
-        let Trial { seen, .. } = trial;
-        let told = "a cold timer ended, timers fired, timers left, timers were read, what was read was too old";
-        assert_eq!(seen.keys().copied().collect::<Vec<_>>().join(", "), told);
-        assert!(seen.values().all(|times| *times > 100), "{seen:?}");
-    }
-
-    #[test]
-    fn a_scan_begins_at_the_first_timer_that_may_be_cold() {
-        let scan = |timer| TimerScan { from: timer, epoch: 0 }.after();
-        let key = |due, order, kind| (Timestamp::from_ms(due), OrderId(order), kind);
-        let timers = [
-            FIRST,
-            key(0, 0, TimerKind::AutoComplete),
-            key(0, 1, TimerKind::PaymentDeadline),
-            key(5, u64::MAX, TimerKind::AutoComplete),
-            key(6, 0, TimerKind::PaymentDeadline),
-        ];
-        for pair in timers.windows(2) {
-            let [before, from] = [pair[0], pair[1]].map(|timer| timer.write().as_bytes().to_vec());
-            let after = scan(pair[1]);
-            assert!(before <= after && after < from, "{pair:?}");
-        }
-        assert!(scan(FIRST) < FIRST.write().as_bytes().to_vec() && scan(FIRST).starts_with(&[TIMER]));
-        assert_eq!(following(FIRST), timers[1]);
-        assert_eq!(following(timers[1]), timers[2]);
-    }
-
-    #[test]
-    fn a_store_that_has_lost_timers_holds_nothing_up() {
-        let (mut timers, now) = (Timers::default(), Timestamp::from_ms(9));
-        timers.set_cold();
-        let scan = timers.missing(now, 2, 1).unwrap();
-        assert_eq!(timers.admit(&scan, []), Ok(true));
-        assert_eq!((timers.missing(now, 2, 1), timers.due(now, 2), timers.next(2)), (None, None, None));
-    }
-
-    #[test]
-    fn what_comes_and_goes_between_checkpoints_is_no_row() {
-        let timer = (Timestamp::from_ms(9), OrderId(1), TimerKind::PaymentDeadline);
-        // What happened after a checkpoint that had the timer or had not; what the next one writes.
-        let cases = [
-            (false, "set", Some(true)),
-            (false, "set clear", None),
-            (false, "set clear set", Some(true)),
-            (true, "clear", Some(false)),
-            (true, "clear set", None),
-            (true, "clear set clear", Some(false)),
-        ];
-        for (stored, steps, expected) in cases {
-            let mut timers = Timers::default();
-            if stored {
-                timers.put(timer);
-                timers.freeze();
-                assert!(timers.freeze_more(1, &mut |_, _| {}));
-                timers.durable();
-            }
-            for step in steps.split(' ') {
-                if step == "set" { timers.put(timer) } else { timers.remove(timer) }
-            }
-            assert_eq!(timers.dirty_bytes() > 0, expected.is_some(), "{stored} {steps}");
-            let mut rows = Vec::new();
-            timers.freeze();
-            assert!(timers.freeze_more(1, &mut |_, value| rows.push(value.is_some())));
-            assert_eq!(rows.first().copied(), expected, "{stored} {steps}");
-        }
     }
 }
