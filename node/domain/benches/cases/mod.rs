@@ -108,6 +108,7 @@ impl Shop {
         let mut rows = 0;
         self.machine.freeze_all(&mut |_, _| rows += 1);
         self.machine.frozen_durable();
+        self.machine.drop_timers(usize::MAX);
         rows
     }
 
