@@ -1,5 +1,7 @@
 //! Many orders through their whole lives, each step for all of them at once, over all shards and any node.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use hyper::Method;
 use ordergrid_tests::{Dev, Shop, captured};
@@ -40,8 +42,8 @@ async fn orders_of_many_users_live_in_batches() -> Result<()> {
     let orders: Vec<_> = (0..USERS).map(order).collect();
     let placed = ask(&mut shop, "/v1/orders/batch", "orders", orders).await?;
     let orders = texts(&placed, |result| &result["order"]["id"])?;
-    let shards: std::collections::BTreeSet<_> = texts(&placed, |result| &result["token"])?;
-    let shards: std::collections::BTreeSet<_> = shards.iter().filter_map(|token| token.split(':').next()).collect();
+    let tokens = texts(&placed, |result| &result["token"])?;
+    let shards: BTreeSet<_> = tokens.iter().filter_map(|token| token.split(':').next()).collect();
     assert!(shards.len() > 1, "users are spread over shards: {shards:?}");
 
     // Money comes twice under one key, and once more under another for what is paid.

@@ -189,6 +189,13 @@ struct Touched {
     skus: BTreeSet<SkuId>,
 }
 
+impl Touched {
+    fn order(&mut self, order: &Order) {
+        self.orders.insert(order.id);
+        self.skus.extend(order.lines.iter().map(|line| line.sku.clone()));
+    }
+}
+
 impl Run<'_> {
     fn chain(mut self, chain: &[ChainEntry]) -> Result<(), Violation> {
         for (expected, entry) in (0..).zip(chain) {
@@ -242,10 +249,8 @@ impl Run<'_> {
 
     fn touch(&self, command: &Command, outcome: &Outcome, touched: &mut Touched) {
         match outcome {
-            Outcome::Placed { order, .. } | Outcome::Order { order, .. } => {
-                touched.orders.insert(order.id);
-                touched.skus.extend(order.lines.iter().map(|line| line.sku.clone()));
-            }
+            Outcome::Placed { order, .. } => touched.order(order),
+            Outcome::Order { order, .. } => touched.order(order),
             Outcome::Ticked { expired: 1.., .. } => {
                 // An order that is not watched may have freed units of a SKU that is.
                 touched.skus.extend(self.watched.skus.iter().cloned());
