@@ -54,6 +54,7 @@ standard() {
         bench "cart-$nodes" "${grid[@]}" --workload cart
         bench "cart-batch-$nodes" "${grid[@]}" --workload cart --batch 100 --connections 16
         bench "lifecycle-$nodes" "${grid[@]}" --workload lifecycle
+        bench "lifecycle-batch-$nodes" "${grid[@]}" --workload lifecycle --batch 100 --connections 16
         bench "flash-$nodes" "${grid[@]}" --workload flash
         bench "read-mix-$nodes" "${grid[@]}" --workload read-mix
         [ ! -e "$folder/each/uniform-$nodes.json" ] ||
@@ -73,9 +74,9 @@ latency() {
 }
 
 curves() {
-    local timed=(--duration "${seconds}s" --warmup 2s) one=(--nodes 1) at
-    for at in 1 2 4 8 16 32 64; do bench "shards-$at" "${one[@]}" "${timed[@]}" --shards $at --title "shards: $at"; done
-    for at in 1 3 5; do bench "nodes-$at" --nodes $at "${timed[@]}" --title "nodes: $at"; done
+    local timed=(--duration "${seconds}s" --warmup 2s) one=(--nodes 1 --shards 1) at
+    for at in 1 2 4 8 16 32 64; do bench "shards-$at" --nodes 1 "${timed[@]}" --shards $at --title "shards: $at"; done
+    for at in 1 3 5; do bench "nodes-$at" --nodes $at --shards 1 "${timed[@]}" --title "nodes: $at"; done
     for at in 1 100 10000 1000000; do bench "skus-$at" "${one[@]}" "${timed[@]}" --skus $at --title "SKUs: $at"; done
     for at in 1 3 10 30 100; do
         bench "lines-$at" "${one[@]}" "${timed[@]}" --workload cart --lines $at --batch 10 --connections 16 --title "lines: $at"
@@ -92,7 +93,7 @@ curves() {
 }
 
 day() {
-    bench day --nodes 3 --workload lifecycle --lines 1-5 --batch 100 --connections 64 --total "${ORDERS:-20000000}" --verify \
+    bench day --nodes 3 --shards 1 --workload lifecycle --lines 1-5 --batch 100 --connections 16 --total "${ORDERS:-20000000}" --verify \
         --title "a day: ${ORDERS:-20000000} orders"
 }
 
