@@ -27,6 +27,10 @@ const EVICT_EVERY: u64 = 64;
 const EVICT_AT_ONCE: usize = 8;
 /// Rows that a checkpoint takes while apply waits: half a millisecond's worth.
 const FREEZE_AT_ONCE: usize = 512;
+/// Bytes that changed while a checkpoint is under way, for each of which as much again is done at once.
+const LAG_BYTES: u64 = 8 << 20;
+/// Most times as much: ten milliseconds' worth.
+const HASTE: u64 = 16;
 /// Timers that are looked at after a checkpoint while apply waits: half a millisecond's worth.
 const TIMERS_AT_ONCE: usize = 1_024;
 /// Bytes of timers that are read together: some thousands, which take apply a millisecond to take in.
@@ -219,6 +223,12 @@ impl ShardReplica {
     }
 }
 
+/// How much more than usual is done at once beside apply. Each turn waits for an entry to be applied: if the entries of a
+/// busy shard change more rows than a turn takes, a checkpoint never catches up, and memory and log grow.
+fn haste(machine: &ShardMachine) -> usize {
+    (1 + machine.dirty_bytes() / LAG_BYTES).min(HASTE) as usize
+}
+
 fn tell(replies: Vec<Reply>, outcomes: Vec<Outcome>, at: EntryId) {
     let mut landings = Landings::default();
     for (reply, outcome) in replies.into_iter().zip(outcomes) {
@@ -247,7 +257,9 @@ impl Machine for ShardReplica {
     }
 
     fn freeze_more(&self, rows: &mut DirtyRows) -> bool {
-        self.machine.write().freeze_more(FREEZE_AT_ONCE, &mut |key, value| rows.add(key, value))
+        let mut machine = self.machine.write();
+        let limit = FREEZE_AT_ONCE * haste(&machine);
+        machine.freeze_more(limit, &mut |key, value| rows.add(key, value))
     }
 
     fn frozen_durable(&self) {
@@ -259,9 +271,10 @@ impl Machine for ShardReplica {
 
     fn tidy(&self) -> bool {
         let mut machine = self.machine.write();
-        let timers_left = machine.drop_timers(TIMERS_AT_ONCE);
-        machine.evict_some(self.budget, EVICT_AT_ONCE);
-        let left = self.tidying.load(Ordering::Relaxed).saturating_sub(EVICT_AT_ONCE);
+        let haste = haste(&machine);
+        let timers_left = machine.drop_timers(TIMERS_AT_ONCE * haste);
+        machine.evict_some(self.budget, EVICT_AT_ONCE * haste);
+        let left = self.tidying.load(Ordering::Relaxed).saturating_sub(EVICT_AT_ONCE * haste);
         self.tidying.store(left, Ordering::Relaxed);
         timers_left && (left == 0 || machine.resident_bytes() <= self.budget)
     }
