@@ -314,7 +314,8 @@ impl Machine for ShardReplica {
 
 #[cfg(test)]
 mod tests {
-    use ordergrid_domain::{GroupId, Slot, SlotOwners, Timestamp};
+    use ordergrid_domain::command::{SkuAction, SkuCommand};
+    use ordergrid_domain::{Command, GroupId, SkuId, Slot, SlotOwners, Text, Timestamp};
     use ordergrid_storage::MemEngine;
 
     use super::*;
@@ -340,5 +341,31 @@ mod tests {
         after.reload().await.expect("the rows are readable");
         let hash = before.hash_at(7).await;
         assert!(hash.is_some() && after.hash_at(7).await == hash);
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_takes_more_at_once_the_more_changes_meanwhile() {
+        let store = state_store(Arc::new(MemEngine::new()), 1).await.expect("an empty store opens");
+        let slot = |number| Slot::new(number).expect("below 4,096");
+        let owners = SlotOwners::from_ranges(&[(GroupId(1), slot(0), slot(4_095))]);
+        let replica = ShardReplica::new(ShardConfig::new(GroupId(1), owners), store, u64::MAX);
+        let put = |number: usize| {
+            let sku = SkuId::new(format!("sku-{number}")).expect("short");
+            let action = SkuAction::Put { name: Text::new("name").expect("short") };
+            Command::Sku(Box::new(SkuCommand { sku, key: None, body_hash: 0, expect_version: None, action }))
+        };
+        let skus = 3 * LAG_BYTES as usize / 320;
+        let change = async |index, first: usize| {
+            let commands = (first..first + skus).map(put).collect();
+            let packed = Packed::from_bytes(Entry { at: Timestamp::from_ms(5), commands }.to_bytes().into());
+            replica.apply(EntryId { term: 1, index }, &Arc::new(packed)).await.expect("an entry is applied");
+        };
+        change(1, 0).await;
+        let mut rows = replica.freeze();
+        assert!(!replica.freeze_more(&mut rows));
+        assert_eq!(rows.len(), FREEZE_AT_ONCE);
+        change(2, skus).await;
+        assert!(!replica.freeze_more(&mut rows));
+        assert!(rows.len() >= 4 * FREEZE_AT_ONCE, "{} rows", rows.len());
     }
 }
