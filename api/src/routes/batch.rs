@@ -5,13 +5,14 @@ mod orders;
 
 use axum::body::Body;
 use axum::http::{Response, StatusCode};
-use ordergrid_domain::Key;
+use ordergrid_domain::{Key, Order};
 
 use super::call::Call;
 use super::{Api, reply};
 use crate::fault::{Fault, kinds};
 use crate::grid::{Answer, Failure, Reply, UnknownCause};
 use crate::metrics::Stage;
+use crate::wire::OrderWords;
 use crate::wire::written::Writer;
 
 pub(super) use commands::command;
@@ -35,6 +36,31 @@ fn wants_minimal(call: &Call) -> Result<bool, Fault> {
         [Some(word)] if word == "representation" => Ok(false),
         [Some(_)] => Err(Fault::new(&kinds::INVALID_PARAMETER, "must be one of minimal representation").at("return")),
     }
+}
+
+/// How many items a batch may have, in the words of its field.
+struct Count {
+    one: &'static str,
+    field: &'static str,
+    none: &'static kinds::Kind,
+    many: &'static kinds::Kind,
+}
+
+impl Count {
+    fn check(&self, count: usize, most: usize) -> Result<(), Fault> {
+        let Self { one, field, none, many } = *self;
+        match count {
+            0 => Err(Fault::new(none, format!("a batch has at least one {one}")).at(field)),
+            _ if count > most => Err(Fault::new(many, format!("{count} {field}, the limit is {most}")).at(field)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The order of an item that was done.
+fn write_order(json: &mut Writer<'_>, order: &Order, minimal: bool) {
+    json.raw(",\"order\":");
+    if minimal { json.value("", &OrderWords::from(order)) } else { json.order(order) }
 }
 
 /// The key of an item, which must have one.

@@ -5,7 +5,7 @@ use ordergrid_api::{Failure, UnknownCause};
 use serde_json::{Value, json};
 
 use crate::scripted::{Asked, Script};
-use crate::site::{Site, Told, request};
+use crate::site::{Site, Told, expected, request, results};
 
 const PATH: &str = "/v1/orders/batch";
 
@@ -16,21 +16,6 @@ fn order(key: &str, sku: &str) -> Value {
 
 async fn batch(site: &Site, query: &str, orders: &[Value]) -> Told {
     site.send(request("POST", &format!("{PATH}{query}"), &[], &json!({"orders": orders}).to_string())).await
-}
-
-/// Status and code (or status word) of each result.
-fn results(told: &Told) -> Vec<(u64, String)> {
-    assert_eq!(told.status, 200, "{told:?}");
-    let word = |result: &Value| match &result["error"]["code"] {
-        Value::String(code) => code.clone(),
-        _ => result["order"]["status"].as_str().expect("a status").to_owned(),
-    };
-    let results = told.json()["results"].as_array().expect("a list").clone();
-    results.iter().map(|result| (result["status"].as_u64().expect("a number"), word(result))).collect()
-}
-
-fn expected(rows: &[(u64, &str)]) -> Vec<(u64, String)> {
-    rows.iter().map(|(status, word)| (*status, (*word).to_owned())).collect()
 }
 
 #[tokio::test]

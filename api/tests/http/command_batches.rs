@@ -3,7 +3,7 @@
 use ordergrid_api::wire::{self, Command, CommandBatch};
 use serde_json::{Value, json};
 
-use crate::site::{Site, Told, request};
+use crate::site::{Site, Told, expected, request, results};
 
 const PATH: &str = "/v1/commands/batch";
 
@@ -25,21 +25,6 @@ fn payment(id: &str) -> Value {
 
 fn command(path: &str, key: &str, body: &Value) -> Value {
     json!({"path": path, "idempotency_key": key, "body": body})
-}
-
-/// Status, and code or status word, of each result.
-fn results(told: &Told) -> Vec<(u64, String)> {
-    assert_eq!(told.status, 200, "{told:?}");
-    let word = |result: &Value| match &result["error"]["code"] {
-        Value::String(code) => code.clone(),
-        _ => result["order"]["status"].as_str().expect("a status").to_owned(),
-    };
-    let results = told.json()["results"].as_array().expect("a list").clone();
-    results.iter().map(|result| (result["status"].as_u64().expect("a number"), word(result))).collect()
-}
-
-fn expected(rows: &[(u64, &str)]) -> Vec<(u64, String)> {
-    rows.iter().map(|(status, word)| (*status, (*word).to_owned())).collect()
 }
 
 #[tokio::test]

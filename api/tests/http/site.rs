@@ -134,3 +134,19 @@ impl Told {
         (problem.code, problem.param)
     }
 }
+
+/// Status, and code or status word, of each result of a batch.
+pub(crate) fn results(told: &Told) -> Vec<(u64, String)> {
+    assert_eq!(told.status, 200, "{told:?}");
+    let word = |result: &Value| match &result["error"]["code"] {
+        Value::String(code) => code.clone(),
+        _ => result["order"]["status"].as_str().expect("a status").to_owned(),
+    };
+    let results = told.json()["results"].as_array().expect("a list").clone();
+    results.iter().map(|result| (result["status"].as_u64().expect("a number"), word(result))).collect()
+}
+
+/// What the results of a batch should be.
+pub(crate) fn expected(rows: &[(u64, &str)]) -> Vec<(u64, String)> {
+    rows.iter().map(|(status, word)| (*status, (*word).to_owned())).collect()
+}

@@ -8,7 +8,7 @@ use ordergrid_domain::command::OrderCommand;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Item, answered, fill, its_own, respond, sort, wants_minimal};
+use super::{Count, Item, answered, fill, its_own, respond, sort, wants_minimal, write_order};
 use crate::body;
 use crate::fault::{Fault, kinds};
 use crate::grid::OrderChanged;
@@ -17,14 +17,17 @@ use crate::routes::call::Call;
 use crate::routes::commands::Target;
 use crate::routes::{Api, Ended, reply};
 use crate::wire::canonical::Canon;
-use crate::wire::{OrderWords, text};
+use crate::wire::text;
+
+const COUNT: Count =
+    Count { one: "command", field: "commands", none: &kinds::INVALID_COMMANDS, many: &kinds::TOO_MANY_COMMANDS };
 
 /// `POST /v1/commands/batch`
 pub(in crate::routes) async fn command(api: Arc<Api>, mut call: Call) -> Ended {
     let minimal = wants_minimal(&call)?;
     let bytes = call.body(&api, api.limits.batch_bytes).await?;
     let commands = read(&bytes)?;
-    check_count(commands.len(), api.limits.batch_orders)?;
+    COUNT.check(commands.len(), api.limits.batch_orders)?;
     let mut canon = Canon::new();
     let checked = commands.into_iter().map(|command| command?.read(&mut canon));
     let (commands, mut items): (Vec<_>, Vec<Item<OrderChanged>>) = sort(checked);
@@ -35,19 +38,8 @@ pub(in crate::routes) async fn command(api: Arc<Api>, mut call: Call) -> Ended {
     let status = |changed: &OrderChanged| reply::created_or_ok(changed.created.is_some());
     Ok(respond(&api, &mut call, &items, minimal, status, |json, changed| {
         json.created(changed.created);
-        json.raw(",\"order\":");
-        if minimal { json.value("", &OrderWords::from(&*changed.order)) } else { json.order(&changed.order) }
+        write_order(json, &changed.order, minimal);
     }))
-}
-
-fn check_count(count: usize, most: usize) -> Result<(), Fault> {
-    if count == 0 {
-        return Err(Fault::new(&kinds::INVALID_COMMANDS, "a batch has at least one command").at("commands"));
-    }
-    if count > most {
-        return Err(Fault::new(&kinds::TOO_MANY_COMMANDS, format!("{count} commands, the limit is {most}")).at("commands"));
-    }
-    Ok(())
 }
 
 /// Reads the batch in one go; when something in it is wrong, each command by itself, so that the others are done. What is

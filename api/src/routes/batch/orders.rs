@@ -7,21 +7,23 @@ use ordergrid_domain::Order;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Item, answered, fill, its_own, respond, sort, wants_minimal};
+use super::{Count, Item, answered, fill, its_own, respond, sort, wants_minimal, write_order};
 use crate::body;
 use crate::fault::{Fault, kinds};
 use crate::metrics::Stage;
 use crate::routes::call::Call;
 use crate::routes::{Api, Ended, orders};
 use crate::wire::canonical::Canon;
-use crate::wire::{OrderWords, PlaceBatch, PlaceOrder};
+use crate::wire::{PlaceBatch, PlaceOrder};
+
+const COUNT: Count = Count { one: "order", field: "orders", none: &kinds::INVALID_ORDERS, many: &kinds::TOO_MANY_ORDERS };
 
 /// `POST /v1/orders/batch`
 pub(in crate::routes) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
     let minimal = wants_minimal(&call)?;
     let bytes = call.body(&api, api.limits.batch_bytes).await?;
     let orders = read(&bytes)?;
-    check_count(orders.len(), api.limits.batch_orders)?;
+    COUNT.check(orders.len(), api.limits.batch_orders)?;
     let mut canon = Canon::new();
     let checked = orders.into_iter().map(|order| {
         let mut order = order?;
@@ -43,19 +45,8 @@ pub(in crate::routes) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
     });
     let created = |_: &_| StatusCode::CREATED;
     Ok(respond(&api, &mut call, &items, minimal, created, |json, order| {
-        json.raw(",\"order\":");
-        if minimal { json.value("", &OrderWords::from(&**order)) } else { json.order(order) }
+        write_order(json, order, minimal);
     }))
-}
-
-fn check_count(count: usize, most: usize) -> Result<(), Fault> {
-    if count == 0 {
-        return Err(Fault::new(&kinds::INVALID_ORDERS, "a batch has at least one order").at("orders"));
-    }
-    if count > most {
-        return Err(Fault::new(&kinds::TOO_MANY_ORDERS, format!("{count} orders, the limit is {most}")).at("orders"));
-    }
-    Ok(())
 }
 
 /// Reads the batch in one go; when something in it is wrong, each order by itself, so that the others are placed.
