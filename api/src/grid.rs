@@ -23,13 +23,13 @@ use crate::wire::cluster::{Check, ClusterStatus, VerifyReport};
 /// with the same key will be told.
 pub trait Grid: Send + Sync + 'static {
     /// Places an order, or answers the order that was placed first with the same key and body.
-    fn place(&self, request: OrderRequest) -> BoxFuture<'_, Reply<Box<Order>>>;
+    fn place(&self, request: OrderRequest) -> BoxFuture<'_, Reply<Arc<Order>>>;
 
     /// Places many, each on its own: exactly as many answers as requests, in their order.
-    fn place_many(&self, requests: Vec<OrderRequest>) -> BoxFuture<'_, Vec<Reply<Box<Order>>>>;
+    fn place_many(&self, requests: Vec<OrderRequest>) -> BoxFuture<'_, Vec<Reply<Arc<Order>>>>;
 
     /// An order as it is now. None: [`Rejection::NoSuchOrder`].
-    fn order(&self, id: OrderId, options: ReadOptions) -> BoxFuture<'_, Reply<Box<Order>>>;
+    fn order(&self, id: OrderId, options: ReadOptions) -> BoxFuture<'_, Reply<Arc<Order>>>;
 
     /// A page of a user's orders, newest first. A user without orders, known or not, has an empty page.
     fn orders_of(&self, query: UserOrdersQuery, options: ReadOptions) -> BoxFuture<'_, Reply<UserOrders>>;
@@ -274,7 +274,7 @@ mod tests {
         let token = Token { shard: 3, index: u64::MAX };
         let page = UserOrders { orders: Vec::new(), next: Some(OrderId(7)), total: None };
         survives::<Reply<UserOrders>>(&Ok(Answer { age_ms: Some(5), ..Answer::new(page, token) }));
-        survives::<Reply<Box<Order>>>(&Err(rejection.into()));
+        survives::<Reply<Arc<Order>>>(&Err(rejection.into()));
         survives::<Reply<SkuChanged>>(&Err(Failure::refused(Refusal::ClockSkew)));
         survives::<Vec<Reply<OrderChanged>>>(&vec![Err(Failure::unknown(UnknownCause::Stopped))]);
         survives(&ReadOptions { token: Some(token), stale: true });

@@ -1,6 +1,7 @@
 //! What is asked for together: grouped by shard, so that each shard's leader gets its part in one piece.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures::future::join_all;
 use ordergrid_api::grid::OrderChanged;
@@ -11,7 +12,7 @@ use ordergrid_domain::{GroupId, Order, Slot};
 use crate::grid::{Ask, NodeGrid, Said};
 
 /// One result per order, in the same order.
-pub(crate) async fn place_many(grid: &NodeGrid, requests: Vec<OrderRequest>) -> Vec<Reply<Box<Order>>> {
+pub(crate) async fn place_many(grid: &NodeGrid, requests: Vec<OrderRequest>) -> Vec<Reply<Arc<Order>>> {
     let slot = |request: &OrderRequest| request.user.slot();
     by_shard(grid, requests, slot, Ask::PlaceMany, |said| match said {
         Said::PlacedMany(results) => Some(results),

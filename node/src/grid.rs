@@ -58,9 +58,9 @@ pub(crate) enum Ask {
 #[derive(Encode, Decode)]
 pub(crate) enum Said {
     /// A place.
-    Placed(Answer<Box<Order>>),
+    Placed(Answer<Arc<Order>>),
     /// Several places.
-    PlacedMany(Vec<Result<Answer<Box<Order>>, Failure>>),
+    PlacedMany(Vec<Result<Answer<Arc<Order>>, Failure>>),
     /// A command on an order.
     Order(Answer<OrderChanged>),
     /// Several commands on orders.
@@ -68,7 +68,7 @@ pub(crate) enum Said {
     /// A command on a SKU.
     Sku(Answer<SkuChanged>),
     /// An order.
-    ReadOrder(Answer<Box<Order>>),
+    ReadOrder(Answer<Arc<Order>>),
     /// A user's orders.
     ReadOrders(Answer<UserOrders>),
     /// A SKU.
@@ -275,7 +275,7 @@ impl NodeGrid {
     }
 }
 
-async fn place_here(leading: &Leading, request: Box<OrderRequest>, asked: Instant) -> Result<Answer<Box<Order>>, Failure> {
+async fn place_here(leading: &Leading, request: Box<OrderRequest>, asked: Instant) -> Result<Answer<Arc<Order>>, Failure> {
     let (caller, answer) = PlaceCaller::one();
     let renewals = leading.lead.limits.renewals;
     let place = ShardMessage::Place { request, caller, base: None, renewals, asked: Some(asked) };
@@ -372,10 +372,10 @@ fn not_landed(why: NotLanded) -> Failure {
 
 type Replica = crate::shard::ShardReplica;
 
-async fn read_order(replica: &Replica, shard: GroupId, id: OrderId) -> Result<Answer<Box<Order>>, Failure> {
+async fn read_order(replica: &Replica, shard: GroupId, id: OrderId) -> Result<Answer<Arc<Order>>, Failure> {
     let token = answer::token(shard, *replica.applied().borrow());
     match replica.look(|machine| machine.order(id)).await {
-        Ok(Some(value)) => Ok(Answer::new(Box::new(value), token)),
+        Ok(Some(value)) => Ok(Answer::new(Arc::new(value), token)),
         Ok(None) => Err(Failure::Rejected(Rejection::NoSuchOrder(id))),
         Err(_) => Err(Failure::refused(Refusal::NotReady)),
     }
@@ -399,16 +399,16 @@ async fn read_orders(replica: &Replica, shard: GroupId, query: &UserOrdersQuery)
 }
 
 impl Grid for NodeGrid {
-    fn place(&self, request: OrderRequest) -> BoxFuture<'_, Reply<Box<Order>>> {
+    fn place(&self, request: OrderRequest) -> BoxFuture<'_, Reply<Arc<Order>>> {
         let ask = Ask::Place(Box::new(request));
         Box::pin(async move { expect_said!(self.route(ask).await, Placed) })
     }
 
-    fn place_many(&self, requests: Vec<OrderRequest>) -> BoxFuture<'_, Vec<Reply<Box<Order>>>> {
+    fn place_many(&self, requests: Vec<OrderRequest>) -> BoxFuture<'_, Vec<Reply<Arc<Order>>>> {
         Box::pin(crate::batches::place_many(self, requests))
     }
 
-    fn order(&self, id: OrderId, options: ReadOptions) -> BoxFuture<'_, Reply<Box<Order>>> {
+    fn order(&self, id: OrderId, options: ReadOptions) -> BoxFuture<'_, Reply<Arc<Order>>> {
         Box::pin(async move {
             let shard = self.node.owner(id.slot());
             if let Some(host) = self.stale(shard, &options).await {

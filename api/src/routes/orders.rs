@@ -117,7 +117,7 @@ pub(super) async fn status_history(api: Arc<Api>, mut call: Call) -> Ended {
     Ok(reply::versioned(StatusCode::OK, &answer, order.version, &wire::StatusHistory::from(order)))
 }
 
-async fn read(api: &Api, call: &mut Call) -> Result<Answer<Box<Order>>, Fault> {
+async fn read(api: &Api, call: &mut Call) -> Result<Answer<Arc<Order>>, Fault> {
     let [consistency] = call.query(["consistency"])?;
     let options = call.read_options(consistency.as_deref())?;
     let answer = api.seen(api.grid.order(call.order()?, options)).await?;

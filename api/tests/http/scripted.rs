@@ -103,14 +103,14 @@ impl Scripted {
 }
 
 impl State {
-    fn place(&mut self, request: OrderRequest) -> Reply<Box<Order>> {
+    fn place(&mut self, request: OrderRequest) -> Reply<Arc<Order>> {
         self.asked.push(Asked::Place(Box::new(request.clone())));
         let key = (request.user.clone(), request.key.clone());
         if let Some((body_hash, order)) = self.keys.get(&key) {
             if *body_hash != request.body_hash {
                 return Err(Rejection::KeyReused.into());
             }
-            let first = Answer::new(Box::new(self.orders[order].as_placed()), TOKEN);
+            let first = Answer::new(Arc::new(self.orders[order].as_placed()), TOKEN);
             return Ok(Answer { replayed: true, ..first });
         }
         let short: Vec<_> = request
@@ -135,7 +135,7 @@ impl State {
         let (order, _) = Order::place(id, attempt, &request, &names, NOW);
         self.keys.insert(key, (request.body_hash, id));
         self.orders.insert(id, order.clone());
-        Ok(Answer::new(Box::new(order), TOKEN))
+        Ok(Answer::new(Arc::new(order), TOKEN))
     }
 
     fn command_order(&mut self, command: OrderCommand) -> Reply<OrderChanged> {
@@ -185,11 +185,11 @@ impl State {
 }
 
 impl Grid for Scripted {
-    fn place(&self, request: OrderRequest) -> BoxFuture<'_, Reply<Box<Order>>> {
+    fn place(&self, request: OrderRequest) -> BoxFuture<'_, Reply<Arc<Order>>> {
         self.answers(|state| state.place(request))
     }
 
-    fn place_many(&self, requests: Vec<OrderRequest>) -> BoxFuture<'_, Vec<Reply<Box<Order>>>> {
+    fn place_many(&self, requests: Vec<OrderRequest>) -> BoxFuture<'_, Vec<Reply<Arc<Order>>>> {
         self.state().many += 1;
         Box::pin(async move {
             let mut answers = Vec::new();
@@ -200,11 +200,11 @@ impl Grid for Scripted {
         })
     }
 
-    fn order(&self, id: OrderId, options: ReadOptions) -> BoxFuture<'_, Reply<Box<Order>>> {
+    fn order(&self, id: OrderId, options: ReadOptions) -> BoxFuture<'_, Reply<Arc<Order>>> {
         self.answers(|state| {
             state.reads.push(options);
             let order = state.orders.get(&id).cloned().ok_or(Rejection::NoSuchOrder(id))?;
-            Ok(Answer { age_ms: options.stale.then_some(250), ..Answer::new(Box::new(order), TOKEN) })
+            Ok(Answer { age_ms: options.stale.then_some(250), ..Answer::new(Arc::new(order), TOKEN) })
         })
     }
 

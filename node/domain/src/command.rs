@@ -322,7 +322,7 @@ pub enum Outcome {
     /// Place: the order, or the first one of the same key.
     Placed {
         /// The order as it was placed.
-        order: Box<Order>,
+        order: Arc<Order>,
         /// The key had been used with the same body: `order` is the first answer.
         replayed: bool,
     },

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::proposal::{Landed, NotLanded};
 
 /// What became of one order.
-pub(crate) type Placed = Result<Answer<Box<Order>>, Failure>;
+pub(crate) type Placed = Result<Answer<Arc<Order>>, Failure>;
 
 /// Who waits for an order to be placed.
 pub(crate) type PlaceCaller = Caller<Placed>;

@@ -112,7 +112,7 @@ impl ShardReplica {
     pub(crate) async fn placed_under(
         &self,
         request: &OrderRequest,
-    ) -> Result<Option<Result<Answer<Box<Order>>, Rejection>>, StoreError> {
+    ) -> Result<Option<Result<Answer<Arc<Order>>, Rejection>>, StoreError> {
         let used = self.look(|machine| machine.key_record(&request.user, &request.key)).await?;
         let Some(PlacedKey { order, body_hash, .. }) = used else { return Ok(None) };
         if body_hash != request.body_hash {
@@ -120,7 +120,7 @@ impl ShardReplica {
         }
         let order = self.look(|machine| machine.order(order)).await?;
         let token = answer::token(self.config.shard, *self.applied.borrow());
-        Ok(order.map(|order| Ok(Answer { replayed: true, ..Answer::new(Box::new(order.as_placed()), token) })))
+        Ok(order.map(|order| Ok(Answer { replayed: true, ..Answer::new(Arc::new(order.as_placed()), token) })))
     }
 
     /// What is known of a key at once: cold only if the store may have its record.

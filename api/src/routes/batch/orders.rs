@@ -30,7 +30,7 @@ pub(in crate::routes) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
         let key = its_own(order.idempotency_key.take())?;
         orders::request(order, key, &mut canon, api.limits.order_lines)
     });
-    let (requests, mut items): (Vec<_>, Vec<Item<Box<Order>>>) = sort(checked);
+    let (requests, mut items): (Vec<_>, Vec<Item<Arc<Order>>>) = sort(checked);
     call.ends(&api, Stage::Parse);
     let answers = answered(&api, requests.len(), api.grid.place_many(requests)).await;
     call.ends(&api, Stage::Grid);

@@ -1,5 +1,6 @@
 //! A shop and the entries that it takes: what the benches measure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ordergrid_domain::command::{Hold, OrderAction, OrderCommand, OrderRequest, Place, Position, SkuAction, SkuCommand};
@@ -70,10 +71,10 @@ impl Shop {
         let places = self.places(lines);
         self.index += 1;
         let outcomes = self.machine.apply(Position { term: 1, index: self.index }, &places);
-        let placed: Vec<Order> = outcomes
+        let placed: Vec<Arc<Order>> = outcomes
             .into_iter()
             .map(|outcome| match outcome {
-                Outcome::Placed { order, .. } => *order,
+                Outcome::Placed { order, .. } => order,
                 other => panic!("there is enough of everything: {other:?}"),
             })
             .collect();
@@ -91,7 +92,7 @@ impl Shop {
         ];
         let mut done = placed.len();
         for (name, action) in steps {
-            let command = |order: &Order| {
+            let command = |order: &Arc<Order>| {
                 let key = Key::new(format!("{}-{name}", order.key)).expect("short");
                 let (order, action) = (order.id, action(order));
                 let operator = Operator::Merchant;

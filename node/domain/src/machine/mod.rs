@@ -8,6 +8,7 @@
 //!
 //! Read next: `place` (the commit point), `orders`, `stock` (holds), `mailbox`, then `store` and `prefetch`.
 
+mod approach;
 mod mailbox;
 mod orders;
 mod own;
@@ -149,6 +150,8 @@ pub struct ShardMachine {
     /// Messages to this very shard: applied before the command that sent them is over.
     local: VecDeque<Message>,
     scratch: Vec<u8>,
+    /// Room for hashes of keys.
+    hashes: Vec<u64>,
 }
 
 impl ShardMachine {
@@ -171,6 +174,7 @@ impl ShardMachine {
             frozen: None,
             local: VecDeque::new(),
             scratch: Vec::new(),
+            hashes: Vec::new(),
         }
     }
 

@@ -125,7 +125,8 @@ impl ShardMachine {
         self.rows.put(key, Value::Order(row));
     }
 
-    /// Writes a new order's row. It is left at rest: most orders wait long for their first command.
+    /// Writes a new order's row. It is left at rest: most orders wait long for their first command, and what an order
+    /// allocates is cheap only if it is freed at once.
     pub(super) fn put_new(&mut self, row: &OrderRow) {
         self.meta.counts.orders[place_of(row.order.status())] += 1;
         let bytes = row_bytes(&mut self.scratch, row);

@@ -6,16 +6,15 @@ use super::place::Found;
 use crate::ids::SkuId;
 use crate::money::Quantity;
 use crate::order::{Order, StockEffect};
-use crate::rows::keys;
 use crate::rows::kinds::{Held, OwnHold};
 
 impl ShardMachine {
-    /// Takes the units that were found, as if they had been held and kept.
+    /// Takes the units that were found, as if they had been held and kept. No row has been added or removed since.
     pub(super) fn keep_own(&mut self, order: &Order, found: &[Found], stock: &[StockEffect]) -> Vec<OwnHold> {
         let committed = stock.iter().any(|effect| matches!(effect, StockEffect::Keep { committed: true, .. }));
         self.meta.counts.holds += found.len() as u64;
         let hold = |unit: &Found| {
-            let sku = self.rows.sku_mut(&keys::sku(&unit.sku)).expect("the SKU was just found");
+            let sku = self.rows.found_sku_mut(unit.at);
             sku.take(&unit.warehouse, unit.quantity, committed);
             let line = (1..).zip(&order.lines).find(|(_, line)| line.sku == unit.sku).map(|(number, _)| number);
             let held = Held { quantity: unit.quantity, committed, warehouse: unit.warehouse.clone() };

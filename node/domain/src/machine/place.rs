@@ -11,6 +11,7 @@ use crate::order::Effects;
 use crate::order::Order;
 use crate::rejection::Rejection;
 use crate::rows::RowKey;
+use crate::rows::decoded::SkuAt;
 use crate::rows::keys;
 use crate::rows::kinds::{OrderRow, PlacedRow, ReferenceRow};
 use crate::rows::table::Value;
@@ -18,6 +19,8 @@ use crate::rows::table::Value;
 /// Units of one local SKU, found before anything is changed.
 pub(super) struct Found {
     pub(super) sku: SkuId,
+    /// Where its row is, until a row is added or removed.
+    pub(super) at: SkuAt,
     pub(super) quantity: Quantity,
     pub(super) warehouse: WarehouseId,
     name: Text,
@@ -87,9 +90,8 @@ impl ShardMachine {
             return Err(Rejection::KeyReused);
         }
         let key = keys::order(first.order);
-        let row = self.rows.take_order(&key).expect("an idempotency record names an order that exists");
+        let row = self.rows.order(&key).expect("an idempotency record names an order that exists");
         let (attempt, order) = (row.order.attempt, row.order.as_placed());
-        self.rows.give_back(&key, row);
         if attempt != place.attempt {
             // Longer than any hold of it can be valid, whichever clock its valid-until was counted from.
             let valid_until = self.meta.time.after(HOLD_VALIDITY).after(CLOCK_TOLERANCE).after(CLOCK_TOLERANCE);
@@ -98,7 +100,7 @@ impl ShardMachine {
                 self.post(to, Message::Release(Release { attempt: place.attempt, skus, valid_until }));
             }
         }
-        Ok(Outcome::Placed { order: Box::new(order), replayed: true })
+        Ok(Outcome::Placed { order: Arc::new(order), replayed: true })
     }
 
     /// Finds all units or says which SKUs fall short.
@@ -109,10 +111,10 @@ impl ShardMachine {
         let mut found = Vec::with_capacity(wanted.len());
         let mut short = Vec::new();
         for (id, quantity) in wanted {
-            let sku = self.rows.sku(&keys::sku(id)).ok_or_else(|| Rejection::NoSuchSku(id.clone()))?;
+            let (at, sku) = self.rows.find_sku(&keys::sku(id)).ok_or_else(|| Rejection::NoSuchSku(id.clone()))?;
             match sku.source(*quantity) {
                 Ok(warehouse) => {
-                    found.push(Found { sku: id.clone(), quantity: *quantity, warehouse, name: sku.name.clone() });
+                    found.push(Found { sku: id.clone(), at, quantity: *quantity, warehouse, name: sku.name.clone() });
                 }
                 Err(Rejection::OutOfStock { sku, asked, available }) => short.push((sku, asked, available)),
                 Err(other) => return Err(other),
@@ -142,6 +144,7 @@ impl ShardMachine {
         local: Option<&[Found]>,
     ) -> Outcome {
         let id = order.id;
+        let own = local.map(|found| self.keep_own(&order, found, &effects.stock));
         let record = PlacedRow { order: id, body_hash: place.request.body_hash, at: self.meta.time };
         self.rows.put(rows.placed, Value::Bytes(row_bytes(&mut self.scratch, &record)));
         if let Some(key) = rows.reference {
@@ -149,14 +152,13 @@ impl ShardMachine {
             self.rows.put(key, Value::Bytes(row_bytes(&mut self.scratch, &row)));
         }
         self.lists.add(&place.request.user, id);
-        let own = local.map(|found| self.keep_own(&order, found, &effects.stock));
         if own.is_none() {
             self.post_stock(place.attempt, id, effects.stock);
         }
         let mut row = OrderRow { order: Arc::new(order), timers: Vec::new(), keys: Vec::new(), own };
         self.set_timers(&mut row, &effects.timers);
         self.put_new(&row);
-        Outcome::Placed { order: Box::new(Arc::unwrap_or_clone(row.order)), replayed: false }
+        Outcome::Placed { order: row.order, replayed: false }
     }
 
     /// Groups what concerns SKUs by the shard that owns them, in the order of shards.

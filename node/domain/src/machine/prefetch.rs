@@ -1,26 +1,31 @@
 //! Which rows an entry will touch, so that they are in memory before it is applied. Names too many rather than too few:
 //! a row that is named and does not exist costs a look, one that is not named stops the process.
 
+use std::sync::Arc;
+
 use super::{ShardMachine, TICK_LIMIT};
 use crate::command::{Command, Deliver, Entry, Message, Place};
 use crate::encoding::read_row;
 use crate::ids::{AttemptId, OrderId, SkuId};
-use crate::rows::RowKey;
+use crate::order::Order;
 use crate::rows::keys;
-use crate::rows::kinds::{Mark, OrderRow, PlacedRow};
+use crate::rows::kinds::{Mark, PlacedRow};
 use crate::rows::table::{Found, Value};
 use crate::rows::timers::TimerScan;
+use crate::rows::{RowKey, SKU};
 use crate::time::Timestamp;
 
 /// Collects the cold rows among those that are needed.
 struct Needs<'a> {
-    machine: &'a ShardMachine,
+    machine: &'a mut ShardMachine,
     /// Whether the store may have a row under a key: no is certain.
     may_have: &'a dyn Fn(&[u8]) -> bool,
     /// Log time once the entry is applied.
     now: Timestamp,
     /// The entry may end a tentative hold before it is kept.
     may_end: bool,
+    /// Some SKU may be cold.
+    skus_cold: bool,
     cold: Vec<RowKey>,
     /// Those that the store certainly does not have.
     absent: Vec<RowKey>,
@@ -43,12 +48,15 @@ impl ShardMachine {
     /// in memory; its no is certain, and such a row, mostly that of a new key, is not missing.
     #[must_use]
     pub fn missing(&mut self, entry: &Entry, may_have: &dyn Fn(&[u8]) -> bool) -> Vec<RowKey> {
+        self.rows.know_skus(self.meta.counts.skus);
+        self.approach(entry);
         if !self.rows.any_cold() {
             return Vec::new();
         }
         let now = self.meta.time.max(entry.at);
         let may_end = entry.commands.iter().any(may_end);
-        let mut needs = Needs { machine: self, may_have, now, may_end, cold: Vec::new(), absent: Vec::new() };
+        let skus_cold = self.rows.may_be_cold(SKU);
+        let mut needs = Needs { machine: self, may_have, now, may_end, skus_cold, cold: Vec::new(), absent: Vec::new() };
         for command in &entry.commands {
             needs.command(command);
         }
@@ -75,8 +83,19 @@ fn may_end(command: &Command) -> bool {
 impl Needs<'_> {
     fn need(&mut self, key: RowKey) {
         if self.machine.rows.is_cold(&key) {
-            let known = if (self.may_have)(key.as_bytes()) { &mut self.cold } else { &mut self.absent };
-            known.push(key);
+            self.load(key);
+        }
+    }
+
+    /// A row that is cold.
+    fn load(&mut self, key: RowKey) {
+        let known = if (self.may_have)(key.as_bytes()) { &mut self.cold } else { &mut self.absent };
+        known.push(key);
+    }
+
+    fn sku(&mut self, sku: &SkuId) {
+        if self.skus_cold {
+            self.need(keys::sku(sku));
         }
     }
 
@@ -93,18 +112,18 @@ impl Needs<'_> {
             Command::PlaceLocal(place) => {
                 self.place(place);
                 for line in &place.request.lines {
-                    self.need(keys::sku(&line.sku));
+                    self.sku(&line.sku);
                 }
             }
             Command::Order(command) => self.order(command.order),
             Command::Sku(command) => {
-                self.need(keys::sku(&command.sku));
+                self.sku(&command.sku);
                 if let Some(key) = &command.key {
                     self.need(keys::sku_key(&command.sku, key));
                 }
             }
             Command::Hold(hold) => {
-                self.need(keys::sku(&hold.sku));
+                self.sku(&hold.sku);
                 if self.now > hold.valid_until {
                     self.need(keys::hold(hold.attempt, &hold.sku));
                 }
@@ -119,11 +138,14 @@ impl Needs<'_> {
     fn place(&mut self, place: &Place) {
         let request = &place.request;
         let placed = keys::placed(&request.user, &request.key);
-        if let Found::Here(Value::Bytes(bytes)) = self.machine.rows.find(&placed) {
-            let first: PlacedRow = read_row(bytes).expect("a stored idempotency record decodes");
-            self.need(keys::order(first.order));
+        match self.machine.rows.find(&placed) {
+            Found::Here(Value::Bytes(bytes)) => {
+                let first: PlacedRow = read_row(bytes).expect("a stored idempotency record decodes");
+                self.need(keys::order(first.order));
+            }
+            Found::Here(_) | Found::Absent => {}
+            Found::Cold => self.load(placed),
         }
-        self.need(placed);
         if let Some(reference) = &request.reference {
             self.need(keys::reference(&request.user, reference));
         }
@@ -132,21 +154,24 @@ impl Needs<'_> {
     /// An order, and what its changes may do to SKUs of this shard.
     fn order(&mut self, id: OrderId) {
         let key = keys::order(id);
-        match self.machine.rows.find(&key) {
-            Found::Here(Value::Order(row)) => self.stock_of(row),
-            Found::Here(Value::Bytes(bytes)) => self.stock_of(&read_row(bytes).expect("a stored order decodes")),
-            Found::Here(_) | Found::Absent | Found::Cold => {}
+        match self.machine.rows.find_order(&key) {
+            Found::Here(row) if row.own.is_some() && !self.skus_cold => {}
+            Found::Here(row) => {
+                let (order, own) = (Arc::clone(&row.order), row.own.is_some());
+                self.stock_of(&order, own);
+            }
+            Found::Absent => {}
+            Found::Cold => self.load(key),
         }
-        self.need(key);
     }
 
-    /// The rows of this shard in which the stock of an order is.
-    fn stock_of(&mut self, row: &OrderRow) {
-        for line in &row.order.lines {
-            if row.own.is_some() {
-                self.need(keys::sku(&line.sku));
+    /// The rows of this shard in which the stock of an order is; its `own` one, if it has its holds itself.
+    fn stock_of(&mut self, order: &Order, own: bool) {
+        for line in &order.lines {
+            if own {
+                self.sku(&line.sku);
             } else if self.is_local(&line.sku) {
-                self.held(row.order.attempt, &line.sku);
+                self.held(order.attempt, &line.sku);
             }
         }
     }
@@ -173,7 +198,7 @@ impl Needs<'_> {
 
     /// A hold that is kept: a tentative one has no row of its own, unless the entry ends it first.
     fn kept(&mut self, attempt: AttemptId, sku: &SkuId) {
-        self.need(keys::sku(sku));
+        self.sku(sku);
         let mark = self.machine.marks.get(&(attempt, sku.clone()));
         if self.may_end || !matches!(mark, Some(Mark::Tentative { .. })) {
             self.need(keys::hold(attempt, sku));
@@ -182,7 +207,7 @@ impl Needs<'_> {
 
     /// A kept hold that changes.
     fn held(&mut self, attempt: AttemptId, sku: &SkuId) {
-        self.need(keys::sku(sku));
+        self.sku(sku);
         self.need(keys::hold(attempt, sku));
     }
 
@@ -190,7 +215,7 @@ impl Needs<'_> {
     fn ended(&mut self, attempt: AttemptId, sku: &SkuId) {
         let mark = self.machine.marks.get(&(attempt, sku.clone()));
         if matches!(mark, Some(Mark::Tentative { .. })) {
-            self.need(keys::sku(sku));
+            self.sku(sku);
         }
     }
 
@@ -202,9 +227,9 @@ impl Needs<'_> {
     /// was loaded for them.
     fn timers(&mut self, entry: &Entry) {
         let Some(reach) = reach(entry) else { return };
-        let (machine, now) = (self.machine, self.now);
-        let due = machine.timers.iter().take_while(|timer| timer.0 <= now).take(reach);
-        due.for_each(|timer| self.order(timer.1));
+        let timers = self.machine.timers.iter().take_while(|timer| timer.0 <= self.now).take(reach);
+        let due: Vec<OrderId> = timers.map(|timer| timer.1).collect();
+        due.into_iter().for_each(|order| self.order(order));
     }
 }
 

@@ -249,6 +249,8 @@ impl ShardMachine {
                 _ => {}
             }
         }
+        let skus = self.rows.iter().filter(|(key, _)| key.tag() == SKU).count();
+        assert_eq!(self.rows.skus(), skus as u64, "SKUs in memory are counted");
         self.check_marks();
         if self.rows.any_cold() {
             return;

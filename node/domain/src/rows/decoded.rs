@@ -2,9 +2,14 @@
 
 use super::RowKey;
 use super::kinds::OrderRow;
-use super::table::{RowTable, SKU_BYTES, Value, size};
+use super::maps::Place;
+use super::table::{Found, RowTable, SKU_BYTES, Value, size};
 use crate::encoding::read_row;
 use crate::sku::Sku;
+
+/// Where a SKU is: good until a row is added or removed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SkuAt(Place);
 
 impl RowTable {
     /// A SKU, decoded and kept decoded: it will be needed again.
@@ -17,8 +22,23 @@ impl RowTable {
         self.sku_slot(key, true)
     }
 
+    /// A SKU, and where it is.
+    pub(crate) fn find_sku(&mut self, key: &RowKey) -> Option<(SkuAt, &Sku)> {
+        let place = self.place(key)?;
+        self.sku_at(place, false).map(|sku| (SkuAt(place), &*sku))
+    }
+
+    /// A SKU that was found, to be changed.
+    pub(crate) fn found_sku_mut(&mut self, at: SkuAt) -> &mut Sku {
+        self.sku_at(at.0, true).expect("a SKU was found here")
+    }
+
     fn sku_slot(&mut self, key: &RowKey, change: bool) -> Option<&mut Sku> {
         let place = self.place(key)?;
+        self.sku_at(place, change)
+    }
+
+    fn sku_at(&mut self, place: Place, change: bool) -> Option<&mut Sku> {
         if change {
             self.before_change(place);
         }
@@ -30,10 +50,34 @@ impl RowTable {
         let Value::Sku(sku) = &mut row.value else { return None };
         let next = self.freeze.next();
         if change && std::mem::replace(&mut row.changed, next) != next {
-            self.dirty_bytes += key.as_bytes().len() as u64 + SKU_BYTES;
-            self.dirty.push(key.hash());
+            self.dirty_bytes += row.key.as_bytes().len() as u64 + SKU_BYTES;
+            self.dirty.push(row.key.hash());
         }
         Some(sku)
+    }
+
+    /// An order, for apply: decoded and kept decoded, since a command on it is likely to follow.
+    pub(crate) fn order(&mut self, key: &RowKey) -> Option<&OrderRow> {
+        let place = self.place(key)?;
+        self.decoded(place)
+    }
+
+    /// An order that may be cold, before apply; kept decoded for it.
+    pub(crate) fn find_order(&mut self, key: &RowKey) -> Found<&OrderRow> {
+        match self.maps.find(key) {
+            Ok(place) => self.decoded(place).map_or(Found::Absent, Found::Here),
+            Err(_) => self.not_here(key),
+        }
+    }
+
+    fn decoded(&mut self, place: Place) -> Option<&OrderRow> {
+        let row = self.maps.at_mut(place);
+        if let Value::Bytes(bytes) = &row.value {
+            let order = Value::Order(Box::new(read_row(bytes).expect("a stored order decodes")));
+            self.resident_bytes = self.resident_bytes + size(&order) - bytes.len() as u64;
+            row.value = order;
+        }
+        if let Value::Order(order) = &row.value { Some(order) } else { None }
     }
 
     /// Takes an order out, for apply. It must be put back before anything else looks at its row: by [`RowTable::put`] when
@@ -60,7 +104,7 @@ impl RowTable {
     }
 }
 
-/// What a decoded order costs, roughly.
+/// What a decoded order costs in memory, roughly.
 pub(super) fn order_bytes(row: &OrderRow) -> u64 {
     let order = &row.order;
     let parts = order.payments.len() + order.fulfilments.len() + order.refunds.len() + order.metadata.len() + row.keys.len();

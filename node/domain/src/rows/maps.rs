@@ -87,6 +87,12 @@ impl Maps {
         Place { table, slot: self.tables[table].first_of(hash) }
     }
 
+    /// The row at the place of a hash, most likely one of that hash.
+    pub(super) fn near(&self, hash: u64) -> Option<&Row> {
+        let Place { table, slot } = self.first_of(hash);
+        Some(&self.tables[table].slots.get(slot)?.as_ref()?.row)
+    }
+
     /// The row there, if there is one and it is of that hash.
     pub(super) fn of_hash(&mut self, hash: u64, place: Place) -> Option<&mut Row> {
         let slot = self.tables[place.table].slots.get_mut(place.slot)?.as_mut()?;

@@ -4,7 +4,7 @@
 //! The first byte of a key is the tag of its table. Tables below [`FIRST_COLD`] are *resident*: scanned at start and
 //! never evicted, but for those of [`TIMER`]. The others may be cold: in the store alone until somebody needs them.
 
-mod decoded;
+pub(crate) mod decoded;
 mod freeze;
 pub(crate) mod keys;
 pub(crate) mod kinds;

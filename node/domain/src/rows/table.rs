@@ -8,7 +8,7 @@ use super::decoded::order_bytes;
 use super::freeze::{Freeze, Hashes};
 use super::kinds::OrderRow;
 use super::maps::{Maps, Place};
-use super::{FIRST_COLD, RowKey, RowSink, TAGS, row_hash};
+use super::{FIRST_COLD, RowKey, RowSink, SKU, TAGS, row_hash};
 use crate::encoding::encode;
 use crate::sku::Sku;
 
@@ -16,6 +16,8 @@ use crate::sku::Sku;
 const OVERHEAD: u64 = 140;
 /// What a decoded SKU costs, roughly; its stock is one or two warehouses.
 pub(super) const SKU_BYTES: u64 = 320;
+/// How many times as much memory a decoded order takes as its bytes, at the least.
+const ORDER_TO_BYTES: u64 = 3;
 
 /// A row, as it is kept in memory.
 #[derive(Debug)]
@@ -59,8 +61,10 @@ pub(crate) struct RowTable {
     /// Counts the moments at which a row read before may have become older than the store's.
     pub(super) epoch: u64,
     pub(super) resident_bytes: u64,
-    /// Bytes of keys and values that the next checkpoint takes.
+    /// Bytes of keys and values that the next checkpoint takes, roughly.
     pub(super) dirty_bytes: u64,
+    /// SKUs in memory.
+    skus: u64,
     /// Wrapping sum of the hashes of all rows, cold ones included, as of the last settling.
     pub(super) sum: u64,
     pub(super) scratch: Vec<u8>,
@@ -72,9 +76,9 @@ pub(crate) struct RowTable {
 
 /// Where a row is.
 #[derive(Debug)]
-pub(crate) enum Found<'a> {
+pub(crate) enum Found<T> {
     /// In memory.
-    Here(&'a Value),
+    Here(T),
     /// Nowhere.
     Absent,
     /// Perhaps in the store.
@@ -91,6 +95,7 @@ impl RowTable {
             epoch: 0,
             resident_bytes: 0,
             dirty_bytes: 0,
+            skus: 0,
             sum: 0,
             scratch: Vec::new(),
             hand: 0,
@@ -100,13 +105,17 @@ impl RowTable {
     }
 
     /// Looks without marking the row as used.
-    pub(crate) fn find(&self, key: &RowKey) -> Found<'_> {
+    pub(crate) fn find(&self, key: &RowKey) -> Found<&Value> {
         match self.maps.get(key) {
             Some(Row { value: Value::Gone, .. }) => Found::Absent,
             Some(row) => Found::Here(&row.value),
-            None if self.cold[usize::from(key.tag())] => Found::Cold,
-            None => Found::Absent,
+            None => self.not_here(key),
         }
+    }
+
+    /// What it means that a row is not in memory.
+    pub(super) fn not_here<T>(&self, key: &RowKey) -> Found<T> {
+        if self.cold[usize::from(key.tag())] { Found::Cold } else { Found::Absent }
     }
 
     /// Whether the row has to be loaded before it can be used.
@@ -114,9 +123,26 @@ impl RowTable {
         self.cold[usize::from(key.tag())] && self.maps.get(key).is_none()
     }
 
+    /// Whether any row of a table may be cold.
+    pub(crate) fn may_be_cold(&self, table: u8) -> bool {
+        self.cold[usize::from(table)]
+    }
+
     /// Whether any row of any table may be cold.
     pub(crate) fn any_cold(&self) -> bool {
         self.cold.iter().any(|cold| *cold)
+    }
+
+    /// Reads rows of these hashes right after each other: the processor waits for memory once, where looking for one after
+    /// another, with work in between, waits each time. Results do not depend on it.
+    pub(crate) fn approach(&self, hashes: &[u64]) {
+        let read = |hash: &u64| match self.maps.near(*hash).map(|row| &row.value) {
+            Some(Value::Bytes(bytes)) => bytes.first().map_or(0, |byte| u64::from(*byte)),
+            Some(Value::Sku(sku)) => sku.version,
+            Some(Value::Order(order)) => order.order.version,
+            Some(Value::Gone) | None => 0,
+        };
+        std::hint::black_box(hashes.iter().map(read).fold(0, u64::wrapping_add));
     }
 
     /// Where the row is, for apply. Panics when it could be cold: apply never reads the store, and a guess would be a fork.
@@ -142,12 +168,15 @@ impl RowTable {
     /// Writes a row whose place has been looked at, or which cannot exist yet.
     pub(crate) fn put(&mut self, key: RowKey, value: Value) {
         let (hash, length, size) = (key.hash(), key.as_bytes().len() as u64, size(&value));
+        let written = written(&value, size);
         let next = self.freeze.next();
+        self.skus += sku(&key, &value);
         let before = match self.maps.find(&key) {
             Ok(place) => {
                 self.before_change(place);
                 let row = self.maps.at_mut(place);
                 self.resident_bytes = self.resident_bytes + size - self::size(&row.value);
+                self.skus -= sku(&row.key, &row.value);
                 row.value = value;
                 row.recent = true;
                 std::mem::replace(&mut row.changed, next)
@@ -160,7 +189,7 @@ impl RowTable {
             }
         };
         if before != next {
-            self.dirty_bytes += length + size;
+            self.dirty_bytes += length + written;
             self.dirty.push(hash);
         }
     }
@@ -173,6 +202,7 @@ impl RowTable {
         if row.settled == 0 && !row.stored && !self.cold[usize::from(key.tag())] {
             // Neither the hash nor any checkpoint has seen it: it never was. The dirty list names it in vain.
             self.resident_bytes -= cost(&key) + size(&row.value);
+            self.skus -= sku(&key, &row.value);
             self.maps.remove(place);
         } else {
             self.put(key, Value::Gone);
@@ -197,6 +227,7 @@ impl RowTable {
         let stored = value.is_some();
         let value = value.unwrap_or(Value::Gone);
         self.resident_bytes += cost(&key) + size(&value);
+        self.skus += sku(&key, &value);
         self.admitted += 1;
         let row = Row { key, value, settled, stored, changed: 0, frozen: 0, recent: true };
         self.maps.insert(place, Box::new(row));
@@ -211,6 +242,16 @@ impl RowTable {
     /// Every row of the store is in memory.
     pub(crate) fn set_warm(&mut self) {
         self.cold = [false; TAGS];
+    }
+
+    /// There are so many SKUs: none is cold while all of them are in memory.
+    pub(crate) fn know_skus(&mut self, count: u64) {
+        self.cold[usize::from(SKU)] &= self.skus != count;
+    }
+
+    /// SKUs in memory.
+    pub(crate) fn skus(&self) -> u64 {
+        self.skus
     }
 
     /// Looks through `steps` of the parts that rows lie in, and drops clean rows that were not used since the last look,
@@ -238,11 +279,13 @@ impl RowTable {
         let map = self.hand % self.maps.count();
         self.hand = map + 1;
         let (cold, freed, evicted, freeze) = (&mut self.cold, &mut self.resident_bytes, &mut self.evicted, &self.freeze);
+        let skus = &mut self.skus;
         self.maps.sweep(map, |row| {
             let keep = freeze.holds(row) || std::mem::take(&mut row.recent);
             if !keep {
                 cold[usize::from(row.key.tag())] = true;
                 *freed -= cost(&row.key) + size(&row.value);
+                *skus -= sku(&row.key, &row.value);
                 *evicted += 1;
             }
             keep
@@ -299,6 +342,16 @@ impl Row {
 /// What a row costs in memory beside its value.
 pub(super) fn cost(key: &RowKey) -> u64 {
     OVERHEAD + key.heap_bytes()
+}
+
+/// One for a SKU, and nothing for any other row.
+fn sku(key: &RowKey, value: &Value) -> u64 {
+    u64::from(key.tag() == SKU && !matches!(value, Value::Gone))
+}
+
+/// What a checkpoint writes of a value of that size, roughly.
+fn written(value: &Value, size: u64) -> u64 {
+    if let Value::Order(_) = value { size / ORDER_TO_BYTES } else { size }
 }
 
 pub(super) fn size(value: &Value) -> u64 {

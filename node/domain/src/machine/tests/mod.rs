@@ -10,6 +10,7 @@ mod reads;
 mod stock;
 mod store;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ShardConfig, ShardMachine, SlotOwners};
@@ -142,7 +143,7 @@ fn found<T: std::fmt::Debug>(lookup: super::Lookup<T>) -> T {
 
 fn placed(outcome: Outcome) -> Order {
     match outcome {
-        Outcome::Placed { order, .. } => *order,
+        Outcome::Placed { order, .. } => Arc::unwrap_or_clone(order),
         other => panic!("expected an order, got {other:?}"),
     }
 }

@@ -112,7 +112,7 @@ fn the_same_key_with_the_same_body_gives_the_first_answer() {
     let first = shard.ordered("k", &[(&a, 2)]);
     shard.one(act(first.id, "pay", pay(first.total)));
     let again = shard.place_local(request(&user, "k", &[(&a, 2)]));
-    assert_eq!(again, Outcome::Placed { order: Box::new(first), replayed: true });
+    assert_eq!(again, Outcome::Placed { order: Arc::new(first), replayed: true });
     assert_eq!(shard.buckets(&a), [10, 0, 2, 0]);
     assert_eq!(shard.machine.counters().orders.iter().map(|(_, count)| count).sum::<u64>(), 1);
 }
@@ -149,12 +149,12 @@ fn a_second_attempt_of_a_placed_key_releases_its_holds() {
     }
     let first = placed(orders.one(place(attempts[0], body.clone())));
     let second = orders.one(place(attempts[1], body.clone()));
-    assert_eq!(second, Outcome::Placed { order: Box::new(first.clone()), replayed: true });
+    assert_eq!(second, Outcome::Placed { order: Arc::new(first.clone()), replayed: true });
     settle(&mut orders, &mut stock);
     assert_eq!((orders.buckets(&mine), stock.buckets(&theirs)), ([10, 1, 0, 0], [10, 2, 0, 0]));
     assert_eq!((orders.machine.counters().tentative, stock.machine.counters().tentative), (0, 0));
     // The attempt that placed it, proposed once more, must not lose its holds.
-    assert_eq!(orders.one(place(attempts[0], body)), Outcome::Placed { order: Box::new(first), replayed: true });
+    assert_eq!(orders.one(place(attempts[0], body)), Outcome::Placed { order: Arc::new(first), replayed: true });
     settle(&mut orders, &mut stock);
     assert_eq!((orders.buckets(&mine), stock.buckets(&theirs)), ([10, 1, 0, 0], [10, 2, 0, 0]));
     orders.machine.check();
