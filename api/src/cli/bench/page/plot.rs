@@ -60,9 +60,14 @@ impl Scale {
         if self.log {
             let all = std::iter::successors(Some(self.from), |tick| Some(nice_step(tick * 1.5)));
             let ticks: Vec<_> = all.take_while(|tick| *tick <= self.to * 1.001).collect();
-            // More than some would run into each other: whole decades are enough then.
+            // More than some would run into each other: whole decades are enough then, or some of them.
+            if ticks.len() <= 6 {
+                return ticks;
+            }
             let decade = |tick: &f64| (tick.log10() - tick.log10().round()).abs() < 1e-6;
-            return if ticks.len() > 6 { ticks.into_iter().filter(decade).collect() } else { ticks };
+            let decades: Vec<_> = ticks.into_iter().filter(decade).collect();
+            let every = decades.len().div_ceil(6);
+            return decades.into_iter().step_by(every).collect();
         }
         let step = nice_step(self.to / 4.0);
         (0..).map(|number| f64::from(number) * step).take_while(|tick| *tick <= self.to * 1.001).collect()
@@ -326,6 +331,7 @@ mod tests {
             ([3.0, 40.0], 2.0, 50.0, 5),
             ([20.0, 30.0], 20.0, 200.0, 4),
             ([5.0, 999.0], 5.0, 1e3, 3),
+            ([1e-4, 1e4], 1e-4, 1e4, 5),
         ] {
             let log = Scale::log(values.into_iter(), 0.0, 1.0);
             assert!((log.from / from - 1.0).abs() < 1e-6 && (log.to / to - 1.0).abs() < 1e-6, "{values:?}: {log:?}");

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use super::super::{Lookup, TICK_LIMIT, TimerScan};
 use super::*;
-use crate::rows::{RowKey, TIMER};
+use crate::rows::{RowKey, SKU, TIMER, keys};
 
 /// What a checkpoint writes to.
 #[derive(Clone, Debug, Default)]
@@ -174,6 +174,31 @@ fn a_checkpoint_holds_what_changed_and_no_more() {
     assert_eq!((of(crate::rows::SKU), of(crate::rows::TIMER)), (vec![true], vec![false]));
     assert!(shard.machine.dirty_bytes() == 0);
     shard.machine.frozen_durable();
+}
+
+#[test]
+fn no_sku_is_looked_for_while_all_of_them_are_in_memory() {
+    let (mut shard, _, a) = lived();
+    let b = shard.stocked(1, 5);
+    let ghost = SkuId::new("ghost").unwrap();
+    let mut disk = Disk::default();
+    disk.write(&mut shard.machine);
+    let user = user_of(&shard.machine, 0);
+    let place =
+        Place { attempt: shard.attempt(&user), request: request(&user, "new", &[(&a, 1), (&ghost, 1)]), names: Vec::new() };
+    let entry = Entry { at: at(20_000), commands: vec![Command::PlaceLocal(Box::new(place))] };
+    let wanted = |machine: &mut ShardMachine| machine.missing(&entry, &|_| true).iter().filter(|key| key.tag() == SKU).count();
+    let mut restored = disk.start(config(&shard.machine));
+    assert_eq!(wanted(&mut restored), 2, "any may be in the store");
+    disk.admit(&mut restored, vec![keys::sku(&a)]);
+    assert_eq!(wanted(&mut restored), 1, "one more is somewhere");
+    disk.admit(&mut restored, vec![keys::sku(&b)]);
+    assert_eq!(wanted(&mut restored), 0, "there are two");
+    disk.load(&mut restored, &entry);
+    let outcomes = restored.apply(Position { term: 1, index: shard.index + 1 }, &entry);
+    assert_eq!(outcomes, [Outcome::Rejected(Rejection::NoSuchSku(ghost.clone()))]);
+    restored.evict(0);
+    assert_eq!(wanted(&mut restored), 2, "they have left");
 }
 
 #[test]
