@@ -240,10 +240,12 @@ fn share(quantile: f64) -> String {
     format!("{} %", percent.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// A name that has room beside its row.
-fn fitting(name: &str) -> String {
-    const MOST: usize = 34;
-    if name.chars().count() <= MOST { name.to_owned() } else { name.chars().take(MOST - 1).chain(['\u{2026}']).collect() }
+/// As much of a name as fits into `room`.
+fn fitting(name: &str, room: f64) -> String {
+    /// Width of a letter, on average.
+    const LETTER: f64 = 5.8;
+    let most = (room / LETTER) as usize;
+    if name.chars().count() <= most { name.to_owned() } else { name.chars().take(most - 1).chain(['\u{2026}']).collect() }
 }
 
 /// A row of [`ranges`]: a name, the range of most of it, its mean, and a word at the end.
@@ -271,7 +273,7 @@ pub(super) fn ranges(rows: &[Range], says: &str) -> String {
     }
     for (at, row) in rows.iter().enumerate() {
         let y = TOP + ROW * (at as f64 + 0.5);
-        svg.text("strong", "end", (NAMES - 10.0, y + 4.0), &fitting(&row.name));
+        svg.text("strong", "end", (NAMES - 10.0, y + 4.0), &fitting(&row.name, NAMES - 10.0));
         let (from, to) = (along.at(row.p50), along.at(row.p99));
         svg.put(format_args!(
             r#"<line class="range" style="stroke:var(--c0)" x1="{from:.1}" y1="{y:.1}" x2="{to:.1}" y2="{y:.1}"/>"#
@@ -292,7 +294,7 @@ pub(super) struct Bar {
 
 /// Bars on a common scale from nothing on, one below the other.
 pub(super) fn bars(rows: &[Bar], says: &str) -> String {
-    const NAMES: f64 = 210.0;
+    const NAMES: f64 = 232.0;
     const VALUES: f64 = 56.0;
     let height = ROW * rows.len() as f64 + 4.0;
     let mut svg = Svg::new(height, says);
@@ -300,7 +302,7 @@ pub(super) fn bars(rows: &[Bar], says: &str) -> String {
     let along = Scale { from: 0.0, to: most, log: false, start: NAMES, end: WIDTH - VALUES };
     for (at, row) in rows.iter().enumerate() {
         let y = ROW * (at as f64 + 0.5) + 2.0;
-        svg.text("strong", "end", (NAMES - 10.0, y + 4.0), &fitting(&row.name));
+        svg.text("strong", "end", (NAMES - 10.0, y + 4.0), &fitting(&row.name, NAMES - 10.0));
         let (width, colour, value) = ((along.at(row.value) - NAMES).max(1.0), row.colour % COLOURS, short(row.value));
         svg.put(format_args!(
             r#"<rect x="{NAMES}" y="{:.1}" width="{width:.1}" height="14" rx="3" style="fill:var(--c{colour})"/>"#,
@@ -366,7 +368,7 @@ mod tests {
     #[test]
     fn long_names_are_cut() {
         for (length, kept) in [(34, 34), (35, 34)] {
-            let name = fitting(&"\u{e9}".repeat(length));
+            let name = fitting(&"\u{e9}".repeat(length), 200.0);
             assert_eq!((name.chars().count(), name.ends_with('\u{2026}')), (kept, length > 34), "{name}");
         }
     }
