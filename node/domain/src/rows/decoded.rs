@@ -14,12 +14,13 @@ pub(crate) struct SkuAt(Place);
 impl RowTable {
     /// A SKU, decoded and kept decoded: it will be needed again.
     pub(crate) fn sku(&mut self, key: &RowKey) -> Option<&Sku> {
-        self.sku_slot(key, false).map(|sku| &*sku)
+        self.find_sku(key).map(|(_, sku)| sku)
     }
 
     /// A SKU, to be changed.
     pub(crate) fn sku_mut(&mut self, key: &RowKey) -> Option<&mut Sku> {
-        self.sku_slot(key, true)
+        let place = self.place(key)?;
+        self.sku_at(place, true)
     }
 
     /// A SKU, and where it is.
@@ -31,11 +32,6 @@ impl RowTable {
     /// A SKU that was found, to be changed.
     pub(crate) fn found_sku_mut(&mut self, at: SkuAt) -> &mut Sku {
         self.sku_at(at.0, true).expect("a SKU was found here")
-    }
-
-    fn sku_slot(&mut self, key: &RowKey, change: bool) -> Option<&mut Sku> {
-        let place = self.place(key)?;
-        self.sku_at(place, change)
     }
 
     fn sku_at(&mut self, place: Place, change: bool) -> Option<&mut Sku> {
