@@ -9,6 +9,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -279,6 +280,18 @@ impl std::fmt::Debug for SnapshotData {
     }
 }
 
+/// How long a checkpoint that is in no haste rests after each half a millisecond of work.
+const REST: Duration = Duration::from_millis(1);
+
+/// Lets others have the processor between two parts of a checkpoint.
+async fn rest(machine: &dyn Machine) {
+    if machine.in_haste() {
+        tokio::task::yield_now().await;
+    } else {
+        tokio::time::sleep(REST).await;
+    }
+}
+
 /// One checkpoint on its way to disk.
 pub struct CheckpointBuilder {
     shared: Arc<Shared>,
@@ -294,7 +307,7 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
         let started = tokio::time::Instant::now();
         let mut rows = std::mem::take(&mut self.rows);
         while !self.shared.meters.freezing(|| self.shared.machine.freeze_more(&mut rows)) {
-            tokio::task::yield_now().await;
+            rest(&*self.shared.machine).await;
         }
         let gate = self.shared.log_durable.lock().clone();
         if let (Some(gate), Some(last)) = (gate, self.meta.last_log_id) {
@@ -311,7 +324,7 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
         self.shared.machine.frozen_durable();
         self.shared.durable.send_replace(next_index(&self.meta));
         while !self.shared.machine.tidy() {
-            tokio::task::yield_now().await;
+            rest(&*self.shared.machine).await;
         }
         metrics::checkpointed(self.shared.group, started.elapsed(), bytes);
         let snapshot = current_snapshot(&*self.shared.store).await?;

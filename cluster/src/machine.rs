@@ -40,6 +40,12 @@ pub trait Machine: Send + Sync + 'static {
         true
     }
 
+    /// Whether the checkpoint under way should be over soon, because much changes meanwhile. Else it rests between calls, so
+    /// that those who are being served do not notice it.
+    fn in_haste(&self) -> bool {
+        true
+    }
+
     /// Forgets everything in memory and loads the resident rows from the store: at start and after a snapshot.
     ///
     /// # Errors
@@ -59,6 +65,9 @@ pub struct DirtyRows {
     rows: Vec<DirtyRow>,
 }
 
+/// Bytes of a row, roughly: for room.
+const ROW_BYTES: usize = 128;
+
 #[derive(Clone, Copy, Debug)]
 struct DirtyRow {
     /// How the key begins, padded with zeros: what most comparisons need.
@@ -72,7 +81,7 @@ impl DirtyRows {
     /// No rows, with room for `bytes` bytes of them.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), rows: Vec::new() }
+        Self { bytes: Vec::with_capacity(bytes), rows: Vec::with_capacity(bytes / ROW_BYTES) }
     }
 
     /// Adds a row.

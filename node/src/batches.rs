@@ -13,7 +13,8 @@ use crate::grid::{Ask, NodeGrid, Said};
 
 /// One result per order, in the same order.
 pub(crate) async fn place_many(grid: &NodeGrid, requests: Vec<OrderRequest>) -> Vec<Reply<Arc<Order>>> {
-    let slot = |request: &OrderRequest| request.user.slot();
+    let requests = requests.into_iter().map(Arc::new).collect();
+    let slot = |request: &Arc<OrderRequest>| request.user.slot();
     by_shard(grid, requests, slot, Ask::PlaceMany, |said| match said {
         Said::PlacedMany(results) => Some(results),
         _ => None,

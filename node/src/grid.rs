@@ -31,9 +31,9 @@ const REROUTE: Duration = Duration::from_millis(20);
 #[derive(Clone, Encode, Decode)]
 pub(crate) enum Ask {
     /// Place an order.
-    Place(Box<OrderRequest>),
+    Place(Arc<OrderRequest>),
     /// Place orders of users of one shard.
-    PlaceMany(Vec<OrderRequest>),
+    PlaceMany(Vec<Arc<OrderRequest>>),
     /// A command on an order.
     Order(OrderCommand),
     /// Commands on orders of one shard.
@@ -275,7 +275,7 @@ impl NodeGrid {
     }
 }
 
-async fn place_here(leading: &Leading, request: Box<OrderRequest>, asked: Instant) -> Result<Answer<Arc<Order>>, Failure> {
+async fn place_here(leading: &Leading, request: Arc<OrderRequest>, asked: Instant) -> Result<Answer<Arc<Order>>, Failure> {
     let (caller, answer) = PlaceCaller::one();
     let renewals = leading.lead.limits.renewals;
     let place = ShardMessage::Place { request, caller, base: None, renewals, asked: Some(asked) };
@@ -286,7 +286,7 @@ async fn place_here(leading: &Leading, request: Box<OrderRequest>, asked: Instan
 }
 
 /// One message and one waiter for orders that came together.
-async fn place_many_here(leading: &Leading, requests: Vec<OrderRequest>, asked: Instant) -> Result<Vec<Placed>, Failure> {
+async fn place_many_here(leading: &Leading, requests: Vec<Arc<OrderRequest>>, asked: Instant) -> Result<Vec<Placed>, Failure> {
     if requests.is_empty() {
         return Ok(Vec::new());
     }
@@ -400,7 +400,7 @@ async fn read_orders(replica: &Replica, shard: GroupId, query: &UserOrdersQuery)
 
 impl Grid for NodeGrid {
     fn place(&self, request: OrderRequest) -> BoxFuture<'_, Reply<Arc<Order>>> {
-        let ask = Ask::Place(Box::new(request));
+        let ask = Ask::Place(Arc::new(request));
         Box::pin(async move { expect_said!(self.route(ask).await, Placed) })
     }
 

@@ -173,7 +173,7 @@ mod tests {
             let commands = buyers.zip(0..).map(|(user, n)| {
                 let counter = self.index * 1_000 + n;
                 let attempt = AttemptId { slot: user.slot(), group: GroupId(1), term: 1, counter };
-                let place = Place { attempt, request: request(user, counter), names: Vec::new() };
+                let place = Place { attempt, request: request(user, counter).into(), names: Vec::new() };
                 Command::PlaceLocal(Box::new(place))
             });
             let commands = commands.collect();

@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::codec::{FrameError, Kind, open_bytes, seal_with};
+use crate::codec::{FrameError, HEADER_LEN, Kind, open_bytes, seal_with};
 use crate::engine::{Batch, Durability, Engine, EngineError, KeyRange, MakeBatch, Row, ScanLimit};
 use crate::metrics;
 
@@ -25,6 +25,8 @@ pub use view::StateView;
 /// The largest checkpoint in bytes. It is one batch, held in memory more than once while it is written; checkpoint
 /// long before this. A replacement of everything is an install, which has no limit.
 pub const MAX_CHECKPOINT_BYTES: usize = 1 << 30;
+/// Room for the head of a checkpoint beside its meta: key, frame, generation. A batch that outgrows its room is copied whole.
+const HEAD_BYTES: usize = keys::ROW_PREFIX + HEADER_LEN + 8;
 
 /// The state cannot be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -185,7 +187,8 @@ impl StateRows {
         let head = Head { generation: self.generation(), meta: Some(meta) };
         let (replica, written) = (shared.replica, head.clone());
         let make = move || {
-            let mut batch = Batch::with_capacity(count + 1, found + keys::ROW_PREFIX * (count + 4));
+            let head = HEAD_BYTES + written.meta.as_ref().map_or(0, Bytes::len);
+            let mut batch = Batch::with_capacity(count + 1, head + found + keys::ROW_PREFIX * count);
             put_head(replica, &written, &mut batch);
             let mut key = keys::RowKey::new(replica, written.generation);
             rows.show(&mut |row, value| match value {

@@ -12,7 +12,7 @@ use ordergrid_domain::GroupId;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::checkpoint::{self, gate_on_log};
+use super::checkpoint::{self, dirty_limit, gate_on_log};
 use super::config::ConfigError;
 use super::handle::{Handle, Reports};
 use super::leadership;
@@ -80,7 +80,8 @@ where
     }
     let consensus = Arc::new(config.consensus(&group.to_string())?);
     let config = Arc::new(config);
-    let mut applier = Applier::<RT>::open(group, machine, store, config.checkpoint_bytes).await?;
+    let dirty = dirty_limit(config.checkpoint_bytes, replica);
+    let mut applier = Applier::<RT>::open(group, machine, store, dirty).await?;
     let (applied, _) = applier.applied_state().await?;
     forget_superseded(group, &mut log, applied).await?;
     let shared = applier.shared();

@@ -100,8 +100,8 @@ pub struct OrderRequest {
 pub struct Place {
     /// The attempt whose holds are granted.
     pub attempt: AttemptId,
-    /// What the client asked.
-    pub request: OrderRequest,
+    /// What the client asked; shared, because whoever asks may have to ask again.
+    pub request: Arc<OrderRequest>,
     /// The catalogue name per line, as its SKU's shard answered; empty for [`Command::PlaceLocal`].
     pub names: Vec<Text>,
 }

@@ -2,8 +2,6 @@
 //! layouts themselves stand with the types. Golden tests fix both.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
-use bincode::enc::EncoderImpl;
-use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 use bincode::{BorrowDecode, Encode};
 
@@ -13,6 +11,8 @@ use crate::command::Entry;
 const ENTRY_LIMIT: usize = 512 << 20;
 /// Most memory that decoding one row may claim, in bytes.
 const ROW_LIMIT: usize = 64 << 20;
+/// Bytes of the smallest room for encoding.
+const LEAST_ROOM: usize = 512;
 /// The version written into entries and rows.
 const VERSION: u8 = 1;
 
@@ -40,9 +40,10 @@ impl Entry {
     /// The bytes that the log and the wire carry.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64 + self.commands.len() * 256);
-        append(&mut out, self);
-        out
+        let mut room = vec![0; LEAST_ROOM + self.commands.len() * 256];
+        let used = encode(&mut room, self).len();
+        room.truncate(used);
+        room
     }
 
     /// Reads what [`Entry::to_bytes`] made.
@@ -54,23 +55,33 @@ impl Entry {
     }
 }
 
-/// Appends version and body of `value`.
-pub(crate) fn append<T: Encode>(out: &mut Vec<u8>, value: &T) {
-    out.push(VERSION);
-    let mut encoder = EncoderImpl::new(Tail(out), bincode::config::standard());
-    value.encode(&mut encoder).expect("encoding into memory cannot fail");
+/// Version and body of `value`, written into `room`, which grows as needed and keeps its size. Into room that is there a
+/// field is a move; behind a vector's end it would be a look whether there is any.
+pub(crate) fn encode<'a, T: Encode>(room: &'a mut Vec<u8>, value: &T) -> &'a [u8] {
+    let used = loop {
+        if let Some((version, body)) = room.split_first_mut() {
+            *version = VERSION;
+            match bincode::encode_into_slice(value, body, bincode::config::standard()) {
+                Ok(used) => break 1 + used,
+                Err(EncodeError::UnexpectedEnd) => {}
+                Err(other) => panic!("encoding into memory cannot fail: {other}"),
+            }
+        }
+        let larger = (2 * room.len()).max(LEAST_ROOM);
+        room.resize(larger, 0);
+    };
+    &room[..used]
 }
 
-/// Writes version and body of `value` in place of what is there.
-pub(crate) fn encode<T: Encode>(out: &mut Vec<u8>, value: &T) {
-    out.clear();
-    append(out, value);
+/// Version and body of `value`.
+pub(crate) fn encoded<T: Encode>(value: &T) -> Vec<u8> {
+    let mut room = Vec::new();
+    encode(&mut room, value).to_vec()
 }
 
 /// A row's bytes.
-pub(crate) fn row_bytes<T: Encode>(scratch: &mut Vec<u8>, value: &T) -> Box<[u8]> {
-    encode(scratch, value);
-    scratch.as_slice().into()
+pub(crate) fn row_bytes<T: Encode>(room: &mut Vec<u8>, value: &T) -> Box<[u8]> {
+    encode(room, value).into()
 }
 
 /// Reads a row's bytes.
@@ -89,14 +100,4 @@ fn read<'a, T: BorrowDecode<'a, ()>, const LIMIT: usize>(bytes: &'a [u8]) -> Res
         return Err(BytesError::Trailing(body.len() - used));
     }
     Ok(value)
-}
-
-/// Writes behind what is there, so that one buffer serves every row.
-struct Tail<'a>(&'a mut Vec<u8>);
-
-impl Writer for Tail<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
 }

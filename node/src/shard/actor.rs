@@ -28,7 +28,7 @@ pub(crate) struct ShardActor;
 
 /// A place that waits for its key.
 struct Waiting {
-    request: Box<OrderRequest>,
+    request: Arc<OrderRequest>,
     caller: PlaceCaller,
 }
 
@@ -81,7 +81,7 @@ impl Actor for ShardActor {
             ShardMessage::PlaceMany { requests, asked } => {
                 let renewals = state.lead.limits.renewals;
                 for (request, caller) in requests {
-                    state.place(&myself, Box::new(request), caller, None, renewals);
+                    state.place(&myself, request, caller, None, renewals);
                 }
                 state.admission.took(Some(asked));
                 state.start_all().await?;
@@ -101,7 +101,7 @@ impl ShardState {
     fn place(
         &mut self,
         myself: &ActorRef<ShardMessage>,
-        request: Box<OrderRequest>,
+        request: Arc<OrderRequest>,
         caller: PlaceCaller,
         base: Option<Timestamp>,
         renewals: u8,
@@ -141,13 +141,13 @@ impl ShardState {
                 self.busy.insert(slot, VecDeque::from([Waiting { request, caller }]));
                 return;
             }
-            self.replay(*request, caller);
+            self.replay(request, caller);
             return;
         }
         self.busy.insert(slot, VecDeque::new());
         let (running, valid_until) = self.run(myself, &request, base);
         if local {
-            self.place_local(*request, running, caller, valid_until);
+            self.place_local(request, running, caller, valid_until);
         } else {
             let (lead, wanted) = (Arc::clone(&self.lead), self.wanted(&request));
             self.starting.push(Placing { lead, request, running, caller, wanted, valid_until, renewals });
@@ -171,7 +171,7 @@ impl ShardState {
     }
 
     /// The key names an order: the first answer, or a refusal for another body.
-    fn replay(&self, request: OrderRequest, caller: PlaceCaller) {
+    fn replay(&self, request: Arc<OrderRequest>, caller: PlaceCaller) {
         let replica = Arc::clone(&self.lead.replica);
         tokio::spawn(async move {
             let said = match replica.placed_under(&request).await {
@@ -224,7 +224,7 @@ impl ShardState {
     }
 
     /// Hold and place in one entry (rule 13).
-    fn place_local(&self, request: OrderRequest, mut running: Running, caller: PlaceCaller, valid_until: Timestamp) {
+    fn place_local(&self, request: Arc<OrderRequest>, mut running: Running, caller: PlaceCaller, valid_until: Timestamp) {
         running.undecided = true;
         let place = Place { attempt: running.attempt, request, names: Vec::new() };
         // Nothing was asked of any other entry, so there is nothing to release.

@@ -23,6 +23,8 @@ mod skus;
 mod ticket;
 mod timers;
 
+use std::sync::Arc;
+
 use bincode::{Decode, Encode};
 use ordergrid_domain::command::OrderRequest;
 use ordergrid_domain::{AttemptId, Timestamp};
@@ -43,7 +45,7 @@ pub(crate) enum ShardMessage {
     /// Place an order of one of this shard's users.
     Place {
         /// What the client asks.
-        request: Box<OrderRequest>,
+        request: Arc<OrderRequest>,
         /// Who waits.
         caller: PlaceCaller,
         /// Count the valid-until of the holds from here, when later than this node's clock (rule 11).
@@ -56,7 +58,7 @@ pub(crate) enum ShardMessage {
     /// Place orders of this shard's users that came together.
     PlaceMany {
         /// What the client asks, and who waits for each.
-        requests: Vec<(OrderRequest, PlaceCaller)>,
+        requests: Vec<(Arc<OrderRequest>, PlaceCaller)>,
         /// When they came to this shard.
         asked: Instant,
     },

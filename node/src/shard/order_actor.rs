@@ -38,7 +38,7 @@ pub(crate) struct Held {
 /// Everything that placing an order starts with.
 pub(crate) struct Placing {
     pub(crate) lead: Arc<Lead>,
-    pub(crate) request: Box<OrderRequest>,
+    pub(crate) request: Arc<OrderRequest>,
     pub(crate) running: Running,
     pub(crate) caller: PlaceCaller,
     /// What to hold where.
@@ -151,7 +151,7 @@ impl OrderState {
             return;
         }
         match final_no(&refusals) {
-            Some(rejection) => refuse::after_barrier(placing.lead, *placing.request, rejection, placing.caller),
+            Some(rejection) => refuse::after_barrier(placing.lead, placing.request, rejection, placing.caller),
             None => {
                 let overloaded = refusals.iter().any(|result| matches!(result, HoldResult::Overloaded));
                 let why = if overloaded { Refusal::Overloaded } else { Refusal::HoldTimedOut };
@@ -167,7 +167,7 @@ fn place(placing: Placing, asked: Asked, names: &BTreeMap<SkuId, Text>) {
     let Placing { lead, request, mut running, caller, .. } = placing;
     let names = request.lines.iter().map(|line| names[&line.sku].clone()).collect();
     running.undecided = true;
-    let place = Place { attempt: running.attempt, request: *request, names };
+    let place = Place { attempt: running.attempt, request, names };
     let ticket = PlaceTicket { running, asked, caller };
     lead.batcher.propose(Command::Place(Box::new(place)), Reply::Place(ticket));
 }

@@ -13,17 +13,17 @@ use super::callers::PlaceCaller;
 use super::lead::Lead;
 
 /// Answers "sold out" on the spot where the lease is barrier enough and memory knows that the key names nothing.
-pub(crate) fn sold_out(lead: &Arc<Lead>, request: Box<OrderRequest>, rejection: Rejection, caller: PlaceCaller) {
+pub(crate) fn sold_out(lead: &Arc<Lead>, request: Arc<OrderRequest>, rejection: Rejection, caller: PlaceCaller) {
     let passed = matches!(lead.group.barrier().now_or_never(), Some(Ok(_)));
     if passed && matches!(lead.replica.key_record(&request.user, &request.key), Lookup::Absent) {
         caller.send(Err(answer::refused_place(rejection)));
         return;
     }
-    after_barrier(Arc::clone(lead), *request, rejection, caller);
+    after_barrier(Arc::clone(lead), request, rejection, caller);
 }
 
 /// Answers `rejection` unless, as of a barrier that begins now, the key names an order.
-pub(crate) fn after_barrier(lead: Arc<Lead>, request: OrderRequest, rejection: Rejection, caller: PlaceCaller) {
+pub(crate) fn after_barrier(lead: Arc<Lead>, request: Arc<OrderRequest>, rejection: Rejection, caller: PlaceCaller) {
     tokio::spawn(async move {
         let said = match lead.group.barrier().await {
             Err(_) => Err(Failure::refused(Refusal::NoLeader)),

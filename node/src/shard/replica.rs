@@ -279,6 +279,10 @@ impl Machine for ShardReplica {
         timers_left && (left == 0 || machine.resident_bytes() <= self.budget)
     }
 
+    fn in_haste(&self) -> bool {
+        self.machine.read().dirty_bytes() > LAG_BYTES
+    }
+
     fn reload(&self) -> BoxFuture<'_, Result<(), MachineError>> {
         Box::pin(async {
             const CHUNK_BYTES: usize = 1 << 20;

@@ -143,7 +143,7 @@ fn place(term: u64, client: &str, quantity: u64) -> Command {
         user: user.clone(),
     };
     let attempt = AttemptId { slot: user.slot(), group: SHARD, term, counter: 1 };
-    Command::PlaceLocal(Box::new(Place { attempt, request, names: Vec::new() }))
+    Command::PlaceLocal(Box::new(Place { attempt, request: request.into(), names: Vec::new() }))
 }
 
 /// Goods, an order, its key again under another leader, and its end by the clock.

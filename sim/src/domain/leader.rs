@@ -69,7 +69,7 @@ impl World {
         let attempt = AttemptId { slot: request.user.slot(), group, term: leader.term, counter: leader.counter };
         let wanted = request.wanted();
         if wanted.iter().all(|(sku, _)| self.home(sku.slot()) == home) && self.plan.fast_path {
-            let place = Place { attempt, request, names: Vec::new() };
+            let place = Place { attempt, request: request.into(), names: Vec::new() };
             let outcome = self.apply(home, vec![Command::PlaceLocal(Box::new(place))])?.pop();
             self.learn(client, outcome.as_ref());
             return Ok(());
@@ -179,7 +179,7 @@ impl World {
             _ => unreachable!("every hold is granted"),
         };
         let names = request.lines.iter().map(|line| name(&line.sku)).collect();
-        let place = Command::Place(Box::new(Place { attempt, request, names }));
+        let place = Command::Place(Box::new(Place { attempt, request: request.into(), names }));
         self.free_key(back, running.client);
         if deposed && !self.dice.percent(30) {
             // The proposal is fenced with the term: not appended. Nothing is released; the SKUs will ask.

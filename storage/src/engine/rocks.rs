@@ -233,11 +233,10 @@ fn log_options() -> Options {
     options
 }
 
-/// The first two levels of the state database hold what was written lately.
+/// The last level of the state database holds its oldest and largest run; all others will be merged again.
 const LEVELS: [DBCompressionType; 7] = {
-    let mut levels = [DBCompressionType::Lz4; 7];
-    levels[0] = DBCompressionType::None;
-    levels[1] = DBCompressionType::None;
+    let mut levels = [DBCompressionType::None; 7];
+    levels[6] = DBCompressionType::Lz4;
     levels
 };
 

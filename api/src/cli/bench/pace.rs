@@ -2,21 +2,24 @@
 //!
 //! Closed loop: as soon as a connection is free. Open loop: on a schedule that does not care whether the grid keeps up. A
 //! request of the schedule waits for a free connection, and its latency counts from its place in the schedule: what a
-//! closed loop leaves out, all the requests that a stall keeps from being sent, is counted here.
+//! closed loop leaves out, all the requests that a stall keeps from being sent, is counted here. Of several free connections
+//! the one that was used last is taken, as pools of clients do: as many are busy as the load needs, and the others wait for a
+//! stall.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::fd::OwnedFd;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 /// Requests that are due within this time of each other are released together: waking for each would cost more.
-const FINEST: Duration = Duration::from_micros(100);
+const FINEST: Duration = Duration::from_micros(500);
 
 /// What is counted: what falls between the two.
 #[derive(Clone, Copy, Debug)]
@@ -75,9 +78,19 @@ pub(super) struct Schedule {
     rate: u128,
     /// Nanoseconds per second, times orders per request.
     nanos: u128,
-    /// One for each request that is due and not taken.
-    due: Semaphore,
+    line: Mutex<Line>,
     taken: AtomicU64,
+}
+
+/// Requests that wait for a connection, or connections that wait for a request.
+#[derive(Default)]
+struct Line {
+    /// Requests that are due and not taken.
+    due: u64,
+    /// Free connections, the one used last at the end.
+    free: Vec<oneshot::Sender<()>>,
+    /// Nothing more becomes due.
+    closed: bool,
 }
 
 /// How a schedule was kept.
@@ -94,7 +107,7 @@ impl Schedule {
     pub(super) fn new(starts: Instant, window: Window, rate: u64, batch: u32) -> Self {
         let ends = window.ends.expect("a schedule has an end");
         let nanos = 1_000_000_000 * u128::from(batch);
-        Self { starts, window, ends, rate: u128::from(rate), nanos, due: Semaphore::new(0), taken: AtomicU64::new(0) }
+        Self { starts, window, ends, rate: u128::from(rate), nanos, line: Mutex::default(), taken: AtomicU64::new(0) }
     }
 
     /// When request `number` should be sent.
@@ -109,8 +122,15 @@ impl Schedule {
         u64::try_from((elapsed * self.rate).div_ceil(self.nanos)).unwrap_or(u64::MAX)
     }
 
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().expect("nobody panics while holding it")
+    }
+
     async fn next(&self) -> Option<Instant> {
-        self.due.acquire().await.ok()?.forget();
+        let wait = self.line().step_up();
+        if let Some(turn) = wait {
+            turn.await.ok()?;
+        }
         Some(self.at(self.taken.fetch_add(1, Ordering::Relaxed)))
     }
 
@@ -120,14 +140,14 @@ impl Schedule {
         loop {
             let now = Instant::now();
             let due = self.before((now + Duration::from_nanos(1)).min(self.ends));
-            self.due.add_permits(usize::try_from(due - released).unwrap_or(Semaphore::MAX_PERMITS));
+            self.line().release(due - released);
             released = due;
             if now >= self.ends {
                 break;
             }
             timer.until(self.at(released).max(now + FINEST).min(self.ends)).await;
         }
-        self.due.close();
+        self.line().close();
     }
 
     /// How it was kept, once it has ended. Every request that was never sent has waited since its place in the schedule;
@@ -139,6 +159,36 @@ impl Schedule {
             waited(self.ends.saturating_duration_since(self.at(number)));
         }
         Kept { scheduled: end - first, never_sent: end - taken }
+    }
+}
+
+impl Line {
+    /// A connection is free: takes a request that is due, or waits for its turn, which never comes once the line is closed.
+    fn step_up(&mut self) -> Option<oneshot::Receiver<()>> {
+        if self.due > 0 {
+            self.due -= 1;
+            return None;
+        }
+        let (turn, wait) = oneshot::channel();
+        if !self.closed {
+            self.free.push(turn);
+        }
+        Some(wait)
+    }
+
+    /// So many requests are due: for each a connection that still waits, the one used last first.
+    fn release(&mut self, requests: u64) {
+        self.due += requests;
+        while self.due > 0
+            && let Some(turn) = self.free.pop()
+        {
+            self.due -= u64::from(turn.send(()).is_ok());
+        }
+    }
+
+    /// Nobody gets a turn any more.
+    fn close(&mut self) {
+        *self = Self { closed: true, ..Self::default() };
     }
 }
 
@@ -181,6 +231,8 @@ impl Timer {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -219,6 +271,23 @@ mod tests {
         let ((), taken) = tokio::join!(schedule.keep(&timer), taking);
         assert_eq!(taken, (0..30).map(|number| number * 100).collect::<Vec<_>>());
         assert_eq!(schedule.kept(|_| panic!("all were sent")), Kept { scheduled: 20, never_sent: 0 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_used_last_is_taken_first() {
+        let starts = Instant::now();
+        let schedule = Schedule::new(starts, window(starts), 1, 1);
+        let mut free: Vec<_> = (0..3).map(|_| Box::pin(schedule.next())).collect();
+        let mut polls = || -> Vec<bool> { free.iter_mut().map(|next| next.as_mut().now_or_never().is_some()).collect() };
+        assert_eq!(polls(), [false, false, false]);
+        schedule.line().release(1);
+        assert_eq!(polls(), [false, false, true]);
+        // One that has gone away is passed over.
+        free.truncate(1);
+        schedule.line().release(2);
+        assert!(free[0].as_mut().now_or_never().is_some());
+        assert!(schedule.next().now_or_never().is_some(), "what nobody took waits for the next connection");
+        assert!(schedule.next().now_or_never().is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -145,7 +145,7 @@ impl Shop {
             user: user.clone(),
         };
         let attempt = AttemptId { slot: user.slot(), group: SHARD, term: 1, counter: n };
-        Command::PlaceLocal(Box::new(Place { attempt, request, names: Vec::new() }))
+        Command::PlaceLocal(Box::new(Place { attempt, request: request.into(), names: Vec::new() }))
     }
 }
 

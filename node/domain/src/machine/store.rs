@@ -2,7 +2,7 @@
 
 use super::{NEAR, ShardMachine};
 use crate::audit::Audit;
-use crate::encoding::{BytesError, append, read_row};
+use crate::encoding::{BytesError, encode, encoded, read_row};
 use crate::law::Law;
 use crate::rows::kinds::{Mark, Meta, OrderRow};
 use crate::rows::table::Value;
@@ -126,9 +126,7 @@ impl ShardMachine {
         if let Some(frozen) = self.frozen.take_if(|_| all) {
             let sums = [self.rows.frozen_sum(), self.lists.frozen_sum(), self.timers.frozen_sum()];
             let meta = Meta { sum: sums.into_iter().fold(0, u64::wrapping_add), ..frozen };
-            scratch.clear();
-            append(scratch, &meta);
-            out(&[META], Some(scratch));
+            out(&[META], Some(encode(scratch, &meta)));
         }
         all
     }
@@ -210,8 +208,7 @@ impl ShardMachine {
         ];
         self.meta.sum = sums[0];
         let meta = Meta { position: crate::rows::kinds::At::default(), sum: 0, ..self.meta };
-        crate::encoding::row_bytes(scratch, &meta);
-        sums.into_iter().fold(row_hash(0, scratch), u64::wrapping_add)
+        sums.into_iter().fold(row_hash(0, encode(scratch, &meta)), u64::wrapping_add)
     }
 
     /// Every row in memory as the store would hold it, cold rows left out: what an audit of a warm shard reads.
@@ -284,10 +281,4 @@ impl ShardMachine {
         }
         assert_eq!(self.marks.len(), self.asking.len() + self.ending.len(), "an index names marks that do not exist");
     }
-}
-
-fn encoded<T: bincode::Encode>(value: &T) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    append(&mut bytes, value);
-    bytes
 }

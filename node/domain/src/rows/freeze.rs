@@ -160,10 +160,13 @@ impl RowTable {
             while let Some(row) = self.maps.of_hash(hash, place) {
                 place = place.next();
                 if self.freeze.is_due(row) {
-                    self.freeze.take(row, &mut self.sum, &mut self.scratch, out);
-                    if let Value::Order(_) = row.value {
+                    let (decoded, mut rest) = (matches!(row.value, Value::Order(_)), None);
+                    self.freeze.take(row, &mut self.sum, &mut self.scratch, &mut |key, bytes| {
+                        rest = bytes.filter(|_| decoded).map(Box::from);
+                        out(key, bytes);
+                    });
+                    if let Some(rest) = rest.map(Value::Bytes) {
                         // Its commands are over, most likely: at rest it takes a third of the memory.
-                        let rest = Value::Bytes(self.scratch.as_slice().into());
                         self.resident_bytes = self.resident_bytes + size(&rest) - size(&row.value);
                         row.value = rest;
                     }
@@ -235,7 +238,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::encoding::encode;
+    use crate::encoding::encoded;
     use crate::ids::{AttemptId, GroupId, OrderId, SkuId, Text};
     use crate::order::Order;
     use crate::order::testing::request;
@@ -245,12 +248,6 @@ mod tests {
     use crate::time::Timestamp;
 
     type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
-
-    fn encoded(row: &impl bincode::Encode) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        encode(&mut bytes, row);
-        bytes
-    }
 
     fn order_row(n: u64) -> OrderRow {
         let request = request("A*1@100 B*2@50");

@@ -107,7 +107,10 @@ impl RowKey {
     pub(crate) fn of(tag: u8, parts: &[&[u8]]) -> Self {
         let length = 1 + parts.iter().map(|part| part.len()).sum::<usize>();
         if length > INLINE {
-            return Self::new(&[&[tag][..], &parts.concat()].concat());
+            let mut bytes = Vec::with_capacity(length);
+            bytes.push(tag);
+            parts.iter().for_each(|part| bytes.extend_from_slice(part));
+            return Self { hash: xxh3_64(&bytes), bytes: KeyBytes::Heap(bytes.into()) };
         }
         let mut bytes = [0; INLINE];
         bytes[0] = tag;

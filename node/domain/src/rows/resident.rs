@@ -8,7 +8,7 @@ use std::ops::RangeBounds;
 use super::freeze::Copies;
 use super::keys::TableKey;
 use super::{RowSink, row_hash};
-use crate::encoding::{BytesError, append, read_row};
+use crate::encoding::{BytesError, encode, encoded, read_row};
 
 /// What a row costs beside its value: two map nodes, roughly.
 const OVERHEAD: u64 = 64;
@@ -25,13 +25,13 @@ struct Slot<V> {
 }
 
 impl<V: bincode::Encode> Slot<V> {
-    /// Moves the sum from what the row added to what it adds now; leaves its bytes in `scratch`.
-    fn settle(&mut self, key_hash: u64, sum: &mut u64, scratch: &mut Vec<u8>) {
-        scratch.clear();
-        append(scratch, &self.value);
-        let now = row_hash(key_hash, scratch);
+    /// Moves the sum from what the row added to what it adds now; gives its bytes, which lie in `scratch`.
+    fn settle<'a>(&mut self, key_hash: u64, sum: &mut u64, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        let bytes = encode(scratch, &self.value);
+        let now = row_hash(key_hash, bytes);
         *sum = sum.wrapping_sub(self.settled).wrapping_add(now);
         self.settled = now;
+        bytes
     }
 }
 
@@ -189,8 +189,7 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
             if slot.changed == self.number {
                 (slot.changed, slot.stored) = (0, true);
                 let row = key.write();
-                slot.settle(row.hash(), &mut self.sum, scratch);
-                out(row.as_bytes(), Some(scratch));
+                out(row.as_bytes(), Some(slot.settle(row.hash(), &mut self.sum, scratch)));
             }
         } else if self.gone.get(key).is_some_and(|gone| gone.changed == self.number)
             && let Some(gone) = self.gone.remove(key)
@@ -216,9 +215,7 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
     /// All rows as the store would hold them.
     pub(crate) fn export(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
         for (key, slot) in &self.rows {
-            let mut bytes = Vec::new();
-            append(&mut bytes, &slot.value);
-            out.push((key.write().as_bytes().to_vec(), bytes));
+            out.push((key.write().as_bytes().to_vec(), encoded(&slot.value)));
         }
     }
 
@@ -241,10 +238,8 @@ mod tests {
 
     type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
-    fn encoded(high: u64) -> Vec<u8> {
-        let mut value = Vec::new();
-        append(&mut value, &StreamIn { high });
-        value
+    fn row_of(high: u64) -> Vec<u8> {
+        encoded(&StreamIn { high })
     }
 
     fn sum(rows: &Rows) -> u64 {
@@ -268,7 +263,7 @@ mod tests {
                     if draw(3) == 0 {
                         assert_eq!(table.remove(&key).is_some(), plain.remove(&row).is_some());
                     } else {
-                        plain.insert(row, encoded(high));
+                        plain.insert(row, row_of(high));
                         table.put(key, StreamIn { high });
                     }
                 }

@@ -317,14 +317,8 @@ impl Row {
         let bytes: Option<&[u8]> = match &self.value {
             Value::Gone => None,
             Value::Bytes(bytes) => Some(bytes),
-            Value::Sku(sku) => {
-                encode(scratch, sku.as_ref());
-                Some(scratch)
-            }
-            Value::Order(order) => {
-                encode(scratch, order.as_ref());
-                Some(scratch)
-            }
+            Value::Sku(sku) => Some(encode(scratch, sku.as_ref())),
+            Value::Order(order) => Some(encode(scratch, order.as_ref())),
         };
         let now = bytes.map_or(0, |bytes| row_hash(self.key.hash(), bytes));
         *sum = sum.wrapping_sub(self.settled).wrapping_add(now);

@@ -82,5 +82,5 @@ fn place(key: &Key, body: &PlaceOrder, counter: u64) -> Command {
         metadata: body.metadata.clone(),
     };
     let attempt = AttemptId { slot: body.user_id.slot(), group: GROUP, term: 1, counter };
-    Command::PlaceLocal(Box::new(Place { attempt, request, names: Vec::new() }))
+    Command::PlaceLocal(Box::new(Place { attempt, request: request.into(), names: Vec::new() }))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::*;
 use crate::audit::{Audit, AuditReport};
 use crate::command::Message;
-use crate::encoding::{append, read_row};
+use crate::encoding::{encoded, read_row};
 use crate::law::Law;
 use crate::rows::keys::{self, TableKey};
 use crate::rows::kinds::{HoldRow, Mark, OrderRow, OwnHold, StreamIn};
@@ -34,7 +34,7 @@ fn grid() -> [Rows; 2] {
         b.one(hold(attempt, &theirs, 2, at(10_000)));
         let mut body = request(&user, &format!("both {n}"), &[(&mine, 1), (&theirs, 2)]);
         body.reference = Some(crate::ids::Reference::new(format!("ref {n}")).unwrap());
-        let place = Place { attempt, request: body, names: Vec::new() };
+        let place = Place { attempt, request: body.into(), names: Vec::new() };
         placed_ids.push(placed(a.one(Command::Place(Box::new(place)))));
     }
     a.one(act(placed_ids[0].id, "pay", pay(placed_ids[0].total)));
@@ -85,9 +85,7 @@ where
         let key = first(&grid[shard], tag);
         let mut row: T = read_row(&grid[shard][&key]).unwrap();
         change(&mut row);
-        let mut bytes = Vec::new();
-        append(&mut bytes, &row);
-        grid[shard].insert(key, bytes);
+        grid[shard].insert(key, encoded(&row));
     }
 }
 
@@ -124,9 +122,7 @@ fn what_an_order_holds_in_its_own_row_is_judged_order_by_order() {
             let mut row: OrderRow = read_row(&grid[0][key]).unwrap();
             let units = &mut row.own.as_mut().unwrap()[0].held.quantity.0;
             *units = units.checked_add_signed(change).unwrap();
-            let mut bytes = Vec::new();
-            append(&mut bytes, &row);
-            grid[0].insert(key.clone(), bytes);
+            grid[0].insert(key.clone(), encoded(&row));
         }
     };
     assert_eq!(broken(swapped), [HoldsAddUp, AllOrNothing]);
@@ -143,9 +139,7 @@ fn every_kind_of_damage_breaks_its_law() {
         let mut row: OrderRow = read_row(&grid[0][&key]).unwrap();
         let order = Arc::make_mut(&mut row.order);
         order.id = OrderId(order.id.0 + 500);
-        let mut bytes = Vec::new();
-        append(&mut bytes, &row);
-        grid[0].insert(keys::order(row.order.id).as_bytes().to_vec(), bytes);
+        grid[0].insert(keys::order(row.order.id).as_bytes().to_vec(), encoded(&row));
     };
     let lose_shared = |grid: &mut [Rows; 2]| {
         let is_shared = |value: &[u8]| matches!(read_row(value), Ok(OrderRow { own: None, .. }));
@@ -158,10 +152,9 @@ fn every_kind_of_damage_breaks_its_law() {
         grid[1].remove(&key);
     };
     let stray_message = |grid: &mut [Rows; 2]| {
-        let mut bytes = Vec::new();
         let attempt = AttemptId { slot: crate::ids::Slot::new(0).unwrap(), group: GroupId(1), term: 1, counter: 1 };
-        append(&mut bytes, &Message::Commit { attempt, skus: Vec::new() });
-        grid[0].insert((GroupId(2), 99).write().as_bytes().to_vec(), bytes);
+        let stray = encoded(&Message::Commit { attempt, skus: Vec::new() });
+        grid[0].insert((GroupId(2), 99).write().as_bytes().to_vec(), stray);
     };
     #[rustfmt::skip]
     let cases: Vec<(&str, Damage, &[Law])> = vec![

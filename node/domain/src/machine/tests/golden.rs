@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::command::{Created, Message};
-use crate::encoding::{BytesError, append, read_row};
+use crate::encoding::{BytesError, encoded, read_row};
 use crate::ids::{FulfilmentId, Reference, RefundId, Slot};
 use crate::order::{Address, RefundState, TimerKind};
 use crate::rows::RowKey;
@@ -46,7 +46,7 @@ fn full_request() -> OrderRequest {
 fn entry() -> Entry {
     let (sku, until) = (a_sku(), at(10_000));
     let items = vec![(sku.clone(), Quantity(3))];
-    let place = Place { attempt: attempt(), request: full_request(), names: vec![text("one"), text("two")] };
+    let place = Place { attempt: attempt(), request: full_request().into(), names: vec![text("one"), text("two")] };
     let fulfilment = FulfilmentId { order: order_id(), number: 1 };
     let actions = [
         pay(Money(991)),
@@ -102,12 +102,6 @@ fn order_row() -> OrderRow {
     OrderRow { order: order.into(), timers: vec![(TimerKind::AutoComplete, at(8))], keys: vec![key], own }
 }
 
-fn bytes<T: bincode::Encode>(value: &T) -> Vec<u8> {
-    let mut out = Vec::new();
-    append(&mut out, value);
-    out
-}
-
 /// Everything that is stored, by name.
 fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let (sku, user, client) = (a_sku(), UserId::new("17850").unwrap(), key("key-1"));
@@ -135,22 +129,22 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("key of a listed order", key_of(keys::list(&user, order_id()))),
         ("key of a reference", key_of(keys::reference(&user, &Reference::new("536365").unwrap()))),
         ("key of a SKU's key", key_of(keys::sku_key(&sku, &client))),
-        ("meta", bytes(&meta)),
+        ("meta", encoded(&meta)),
         ("timer", RUNNING.to_vec()),
-        ("message", bytes(&Message::Commit { attempt: attempt(), skus: vec![sku.clone()] })),
-        ("stream out", bytes(&StreamOut { next: 300, trimmed: 2 })),
-        ("stream in", bytes(&StreamIn { high: 300 })),
-        ("attempt", bytes(&AttemptRow { order: order_id(), outstanding: 2 })),
-        ("mark, tentative", bytes(&tentative)),
-        ("mark, kept", bytes(&Mark::Kept { quantity, valid_until })),
-        ("mark, ended", bytes(&Mark::Ended { valid_until })),
-        ("order", bytes(&order_row())),
-        ("SKU", bytes(&stocked)),
-        ("hold", bytes(&HoldRow { order: order_id(), held: Held { quantity, committed: true, warehouse } })),
-        ("placed key", bytes(&PlacedRow { order: order_id(), body_hash: 1 << 40, at: at(5) })),
+        ("message", encoded(&Message::Commit { attempt: attempt(), skus: vec![sku.clone()] })),
+        ("stream out", encoded(&StreamOut { next: 300, trimmed: 2 })),
+        ("stream in", encoded(&StreamIn { high: 300 })),
+        ("attempt", encoded(&AttemptRow { order: order_id(), outstanding: 2 })),
+        ("mark, tentative", encoded(&tentative)),
+        ("mark, kept", encoded(&Mark::Kept { quantity, valid_until })),
+        ("mark, ended", encoded(&Mark::Ended { valid_until })),
+        ("order", encoded(&order_row())),
+        ("SKU", encoded(&stocked)),
+        ("hold", encoded(&HoldRow { order: order_id(), held: Held { quantity, committed: true, warehouse } })),
+        ("placed key", encoded(&PlacedRow { order: order_id(), body_hash: 1 << 40, at: at(5) })),
         ("listed order", LISTED.to_vec()),
-        ("reference", bytes(&ReferenceRow { order: order_id() })),
-        ("SKU's key", bytes(&SkuKeyRow { body_hash: 1 << 40, version: 5, at: at(7) })),
+        ("reference", encoded(&ReferenceRow { order: order_id() })),
+        ("SKU's key", encoded(&SkuKeyRow { body_hash: 1 << 40, version: 5, at: at(7) })),
     ]
 }
 
@@ -171,7 +165,7 @@ fn stored_bytes_are_those_of_version_1() {
 #[test]
 fn what_was_written_is_read_again() {
     assert_eq!(Entry::from_bytes(&entry().to_bytes()), Ok(entry()));
-    assert_eq!(read_row::<OrderRow>(&bytes(&order_row())), Ok(order_row()));
+    assert_eq!(read_row::<OrderRow>(&encoded(&order_row())), Ok(order_row()));
     for (_, key) in samples().iter().filter(|(name, _)| name.starts_with("key of")) {
         assert_eq!(RowKey::new(key).as_bytes(), key);
     }

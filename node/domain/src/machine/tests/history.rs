@@ -188,7 +188,7 @@ impl World {
     }
 
     fn place(&mut self, attempt: AttemptId, n: u16, home: usize) {
-        let place = Place { attempt, request: self.request(attempt, n), names: Vec::new() };
+        let place = Place { attempt, request: self.request(attempt, n).into(), names: Vec::new() };
         self.apply(home, vec![Command::Place(Box::new(place))]);
     }
 
@@ -199,7 +199,7 @@ impl World {
         for n in 0..1 + b % 3 {
             self.counter += 8;
             let attempt = AttemptId { counter: self.counter, term: self.shards[home].term, ..self.attempt(b) };
-            let place = Place { attempt, request: self.request(attempt, c.wrapping_add(n)), names: Vec::new() };
+            let place = Place { attempt, request: self.request(attempt, c.wrapping_add(n)).into(), names: Vec::new() };
             commands.push(Command::PlaceLocal(Box::new(place)));
         }
         self.apply(home, commands);

@@ -25,7 +25,7 @@ fn ordered(orders: &mut Shard, stock: &mut Shard, name: &str, sku: &SkuId, units
 
 /// Places an order whether its units are held or not.
 fn unheld(orders: &mut Shard, attempt: AttemptId, request: OrderRequest) -> Order {
-    placed(orders.one(Command::Place(Box::new(Place { attempt, request, names: Vec::new() }))))
+    placed(orders.one(Command::Place(Box::new(Place { attempt, request: request.into(), names: Vec::new() }))))
 }
 
 fn numbers(run: &Deliver) -> (u64, usize) {

@@ -109,7 +109,7 @@ impl Shard {
     /// Places an order of local SKUs.
     fn place_local(&mut self, request: OrderRequest) -> Outcome {
         let attempt = self.attempt(&request.user);
-        self.one(Command::PlaceLocal(Box::new(Place { attempt, request, names: Vec::new() })))
+        self.one(Command::PlaceLocal(Box::new(Place { attempt, request: request.into(), names: Vec::new() })))
     }
 
     /// An order of the first user.

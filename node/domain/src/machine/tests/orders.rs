@@ -136,8 +136,11 @@ fn a_tick_expires_a_thousand_items_at_most() {
     let count = TICK_LIMIT + 200;
     let user = user_of(&shard.machine, 0);
     let commands = (0..count).map(|n| {
-        let place =
-            Place { attempt: shard.attempt(&user), request: request(&user, &format!("k{n}"), &[(&a, 1)]), names: Vec::new() };
+        let place = Place {
+            attempt: shard.attempt(&user),
+            request: request(&user, &format!("k{n}"), &[(&a, 1)]).into(),
+            names: Vec::new(),
+        };
         Command::PlaceLocal(Box::new(place))
     });
     let commands = commands.collect();

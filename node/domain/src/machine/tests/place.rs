@@ -6,11 +6,11 @@ use crate::ids::Reference;
 use crate::order::Phase;
 
 fn place(attempt: AttemptId, request: OrderRequest) -> Command {
-    Command::Place(Box::new(Place { attempt, request, names: Vec::new() }))
+    Command::Place(Box::new(Place { attempt, request: request.into(), names: Vec::new() }))
 }
 
 fn local(attempt: AttemptId, request: OrderRequest) -> Command {
-    Command::PlaceLocal(Box::new(Place { attempt, request, names: Vec::new() }))
+    Command::PlaceLocal(Box::new(Place { attempt, request: request.into(), names: Vec::new() }))
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn memory_knows_an_attempt_until_its_time_has_passed_even_when_rows_are_cold() {
     let until = at(10_000);
     shard.one(hold(tentative, &a, 1, until));
     shard.one(hold(kept, &a, 1, until));
-    let place = Place { attempt: kept, request: request(&user, "k", &[(&a, 1)]), names: Vec::new() };
+    let place = Place { attempt: kept, request: request(&user, "k", &[(&a, 1)]).into(), names: Vec::new() };
     placed(shard.one(Command::Place(Box::new(place))));
     shard.one(release(ended, &a, until));
     super::store::Disk::default().write(&mut shard.machine);

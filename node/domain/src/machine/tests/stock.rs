@@ -219,7 +219,7 @@ fn releases_and_gone_act_on_tentative_holds_alone() {
     let (kept, tentative) = (shard.attempt(&user), shard.attempt(&user));
     shard.one(hold(kept, &a, 3, at(10_000)));
     shard.one(hold(tentative, &a, 4, at(10_000)));
-    let place = Place { attempt: kept, request: request(&user, "k", &[(&a, 3)]), names: Vec::new() };
+    let place = Place { attempt: kept, request: request(&user, "k", &[(&a, 3)]).into(), names: Vec::new() };
     placed(shard.one(Command::Place(Box::new(place))));
     assert_eq!(shard.machine.hold_of(kept, &a), Lookup::Found(HoldView::Kept(Quantity(3))));
     for attempt in [kept, tentative] {
@@ -245,7 +245,7 @@ fn a_hold_that_was_kept_and_freed_is_ended() {
     let user = user_of(&shard.machine, 0);
     let attempt = shard.attempt(&user);
     shard.one(hold(attempt, &a, 3, at(10_000)));
-    let place = Place { attempt, request: request(&user, "k", &[(&a, 3)]), names: Vec::new() };
+    let place = Place { attempt, request: request(&user, "k", &[(&a, 3)]).into(), names: Vec::new() };
     let order = placed(shard.one(Command::Place(Box::new(place))));
     shard.one(act(order.id, "c", cancel()));
     assert_eq!(rejection(shard.one(hold(attempt, &a, 3, at(10_000)))), Rejection::HoldEnded);
@@ -264,7 +264,7 @@ fn asks_name_what_has_been_tentative_for_long() {
         shard.now = at(now);
         shard.one(hold(attempt, sku, 1, at(now + 10_000)));
     }
-    let place = Place { attempt: kept, request: request(&user, "k", &[(&a, 1)]), names: Vec::new() };
+    let place = Place { attempt: kept, request: request(&user, "k", &[(&a, 1)]).into(), names: Vec::new() };
     placed(shard.one(Command::Place(Box::new(place))));
     let asks = |now, limit| shard.machine.asks(at(now), Duration::from_secs(10), limit);
     assert_eq!(asks(9_999, 10), []);

@@ -184,8 +184,11 @@ fn no_sku_is_looked_for_while_all_of_them_are_in_memory() {
     let mut disk = Disk::default();
     disk.write(&mut shard.machine);
     let user = user_of(&shard.machine, 0);
-    let place =
-        Place { attempt: shard.attempt(&user), request: request(&user, "new", &[(&a, 1), (&ghost, 1)]), names: Vec::new() };
+    let place = Place {
+        attempt: shard.attempt(&user),
+        request: request(&user, "new", &[(&a, 1), (&ghost, 1)]).into(),
+        names: Vec::new(),
+    };
     let entry = Entry { at: at(20_000), commands: vec![Command::PlaceLocal(Box::new(place))] };
     let wanted = |machine: &mut ShardMachine| machine.missing(&entry, &|_| true).iter().filter(|key| key.tag() == SKU).count();
     let mut restored = disk.start(config(&shard.machine));
@@ -252,7 +255,7 @@ fn a_deletion_is_not_undone_by_an_old_read() {
     let attempt = shard.attempt(&user);
     shard.one(hold(attempt, &a, 2, at(10)));
     let request = request(&user, "k", &[(&a, 2)]);
-    let order = placed(shard.one(Command::Place(Box::new(Place { attempt, request, names: Vec::new() }))));
+    let order = placed(shard.one(Command::Place(Box::new(Place { attempt, request: request.into(), names: Vec::new() }))));
     // The mark of the hold goes; its row stays.
     shard.now = at(20);
     shard.one(Command::Tick);
