@@ -84,7 +84,6 @@ fn check_limits(settings: &Settings, broken: &mut Broken) {
         ("limits.sku_in_flight", limits.sku_in_flight),
         ("limits.shard_queue", limits.shard_queue),
         ("limits.entry_commands", limits.entry_commands),
-        ("limits.entries_in_flight", limits.entries_in_flight),
         ("limits.shard_actors", limits.shard_actors),
         ("limits.mesh_queue", limits.mesh_queue),
         ("limits.log_queue", limits.log_queue),
@@ -92,6 +91,7 @@ fn check_limits(settings: &Settings, broken: &mut Broken) {
         broken.within(key, &value, 1..=1 << 24);
     }
     broken.within("limits.page_depth", &limits.page_depth, 0..=1 << 20);
+    broken.within("limits.entries_in_flight", &limits.entries_in_flight, 0..=1 << 24);
     broken.within("node.workers", &settings.node.workers, 0..=1_024);
     let gib = |gib: u64| Size(gib << 30);
     broken.within("limits.order_body", &limits.order_body, Size(1 << 10)..=limits.batch_body);

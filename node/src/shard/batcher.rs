@@ -28,8 +28,22 @@ pub(crate) struct BatchLimits {
     pub(crate) commands: usize,
     /// Estimated bytes in one entry.
     pub(crate) bytes: usize,
-    /// Entries under way.
+    /// Entries under way; 0: as many as suit the group.
     pub(crate) entries: usize,
+}
+
+/// Entries under way in a group of one replica, which applies an entry while it syncs the next.
+const ENTRIES_ALONE: usize = 3;
+
+impl BatchLimits {
+    /// How many entries of this group may be under way.
+    fn entries_of(&self, group: &dyn Group) -> usize {
+        match (self.entries, group.status().members.len()) {
+            (0, 1) => ENTRIES_ALONE,
+            (0, _) => 1,
+            (set, _) => set,
+        }
+    }
 }
 
 /// The way into a shard's log for one term. Cheap to clone.
@@ -74,7 +88,7 @@ async fn pack(
     clock: Arc<dyn Clock>,
     limits: BatchLimits,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.entries));
+    let slots = Arc::new(Semaphore::new(limits.entries_of(&*group)));
     let mut queued = Vec::with_capacity(limits.commands);
     let meters = metrics::EntryMeters::new();
     loop {

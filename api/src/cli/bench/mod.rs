@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 pub use machine::Machine;
-pub use options::{BenchArgs, BenchOptions, Lines};
+pub use options::{BenchArgs, BenchOptions, Lines, Route};
 pub use profile::{CpuPart, Profile, ProfileStage};
 pub use progress::Progress;
 pub use report::{BenchReport, Cost, Course, Document, Flash, Latencies, RunReport, ScheduleReport, Setup, StageReport};
@@ -50,6 +50,7 @@ use self::worker::Worker;
 use super::{Context, Ended, Exit, Format, Screen, VerbFailure};
 use crate::client::{Call, Client, ClientOptions, Connector, Endpoint, RetryPolicy};
 use crate::wire::VerifyReport;
+use crate::wire::cluster::ShardStatus;
 
 /// How long proving the laws may take; a node itself gives up after as long.
 const VERIFY_PATIENCE: Duration = Duration::from_secs(30 * 60);
@@ -90,7 +91,8 @@ async fn run_by(
             progress.says("stocking SKUs");
             seeding::stock(&client, &options).await?;
         }
-        let measured = measure(&options, number, subject, &meters, progress, timer).await;
+        let turns = turns(&options, subject, &client).await;
+        let measured = measure(&options, number, subject, &turns, &meters, progress, timer).await;
         reports.push(BenchReport::new(&options, subject.endpoints.len(), subject.started, &measured));
     }
     let mut report = BenchReport::median(reports);
@@ -104,11 +106,29 @@ async fn run_by(
     Ok(report)
 }
 
+/// Which endpoint each connection begins with, over and over.
+async fn turns(options: &BenchOptions, subject: &Subject, client: &Client) -> Vec<usize> {
+    let all = (0..subject.endpoints.len()).collect();
+    if options.to == Route::All || subject.endpoints.len() == 1 {
+        return all;
+    }
+    // Without an answer, or if the nodes know themselves by other addresses, all are asked alike.
+    let Ok(status) = client.cluster_status().await.map(|answer| answer.value) else { return all };
+    let leads = |shard: &ShardStatus| {
+        let node = status.nodes.iter().find(|node| Some(node.id) == shard.leader)?;
+        let endpoint = node.http.parse::<Endpoint>().ok()?;
+        subject.endpoints.iter().position(|known| *known == endpoint)
+    };
+    let leaders: Option<Vec<usize>> = status.shards.iter().filter(|shard| shard.first_slot.is_some()).map(leads).collect();
+    leaders.filter(|leaders| !leaders.is_empty()).unwrap_or(all)
+}
+
 /// One run: the warm-up, the window, and the end of what was under way.
 async fn measure(
     options: &BenchOptions,
     number: u32,
     subject: &Subject,
+    turns: &[usize],
     meters: &Meters,
     progress: &Progress,
     timer: &Timer,
@@ -121,7 +141,7 @@ async fn measure(
         None => Pace::Closed { window, left: options.total.map(AtomicU64::new), batch: u64::from(options.batch) },
     });
     let book = Arc::new(Book::new(window, options.rate.is_some()));
-    let mut workers = workers(options, subject, &pace, &book);
+    let mut workers = workers(options, subject, turns, &pace, &book);
     let schedule = async {
         if let Pace::Open(schedule) = &*pace {
             schedule.keep(timer).await;
@@ -161,13 +181,16 @@ async fn all_ended(workers: &mut JoinSet<()>) {
 }
 
 /// Starts all connections.
-fn workers(options: &BenchOptions, subject: &Subject, pace: &Arc<Pace>, book: &Arc<Book>) -> JoinSet<()> {
+fn workers(options: &BenchOptions, subject: &Subject, turns: &[usize], pace: &Arc<Pace>, book: &Arc<Book>) -> JoinSet<()> {
     let mut workers = JoinSet::new();
     let mut start = |number: u32, pipe: Pipe| {
         let worker = Worker::new(number, options, pipe, Arc::clone(pace), Arc::clone(book));
         workers.spawn(worker.run());
     };
-    let target = |turn: u32| Target::new(&subject.endpoints, turn as usize, Arc::clone(&subject.connector));
+    let target = |connection: u32| {
+        let turn = turns[connection as usize % turns.len()];
+        Target::new(&subject.endpoints, turn, Arc::clone(&subject.connector))
+    };
     for connection in 0..options.connections {
         let Some(streams) = options.streams else {
             start(connection, Pipe::Own(target(connection), None));

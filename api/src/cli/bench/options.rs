@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::Workload;
 use crate::cli::{Exit, VerbFailure, duration};
@@ -37,6 +37,9 @@ pub struct BenchArgs {
     /// Connections, each with one request under way; spread over the endpoints. With --rate, a request takes the free one that was used last
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
     pub connections: u32,
+    /// Which nodes the connections go to
+    #[arg(long, value_enum, default_value_t = Route::Leaders, value_name = "NODES")]
+    pub to: Route,
     /// Speak HTTP/2, with several requests under way on each connection
     #[arg(long)]
     pub http2: bool,
@@ -110,6 +113,8 @@ pub struct BenchOptions {
     pub reads: u8,
     /// Connections, at least 1.
     pub connections: u32,
+    /// Which nodes they go to.
+    pub to: Route,
     /// Requests under way on one HTTP/2 connection; none: HTTP/1.1, where it is one.
     pub streams: Option<u32>,
     /// Orders per request.
@@ -130,6 +135,25 @@ pub struct BenchOptions {
     pub title: Option<String>,
     /// Sets this run's idempotency keys apart from those of every other, and seeds its draws.
     pub run: u64,
+}
+
+/// Which nodes the connections of a bench go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Route {
+    /// Those that lead shards, as many to each as it leads: most requests are answered where they arrive
+    Leaders,
+    /// All alike, as behind a load balancer: a node takes a request to the leader of its shard
+    All,
+}
+
+impl Route {
+    /// As it is typed.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Leaders => "leaders",
+            Self::All => "all",
+        }
+    }
 }
 
 /// How many lines an order has: any number in the range, all alike.
@@ -185,6 +209,7 @@ impl BenchArgs {
             units: self.units,
             reads: self.reads,
             connections: self.connections,
+            to: self.to,
             streams: self.http2.then_some(self.streams),
             batch: self.batch,
             duration: self.duration,

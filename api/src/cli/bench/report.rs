@@ -117,6 +117,9 @@ pub struct Setup {
     pub batch: u32,
     /// Connections.
     pub connections: u32,
+    /// Which nodes they went to: `leaders` of shards, or `all`.
+    #[serde(default)]
+    pub to: String,
     /// Requests under way on a connection.
     pub streams: u32,
     /// Length of the window, seconds.
@@ -352,6 +355,7 @@ impl Setup {
             lines: (options.lines.least, options.lines.most),
             batch: options.batch,
             connections: options.connections,
+            to: options.to.word().to_owned(),
             streams: options.streams.unwrap_or(1),
             duration_s: units::rounded(seconds),
             warm_up_s: options.warmup.as_secs_f64(),

@@ -18,6 +18,7 @@ pub(super) fn options(workload: Workload) -> BenchOptions {
         units: 10,
         reads: 90,
         connections: 3,
+        to: Route::All,
         streams: None,
         batch: 1,
         duration: Duration::from_secs(10),
@@ -97,6 +98,34 @@ async fn refusals_are_counted_by_code_and_only_inside_the_window() {
     let (screen, _, _) = crate::cli::screen::tests::kept();
     let failure = end(&report, &arguments(&[]), Format::Json, &screen).expect_err("nothing was placed");
     assert_eq!(failure.exit(), Exit::Failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_go_to_the_nodes_that_lead_if_these_are_known() {
+    let node = |id: &str, http: &str| json!({"id": id, "name": id, "zone": "z", "http": http, "state": "ok", "reachable": true, "leaders": 1, "replicas": 2});
+    let shard = |id: &str, leader: &str, slots: Value| {
+        let mut shard = json!({"shard": id, "leader": leader, "term": 1, "replicas": []});
+        shard.as_object_mut().unwrap().extend(slots.as_object().unwrap().clone());
+        shard
+    };
+    // The meta group, which owns no slot, is led by the other node.
+    let shards = [shard("0", "1", json!({})), shard("1", "2", json!({"first_slot": 0, "last_slot": 4_095}))];
+    for (http, nodes) in [("http://b:80", ["b"].as_slice()), ("http://elsewhere:80", &["a", "b"])] {
+        let status = json!({
+            "cluster": "c", "cluster_id": "1", "version": "1", "health": "healthy",
+            "nodes": [node("1", "http://a:80"), node("2", http)], "shards": shards,
+        });
+        let network = grid(move |asked| match asked.path.as_str() {
+            "/admin/v1/cluster/status" => Told::json(200, &status),
+            _ => busy(),
+        });
+        bench(&BenchOptions { to: Route::Leaders, ..options(Workload::Uniform) }, &network).await;
+        let placed = network.asked().into_iter().filter(|asked| asked.path == "/v1/orders");
+        assert_eq!(
+            placed.map(|asked| asked.node).collect::<BTreeSet<_>>(),
+            nodes.iter().map(|node| (*node).to_owned()).collect()
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
