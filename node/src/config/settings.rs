@@ -144,8 +144,8 @@ sections! {
         entry_commands: usize = 1_024,
         /// Most bytes in one entry of the log; a single larger command still goes.
         entry_bytes: Size = Size::mib(1),
-        /// Most entries per shard that are proposed and not yet applied; 0: three where a shard has one replica, so that one is
-        /// applied while the next is synced, and one where it has more, so that fewer and larger entries are agreed on.
+        /// Most entries per shard that are proposed and not yet applied; 0: one, and up to three where a shard has one replica
+        /// and they are large, so that one is synced while another is applied.
         entries_in_flight: usize = 0,
         /// Most SKUs with traffic per shard that the node leads: an account each, and where holds wait an actor of 6 KiB.
         shard_actors: usize = 20_000,

@@ -2,11 +2,12 @@
 //! nobody waits for a timer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ordergrid_cluster::{EntryId, Group, GroupRef, Packed, ProposeError};
 use ordergrid_domain::Command;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 
 use super::callers::Caller;
 use super::landings::Landings;
@@ -32,17 +33,65 @@ pub(crate) struct BatchLimits {
     pub(crate) entries: usize,
 }
 
-/// Entries under way in a group of one replica, which applies an entry while it syncs the next.
-const ENTRIES_ALONE: usize = 3;
+/// Entries of a group that may be under way, and how many commands must be queued for another one beside those that are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Flight {
+    entries: usize,
+    beside: usize,
+}
 
-impl BatchLimits {
-    /// How many entries of this group may be under way.
-    fn entries_of(&self, group: &dyn Group) -> usize {
-        match (self.entries, group.status().members.len()) {
-            (0, 1) => ENTRIES_ALONE,
-            (0, _) => 1,
-            (set, _) => set,
+impl Flight {
+    /// As set; else a group of one replica syncs an entry while it applies the one before, if the entry is large enough to be
+    /// worth that, and any other agrees on one at a time: those that come meanwhile are the next, which is the larger for it.
+    fn of(entries: usize, replicas: usize) -> Self {
+        match (entries, replicas) {
+            (0, 1) => Self { entries: 3, beside: 256 },
+            (0, _) => Self { entries: 1, beside: 0 },
+            (set, _) => Self { entries: set, beside: 0 },
         }
+    }
+}
+
+/// Lets one entry after the other begin.
+struct Gate {
+    flight: Flight,
+    under_way: AtomicUsize,
+    /// Another entry may be able to begin.
+    ready: Notify,
+}
+
+/// An entry that has begun, until this is dropped.
+struct UnderWay(Arc<Gate>);
+
+impl Gate {
+    fn new(flight: Flight) -> Self {
+        Self { flight, under_way: AtomicUsize::new(0), ready: Notify::new() }
+    }
+
+    /// Begins an entry once it may and is worth it. One task alone asks; `queued` tells it how many commands wait.
+    async fn open(self: &Arc<Self>, queued: impl Fn() -> usize) -> UnderWay {
+        loop {
+            let under_way = self.under_way.load(Ordering::Acquire);
+            if under_way == 0 || (under_way < self.flight.entries && queued() >= self.flight.beside) {
+                self.under_way.fetch_add(1, Ordering::AcqRel);
+                return UnderWay(Arc::clone(self));
+            }
+            self.ready.notified().await;
+        }
+    }
+
+    /// So many commands wait now.
+    fn queued(&self, commands: usize) {
+        if self.flight.beside > 0 && commands >= self.flight.beside {
+            self.ready.notify_one();
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.0.ready.notify_one();
     }
 }
 
@@ -51,6 +100,7 @@ impl BatchLimits {
 pub(crate) struct Batcher {
     queue: mpsc::Sender<(Command, Reply)>,
     wait: Arc<metrics::BatchWait>,
+    gate: Arc<Gate>,
 }
 
 impl Batcher {
@@ -58,8 +108,9 @@ impl Batcher {
     pub(crate) fn start(group: GroupRef, term: u64, clock: Arc<dyn Clock>, limits: BatchLimits) -> Self {
         let (queue, waiting) = mpsc::channel(limits.queue);
         let wait = Arc::new(metrics::BatchWait::new());
-        tokio::spawn(pack(waiting, Arc::clone(&wait), group, term, clock, limits));
-        Self { queue, wait }
+        let gate = Arc::new(Gate::new(Flight::of(limits.entries, group.status().members.len())));
+        tokio::spawn(pack(waiting, Arc::clone(&wait), Arc::clone(&gate), group, term, clock, limits));
+        Self { queue, wait, gate }
     }
 
     /// Queues a command; its reply is told that nothing happened when the queue is full.
@@ -70,6 +121,7 @@ impl Batcher {
             let (_, reply) = refused.into_inner();
             reply.fail(NotLanded::NotAppended, &mut Landings::default());
         }
+        self.gate.queued(self.queue.max_capacity() - self.queue.capacity());
     }
 
     /// Queues a command and waits for its outcome. Dropping the future changes nothing: the command stays queued.
@@ -83,16 +135,16 @@ impl Batcher {
 async fn pack(
     mut waiting: mpsc::Receiver<(Command, Reply)>,
     wait: Arc<metrics::BatchWait>,
+    gate: Arc<Gate>,
     group: GroupRef,
     term: u64,
     clock: Arc<dyn Clock>,
     limits: BatchLimits,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.entries_of(&*group)));
     let mut queued = Vec::with_capacity(limits.commands);
     let meters = metrics::EntryMeters::new();
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let under_way = gate.open(|| queued.len() + waiting.len()).await;
         if queued.is_empty() {
             if waiting.recv_many(&mut queued, limits.commands).await == 0 {
                 return;
@@ -113,7 +165,7 @@ async fn pack(
         let group = Arc::clone(&group);
         tokio::spawn(async move {
             let result = settle(&*group, term, &packed, applied.await).await;
-            drop(slot);
+            drop(under_way);
             match result {
                 Ok(_) => {}
                 Err(failed) if failed.outcome_unknown() => Proposal::fail(&packed, NotLanded::Unknown),
@@ -164,7 +216,43 @@ fn size_of_command(command: &Command) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
+
+    #[test]
+    fn an_entry_begins_beside_others_if_it_may_and_is_worth_it() {
+        // entries set, replicas; what may begin in turn, with so many queued
+        for (entries, replicas, turns) in [
+            (0, 1, [(0, true), (255, false), (256, true), (999, true), (999, false)]),
+            (0, 3, [(0, true), (1, false), (999, false), (999, false), (999, false)]),
+            (2, 3, [(0, true), (0, true), (1, false), (999, false), (999, false)]),
+        ] {
+            let gate = Arc::new(Gate::new(Flight::of(entries, replicas)));
+            let mut begun = Vec::new();
+            for (queued, begins) in turns {
+                let next = gate.open(|| queued).now_or_never();
+                assert_eq!(next.is_some(), begins, "{entries} entries, {replicas} replicas, {queued} queued");
+                begun.extend(next);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_waits_begins_when_another_ends_or_enough_is_queued() {
+        let gate = Arc::new(Gate::new(Flight::of(0, 1)));
+        let queued = AtomicUsize::new(1);
+        let first = gate.open(|| 1).await;
+        let mut next = Box::pin(gate.open(|| queued.load(Ordering::Relaxed)));
+        assert!((&mut next).now_or_never().is_none());
+        drop(first);
+        let second = next.await;
+        let mut next = Box::pin(gate.open(|| queued.load(Ordering::Relaxed)));
+        assert!((&mut next).now_or_never().is_none());
+        queued.store(256, Ordering::Relaxed);
+        gate.queued(256);
+        drop((next.await, second));
+    }
 
     #[test]
     fn an_entry_takes_what_fits_and_at_least_one_command() {
