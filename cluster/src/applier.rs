@@ -48,6 +48,9 @@ pub(crate) struct Shared {
     applied_term: AtomicU64,
     /// One past the index of the last durable checkpoint.
     durable: watch::Sender<u64>,
+    /// Whose turn with the machine it is: an entry, or a part of a checkpoint. Waiting for it takes no thread, as waiting for
+    /// a machine that applies an entry for milliseconds would.
+    turn: tokio::sync::Mutex<()>,
     /// Checkpoints and installs exclude each other: a late checkpoint must not land in a new generation.
     writing: Arc<tokio::sync::Mutex<()>>,
     /// An install waits for the checkpoint that is being written, which must not wait for anything else then.
@@ -99,6 +102,21 @@ impl Shared {
         &self.store
     }
 
+    async fn freeze_more(&self, rows: &mut DirtyRows) -> bool {
+        let _turn = self.turn.lock().await;
+        self.meters.freezing(|| self.machine.freeze_more(rows))
+    }
+
+    async fn frozen_durable(&self) {
+        let _turn = self.turn.lock().await;
+        self.machine.frozen_durable();
+    }
+
+    async fn tidy(&self) -> bool {
+        let _turn = self.turn.lock().await;
+        self.machine.tidy()
+    }
+
     fn publish(&self, applied: &SnapshotMeta) {
         if let Some(last) = &applied.last_log_id {
             self.applied_term.store(last.leader_id.term, Ordering::Release);
@@ -130,6 +148,7 @@ impl<RT: AsyncRuntime> Applier<RT> {
             applied: watch::Sender::new(0),
             applied_term: AtomicU64::new(0),
             durable: watch::Sender::new(next_index(&applied)),
+            turn: tokio::sync::Mutex::default(),
             writing: Arc::default(),
             installing: watch::Sender::new(false),
             dirty_limit,
@@ -153,6 +172,7 @@ impl<RT: AsyncRuntime> Applier<RT> {
                 if let Some(proposed) = payload.0.proposed() {
                     self.shared.meters.replicated(proposed, run_began);
                 }
+                let _turn = self.shared.turn.lock().await;
                 self.shared.machine.apply(EntryId::from(&id), &payload.0).await.map_err(io::Error::other)?;
             }
             EntryBody::Membership(membership) => {
@@ -306,7 +326,7 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
     async fn build_snapshot(&mut self) -> Result<GridSnapshot, io::Error> {
         let started = tokio::time::Instant::now();
         let mut rows = std::mem::take(&mut self.rows);
-        while !self.shared.meters.freezing(|| self.shared.machine.freeze_more(&mut rows)) {
+        while !self.shared.freeze_more(&mut rows).await {
             rest(&*self.shared.machine).await;
         }
         let gate = self.shared.log_durable.lock().clone();
@@ -321,9 +341,9 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
         }
         let bytes = rows.size();
         self.shared.store.checkpoint(meta_bytes(&self.meta), rows).await.map_err(io::Error::other)?;
-        self.shared.machine.frozen_durable();
+        self.shared.frozen_durable().await;
         self.shared.durable.send_replace(next_index(&self.meta));
-        while !self.shared.machine.tidy() {
+        while !self.shared.tidy().await {
             rest(&*self.shared.machine).await;
         }
         metrics::checkpointed(self.shared.group, started.elapsed(), bytes);

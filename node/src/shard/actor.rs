@@ -9,7 +9,7 @@ use ::metrics::Counter;
 use foldhash::fast::RandomState;
 use ordergrid_api::{Failure, Refusal};
 use ordergrid_domain::command::{OrderRequest, Place, Release};
-use ordergrid_domain::machine::Lookup;
+use ordergrid_domain::machine::{Lookup, PlacedKey};
 use ordergrid_domain::{AttemptId, Command, GroupId, Key, Quantity, Rejection, SkuId, Timestamp, UserId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -25,6 +25,9 @@ use crate::metrics;
 
 /// The behaviour; everything that changes is in [`ShardState`].
 pub(crate) struct ShardActor;
+
+/// A SKU, how many units of it are asked for, and how many there are.
+type Short = (SkuId, Quantity, Quantity);
 
 /// A place that waits for its key.
 struct Waiting {
@@ -122,19 +125,13 @@ impl ShardState {
             return;
         }
         let local = self.is_local(&request);
-        // Apply decides everything of a local order, and holds the machine for milliseconds: looking ahead, which saves an
-        // order from the log, is then not worth the wait.
-        let ahead = !(local && self.lead.replica.is_applying());
-        if local
-            && ahead
-            && let Some(rejection) = self.sold_out(&request)
-        {
+        let (short, used) = self.look_ahead(&request, local);
+        if let Some(rejection) = short.and_then(|short| self.sold_out(short)) {
             // Nothing is asked of anybody, so no attempt begins and the key stays free.
             self.sold_out.increment(1);
             refuse::sold_out(&self.lead, request, rejection, caller);
             return;
         }
-        let used = if ahead { self.lead.replica.key_record(&request.user, &request.key) } else { Lookup::Absent };
         if !matches!(used, Lookup::Absent) {
             // Used before, or possibly so: the record may have to be loaded, which this actor does not wait for.
             if self.look_key_up(myself, &request, matches!(used, Lookup::Cold(_))) {
@@ -233,18 +230,28 @@ impl ShardState {
         self.lead.batcher.propose(Command::PlaceLocal(Box::new(place)), Reply::Place(ticket));
     }
 
+    /// What memory knows of an order before the log is asked: SKUs of this shard alone that fall short, and what its key
+    /// names. Nothing of a local order while the state is being changed: apply decides everything of it and holds the
+    /// machine for milliseconds, so that a look, which saves an order from the log, is not worth the wait.
+    fn look_ahead(&self, request: &OrderRequest, local: bool) -> (Option<Vec<Short>>, Lookup<PlacedKey>) {
+        let replica = &self.lead.replica;
+        let machine = if local { replica.machine_at_rest() } else { Some(replica.machine()) };
+        let Some(machine) = machine else { return (None, Lookup::Absent) };
+        let short = |(sku, asked)| match machine.available_units(&sku) {
+            Lookup::Found(available) if available < asked => Some((sku, asked, available)),
+            _ => None,
+        };
+        let short = local.then(|| request.wanted().into_iter().filter_map(short).collect::<Vec<_>>());
+        let short = short.filter(|short| !short.is_empty());
+        // What is sold out needs no look at its key here: that comes behind a barrier.
+        let used = if short.is_some() { Lookup::Absent } else { replica.key_record(&machine, &request.user, &request.key) };
+        (short, used)
+    }
+
     /// Sold out is answered from memory under the lease (rule 12). Only what is short needs the lease; held after the look,
     /// it was held at the look.
-    fn sold_out(&self, request: &OrderRequest) -> Option<Rejection> {
-        let short = {
-            let machine = self.lead.replica.machine();
-            let short = |(sku, asked)| match machine.available_units(&sku) {
-                Lookup::Found(available) if available < asked => Some((sku, asked, available)),
-                _ => None,
-            };
-            request.wanted().into_iter().filter_map(short).collect::<Vec<_>>()
-        };
-        if short.is_empty() || !self.lead.group.has_lease() {
+    fn sold_out(&self, short: Vec<Short>) -> Option<Rejection> {
+        if !self.lead.group.has_lease() {
             return None;
         }
         Some(match <[_; 1]>::try_from(short) {

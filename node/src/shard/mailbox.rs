@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use ordergrid_domain::machine::Stream;
 use ordergrid_domain::{Command, GroupId};
 
 use super::lead::Lead;
@@ -46,8 +47,9 @@ pub(crate) async fn pump(lead: Arc<Lead>) {
     let mut busy = BTreeSet::new();
     loop {
         applied.borrow_and_update();
-        let pending: Vec<_> = lead.replica.machine().streams().filter(|stream| stream.pending() > 0).collect();
-        for stream in pending {
+        let pending = |stream: &Stream| stream.pending() > 0;
+        let streams = lead.replica.has_undelivered().then(|| lead.replica.machine().streams().filter(pending).collect());
+        for stream in streams.unwrap_or_else(Vec::new) {
             if busy.insert(stream.to) {
                 flights.push(fly(Arc::clone(&lead), stream.to, stream.trimmed));
             }

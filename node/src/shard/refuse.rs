@@ -6,7 +6,7 @@ use futures::FutureExt;
 use ordergrid_api::{Failure, Refusal};
 use ordergrid_domain::Rejection;
 use ordergrid_domain::command::OrderRequest;
-use ordergrid_domain::machine::Lookup;
+use ordergrid_domain::machine::{Lookup, ShardMachine};
 
 use super::answer;
 use super::callers::PlaceCaller;
@@ -15,7 +15,9 @@ use super::lead::Lead;
 /// Answers "sold out" on the spot where the lease is barrier enough and memory knows that the key names nothing.
 pub(crate) fn sold_out(lead: &Arc<Lead>, request: Arc<OrderRequest>, rejection: Rejection, caller: PlaceCaller) {
     let passed = matches!(lead.group.barrier().now_or_never(), Some(Ok(_)));
-    if passed && matches!(lead.replica.key_record(&request.user, &request.key), Lookup::Absent) {
+    let is_new =
+        |machine: &ShardMachine| matches!(lead.replica.key_record(machine, &request.user, &request.key), Lookup::Absent);
+    if passed && lead.replica.machine_at_rest().is_some_and(|machine| is_new(&machine)) {
         caller.send(Err(answer::refused_place(rejection)));
         return;
     }

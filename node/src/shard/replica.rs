@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use ordergrid_cluster::{DirtyRows, EntryId, Machine, MachineError, Packed, State
 use ordergrid_domain::command::{OrderRequest, Position};
 use ordergrid_domain::machine::{Lookup, PlacedKey, ShardConfig, ShardMachine, TimerScan};
 use ordergrid_domain::rows::TIMER;
-use ordergrid_domain::{Entry, Key, Order, Outcome, Rejection, RowKey, UserId};
+use ordergrid_domain::{Entry, Key, Order, Outcome, Rejection, RowKey, Timestamp, UserId};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
@@ -49,8 +49,31 @@ pub(crate) struct ShardReplica {
     /// (index, state hash) of the last audit entries.
     audits: Mutex<VecDeque<(u64, u64)>>,
     stages: metrics::ApplyStages,
+    shown: Shown,
     /// Steps of evicting that are left after a checkpoint.
     tidying: AtomicUsize,
+}
+
+/// What is asked so often that nobody should wait for the machine to hear it: as of the last change.
+struct Shown {
+    dirty_bytes: AtomicU64,
+    has_undelivered: AtomicBool,
+    /// Milliseconds; [`NEVER`] when nothing waits.
+    due: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl Shown {
+    fn new() -> Self {
+        Self { dirty_bytes: AtomicU64::new(0), has_undelivered: AtomicBool::new(false), due: AtomicU64::new(NEVER) }
+    }
+
+    fn update(&self, machine: &ShardMachine) {
+        self.dirty_bytes.store(machine.dirty_bytes(), Ordering::Release);
+        self.has_undelivered.store(machine.has_undelivered(), Ordering::Release);
+        self.due.store(machine.due().map_or(NEVER, Timestamp::as_ms), Ordering::Release);
+    }
 }
 
 impl ShardReplica {
@@ -59,7 +82,7 @@ impl ShardReplica {
         let machine = RwLock::new(ShardMachine::new(config.clone()));
         let (applied, _) = watch::channel(0);
         let (audits, stages, tidying) = (Mutex::default(), metrics::ApplyStages::new(), AtomicUsize::new(0));
-        Self { config, machine, store, budget, applied, audits, stages, tidying }
+        Self { config, machine, store, budget, applied, audits, stages, shown: Shown::new(), tidying }
     }
 
     /// The state, for reading. Held for a moment only: apply waits for it.
@@ -67,9 +90,20 @@ impl ShardReplica {
         self.machine.read()
     }
 
-    /// Whether the state is being changed just now, so that [`Self::machine`] would wait.
-    pub(crate) fn is_applying(&self) -> bool {
-        self.machine.is_locked_exclusive()
+    /// The state, unless it is being changed just now, so that [`Self::machine`] would wait.
+    pub(crate) fn machine_at_rest(&self) -> Option<RwLockReadGuard<'_, ShardMachine>> {
+        self.machine.try_read()
+    }
+
+    /// Whether any message waits for its destination.
+    pub(crate) fn has_undelivered(&self) -> bool {
+        self.shown.has_undelivered.load(Ordering::Acquire)
+    }
+
+    /// When a tick is worth proposing, if ever: see [`ShardMachine::due`].
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        let due = self.shown.due.load(Ordering::Acquire);
+        (due != NEVER).then(|| Timestamp::from_ms(due))
     }
 
     /// How long idempotency records live.
@@ -124,9 +158,8 @@ impl ShardReplica {
     }
 
     /// What is known of a key at once: cold only if the store may have its record.
-    pub(crate) fn key_record(&self, user: &UserId, key: &Key) -> Lookup<PlacedKey> {
-        let known = self.machine.read().key_record(user, key);
-        match known {
+    pub(crate) fn key_record(&self, machine: &ShardMachine, user: &UserId, key: &Key) -> Lookup<PlacedKey> {
+        match machine.key_record(user, key) {
             Lookup::Cold(rows) if !rows.iter().any(|row| self.store.may_have(row.as_bytes())) => Lookup::Absent,
             known => known,
         }
@@ -211,6 +244,7 @@ impl ShardReplica {
         if at.index.is_multiple_of(EVICT_EVERY) {
             machine.evict_some(self.budget, EVICT_AT_ONCE);
         }
+        self.shown.update(&machine);
         Ok(outcomes)
     }
 
@@ -253,6 +287,7 @@ impl Machine for ShardReplica {
         let mut machine = self.machine.write();
         let rows = DirtyRows::with_capacity(usize::try_from(machine.dirty_bytes()).unwrap_or(0));
         machine.freeze();
+        self.shown.update(&machine);
         rows
     }
 
@@ -280,7 +315,7 @@ impl Machine for ShardReplica {
     }
 
     fn in_haste(&self) -> bool {
-        self.machine.read().dirty_bytes() > LAG_BYTES
+        self.dirty_bytes() > LAG_BYTES
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<(), MachineError>> {
@@ -305,6 +340,7 @@ impl Machine for ShardReplica {
             // Whoever waits for an audit entry here finds its hash, though the entry came inside the snapshot.
             let index = machine.position().index;
             self.remember_hash(index, machine.state_hash());
+            self.shown.update(&machine);
             *self.machine.write() = machine;
             self.applied.send_replace(index);
             Ok(())
@@ -312,7 +348,7 @@ impl Machine for ShardReplica {
     }
 
     fn dirty_bytes(&self) -> u64 {
-        self.machine.read().dirty_bytes()
+        self.shown.dirty_bytes.load(Ordering::Acquire)
     }
 }
 

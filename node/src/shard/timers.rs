@@ -14,8 +14,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn tick(lead: Arc<Lead>) {
     loop {
         let now = lead.node.clock.now();
-        let due = lead.replica.machine().due();
-        if due.is_some_and(|due| due <= now) {
+        if lead.replica.due().is_some_and(|due| due <= now) {
             let ticked = lead.batcher.ask(Command::Tick).await;
             if matches!(ticked, Ok(landed) if matches!(landed.outcome, Outcome::Ticked { more: true, .. })) {
                 continue;

@@ -175,6 +175,12 @@ impl ShardMachine {
         self.streams_in.get(&From(from)).map_or(0, |stream| stream.high)
     }
 
+    /// Whether any message waits for its destination to confirm it.
+    #[must_use]
+    pub fn has_undelivered(&self) -> bool {
+        self.outbox.len() > 0
+    }
+
     /// Every outgoing stream, ordered by destination.
     pub fn streams(&self) -> impl Iterator<Item = Stream> + '_ {
         self.streams_out.iter().map(|(to, stream)| Stream { to: to.0, next: stream.next, trimmed: stream.trimmed })
