@@ -107,3 +107,14 @@ pub(super) fn gate_on_log<RT: AsyncRuntime + Send + Sync>(raft: &Raft<RT>, share
         })
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_replicas_call_for_checkpoints_at_three_times() {
+        let mib = |replica| dirty_limit(64 << 20, replica) >> 20;
+        assert_eq!([1, 2, 3, 4].map(mib), [56, 48, 64, 56]);
+    }
+}

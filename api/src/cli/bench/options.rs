@@ -34,7 +34,7 @@ pub struct BenchArgs {
     /// Workload `read-mix`: requests in a hundred that read, half of them orders, half SKUs; the others place
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u8).range(0..=99), value_name = "PERCENT")]
     pub reads: u8,
-    /// Connections, each with one request under way; spread over the endpoints. With --rate, a request takes the free one that was used last
+    /// Connections, each with one request under way; with --rate, a request takes the free one that was used last
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
     pub connections: u32,
     /// Which nodes the connections go to

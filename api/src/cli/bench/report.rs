@@ -342,6 +342,15 @@ fn title(options: &BenchOptions, grid: Option<(u8, u16)>) -> String {
 }
 
 impl Setup {
+    /// Where the connections went, as the end of a phrase; nothing where there was no choice.
+    pub(super) fn whither(&self) -> &'static str {
+        match self.to.as_str() {
+            "leaders" if self.endpoints > 1 => " to the leaders",
+            "all" if self.endpoints > 1 => " to all nodes",
+            _ => "",
+        }
+    }
+
     fn of(options: &BenchOptions, endpoints: usize, grid: Option<(u8, u16)>, seconds: f64) -> Self {
         Self {
             workload: options.workload.word().to_owned(),

@@ -12,10 +12,11 @@ impl BenchReport {
         let setup = &self.setup;
         let under_way = u64::from(setup.connections) * u64::from(setup.streams);
         let mut text = format!(
-            "{}\n{} SKUs  {} requests under way, {} orders each  {} s after {} s of warm-up\n",
+            "{}\n{} SKUs  {} requests under way{}, {} orders each  {} s after {} s of warm-up\n",
             paint.bold(&format!("BENCH {}", self.title)),
             units::count(u64::from(setup.skus)),
             units::count(under_way),
+            setup.whither(),
             setup.batch,
             setup.duration_s,
             setup.warm_up_s,

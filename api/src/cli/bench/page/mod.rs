@@ -197,15 +197,15 @@ fn how(bench: &BenchReport) -> String {
         (least, most) if least == most => counted(least.into(), "line"),
         (least, most) => format!("{least} to {most} lines"),
     };
-    let to = if setup.to == "leaders" && setup.endpoints > 1 { " to the leaders" } else { "" };
     let rates: Vec<_> = bench.runs.iter().map(|run| units::count(run.work_per_s.round() as u64)).collect();
     let runs =
         if rates.len() > 1 { format!("; the median of {} runs: {}", rates.len(), rates.join(", ")) } else { String::new() };
     format!(
-        "{} loop over HTTP/{}, {}{streams}{to}, {} a request, {lines} an order, {}; {grid}{shards}; {} s after {} s of warm-up{runs}.",
+        "{} loop over HTTP/{}, {}{streams}{}, {} a request, {lines} an order, {}; {grid}{shards}; {} s after {} s of warm-up{runs}.",
         if setup.r#loop == "open" { "Open" } else { "Closed" },
         setup.http,
         counted(setup.connections.into(), "connection"),
+        setup.whither(),
         counted(setup.batch.into(), "order"),
         counted(setup.skus.into(), "SKU"),
         setup.duration_s,
