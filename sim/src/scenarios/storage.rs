@@ -75,8 +75,9 @@ fn written(stage: &mut Stage<'_>, node: u64) -> Played {
 fn read_before(stage: &mut Stage<'_>) -> Played {
     let sku = stage.sku(ORDERS, 0);
     stage.stock(&[(&sku, 10)])?;
-    // With no memory for clean rows, the SKU is in the store alone afterwards.
+    // With no memory for clean rows, the SKU is in the store alone soon afterwards: rows leave bit by bit.
     written(stage, 1)?;
+    stage.pass(ms(1_000))?;
     let loaded = stage.counted("cold_rows_loaded");
     stage.slow_reads(1, ReadTime::Fixed(ms(2_000)));
     let look = stage.ask(1, Ask::ReadSku(sku.clone()));
