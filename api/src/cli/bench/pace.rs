@@ -6,6 +6,7 @@
 //! the one that was used last is taken, as pools of clients do: as many are busy as the load needs, and the others wait for a
 //! stall.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -20,6 +21,10 @@ use tokio::time::{Instant, sleep_until};
 
 /// Requests that are due within this time of each other are released together: waking for each would cost more.
 const FINEST: Duration = Duration::from_micros(500);
+
+/// A connection that was idle for so long is used next. A node closes those that are idle for a minute, and a stall would
+/// find none that can be used.
+const IDLE: Duration = Duration::from_secs(20);
 
 /// What is counted: what falls between the two.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +92,8 @@ pub(super) struct Schedule {
 struct Line {
     /// Requests that are due and not taken.
     due: u64,
-    /// Free connections, the one used last at the end.
-    free: Vec<oneshot::Sender<()>>,
+    /// Free connections and since when they are, the one used last at the end.
+    free: VecDeque<(oneshot::Sender<()>, Instant)>,
     /// Nothing more becomes due.
     closed: bool,
 }
@@ -140,7 +145,7 @@ impl Schedule {
         loop {
             let now = Instant::now();
             let due = self.before((now + Duration::from_nanos(1)).min(self.ends));
-            self.line().release(due - released);
+            self.line().release(due - released, now);
             released = due;
             if now >= self.ends {
                 break;
@@ -171,17 +176,19 @@ impl Line {
         }
         let (turn, wait) = oneshot::channel();
         if !self.closed {
-            self.free.push(turn);
+            self.free.push_back((turn, Instant::now()));
         }
         Some(wait)
     }
 
-    /// So many requests are due: for each a connection that still waits, the one used last first.
-    fn release(&mut self, requests: u64) {
+    /// So many requests are due: for each a connection that still waits, the one used last first, unless another has been
+    /// idle for so long that the node might close it.
+    fn release(&mut self, requests: u64, now: Instant) {
         self.due += requests;
-        while self.due > 0
-            && let Some(turn) = self.free.pop()
-        {
+        while self.due > 0 {
+            let stale = self.free.front().is_some_and(|(_, since)| now.saturating_duration_since(*since) > IDLE);
+            let next = if stale { self.free.pop_front() } else { self.free.pop_back() };
+            let Some((turn, _)) = next else { break };
             self.due -= u64::from(turn.send(()).is_ok());
         }
     }
@@ -280,14 +287,27 @@ mod tests {
         let mut free: Vec<_> = (0..3).map(|_| Box::pin(schedule.next())).collect();
         let mut polls = || -> Vec<bool> { free.iter_mut().map(|next| next.as_mut().now_or_never().is_some()).collect() };
         assert_eq!(polls(), [false, false, false]);
-        schedule.line().release(1);
+        schedule.line().release(1, starts);
         assert_eq!(polls(), [false, false, true]);
         // One that has gone away is passed over.
         free.truncate(1);
-        schedule.line().release(2);
+        schedule.line().release(2, starts);
         assert!(free[0].as_mut().now_or_never().is_some());
         assert!(schedule.next().now_or_never().is_some(), "what nobody took waits for the next connection");
         assert!(schedule.next().now_or_never().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_was_idle_for_long_is_taken_before_a_node_closes_it() {
+        let starts = Instant::now();
+        let schedule = Schedule::new(starts, window(starts), 1, 1);
+        let mut old = Box::pin(schedule.next());
+        assert!(old.as_mut().now_or_never().is_none());
+        tokio::time::advance(IDLE).await;
+        let mut new = Box::pin(schedule.next());
+        assert!(new.as_mut().now_or_never().is_none());
+        schedule.line().release(1, Instant::now() + SECOND);
+        assert!(new.as_mut().now_or_never().is_none() && old.as_mut().now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]
