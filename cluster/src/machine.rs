@@ -56,77 +56,102 @@ pub trait Machine: Send + Sync + 'static {
     fn dirty_bytes(&self) -> u64;
 }
 
-/// Rows to write at the next checkpoint: a key each, and a value or `None` for "deleted". One buffer holds them all, since
-/// apply waits while some are taken: nothing is allocated for a row.
+/// Rows to write at the next checkpoint: a key each, and a value or `None` for "deleted". Apply waits while some are taken, so
+/// nothing is allocated for a row, and nothing grows by moving: chunks hold them, and the memory of those that a checkpoint
+/// was written from is there for the next one. Memory fresh from the system costs more than all that is copied into it.
 #[derive(Clone, Debug, Default)]
 pub struct DirtyRows {
+    chunks: Vec<Chunk>,
+    rows: usize,
+    bytes: usize,
+}
+
+/// Bytes of a chunk. A row that is larger is a chunk by itself.
+const CHUNK: usize = 256 << 10;
+/// Bytes of a small row, so that a chunk has room to note all of its rows.
+const ROW: usize = 32;
+
+#[derive(Clone, Debug)]
+struct Chunk {
     /// Keys and values, one after the other.
     bytes: Vec<u8>,
     rows: Vec<DirtyRow>,
 }
 
-/// Bytes of a row, roughly: for room.
-const ROW_BYTES: usize = 128;
-
 #[derive(Clone, Copy, Debug)]
 struct DirtyRow {
     /// How the key begins, padded with zeros: what most comparisons need.
-    start: u128,
-    at: usize,
-    key: u32,
-    value: Option<u32>,
+    start: [u64; 2],
+    chunk: u32,
+    at: u32,
+    value: u32,
+    key: u16,
+    deleted: bool,
 }
 
 impl DirtyRows {
-    /// No rows, with room for `bytes` bytes of them.
-    #[must_use]
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), rows: Vec::with_capacity(bytes / ROW_BYTES) }
-    }
-
-    /// Adds a row.
+    /// Adds a row. A key is added once.
     pub fn add(&mut self, key: &[u8], value: Option<&[u8]>) {
-        let len = |bytes: &[u8]| u32::try_from(bytes.len()).expect("a row is far below 4 GiB");
-        let mut start = [0; 16];
-        let shown = key.len().min(start.len());
-        start[..shown].copy_from_slice(&key[..shown]);
-        let row = DirtyRow { start: u128::from_be_bytes(start), at: self.bytes.len(), key: len(key), value: value.map(len) };
-        self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(value.unwrap_or_default());
-        self.rows.push(row);
+        const SMALL: &str = "a row is far below 4 GiB, its key below 64 KiB";
+        let size = key.len() + value.map_or(0, <[u8]>::len);
+        let full = |chunk: &Chunk| chunk.bytes.capacity() - chunk.bytes.len() < size;
+        if self.chunks.last().is_none_or(full) {
+            let (bytes, rows) = (Vec::with_capacity(CHUNK.max(size)), Vec::with_capacity(CHUNK / ROW));
+            self.chunks.push(Chunk { bytes, rows });
+        }
+        let number = u32::try_from(self.chunks.len() - 1).expect(SMALL);
+        let Some(chunk) = self.chunks.last_mut() else { return };
+        let mut start = [[0; 8]; 2];
+        let shown = key.len().min(16);
+        start.as_flattened_mut()[..shown].copy_from_slice(&key[..shown]);
+        chunk.rows.push(DirtyRow {
+            start: start.map(u64::from_be_bytes),
+            chunk: number,
+            at: u32::try_from(chunk.bytes.len()).expect(SMALL),
+            value: u32::try_from(size - key.len()).expect(SMALL),
+            key: u16::try_from(key.len()).expect(SMALL),
+            deleted: value.is_none(),
+        });
+        chunk.bytes.extend_from_slice(key);
+        chunk.bytes.extend_from_slice(value.unwrap_or_default());
+        self.rows += 1;
+        self.bytes += size;
     }
 
-    /// Puts the rows into the order of their keys.
-    pub fn sort(&mut self) {
-        let bytes = &self.bytes;
-        let key = |row: &DirtyRow| &bytes[row.at..row.at + row.key as usize];
-        self.rows.sort_unstable_by(|one, other| one.start.cmp(&other.start).then_with(|| key(one).cmp(key(other))));
+    /// Shows each row, in the order of their keys.
+    pub fn show(&self, to: &mut dyn FnMut(&[u8], Option<&[u8]>)) {
+        let mut rows = Vec::with_capacity(self.rows);
+        for chunk in &self.chunks {
+            rows.extend_from_slice(&chunk.rows);
+        }
+        rows.sort_unstable_by(|one, other| one.start.cmp(&other.start).then_with(|| self.row(one).0.cmp(self.row(other).0)));
+        for row in &rows {
+            let (key, value) = self.row(row);
+            to(key, value);
+        }
     }
 
-    /// The rows in their order.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> + Clone {
-        self.rows.iter().map(|row| {
-            let (key, rest) = self.bytes[row.at..].split_at(row.key as usize);
-            (key, row.value.map(|len| &rest[..len as usize]))
-        })
+    fn row(&self, row: &DirtyRow) -> (&[u8], Option<&[u8]>) {
+        let (key, rest) = self.chunks[row.chunk as usize].bytes[row.at as usize..].split_at(usize::from(row.key));
+        (key, (!row.deleted).then(|| &rest[..row.value as usize]))
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.rows
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows == 0
     }
 
     /// Bytes of keys and values together.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.bytes.len()
+        self.bytes
     }
 }
 
@@ -146,20 +171,38 @@ impl MachineError {
 mod tests {
     use super::*;
 
+    fn shown(rows: &DirtyRows) -> Vec<(String, Option<String>)> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut shown = Vec::new();
+        rows.show(&mut |key, value| shown.push((text(key), value.map(text))));
+        shown
+    }
+
     #[test]
     fn rows_are_sorted_by_their_whole_keys() {
-        let mut rows = DirtyRows::with_capacity(16);
+        let mut rows = DirtyRows::default();
         let long = ["a key that is longer than its start b", "a key that is longer than its start a"];
         for (key, value) in [("b", Some("2")), (long[0], None), ("a\0", Some("")), (long[1], Some("1")), ("a", Some("3"))] {
             rows.add(key.as_bytes(), value.map(str::as_bytes));
         }
-        rows.sort();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let seen: Vec<_> = rows.iter().map(|(key, value)| (text(key), value.map(text))).collect();
         let row = |key: &str, value: Option<&str>| (key.to_owned(), value.map(str::to_owned));
         let expected =
             [row("a", Some("3")), row("a\0", Some("")), row(long[1], Some("1")), row(long[0], None), row("b", Some("2"))];
-        assert_eq!(seen, expected);
-        assert_eq!(rows.size(), 1 + 1 + 37 + 2 + 37 + 1 + 1 + 1);
+        assert_eq!(shown(&rows), expected);
+        assert_eq!((rows.len(), rows.size()), (5, 1 + 1 + 37 + 2 + 37 + 1 + 1 + 1));
+    }
+
+    #[test]
+    fn rows_lie_in_many_chunks() {
+        let sizes = [CHUNK, 3, CHUNK / 2, CHUNK / 2, CHUNK + 1, 0, CHUNK - 9];
+        let mut rows = DirtyRows::default();
+        for (number, size) in sizes.iter().enumerate().rev() {
+            rows.add(&[b'0' + number as u8], Some(&vec![b'0' + number as u8; *size]));
+        }
+        let expected: Vec<_> =
+            (0..).zip(sizes).map(|(number, size)| (number.to_string(), Some(number.to_string().repeat(size)))).collect();
+        assert!(shown(&rows) == expected, "each whole, and in order");
+        assert!(rows.chunks.len() > 3 && rows.chunks.iter().all(|chunk| !chunk.rows.is_empty()));
+        assert_eq!((rows.len(), rows.size()), (sizes.len(), sizes.len() + sizes.iter().sum::<usize>()));
     }
 }

@@ -147,7 +147,7 @@ impl StateStore for Rows {
     }
 }
 
-/// The rows of a checkpoint. They come as they lie in memory; in the order of their keys the store takes them faster.
+/// The rows of a checkpoint.
 struct Changed(DirtyRows);
 
 impl ChangedRows for Changed {
@@ -159,9 +159,8 @@ impl ChangedRows for Changed {
         self.0.size()
     }
 
-    fn show(mut self, to: RowSink<'_>) {
-        self.0.sort();
-        self.0.iter().for_each(|(key, value)| to(key, value));
+    fn show(self, to: RowSink<'_>) {
+        self.0.show(to);
     }
 }
 

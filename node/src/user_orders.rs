@@ -190,7 +190,6 @@ mod tests {
         async fn checkpoint(&self) {
             let mut rows = self.replica.freeze();
             while !self.replica.freeze_more(&mut rows) {}
-            rows.sort();
             self.replica.store().checkpoint(Bytes::from_static(b"meta"), rows).await.expect("the store works");
             self.replica.frozen_durable();
             while !self.replica.tidy() {}

@@ -35,13 +35,13 @@ pub trait Engine: Send + Sync + 'static {
     /// Whether the batch survives is unknown. Stop.
     fn write(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<(), EngineError>>;
 
-    /// Applies the batch that `make` returns, as [`write`](Self::write) does. A large one is made where nobody waits for a
-    /// thread meanwhile, if the engine has such a place; in its turn in any case.
+    /// Applies the rows that `show` shows, as one batch that is durable on return. They are shown where nobody waits for a
+    /// thread meanwhile, if the engine has such a place, and are not kept; in their turn in any case.
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    fn write_made(&self, make: MakeBatch, durability: Durability) -> BoxFuture<'_, Result<(), EngineError>> {
-        self.write(make(), durability)
+    fn write_rows(&self, show: ShowRows) -> BoxFuture<'_, Result<(), EngineError>> {
+        self.write(Batch::of_rows(show), Durability::Synced)
     }
 
     /// Makes everything written so far durable.
@@ -97,8 +97,11 @@ pub trait EngineView: Send + Sync + 'static {
     fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>>;
 }
 
-/// Makes a batch when it is to be written.
-pub type MakeBatch = Box<dyn FnOnce() -> Batch + Send>;
+/// Takes rows one by one: a key, and its value or `None` for one that goes.
+pub type RowSink<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>);
+
+/// Shows rows when they are to be written, in the ascending order of their keys, none twice.
+pub type ShowRows = Box<dyn FnOnce(RowSink<'_>) + Send>;
 
 /// When a write may answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,10 +19,10 @@ pub mod state;
 
 pub use codec::{FrameError, Kind};
 pub use engine::{
-    Batch, Durability, Engine, EngineError, EngineStats, EngineView, Fault, KeyRange, MakeBatch, MemEngine, Operation,
-    RocksEngine, Row, ScanLimit,
+    Batch, Durability, Engine, EngineError, EngineStats, EngineView, Fault, KeyRange, MemEngine, Operation, RocksEngine, Row,
+    RowSink, ScanLimit, ShowRows,
 };
 pub use log::{BoxError, EntryCodec, LogFailure, LogLimits, LogReader, LogStore, LogWriter, WriterLimits, WriterStats};
 pub use metrics::Stage;
 pub use records::{NodeRecords, RecordError};
-pub use state::{ChangedRows, Install, RowSink, StateError, StateRows, StateView};
+pub use state::{ChangedRows, Install, StateError, StateRows, StateView};

@@ -10,23 +10,20 @@ mod view;
 
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::codec::{FrameError, HEADER_LEN, Kind, open_bytes, seal_with};
-use crate::engine::{Batch, Durability, Engine, EngineError, KeyRange, MakeBatch, Row, ScanLimit};
+use crate::codec::{FrameError, Kind, open_bytes, seal_with};
+use crate::engine::{Batch, Durability, Engine, EngineError, KeyRange, Row, RowSink, ScanLimit};
 use crate::metrics;
 
 pub use install::Install;
 pub use view::StateView;
 
-/// The largest checkpoint in bytes. It is one batch, held in memory more than once while it is written; checkpoint
-/// long before this. A replacement of everything is an install, which has no limit.
+/// The largest checkpoint in bytes. It is held in memory while it is written; checkpoint long before this. A replacement of everything is an install, which has no limit.
 pub const MAX_CHECKPOINT_BYTES: usize = 1 << 30;
-/// Room for the head of a checkpoint beside its meta: key, frame, generation. A batch that outgrows its room is copied whole.
-const HEAD_BYTES: usize = keys::ROW_PREFIX + HEADER_LEN + 8;
 
 /// The state cannot be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,9 +54,6 @@ pub enum StateError {
     Abandoned,
 }
 
-/// Takes rows one by one: a key, and its value or `None` for one that goes.
-pub type RowSink<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>);
-
 /// The rows that a checkpoint changes.
 pub trait ChangedRows: Send + 'static {
     /// How many.
@@ -68,7 +62,7 @@ pub trait ChangedRows: Send + 'static {
     /// Bytes of keys and values.
     fn bytes(&self) -> usize;
 
-    /// Shows each row once; cheapest to write in the order of their keys. Called where taking time holds nobody up.
+    /// Shows each row once, in the ascending order of their keys. Called where taking time holds nobody up.
     fn show(self, to: RowSink<'_>);
 }
 
@@ -186,18 +180,13 @@ impl StateRows {
         let started = Instant::now();
         let head = Head { generation: self.generation(), meta: Some(meta) };
         let (replica, written) = (shared.replica, head.clone());
-        let make = move || {
-            let head = HEAD_BYTES + written.meta.as_ref().map_or(0, Bytes::len);
-            let mut batch = Batch::with_capacity(count + 1, head + found + keys::ROW_PREFIX * count);
-            put_head(replica, &written, &mut batch);
+        let show = move |to: RowSink<'_>| {
+            // The key of the head comes before those of the rows.
+            to(&keys::head(replica), Some(&sealed(&written)));
             let mut key = keys::RowKey::new(replica, written.generation);
-            rows.show(&mut |row, value| match value {
-                Some(value) => batch.put(key.of(row), value),
-                None => batch.delete(key.of(row)),
-            });
-            batch
+            rows.show(&mut |row, value| to(key.of(row), value));
         };
-        shared.switch(&mut turn, head, Box::new(make)).await?;
+        shared.switch(&mut turn, head, || shared.engine.write_rows(Box::new(show))).await?;
         metrics::checkpointed(started.elapsed(), count, found);
         Ok(())
     }
@@ -229,27 +218,31 @@ impl StateRows {
 }
 
 impl Shared {
-    /// Writes a batch, which has `head` in it, durably, and makes `head` the current one.
-    async fn switch(&self, turn: &mut Turn, head: Head, batch: MakeBatch) -> Result<(), StateError> {
+    /// Writes what has `head` in it, durably, and makes `head` the current one.
+    async fn switch<W>(&self, turn: &mut Turn, head: Head, write: impl FnOnce() -> W) -> Result<(), StateError>
+    where
+        W: Future<Output = Result<(), EngineError>>,
+    {
         if turn.writing {
             return Err(StateError::Abandoned);
         }
         turn.writing = true;
-        self.engine.write_made(batch, Durability::Synced).await?;
+        write().await?;
         *self.head.write() = head;
         turn.writing = false;
         Ok(())
     }
 }
 
-fn put_head(replica: u64, head: &Head, batch: &mut Batch) {
+/// A head as it is stored.
+fn sealed(head: &Head) -> BytesMut {
     let meta = head.meta.as_ref().expect("a head is written together with a meta");
-    batch.put_with(&keys::head(replica), |out| {
-        seal_with(Kind::STATE_HEAD, out, |out| {
-            out.put_u64_le(head.generation);
-            out.put_slice(meta);
-        });
+    let mut frame = BytesMut::new();
+    seal_with(Kind::STATE_HEAD, &mut frame, |out| {
+        out.put_u64_le(head.generation);
+        out.put_slice(meta);
     });
+    frame
 }
 
 async fn stored_head(engine: &dyn Engine, replica: u64) -> Result<Head, StateError> {

@@ -33,21 +33,21 @@ pub(crate) struct BatchLimits {
     pub(crate) entries: usize,
 }
 
-/// Entries of a group that may be under way, and how many commands must be queued for another one beside those that are.
+/// Entries of a group that may be under way, and the least number of commands that another one beside them is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Flight {
     entries: usize,
-    beside: usize,
+    least: usize,
 }
 
 impl Flight {
-    /// As set; else a group of one replica syncs an entry while it applies the one before, if the entry is large enough to be
-    /// worth that, and any other agrees on one at a time: those that come meanwhile are the next, which is the larger for it.
+    /// As set; else a group of one replica syncs an entry while it applies the one before, and any other agrees on one at a
+    /// time: those that come meanwhile are the next, which is the larger for it.
     fn of(entries: usize, replicas: usize) -> Self {
         match (entries, replicas) {
-            (0, 1) => Self { entries: 3, beside: 256 },
-            (0, _) => Self { entries: 1, beside: 0 },
-            (set, _) => Self { entries: set, beside: 0 },
+            (0, 1) => Self { entries: 3, least: 16 },
+            (0, _) => Self { entries: 1, least: 0 },
+            (set, _) => Self { entries: set, least: 0 },
         }
     }
 }
@@ -56,42 +56,63 @@ impl Flight {
 struct Gate {
     flight: Flight,
     under_way: AtomicUsize,
+    /// Commands of the entries that are under way.
+    commands: AtomicUsize,
     /// Another entry may be able to begin.
     ready: Notify,
 }
 
 /// An entry that has begun, until this is dropped.
-struct UnderWay(Arc<Gate>);
+struct UnderWay {
+    gate: Arc<Gate>,
+    commands: usize,
+}
 
 impl Gate {
     fn new(flight: Flight) -> Self {
-        Self { flight, under_way: AtomicUsize::new(0), ready: Notify::new() }
+        Self { flight, under_way: AtomicUsize::new(0), commands: AtomicUsize::new(0), ready: Notify::new() }
     }
 
     /// Begins an entry once it may and is worth it. One task alone asks; `queued` tells it how many commands wait.
     async fn open(self: &Arc<Self>, queued: impl Fn() -> usize) -> UnderWay {
         loop {
-            let under_way = self.under_way.load(Ordering::Acquire);
-            if under_way == 0 || (under_way < self.flight.entries && queued() >= self.flight.beside) {
+            if self.under_way.load(Ordering::Acquire) == 0 || self.may_begin_beside(queued()) {
                 self.under_way.fetch_add(1, Ordering::AcqRel);
-                return UnderWay(Arc::clone(self));
+                return UnderWay { gate: Arc::clone(self), commands: 0 };
             }
             self.ready.notified().await;
         }
     }
 
+    /// Whether an entry of so many commands may begin beside those that are under way, and is worth it: each costs a sync, so
+    /// it is not to be much smaller than they are.
+    fn may_begin_beside(&self, queued: usize) -> bool {
+        let Flight { entries, least } = self.flight;
+        let worth_it = || least == 0 || queued >= least.max(self.commands.load(Ordering::Acquire) / 2);
+        self.under_way.load(Ordering::Acquire) < entries && worth_it()
+    }
+
     /// So many commands wait now.
     fn queued(&self, commands: usize) {
-        if self.flight.beside > 0 && commands >= self.flight.beside {
+        if self.flight.least > 0 && self.may_begin_beside(commands) {
             self.ready.notify_one();
         }
     }
 }
 
+impl UnderWay {
+    /// The entry has so many commands.
+    fn carries(&mut self, commands: usize) {
+        self.commands = commands;
+        self.gate.commands.fetch_add(commands, Ordering::AcqRel);
+    }
+}
+
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
-        self.0.ready.notify_one();
+        self.gate.commands.fetch_sub(self.commands, Ordering::AcqRel);
+        self.gate.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.gate.ready.notify_one();
     }
 }
 
@@ -144,7 +165,7 @@ async fn pack(
     let mut queued = Vec::with_capacity(limits.commands);
     let meters = metrics::EntryMeters::new();
     loop {
-        let under_way = gate.open(|| queued.len() + waiting.len()).await;
+        let mut under_way = gate.open(|| queued.len() + waiting.len()).await;
         if queued.is_empty() {
             if waiting.recv_many(&mut queued, limits.commands).await == 0 {
                 return;
@@ -160,6 +181,7 @@ async fn pack(
         let fitting = fitting(&queued, limits.bytes);
         let (commands, replies): (Vec<_>, Vec<_>) = queued.drain(..fitting).unzip();
         meters.proposed(commands.len());
+        under_way.carries(commands.len());
         let packed = meters.pack.time(|| Proposal::pack(clock.now(), commands, replies));
         let applied = group.propose(term, Arc::clone(&packed));
         let group = Arc::clone(&group);
@@ -222,19 +244,23 @@ mod tests {
 
     #[test]
     fn an_entry_begins_beside_others_if_it_may_and_is_worth_it() {
-        // entries set, replicas; what may begin in turn, with so many queued
+        // entries set, replicas; what may begin in turn, with so many queued, and then takes them
         for (entries, replicas, turns) in [
-            (0, 1, [(0, true), (255, false), (256, true), (999, true), (999, false)]),
-            (0, 3, [(0, true), (1, false), (999, false), (999, false), (999, false)]),
-            (2, 3, [(0, true), (0, true), (1, false), (999, false), (999, false)]),
+            (0, 1, [(0, true), (15, false), (16, true), (9, false), (17, true), (999, false)]),
+            (0, 1, [(600, true), (299, false), (300, true), (449, false), (450, true), (999, false)]),
+            (0, 3, [(0, true), (1, false), (999, false), (999, false), (999, false), (999, false)]),
+            (2, 3, [(0, true), (0, true), (1, false), (999, false), (999, false), (999, false)]),
         ] {
             let gate = Arc::new(Gate::new(Flight::of(entries, replicas)));
             let mut begun = Vec::new();
             for (queued, begins) in turns {
-                let next = gate.open(|| queued).now_or_never();
+                let mut next = gate.open(|| queued).now_or_never();
                 assert_eq!(next.is_some(), begins, "{entries} entries, {replicas} replicas, {queued} queued");
+                next.iter_mut().for_each(|entry| entry.carries(queued));
                 begun.extend(next);
             }
+            drop(begun);
+            assert_eq!((gate.under_way.load(Ordering::Relaxed), gate.commands.load(Ordering::Relaxed)), (0, 0));
         }
     }
 
@@ -249,8 +275,10 @@ mod tests {
         let second = next.await;
         let mut next = Box::pin(gate.open(|| queued.load(Ordering::Relaxed)));
         assert!((&mut next).now_or_never().is_none());
-        queued.store(256, Ordering::Relaxed);
-        gate.queued(256);
+        queued.store(16, Ordering::Relaxed);
+        gate.queued(15);
+        assert!((&mut next).now_or_never().is_none());
+        gate.queued(16);
         drop((next.await, second));
     }
 

@@ -180,6 +180,14 @@ impl ShardReplica {
         self.audits.lock().iter().find(|(at, _)| *at == index).map(|(_, hash)| *hash)
     }
 
+    /// Changes the state, and shows what is new of it.
+    fn change<T>(&self, change: impl FnOnce(&mut ShardMachine) -> T) -> T {
+        let mut machine = self.machine.write();
+        let done = change(&mut machine);
+        self.shown.update(&machine);
+        done
+    }
+
     async fn load(&self, rows: Vec<RowKey>, epoch: u64) -> Result<(), StoreError> {
         let (there, absent): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| self.store.may_have(row.as_bytes()));
         let values = if there.is_empty() {
@@ -189,14 +197,15 @@ impl ShardReplica {
             let keys = there.iter().map(|row| Bytes::copy_from_slice(row.as_bytes())).collect();
             self.store.get_many(keys).await?
         };
-        let mut machine = self.machine.write();
-        for (row, value) in there.into_iter().zip(values) {
-            // A row that changed hands meanwhile is looked for again (rule 28).
-            machine.admit(row, value.as_deref(), epoch);
-        }
-        for row in absent {
-            machine.admit(row, None, epoch);
-        }
+        self.change(|machine| {
+            for (row, value) in there.into_iter().zip(values) {
+                // A row that changed hands meanwhile is looked for again (rule 28).
+                machine.admit(row, value.as_deref(), epoch);
+            }
+            for row in absent {
+                machine.admit(row, None, epoch);
+            }
+        });
         Ok(())
     }
 
@@ -206,7 +215,7 @@ impl ShardReplica {
         metrics::cold_rows_loaded(rows.len());
         let rows = rows.iter().map(|(key, value)| (&key[..], &value[..]));
         // If a checkpoint became durable meanwhile, they are read again (rule 28).
-        self.machine.write().admit_timers(scan, rows).map(drop).map_err(StoreError::new)
+        self.change(|machine| machine.admit_timers(scan, rows)).map(drop).map_err(StoreError::new)
     }
 
     async fn apply_entry(&self, at: EntryId, packed: &Packed) -> Result<(), MachineError> {
@@ -228,24 +237,24 @@ impl ShardReplica {
     /// Applies the entry unless something it touches is cold, so that apply never waits inside. Looking and applying are one
     /// step under the lock: a checkpoint that ends in between could evict what was just loaded (rule 28).
     fn apply_loaded(&self, at: EntryId, entry: &Entry) -> Result<Vec<Outcome>, Missing> {
-        let mut machine = self.machine.write();
-        if let Some(scan) = machine.missing_timers(entry) {
-            return Err(Missing::Timers(scan));
-        }
-        let rows = machine.missing(entry, &|key| self.store.may_have(key));
-        if !rows.is_empty() {
-            return Err(Missing::Rows { rows, epoch: machine.load_epoch() });
-        }
-        let outcomes = machine.apply(Position { term: at.term, index: at.index }, entry);
-        if entry.commands.is_empty() {
-            self.remember_hash(at.index, machine.state_hash());
-        }
-        // What cannot go, because it is dirty, is not looked at with every entry.
-        if at.index.is_multiple_of(EVICT_EVERY) {
-            machine.evict_some(self.budget, EVICT_AT_ONCE);
-        }
-        self.shown.update(&machine);
-        Ok(outcomes)
+        self.change(|machine| {
+            if let Some(scan) = machine.missing_timers(entry) {
+                return Err(Missing::Timers(scan));
+            }
+            let rows = machine.missing(entry, &|key| self.store.may_have(key));
+            if !rows.is_empty() {
+                return Err(Missing::Rows { rows, epoch: machine.load_epoch() });
+            }
+            let outcomes = machine.apply(Position { term: at.term, index: at.index }, entry);
+            if entry.commands.is_empty() {
+                self.remember_hash(at.index, machine.state_hash());
+            }
+            // What cannot go, because it is dirty, is not looked at with every entry.
+            if at.index.is_multiple_of(EVICT_EVERY) {
+                machine.evict_some(self.budget, EVICT_AT_ONCE);
+            }
+            Ok(outcomes)
+        })
     }
 
     fn remember_hash(&self, index: u64, hash: u64) {
@@ -259,8 +268,8 @@ impl ShardReplica {
 
 /// How much more than usual is done at once beside apply. Each turn waits for an entry to be applied: if the entries of a
 /// busy shard change more rows than a turn takes, a checkpoint never catches up, and memory and log grow.
-fn haste(machine: &ShardMachine) -> usize {
-    (1 + machine.dirty_bytes() / LAG_BYTES).min(HASTE) as usize
+fn haste(dirty_bytes: u64) -> usize {
+    (1 + dirty_bytes / LAG_BYTES).min(HASTE) as usize
 }
 
 fn tell(replies: Vec<Reply>, outcomes: Vec<Outcome>, at: EntryId) {
@@ -284,38 +293,36 @@ impl Machine for ShardReplica {
     }
 
     fn freeze(&self) -> DirtyRows {
-        let mut machine = self.machine.write();
-        let rows = DirtyRows::with_capacity(usize::try_from(machine.dirty_bytes()).unwrap_or(0));
-        machine.freeze();
-        self.shown.update(&machine);
-        rows
+        self.change(ShardMachine::freeze);
+        DirtyRows::default()
     }
 
     fn freeze_more(&self, rows: &mut DirtyRows) -> bool {
-        let mut machine = self.machine.write();
-        let limit = FREEZE_AT_ONCE * haste(&machine);
-        machine.freeze_more(limit, &mut |key, value| rows.add(key, value))
+        let limit = FREEZE_AT_ONCE * haste(self.dirty_bytes());
+        self.change(|machine| machine.freeze_more(limit, &mut |key, value| rows.add(key, value)))
     }
 
     fn frozen_durable(&self) {
-        let mut machine = self.machine.write();
-        machine.frozen_durable();
-        metrics::replica_memory(self.config.shard, machine.resident_bytes());
-        self.tidying.store(machine.eviction_steps(), Ordering::Relaxed);
+        self.change(|machine| {
+            machine.frozen_durable();
+            metrics::replica_memory(self.config.shard, machine.resident_bytes());
+            self.tidying.store(machine.eviction_steps(), Ordering::Relaxed);
+        });
     }
 
     fn tidy(&self) -> bool {
-        let mut machine = self.machine.write();
-        let haste = haste(&machine);
-        let timers_left = machine.drop_timers(TIMERS_AT_ONCE * haste);
-        machine.evict_some(self.budget, EVICT_AT_ONCE * haste);
+        let haste = haste(self.dirty_bytes());
         let left = self.tidying.load(Ordering::Relaxed).saturating_sub(EVICT_AT_ONCE * haste);
         self.tidying.store(left, Ordering::Relaxed);
-        timers_left && (left == 0 || machine.resident_bytes() <= self.budget)
+        self.change(|machine| {
+            let timers_left = machine.drop_timers(TIMERS_AT_ONCE * haste);
+            machine.evict_some(self.budget, EVICT_AT_ONCE * haste);
+            timers_left && (left == 0 || machine.resident_bytes() <= self.budget)
+        })
     }
 
     fn in_haste(&self) -> bool {
-        self.dirty_bytes() > LAG_BYTES
+        haste(self.dirty_bytes()) > 1
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<(), MachineError>> {
@@ -340,8 +347,7 @@ impl Machine for ShardReplica {
             // Whoever waits for an audit entry here finds its hash, though the entry came inside the snapshot.
             let index = machine.position().index;
             self.remember_hash(index, machine.state_hash());
-            self.shown.update(&machine);
-            *self.machine.write() = machine;
+            self.change(|known| *known = machine);
             self.applied.send_replace(index);
             Ok(())
         })

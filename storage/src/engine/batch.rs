@@ -2,6 +2,8 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::ShowRows;
+
 /// Changes to be applied as one, in the order in which they were added.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -58,10 +60,20 @@ impl Batch {
         Self::default()
     }
 
-    /// Nothing yet, with room for `changes` changes of `bytes` bytes together.
+    /// The rows that `show` shows. Panics if their keys do not ascend.
     #[must_use]
-    pub fn with_capacity(changes: usize, bytes: usize) -> Self {
-        Self { data: BytesMut::with_capacity(bytes), changes: Vec::with_capacity(changes) }
+    pub fn of_rows(show: ShowRows) -> Self {
+        let mut batch = Self::new();
+        let mut last: Option<Vec<u8>> = None;
+        show(&mut |key, value| {
+            assert!(last.as_ref().is_none_or(|last| last[..] < *key), "rows are shown in the order of their keys, none twice");
+            last = Some(key.to_vec());
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            }
+        });
+        batch
     }
 
     /// Gives `key` a value.
@@ -153,7 +165,7 @@ mod tests {
         let mut batch = Batch::new();
         batch.put(b"a", b"1");
         batch.delete(b"bb");
-        let mut later = Batch::with_capacity(2, 16);
+        let mut later = Batch::new();
         later.delete_range(b"c", b"e");
         later.delete_range(b"e", b"e");
         assert_eq!(later.put_with(b"f", |out| out.put_u16(9)), 2);

@@ -25,7 +25,7 @@ use rocksdb::{
     UniversalCompactOptions,
 };
 
-use super::{Batch, Durability, Engine, EngineError, EngineStats, EngineView, KeyRange, MakeBatch, Row, ScanLimit};
+use super::{Batch, Durability, Engine, EngineError, EngineStats, EngineView, KeyRange, Row, ScanLimit, ShowRows};
 use ingest::Ingest;
 use read::{get_many, scan, scan_back};
 use threads::{Jobs, Workers};
@@ -157,8 +157,8 @@ impl Engine for RocksEngine {
         async { answer.await.unwrap_or(Err(EngineError::Closed)) }.boxed()
     }
 
-    fn write_made(&self, make: MakeBatch, durability: Durability) -> BoxFuture<'_, Result<(), EngineError>> {
-        let (job, answer) = WriteJob::made(make, durability);
+    fn write_rows(&self, show: ShowRows) -> BoxFuture<'_, Result<(), EngineError>> {
+        let (job, answer) = WriteJob::rows(show);
         self.inner.writer.submit(job);
         async { answer.await.unwrap_or(Err(EngineError::Closed)) }.boxed()
     }

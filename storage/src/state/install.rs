@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Head, Shared, StateError, keys, put_head};
+use super::{Head, Shared, StateError, keys, sealed};
 use crate::engine::{Batch, Durability, Row};
 
 /// Rows of a new generation, invisible until committed.
@@ -48,8 +48,8 @@ impl Install {
         }
         let head = Head { generation: self.generation, meta: Some(meta) };
         let mut batch = Batch::new();
-        put_head(shared.replica, &head, &mut batch);
-        shared.switch(&mut turn, head, Box::new(|| batch)).await?;
+        batch.put(&keys::head(shared.replica), &sealed(&head));
+        shared.switch(&mut turn, head, || shared.engine.write(batch, Durability::Synced)).await?;
         let mut old = Batch::new();
         let (from, to) = keys::generations_before(shared.replica, self.generation);
         old.delete_range(&from, &to);

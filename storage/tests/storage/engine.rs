@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ordergrid_storage::{Batch, Durability, Engine, EngineError, Fault, KeyRange, MemEngine, RocksEngine, ScanLimit};
+use ordergrid_storage::{Batch, Durability, Engine, EngineError, Fault, KeyRange, MemEngine, RocksEngine, RowSink, ScanLimit};
 
 use crate::disks::{Disk, RocksDisk};
 
@@ -43,6 +43,7 @@ contract![
     a_dropped_future_is_a_write_all_the_same,
     only_durability_costs_a_sync,
     an_empty_batch_may_be_synced,
+    rows_that_are_shown_are_durable,
 ];
 
 async fn a_batch_is_applied_in_order(disk: &dyn Disk) {
@@ -187,6 +188,19 @@ async fn an_empty_batch_may_be_synced(disk: &dyn Disk) {
     assert_eq!(all(&disk.open()).await, ["a=1"]);
 }
 
+async fn rows_that_are_shown_are_durable(disk: &dyn Disk) {
+    let engine = disk.open();
+    for rows in [&[][..], &["a=1", "b=1", "c=1"], &["a=2", "b"]] {
+        show(&engine, rows).await.expect("the disk works");
+        assert_eq!(engine.stats().written_bytes, if rows.len() == 3 { 6 } else { 9 * u64::from(!rows.is_empty()) });
+    }
+    put(&engine, &["c=2", "d=1"], Durability::Buffered).await;
+    show(&engine, &["b=3", "c=3"]).await.expect("the disk works");
+    drop(engine);
+    disk.stop();
+    assert_eq!(all(&disk.open()).await, ["a=2", "b=3", "c=3", "d=1"]);
+}
+
 #[tokio::test]
 async fn a_crash_in_memory_loses_what_was_not_synced() {
     let disk = MemEngine::new();
@@ -308,29 +322,43 @@ async fn rocksdb_has_what_was_made_durable_when_its_process_is_killed() {
     }
 }
 
-/// A synced batch in the order of its keys becomes a file, unless something before it is still to become durable.
+/// Rows that are shown become a file, unless something before them is still to become durable.
 #[tokio::test]
-async fn batches_that_become_files_and_batches_that_do_not_follow_each_other() {
+async fn rows_that_become_files_and_batches_follow_each_other() {
     use Durability::{Buffered, Synced};
     let disk = RocksDisk::state();
     let engine = disk.open();
     #[rustfmt::skip]
     let steps: [(&[&str], _, &[&str]); 7] = [
-        // changes            durable   what a kill leaves then
-        (&["a=1", "b=1"],     Synced,   &["a=1", "b=1"]),
-        (&["a=2", "c=1"],     Synced,   &["a=2", "b=1", "c=1"]),
-        (&["b", "c=2"],       Synced,   &["a=2", "c=2"]),
-        (&["d=1", "c=3"],     Synced,   &["a=2", "c=3", "d=1"]),
-        (&["a=3"],            Buffered, &["a=2", "c=3", "d=1"]),
-        (&["b=4", "c"],       Synced,   &["a=3", "b=4", "d=1"]),
-        (&["a", "d=5"],       Synced,   &["b=4", "d=5"]),
+        // changes            as a batch        what a kill leaves then
+        (&["a=1", "b=1"],     None,             &["a=1", "b=1"]),
+        (&["a=2", "c=1"],     None,             &["a=2", "b=1", "c=1"]),
+        (&["b", "c=2"],       None,             &["a=2", "c=2"]),
+        (&["d=1", "c=3"],     Some(Synced),     &["a=2", "c=3", "d=1"]),
+        (&["a=3"],            Some(Buffered),   &["a=2", "c=3", "d=1"]),
+        (&["b=4", "c"],       None,             &["a=3", "b=4", "d=1"]),
+        (&["a", "d=5"],       None,             &["b=4", "d=5"]),
     ];
-    for (changes, durability, left) in steps {
-        put(&engine, changes, durability).await;
+    for (changes, batch, left) in steps {
+        match batch {
+            Some(durability) => put(&engine, changes, durability).await,
+            None => show(&engine, changes).await.expect("the disk works"),
+        }
         assert_eq!(all(&disk.crashed().open()).await, left, "{changes:?}");
     }
     drop(engine);
     assert_eq!(all(&disk.open()).await, ["b=4", "d=5"]);
+}
+
+#[tokio::test]
+async fn rows_out_of_order_stop_the_engine_and_change_nothing() {
+    for rows in [["b=1", "a=1"], ["a=1", "a=2"]] {
+        let disk = RocksDisk::state();
+        let engine = disk.open();
+        assert!(matches!(show(&engine, &rows).await, Err(EngineError::Disk(_))), "{rows:?}");
+        assert!(show(&engine, &["c=1"]).await.is_err());
+        assert!(all(&engine).await.is_empty());
+    }
 }
 
 /// Recycled log files hold the records of their former life; none of them may come back.
@@ -377,6 +405,19 @@ fn batch(rows: &[impl AsRef<str>]) -> Batch {
 
 async fn put(engine: &Arc<dyn Engine>, rows: &[impl AsRef<str>], durability: Durability) {
     engine.write(batch(rows), durability).await.expect("the disk works");
+}
+
+async fn show(engine: &Arc<dyn Engine>, rows: &[&'static str]) -> Result<(), EngineError> {
+    let rows = rows.to_vec();
+    let show = move |to: RowSink<'_>| {
+        for row in rows {
+            match row.split_once('=') {
+                Some((key, value)) => to(key.as_bytes(), Some(value.as_bytes())),
+                None => to(row.as_bytes(), None),
+            }
+        }
+    };
+    engine.write_rows(Box::new(show)).await
 }
 
 async fn all(engine: &Arc<dyn Engine>) -> Vec<String> {

@@ -64,12 +64,12 @@ impl StateStore for MemStore {
     fn checkpoint(&self, meta: Bytes, rows: DirtyRows) -> BoxFuture<'_, Result<(), StoreError>> {
         let mut contents = self.contents.lock();
         contents.meta = Some(meta);
-        for (key, value) in rows.iter() {
+        rows.show(&mut |key, value| {
             match value {
                 Some(value) => contents.rows.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)),
                 None => contents.rows.remove(key),
             };
-        }
+        });
         ready(Ok(())).boxed()
     }
 

@@ -1,14 +1,13 @@
-//! Checkpoints as files. A batch whose keys ascend becomes a table file of its own, which the database takes in whole: no
-//! copy in a memtable, which would be sorted, kept and written once more, and the same promise, all of it or nothing, durable
-//! on return.
+//! Checkpoints as files. Rows whose keys ascend become a table file of their own, which the database takes in whole: no copy in
+//! a batch or a memtable, which would be sorted, kept and written once more, and the same promise, all of it or nothing,
+//! durable on return.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::{DB, IngestExternalFileOptions, Options, SstFileWriter};
 
-use crate::engine::EngineError;
-use crate::engine::batch::{Batch, Operation};
+use crate::engine::{EngineError, ShowRows};
 
 /// The folder, inside that of the database, in which files are made; RocksDB looks at none but its own.
 const FOLDER: &str = "incoming";
@@ -35,50 +34,31 @@ impl Ingest {
         Ok(Self { folder, options, files: AtomicU64::new(0) })
     }
 
-    /// Whether a batch can become a file: its keys ascend, and no range of them goes.
-    pub(super) fn can_take(batch: &Batch) -> bool {
-        let mut last: Option<&[u8]> = None;
-        batch.operations().all(|operation| match operation {
-            Operation::Put { key, .. } | Operation::Delete { key } => last.replace(key).is_none_or(|last| last < key),
-            Operation::DeleteRange { .. } => false,
-        })
-    }
-
-    /// Makes the batch part of the database, durably.
-    pub(super) fn take(&self, db: &DB, batch: &Batch) -> Result<(), rocksdb::Error> {
+    /// Makes the rows part of the database, durably; tells their size in bytes.
+    pub(super) fn take(&self, db: &DB, show: ShowRows) -> Result<u64, rocksdb::Error> {
         let path = self.folder.join(format!("{}.sst", self.files.fetch_add(1, Ordering::Relaxed)));
         let mut file = SstFileWriter::create(&self.options);
         file.open(&path)?;
-        for operation in batch.operations() {
-            match operation {
-                Operation::Put { key, value } => file.put(key, value)?,
-                Operation::Delete { key } => file.delete(key)?,
-                Operation::DeleteRange { .. } => unreachable!("a batch with a range becomes no file"),
+        let (mut bytes, mut written) = (0, Ok(()));
+        show(&mut |key, value| {
+            bytes += (key.len() + value.map_or(0, <[u8]>::len)) as u64;
+            if written.is_ok() {
+                // A key that does not come after the last one is refused.
+                written = match value {
+                    Some(value) => file.put(key, value),
+                    None => file.delete(key),
+                };
             }
+        });
+        written?;
+        if bytes == 0 {
+            // RocksDB takes no file without rows.
+            return Ok(bytes);
         }
         file.finish()?;
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
-        db.ingest_external_file_opts(&options, vec![path])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_becomes_a_file_if_its_keys_ascend() {
-        let batch = |change: fn(&mut Batch)| {
-            let mut batch = Batch::new();
-            batch.put(b"b", b"1");
-            change(&mut batch);
-            Ingest::can_take(&batch)
-        };
-        assert!(batch(|_| {}));
-        assert!(batch(|batch| batch.delete(b"ba")));
-        assert!(!batch(|batch| batch.put(b"b", b"2")), "one key twice");
-        assert!(!batch(|batch| batch.put(b"a", b"2")), "not in order");
-        assert!(!batch(|batch| batch.delete_range(b"c", b"d")));
+        db.ingest_external_file_opts(&options, vec![path])?;
+        Ok(bytes)
     }
 }

@@ -9,7 +9,7 @@ use super::ingest::Ingest;
 use super::threads::Jobs;
 use super::{Counters, Flavour, failure};
 use crate::engine::batch::{Batch, Operation};
-use crate::engine::{Durability, EngineError, MakeBatch};
+use crate::engine::{Durability, EngineError, ShowRows};
 use crate::metrics::Stage;
 
 type Answer = oneshot::Sender<Result<(), EngineError>>;
@@ -17,28 +17,27 @@ type Answer = oneshot::Sender<Result<(), EngineError>>;
 /// Jobs written before those that wait for a sync get it, at most: writers that need none could come without end.
 const JOBS_PER_SYNC: usize = 64;
 
-/// A batch to write, or nothing; and whether all so far must be durable before the answer.
+/// What to write, or nothing; and whether all so far must be durable before the answer.
 pub(super) struct WriteJob {
-    batch: Written,
+    what: What,
     durability: Durability,
     answer: Answer,
 }
 
-/// A batch that is there, or that this thread makes.
-enum Written {
+enum What {
     Batch(Batch),
-    Made(MakeBatch),
+    Rows(ShowRows),
 }
 
 impl WriteJob {
     pub(super) fn write(batch: Batch, durability: Durability) -> (Self, oneshot::Receiver<Result<(), EngineError>>) {
         let (answer, receiver) = oneshot::channel();
-        (Self { batch: Written::Batch(batch), durability, answer }, receiver)
+        (Self { what: What::Batch(batch), durability, answer }, receiver)
     }
 
-    pub(super) fn made(make: MakeBatch, durability: Durability) -> (Self, oneshot::Receiver<Result<(), EngineError>>) {
+    pub(super) fn rows(show: ShowRows) -> (Self, oneshot::Receiver<Result<(), EngineError>>) {
         let (answer, receiver) = oneshot::channel();
-        (Self { batch: Written::Made(make), durability, answer }, receiver)
+        (Self { what: What::Rows(show), durability: Durability::Synced, answer }, receiver)
     }
 
     pub(super) fn flush() -> (Self, oneshot::Receiver<Result<(), EngineError>>) {
@@ -72,12 +71,12 @@ struct Writer<'a> {
     flavour: Flavour,
     counters: &'a Counters,
     options: WriteOptions,
-    /// Makes files of batches, where that is possible.
+    /// Makes files of rows, where there is one.
     ingest: Option<&'a Ingest>,
     /// Something has been written that is not durable yet: what comes after it must not be so earlier.
     buffered: bool,
     /// Writing a batch, and making all so far durable. Of the log, the first ends in memory: its file is written by the
-    /// sync. A batch that becomes a file has the second alone.
+    /// sync. Rows that become a file have the second alone.
     stages: (Stage, Stage),
     /// The first failure. Nothing is written after it.
     failed: Option<EngineError>,
@@ -85,20 +84,15 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn take(&mut self, job: WriteJob, waiting: &mut Vec<Answer>) {
-        let batch = match job.batch {
-            Written::Batch(batch) => batch,
-            Written::Made(make) => make(),
+        let batch = match (job.what, self.ingest) {
+            (What::Batch(batch), _) => batch,
+            (What::Rows(show), Some(ingest)) if !self.buffered => {
+                let taken = self.ingest(ingest, show);
+                tell(job.answer, taken);
+                return;
+            }
+            (What::Rows(show), _) => Batch::of_rows(show),
         };
-        if let Some(ingest) = self.ingest
-            && job.durability == Durability::Synced
-            && !self.buffered
-            && !batch.is_empty()
-            && Ingest::can_take(&batch)
-        {
-            let taken = self.ingest(ingest, &batch);
-            tell(job.answer, taken);
-            return;
-        }
         let written = self.write(&batch);
         if written.is_ok() && job.durability == Durability::Synced {
             waiting.push(job.answer);
@@ -122,11 +116,14 @@ impl Writer<'_> {
         self.attempt(|writer| writer.stages.1.time(|| flush(writer.db, writer.flavour)))
     }
 
-    /// A batch becomes a file of the database.
-    fn ingest(&mut self, ingest: &Ingest, batch: &Batch) -> Result<(), EngineError> {
-        self.counters.written_bytes.fetch_add(batch.bytes() as u64, Ordering::Relaxed);
+    /// Rows become a file of the database.
+    fn ingest(&mut self, ingest: &Ingest, show: ShowRows) -> Result<(), EngineError> {
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        self.attempt(|writer| writer.stages.1.time(|| ingest.take(writer.db, batch)))
+        self.attempt(|writer| {
+            let bytes = writer.stages.1.time(|| ingest.take(writer.db, show))?;
+            writer.counters.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+            Ok(())
+        })
     }
 
     fn attempt(&mut self, what: impl FnOnce(&Self) -> Result<(), rocksdb::Error>) -> Result<(), EngineError> {
