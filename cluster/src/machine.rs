@@ -119,7 +119,7 @@ impl DirtyRows {
     }
 
     /// Shows each row, in the order of their keys.
-    pub fn show(&self, to: &mut dyn FnMut(&[u8], Option<&[u8]>)) {
+    pub fn show(&self, mut to: impl FnMut(&[u8], Option<&[u8]>)) {
         let mut rows = Vec::with_capacity(self.rows);
         for chunk in &self.chunks {
             rows.extend_from_slice(&chunk.rows);
@@ -174,7 +174,7 @@ mod tests {
     fn shown(rows: &DirtyRows) -> Vec<(String, Option<String>)> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut shown = Vec::new();
-        rows.show(&mut |key, value| shown.push((text(key), value.map(text))));
+        rows.show(|key, value| shown.push((text(key), value.map(text))));
         shown
     }
 

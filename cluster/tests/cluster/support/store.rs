@@ -64,7 +64,7 @@ impl StateStore for MemStore {
     fn checkpoint(&self, meta: Bytes, rows: DirtyRows) -> BoxFuture<'_, Result<(), StoreError>> {
         let mut contents = self.contents.lock();
         contents.meta = Some(meta);
-        rows.show(&mut |key, value| {
+        rows.show(|key, value| {
             match value {
                 Some(value) => contents.rows.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)),
                 None => contents.rows.remove(key),
