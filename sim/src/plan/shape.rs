@@ -36,7 +36,7 @@ fn settings(profile: Profile, dice: &mut Dice, heartbeat: Duration, election_min
         ("limits.request", format!("{}ms", dice.between(1_500, 10_000))),
         ("limits.actor_idle", format!("{}ms", dice.between(20, 10_000))),
         ("limits.entry_commands", dice.pick(&["1", "4", "1024"]).to_string()),
-        ("limits.entries_in_flight", dice.pick(&["1", "2", "4", "16"]).to_string()),
+        ("limits.entries_in_flight", dice.pick(&["0", "1", "2", "4", "16"]).to_string()),
         ("limits.shard_queue", dice.pick(&["8", "64", "32768"]).to_string()),
         ("limits.sku_in_flight", dice.pick(&["4", "4096"]).to_string()),
         ("limits.shard_in_flight", dice.pick(&["4", "16384"]).to_string()),
