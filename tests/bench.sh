@@ -66,10 +66,10 @@ latency() {
     local nodes
     for nodes in 1 3; do
         local grid=(--nodes "$nodes" --shards 1)
-        bench "peak-$nodes" "${grid[@]}" --duration 20s --warmup 5s --title "peak, $nodes nodes"
+        bench "peak-$nodes" "${grid[@]}" --duration 20s --warmup 5s --title "peak, nodes: $nodes"
         [ ! -e "$folder/each/peak-$nodes.json" ] ||
             bench "latency-$nodes" "${grid[@]}" --duration "${LATENCY:-10m}" --warmup 10s --connections 1024 \
-                --rate $(($(figure "peak-$nodes" work_per_s) / 2 + 1)) --verify --title "half of the peak, $nodes nodes"
+                --rate $(($(figure "peak-$nodes" work_per_s) / 2 + 1)) --verify --title "half of the peak, nodes: $nodes"
     done
 }
 
