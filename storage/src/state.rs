@@ -22,7 +22,8 @@ use crate::metrics;
 pub use install::Install;
 pub use view::StateView;
 
-/// The largest checkpoint in bytes. It is held in memory while it is written; checkpoint long before this. A replacement of everything is an install, which has no limit.
+/// The largest checkpoint in bytes. It is held in memory while it is written; checkpoint long before this. A replacement of
+/// everything is an install, which has no limit.
 pub const MAX_CHECKPOINT_BYTES: usize = 1 << 30;
 
 /// The state cannot be read or written.
