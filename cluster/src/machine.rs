@@ -99,14 +99,14 @@ impl DirtyRows {
             let (bytes, rows) = (Vec::with_capacity(CHUNK.max(size)), Vec::with_capacity(CHUNK / ROW));
             self.chunks.push(Chunk { bytes, rows });
         }
-        let number = u32::try_from(self.chunks.len() - 1).expect(SMALL);
-        let Some(chunk) = self.chunks.last_mut() else { return };
+        let number = self.chunks.len() - 1;
+        let chunk = &mut self.chunks[number];
         let mut start = [[0; 8]; 2];
         let shown = key.len().min(16);
         start.as_flattened_mut()[..shown].copy_from_slice(&key[..shown]);
         chunk.rows.push(DirtyRow {
             start: start.map(u64::from_be_bytes),
-            chunk: number,
+            chunk: u32::try_from(number).expect(SMALL),
             at: u32::try_from(chunk.bytes.len()).expect(SMALL),
             value: u32::try_from(size - key.len()).expect(SMALL),
             key: u16::try_from(key.len()).expect(SMALL),
