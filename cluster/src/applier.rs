@@ -98,6 +98,10 @@ impl Shared {
         drop(self.writing.lock().await);
     }
 
+    pub(crate) fn machine(&self) -> &Arc<dyn Machine> {
+        &self.machine
+    }
+
     pub(crate) fn store(&self) -> &Arc<dyn StateStore> {
         &self.store
     }

@@ -54,6 +54,15 @@ pub trait Machine: Send + Sync + 'static {
 
     /// An estimate, in bytes, of what the next freeze would write.
     fn dirty_bytes(&self) -> u64;
+
+    /// Leadership is about to be handed over: from now on nothing is begun that would end with it, and what is under way
+    /// is waited for, though not for ever.
+    fn quiesce(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// The hand-over is over, whatever came of it.
+    fn resume(&self) {}
 }
 
 /// Rows to write at the next checkpoint: a key each, and a value or `None` for "deleted". Apply waits while some are taken, so

@@ -8,58 +8,104 @@ use ordergrid_api::grid::OrderChanged;
 use ordergrid_api::{Failure, Reply, UnknownCause};
 use ordergrid_domain::command::{OrderCommand, OrderRequest};
 use ordergrid_domain::{GroupId, Order, Slot};
+use tokio::time::Instant;
 
-use crate::grid::{Ask, NodeGrid, Said};
+use crate::grid::{Ask, NodeGrid, REROUTE, Said, lost};
 
-/// One result per order, in the same order.
+/// One result per order, in the same order. Each stands by itself: those that found no leader are taken on alone.
 pub(crate) async fn place_many(grid: &NodeGrid, requests: Vec<OrderRequest>) -> Vec<Reply<Arc<Order>>> {
     let requests = requests.into_iter().map(Arc::new).collect();
-    let slot = |request: &Arc<OrderRequest>| request.user.slot();
-    by_shard(grid, requests, slot, Ask::PlaceMany, |said| match said {
-        Said::PlacedMany(results) => Some(results),
-        _ => None,
-    })
-    .await
+    let batch = Batch {
+        grid,
+        slot: |request: &Arc<OrderRequest>| request.user.slot(),
+        ask: Ask::PlaceMany,
+        answered: |said| match said {
+            Said::PlacedMany(results) => Some(results),
+            _ => None,
+        },
+        again: |results: &[Reply<Arc<Order>>]| results.iter().any(is_lost),
+    };
+    batch.by_shard(requests).await
 }
 
-/// One result per command, in the same order. Commands on one order come into its log in the order in which they stand.
+/// One result per command, in the same order. Commands on one order come into its log in the order in which they stand: they
+/// are taken on only if none of them came into a log.
 pub(crate) async fn command_orders(grid: &NodeGrid, commands: Vec<OrderCommand>) -> Vec<Reply<OrderChanged>> {
-    let slot = |command: &OrderCommand| command.order.slot();
-    by_shard(grid, commands, slot, Ask::OrderMany, |said| match said {
-        Said::OrderMany(results) => Some(results),
-        _ => None,
-    })
-    .await
+    let batch = Batch {
+        grid,
+        slot: |command: &OrderCommand| command.order.slot(),
+        ask: Ask::OrderMany,
+        answered: |said| match said {
+            Said::OrderMany(results) => Some(results),
+            _ => None,
+        },
+        again: |results: &[Reply<OrderChanged>]| results.iter().all(is_lost),
+    };
+    batch.by_shard(commands).await
 }
 
-/// Asks every shard for its part, all at once. Each item stands or falls by itself.
-async fn by_shard<T, R>(
-    grid: &NodeGrid,
-    items: Vec<T>,
-    slot: impl Fn(&T) -> Slot,
-    ask: impl Fn(Vec<T>) -> Ask,
-    answered: impl Fn(Said) -> Option<Vec<Reply<R>>>,
-) -> Vec<Reply<R>> {
-    let count = items.len();
-    let mut parts: BTreeMap<GroupId, (Vec<usize>, Vec<T>)> = BTreeMap::new();
-    for (position, item) in items.into_iter().enumerate() {
-        let (positions, part) = parts.entry(grid.node.owner(slot(&item))).or_default();
-        positions.push(position);
-        part.push(item);
+fn is_lost<R>(result: &Reply<R>) -> bool {
+    result.as_ref().is_err_and(lost)
+}
+
+/// How items of one kind are asked together.
+struct Batch<'a, T, R> {
+    grid: &'a NodeGrid,
+    /// Where an item belongs.
+    slot: fn(&T) -> Slot,
+    /// The question about items of one shard.
+    ask: fn(Vec<T>) -> Ask,
+    /// Its answers.
+    answered: fn(Said) -> Option<Vec<Reply<R>>>,
+    /// Whether those that found no leader are asked again.
+    again: fn(&[Reply<R>]) -> bool,
+}
+
+impl<T: Clone, R> Batch<'_, T, R> {
+    /// Asks every shard for its part, all at once. Each item stands or falls by itself.
+    async fn by_shard(&self, items: Vec<T>) -> Vec<Reply<R>> {
+        let count = items.len();
+        let mut parts: BTreeMap<GroupId, (Vec<usize>, Vec<T>)> = BTreeMap::new();
+        for (position, item) in items.into_iter().enumerate() {
+            let (positions, part) = parts.entry(self.grid.node.owner((self.slot)(&item))).or_default();
+            positions.push(position);
+            part.push(item);
+        }
+        let asked = parts.into_values().map(|(positions, part)| self.of_shard(positions, part));
+        let mut results: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+        results.sort_unstable_by_key(|(position, _)| *position);
+        assert_eq!(results.len(), count, "every item of a batch has one result");
+        results.into_iter().map(|(_, result)| result).collect()
     }
-    let (ask, answered) = (&ask, &answered);
-    let asked = parts.into_values().map(|(positions, part)| async move {
+
+    /// Asks one shard. Items that found no leader although the shard had one, which was just handing over, are asked again
+    /// for a while.
+    async fn of_shard(&self, positions: Vec<usize>, part: Vec<T>) -> Vec<(usize, Reply<R>)> {
+        let until = Instant::now() + self.grid.limits.leader;
+        let mut left: Vec<(usize, T)> = positions.into_iter().zip(part).collect();
+        let mut done = Vec::with_capacity(left.len());
+        loop {
+            let results = self.once(left.iter().map(|(_, item)| item.clone()).collect()).await;
+            let again = Instant::now() < until && (self.again)(&results);
+            let mut lost = Vec::new();
+            for ((position, item), result) in left.into_iter().zip(results) {
+                if again && is_lost(&result) { lost.push((position, item)) } else { done.push((position, result)) }
+            }
+            if lost.is_empty() {
+                return done;
+            }
+            left = lost;
+            tokio::time::sleep(REROUTE).await;
+        }
+    }
+
+    async fn once(&self, part: Vec<T>) -> Vec<Reply<R>> {
         let count = part.len();
         let same = |failure: &Failure| (0..count).map(|_| Err(failure.clone())).collect();
-        let results = match grid.route(ask(part)).await {
-            Ok(said) => answered(said).filter(|results| results.len() == count),
+        let results = match self.grid.route((self.ask)(part)).await {
+            Ok(said) => (self.answered)(said).filter(|results| results.len() == count),
             Err(failure) => Some(same(&failure)),
         };
-        let results = results.unwrap_or_else(|| same(&Failure::unknown(UnknownCause::ConnectionLost)));
-        positions.into_iter().zip(results)
-    });
-    let mut results: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
-    results.sort_unstable_by_key(|(position, _)| *position);
-    assert_eq!(results.len(), count, "every item of a batch has one result");
-    results.into_iter().map(|(_, result)| result).collect()
+        results.unwrap_or_else(|| same(&Failure::unknown(UnknownCause::ConnectionLost)))
+    }
 }

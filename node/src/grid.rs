@@ -25,7 +25,7 @@ use crate::shard::{
 /// The mesh service of forwarded requests.
 pub(crate) const SERVICE: u8 = 2;
 /// Pause before the way to a shard without a known leader is looked up again.
-const REROUTE: Duration = Duration::from_millis(20);
+pub(crate) const REROUTE: Duration = Duration::from_millis(20);
 
 /// A request on its way to another node. Forwarded at most once: the receiver answers or refuses.
 #[derive(Clone, Encode, Decode)]
@@ -93,6 +93,11 @@ macro_rules! expect_said {
     };
 }
 
+/// Nothing happened, because nobody who leads was reached: worth another look at who does.
+pub(crate) fn lost(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused { reason: Refusal::NoLeader | Refusal::Unreachable, .. })
+}
+
 /// How long requests may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GridLimits {
@@ -141,8 +146,7 @@ impl NodeGrid {
                 Place::There(node) => self.forward_to_leader(shard, node, &ask).await,
                 Place::Nowhere => Err(Failure::refused(Refusal::NoLeader)),
             };
-            let lost = matches!(&said, Err(Failure::Refused { reason: Refusal::NoLeader | Refusal::Unreachable, .. }));
-            if !lost || Instant::now() >= patience {
+            if !said.as_ref().is_err_and(lost) || Instant::now() >= patience {
                 return said;
             }
             tokio::time::sleep(REROUTE).await;

@@ -54,6 +54,8 @@ pub(crate) struct Handle<RT: AsyncRuntime + Send + Sync> {
     /// openraft's reports, subscribed to once.
     pub(super) reports: Reports<RT>,
     pub(super) leadership: watch::Receiver<Leadership>,
+    /// A hand-over of leadership has begun.
+    pub(super) leaving: AtomicBool,
     /// Leadership is being handed over: no proposals, no lease.
     pub(super) transferring: AtomicBool,
     pub(super) barriers: Mutex<Barriers>,

@@ -56,8 +56,8 @@ pub trait Group: Send + Sync + 'static {
     /// Waits until `index` is applied here, for reads that carry a token. Fails only when the group has stopped.
     fn wait_applied(&self, index: u64) -> BoxFuture<'_, Result<(), Stopped>>;
 
-    /// Hands leadership to the replica on `to`, if that one is a voter, reachable, and has caught up. While it lasts
-    /// proposals are refused as [`ProposeError::NotReady`].
+    /// Hands leadership to the replica on `to`, if that one is a voter, reachable and willing, and has caught up. What would
+    /// end with the leadership is let finish first; then proposals are refused as [`ProposeError::NotReady`] while it lasts.
     fn transfer(&self, to: NodeId) -> BoxFuture<'_, Result<(), TransferError>>;
 
     /// Writes a checkpoint of everything applied by now; durable on return.

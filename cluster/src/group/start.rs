@@ -104,6 +104,7 @@ where
         peer: Mutex::default(),
         reports: Reports::of(&raft),
         leadership,
+        leaving: AtomicBool::new(false),
         transferring: AtomicBool::new(false),
         barriers: Mutex::default(),
         closing,

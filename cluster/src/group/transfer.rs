@@ -2,7 +2,8 @@
 //!
 //! openraft's hand-over cannot be taken back: the leader stops serving at once, and if the target does not take over,
 //! the group waits for an election. So the target must be a voter, must answer, and must have caught up while this node
-//! keeps new proposals out.
+//! keeps new proposals out. Before that, what would end with the leadership is let finish, and in the end everything in the
+//! log is applied here too, so that whoever waits for an outcome has it.
 
 use std::sync::atomic::Ordering;
 
@@ -13,12 +14,14 @@ use super::handle::Handle;
 use super::{Group, Member, TransferError};
 use crate::ids::NodeId;
 
-/// Lowers the flag when the hand-over ends, however it ends.
-struct Transferring<'a>(&'a std::sync::atomic::AtomicBool);
+/// Lowers the flags when the hand-over ends, however it ends.
+struct Leaving<'a, RT: AsyncRuntime + Send + Sync>(&'a Handle<RT>);
 
-impl Drop for Transferring<'_> {
+impl<RT: AsyncRuntime + Send + Sync> Drop for Leaving<'_, RT> {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.0.transferring.store(false, Ordering::Release);
+        self.0.leaving.store(false, Ordering::Release);
+        self.0.shared.machine().resume();
     }
 }
 
@@ -29,15 +32,21 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
             return Ok(());
         }
         let target = self.voter_on(to)?;
-        if self.transferring.swap(true, Ordering::AcqRel) {
+        if self.leaving.swap(true, Ordering::AcqRel) {
             return Err(TransferError::UnderWay);
         }
-        let _lowered = Transferring(&self.transferring);
+        let _lowered = Leaving(self);
         let deadline = self.config.transfer_deadline;
         if !self.mesh.reaches(to, deadline).await {
             return Err(TransferError::Unreachable(to));
         }
-        let caught_up = self.caught_up(target.replica, term);
+        // What takes longer is told that it is not known what came of it, and finds out when it asks again.
+        tokio::time::timeout(deadline, self.shared.machine().quiesce()).await.ok();
+        self.transferring.store(true, Ordering::Release);
+        let caught_up = async {
+            let next = self.caught_up(target.replica, term).await?;
+            self.applied_at_least(next).await.map_err(|_| TransferError::Stopped)
+        };
         match tokio::time::timeout(deadline, caught_up).await {
             Ok(caught_up) => caught_up?,
             Err(_) => return Err(TransferError::Behind(to)),
@@ -64,8 +73,8 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
         members.into_iter().find(|member| member.node == node && member.voter).ok_or(TransferError::NotVoter(node))
     }
 
-    /// Waits until the target holds everything in the log, which no longer grows.
-    async fn caught_up(&self, target: u64, term: u64) -> Result<(), TransferError> {
+    /// Waits until the target holds everything in the log, which no longer grows; gives the index after its last entry.
+    async fn caught_up(&self, target: u64, term: u64) -> Result<u64, TransferError> {
         let mut data = self.raft.data_metrics();
         loop {
             if self.leading() != Some(term) {
@@ -75,7 +84,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
                 let data = data.borrow_and_update();
                 let matched = data.replication.as_ref().and_then(|known| known.get(&target).copied()).flatten();
                 if matched.is_some() && matched == data.last_log {
-                    return Ok(());
+                    return Ok(matched.map_or(0, |matched| matched.index + 1));
                 }
             }
             data.changed().await.map_err(|_| TransferError::Stopped)?;

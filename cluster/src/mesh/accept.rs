@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
@@ -20,6 +21,8 @@ use crate::ids::ClusterId;
 /// Takes connections until the mesh is gone.
 pub(super) async fn run(mesh: Arc<Inner>, mut listener: Box<dyn Listener>) {
     let mut connections = JoinSet::new();
+    // Told once per failure that lasts, not once per try.
+    let mut failing = false;
     loop {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
@@ -28,6 +31,7 @@ pub(super) async fn run(mesh: Arc<Inner>, mut listener: Box<dyn Listener>) {
                 drop(stream);
             }
             Ok((stream, from)) => {
+                failing = false;
                 let mesh = mesh.clone();
                 connections.spawn(async move {
                     if let Err(ended) = serve(mesh.clone(), stream).await {
@@ -36,7 +40,9 @@ pub(super) async fn run(mesh: Arc<Inner>, mut listener: Box<dyn Listener>) {
                 });
             }
             Err(failed) => {
-                tracing::warn!(node = mesh.node, %failed, "cannot take a connection");
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(node = mesh.node, %failed, "connections cannot be taken");
+                }
                 tokio::time::sleep(mesh.config.reconnect_min).await;
             }
         }
@@ -167,7 +173,11 @@ impl Handler {
 
     fn find(&self, operation: Operation, mut body: Bytes) -> Result<Handling, Status> {
         match operation {
-            Operation::Ping => return Ok(std::future::ready((Status::Done, Bytes::new())).boxed()),
+            Operation::Ping => {
+                let willing = !self.mesh.leaving.load(Ordering::Acquire);
+                let status = if willing { Status::Done } else { Status::Failed };
+                return Ok(std::future::ready((status, Bytes::new())).boxed());
+            }
             Operation::Probe => {
                 let probe = self.mesh.probe.read().clone().ok_or(Status::NoService)?;
                 return Ok(probe(self.hello.from, body).map(|answer| (Status::Done, answer)).boxed());

@@ -12,6 +12,7 @@ mod transport;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -123,6 +124,8 @@ pub(crate) struct Inner {
     once: RwLock<BTreeSet<u8>>,
     probe: RwLock<Option<Service>>,
     groups: RwLock<BTreeMap<u32, Attached>>,
+    /// This node is to stop: it takes no leadership any more.
+    leaving: AtomicBool,
 }
 
 /// A replica on this node and how to hand it a message.
@@ -191,6 +194,7 @@ impl Mesh {
             once: RwLock::default(),
             probe: RwLock::default(),
             groups: RwLock::default(),
+            leaving: AtomicBool::new(false),
         });
         let accept = tokio::spawn(accept::run(inner.clone(), listener)).abort_handle();
         let tasks = Tasks { lanes: Mutex::default(), accept: Mutex::new(Some(accept)) };
@@ -292,7 +296,12 @@ impl Mesh {
         self.serve(service, answer);
     }
 
-    /// Whether `node` answers within `deadline`.
+    /// This node is about to stop: from now on it answers peers that ask whether it would take a leadership with no.
+    pub fn leave(&self) {
+        self.inner.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether `node` answers within `deadline` that it would take a leadership.
     pub async fn reaches(&self, node: NodeId, deadline: Duration) -> bool {
         if node == self.inner.node {
             return true;

@@ -12,6 +12,7 @@ use ordergrid_domain::command::{OrderRequest, Place, Release};
 use ordergrid_domain::machine::{Lookup, PlacedKey};
 use ordergrid_domain::{AttemptId, Command, GroupId, Key, Quantity, Rejection, SkuId, Timestamp, UserId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
 
 use super::callers::PlaceCaller;
 use super::landings::Ended;
@@ -44,8 +45,16 @@ pub(crate) struct ShardState {
     /// Orders that came together and need other shards: they share an actor.
     starting: Vec<Placing>,
     skus: Skus,
+    leaving: Option<Leaving>,
     admission: metrics::Admission,
     sold_out: Counter,
+}
+
+/// Leadership is about to be handed over. Whoever asks for an order meanwhile is sent on to the next leader; an attempt is
+/// let come to its end, which only this term can give it.
+struct Leaving {
+    /// Who waits for the last attempt to end.
+    waits: Option<oneshot::Sender<()>>,
 }
 
 impl Actor for ShardActor {
@@ -57,7 +66,7 @@ impl Actor for ShardActor {
         let skus = Skus::new(Arc::clone(&lead));
         let (running, busy) = (HashSet::default(), HashMap::default());
         let (admission, sold_out) = (metrics::Admission::new(), metrics::sold_out_from_memory());
-        Ok(ShardState { lead, next_attempt: 1, running, busy, starting: Vec::new(), skus, admission, sold_out })
+        Ok(ShardState { lead, next_attempt: 1, running, busy, starting: Vec::new(), skus, leaving: None, admission, sold_out })
     }
 
     async fn post_stop(&self, _myself: ActorRef<ShardMessage>, state: &mut ShardState) -> Result<(), ActorProcessingErr> {
@@ -94,6 +103,11 @@ impl Actor for ShardActor {
             ShardMessage::Ended(ended) => state.ended(&myself, ended),
             ShardMessage::GiveUp { attempt, asked } => state.give_up(attempt, asked),
             ShardMessage::Ask { attempts, caller } => state.ask(attempts, caller),
+            ShardMessage::Leave(waits) => {
+                state.leaving = Some(Leaving { waits: Some(waits) });
+                state.tell_if_quiet();
+            }
+            ShardMessage::Stay => state.leaving = None,
             ShardMessage::Sweep => state.skus.sweep(),
         }
         Ok(())
@@ -109,6 +123,10 @@ impl ShardState {
         base: Option<Timestamp>,
         renewals: u8,
     ) {
+        if self.leaving.is_some() {
+            caller.send(Err(Failure::refused(Refusal::NoLeader)));
+            return;
+        }
         let slot = (request.user.clone(), request.key.clone());
         if let Some(waiting) = self.busy.get_mut(&slot) {
             if waiting.len() < self.lead.limits.waiting_per_key {
@@ -270,6 +288,17 @@ impl ShardState {
                 myself.send_message(again).ok();
             }
         }
+        self.tell_if_quiet();
+    }
+
+    /// A key is busy for as long as its attempt runs, and while it is looked up.
+    fn tell_if_quiet(&mut self) {
+        if self.busy.is_empty()
+            && let Some(waits) = self.leaving.as_mut().and_then(|leaving| leaving.waits.take())
+        {
+            // A hand-over that has given up waiting goes on, or back, without.
+            waits.send(()).ok();
+        }
     }
 
     fn give_up(&self, attempt: AttemptId, asked: Asked) {
@@ -280,7 +309,7 @@ impl ShardState {
     }
 
     /// Rule 14: the running table first, then a barrier, then what is placed.
-    fn ask(&self, attempts: Vec<AttemptId>, caller: tokio::sync::oneshot::Sender<Vec<Verdict>>) {
+    fn ask(&self, attempts: Vec<AttemptId>, caller: oneshot::Sender<Vec<Verdict>>) {
         let (term, shard) = (self.lead.term, self.lead.shard);
         let runs = |attempt: &AttemptId| {
             attempt.term > term || (attempt.term == term && attempt.group == shard && self.running.contains(&attempt.counter))

@@ -27,7 +27,8 @@ pub(crate) struct Leading {
 
 impl Drop for Leading {
     fn drop(&mut self) {
-        self.actor.stop(None);
+        // What has come is still answered: that nothing happened, since nothing of an old term is appended.
+        self.actor.drain().ok();
     }
 }
 
@@ -105,6 +106,7 @@ impl ShardHost {
         work.spawn(timers::tick(Arc::clone(&lead)));
         work.spawn(asks::ask(Arc::clone(&lead)));
         work.spawn(asks::sweep(actor.clone(), self.limits.idle));
+        self.replica.has_front(Some(actor.clone()));
         *self.leading.write() = Some(Arc::new(Leading { lead, actor, _work: work }));
         self.changed.send_replace(true);
         self.watch_actor(node, term, ended);
@@ -126,6 +128,7 @@ impl ShardHost {
 
     /// Closes the front door: whoever waits behind it is told "unknown".
     pub(crate) fn close(&self) {
+        self.replica.has_front(None);
         if let Some(leading) = self.leading.write().take() {
             tracing::info!(shard.id = %self.shard, term = leading.lead.term, "no longer leading");
             metrics::leading(self.shard, false);

@@ -25,6 +25,8 @@ pub(crate) struct LeadLimits {
     pub(crate) renewals: u8,
     /// How long a hold is valid, and how long it may be tentative before its SKU asks.
     pub(crate) hold_validity: Duration,
+    /// How long shards without a leader are asked for holds again.
+    pub(crate) hold_patience: Duration,
     /// How long an entity actor may be idle.
     pub(crate) idle: Duration,
     /// Bounds of the batcher.

@@ -85,6 +85,10 @@ pub(crate) enum ShardMessage {
         /// Who waits.
         caller: oneshot::Sender<Vec<Verdict>>,
     },
+    /// Leadership is about to be handed over: no new attempt begins, and whoever asked hears when none is under way.
+    Leave(oneshot::Sender<()>),
+    /// It stays after all.
+    Stay,
     /// Let entity actors go that have been idle since the last sweep.
     Sweep,
 }

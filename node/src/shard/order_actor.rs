@@ -3,14 +3,19 @@
 //!
 //! It holds no durable truth. Lost before the place was proposed, its attempts end and the SKUs ask; afterwards the
 //! ticket inside the entry answers in its stead.
+//!
+//! A hold whose shard has no leader just now, or whose answer was lost with a leader that went, is asked for again for a
+//! while: the same attempt asks for the same units, so a hold that was granted unheard is found again (rule 9).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ordergrid_api::{Failure, Refusal};
 use ordergrid_domain::command::{OrderRequest, Place};
 use ordergrid_domain::{AttemptId, Command, GroupId, Quantity, Rejection, SkuId, Text, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::time::Instant;
 
 use super::callers::PlaceCaller;
 use super::holds::{HoldCaller, HoldRequest, HoldResult, HoldSink};
@@ -19,10 +24,15 @@ use super::proposal::Reply;
 use super::ticket::{Asked, PlaceTicket, Running};
 use super::{ShardMessage, refuse};
 
+/// Pause before a shard that lost its leader is asked again.
+const AGAIN: Duration = Duration::from_millis(20);
+
 /// What an actor of orders is told.
 pub(crate) enum OrderMessage {
     /// Shards have answered.
     Held(Vec<Held>),
+    /// Ask those again that had no leader.
+    Again,
 }
 
 /// A shard's answer to all holds that it was asked for by an attempt.
@@ -51,8 +61,15 @@ pub(crate) struct Placing {
 /// The behaviour; everything that changes is in [`Orders`].
 pub(crate) struct OrderActor;
 
-/// Orders being placed, by the number of their attempt.
-pub(crate) struct Orders(BTreeMap<u64, OrderState>);
+/// Orders being placed.
+pub(crate) struct Orders {
+    /// By the number of their attempt.
+    orders: BTreeMap<u64, OrderState>,
+    /// Until when shards are asked again.
+    until: Instant,
+    /// They will be, in a moment.
+    again: bool,
+}
 
 /// An order being placed.
 struct OrderState {
@@ -62,6 +79,10 @@ struct OrderState {
     refusals: Vec<HoldResult>,
     /// What is held or may be, by shard (rule 8). A SKU that refused holds nothing, and is spared the log entry.
     held: Vec<(GroupId, Vec<SkuId>)>,
+    /// Shards to ask again, with what they said.
+    lost: BTreeMap<GroupId, Vec<HoldResult>>,
+    /// Shards of which an answer was lost: whatever they say later, something may be held there.
+    unheard: BTreeSet<GroupId>,
 }
 
 impl Actor for OrderActor {
@@ -70,58 +91,140 @@ impl Actor for OrderActor {
     type Arguments = Vec<Placing>;
 
     async fn pre_start(&self, myself: ActorRef<OrderMessage>, placings: Vec<Placing>) -> Result<Orders, ActorProcessingErr> {
-        let mut asked: BTreeMap<GroupId, Vec<(HoldRequest, HoldSink)>> = BTreeMap::new();
-        for Placing { running, wanted, valid_until, .. } in &placings {
-            for (&shard, items) in wanted {
-                let attempt = running.attempt;
-                let request = HoldRequest { attempt, valid_until: *valid_until, items: items.clone() };
-                let sink = HoldSink::new(items.len(), HoldCaller::Orders(myself.clone(), shard, attempt));
-                asked.entry(shard).or_default().push((request, sink));
+        let patience = placings.first().map_or(Duration::ZERO, |placing| placing.lead.limits.hold_patience);
+        let mut asking = Asking::new(&myself);
+        for placing in &placings {
+            for (&shard, items) in &placing.wanted {
+                asking.add(placing, shard, items);
             }
         }
-        if let Some(placing) = placings.first() {
-            for (shard, requests) in asked {
-                placing.lead.node.hold(shard, requests);
-            }
-        }
-        Ok(Orders(placings.into_iter().map(|placing| (placing.running.attempt.counter, OrderState::new(placing))).collect()))
+        asking.send();
+        let of = |placing: Placing| (placing.running.attempt.counter, OrderState::new(placing));
+        let orders = placings.into_iter().map(of).collect();
+        Ok(Orders { orders, until: Instant::now() + patience, again: false })
     }
 
     async fn handle(
         &self,
         myself: ActorRef<OrderMessage>,
         message: OrderMessage,
-        Orders(orders): &mut Orders,
+        orders: &mut Orders,
     ) -> Result<(), ActorProcessingErr> {
-        let OrderMessage::Held(held) = message;
-        for Held { attempt, shard, results } in held {
-            let Some(order) = orders.get_mut(&attempt.counter) else { continue };
-            order.held(shard, results);
-            if order.waiting == 0
-                && let Some(order) = orders.remove(&attempt.counter)
-            {
-                order.decide();
-            }
+        match message {
+            OrderMessage::Held(held) => orders.held(held),
+            OrderMessage::Again => orders.ask_again(&myself),
         }
-        if orders.is_empty() {
+        if orders.orders.is_empty() {
             myself.stop(None);
+        } else if !orders.again && orders.orders.values().any(|order| !order.lost.is_empty()) {
+            orders.again = true;
+            myself.send_after(AGAIN, || OrderMessage::Again);
         }
         Ok(())
+    }
+}
+
+/// Questions to shards, gathered by shard.
+struct Asking<'a> {
+    myself: &'a ActorRef<OrderMessage>,
+    lead: Option<Arc<Lead>>,
+    asked: BTreeMap<GroupId, Vec<(HoldRequest, HoldSink)>>,
+}
+
+impl<'a> Asking<'a> {
+    fn new(myself: &'a ActorRef<OrderMessage>) -> Self {
+        Self { myself, lead: None, asked: BTreeMap::new() }
+    }
+
+    fn add(&mut self, placing: &Placing, shard: GroupId, items: &[(SkuId, Quantity)]) {
+        let (attempt, valid_until) = (placing.running.attempt, placing.valid_until);
+        let request = HoldRequest { attempt, valid_until, items: items.to_vec() };
+        let sink = HoldSink::new(items.len(), HoldCaller::Orders(self.myself.clone(), shard, attempt));
+        self.asked.entry(shard).or_default().push((request, sink));
+        self.lead.get_or_insert_with(|| Arc::clone(&placing.lead));
+    }
+
+    fn send(self) {
+        if let Some(lead) = self.lead {
+            for (shard, requests) in self.asked {
+                lead.node.hold(shard, requests);
+            }
+        }
+    }
+}
+
+impl Orders {
+    fn held(&mut self, held: Vec<Held>) {
+        for Held { attempt, shard, results } in held {
+            let Some(order) = self.orders.get_mut(&attempt.counter) else { continue };
+            order.heard(shard, results);
+            self.decide_if_all_have_answered(attempt.counter);
+        }
+    }
+
+    /// Asks shards that had no leader once more; past the time, or when the order cannot be placed anyway, what they said
+    /// stands.
+    fn ask_again(&mut self, myself: &ActorRef<OrderMessage>) {
+        self.again = false;
+        let late = Instant::now() >= self.until;
+        let mut asking = Asking::new(myself);
+        for order in self.orders.values_mut() {
+            let ends = late || !order.refusals.is_empty();
+            for (shard, results) in std::mem::take(&mut order.lost) {
+                if ends {
+                    order.settle(shard, results);
+                } else if let Some(items) = order.placing.wanted.get(&shard) {
+                    asking.add(&order.placing, shard, items);
+                }
+            }
+        }
+        asking.send();
+        for counter in self.orders.keys().copied().collect::<Vec<_>>() {
+            self.decide_if_all_have_answered(counter);
+        }
+    }
+
+    fn decide_if_all_have_answered(&mut self, counter: u64) {
+        if self.orders.get(&counter).is_some_and(|order| order.waiting == 0)
+            && let Some(order) = self.orders.remove(&counter)
+        {
+            order.decide();
+        }
     }
 }
 
 impl OrderState {
     fn new(placing: Placing) -> Self {
         let waiting = placing.wanted.len();
-        Self { placing, waiting, names: BTreeMap::new(), refusals: Vec::new(), held: Vec::new() }
+        let (names, lost, unheard) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Self { placing, waiting, names, refusals: Vec::new(), held: Vec::new(), lost, unheard }
     }
 
-    fn held(&mut self, shard: GroupId, results: Vec<HoldResult>) {
+    /// A shard has answered, or could not.
+    fn heard(&mut self, shard: GroupId, results: Vec<HoldResult>) {
+        if results.contains(&HoldResult::Unknown) {
+            self.unheard.insert(shard);
+        }
+        if is_lost(&results) {
+            self.lost.insert(shard, results);
+        } else {
+            self.settle(shard, results);
+        }
+    }
+
+    /// What a shard said stands.
+    fn settle(&mut self, shard: GroupId, results: Vec<HoldResult>) {
         let Some(items) = self.placing.wanted.get(&shard) else { return };
         self.waiting -= 1;
+        let unheard = self.unheard.contains(&shard);
         let mut held = Vec::new();
         for ((sku, _), result) in items.iter().zip(results) {
-            if matches!(result, HoldResult::Granted(_) | HoldResult::Unknown) {
+            let may_be = match &result {
+                HoldResult::Granted(_) | HoldResult::Unknown => true,
+                // What was asked first may yet arrive.
+                HoldResult::NoLeader | HoldResult::Overloaded | HoldResult::Refused(_) => unheard,
+            };
+            if may_be {
                 held.push(sku.clone());
             }
             match result {
@@ -181,6 +284,13 @@ fn renew(placing: Placing, now: Timestamp) {
     let base = now.max(lead.node.clock.now());
     // A shard's actor that is gone drops the caller, who is told so.
     shard.send_message(ShardMessage::Place { request, caller, base: Some(base), renewals: renewals - 1, asked: None }).ok();
+}
+
+/// Whether a shard is worth asking again: nobody there refused, and somebody could not be reached.
+fn is_lost(results: &[HoldResult]) -> bool {
+    let lost = |result: &HoldResult| matches!(result, HoldResult::NoLeader | HoldResult::Unknown);
+    let answered = |result: &HoldResult| matches!(result, HoldResult::Granted(_)) || lost(result);
+    results.iter().any(lost) && results.iter().all(answered)
 }
 
 fn expired(refusals: &[HoldResult]) -> Option<Timestamp> {
@@ -249,6 +359,23 @@ mod tests {
         ];
         for (refusals, expected) in cases {
             assert_eq!(final_no(&refusals), expected, "{refusals:?}");
+        }
+    }
+
+    #[test]
+    fn only_who_could_not_be_reached_is_asked_again() {
+        let granted = || HoldResult::Granted(Text::new("lamp").unwrap());
+        #[rustfmt::skip]
+        let cases = [
+            (vec![granted()],                                 false),
+            (vec![HoldResult::NoLeader],                      true),
+            (vec![HoldResult::Unknown, granted()],            true),
+            (vec![HoldResult::NoLeader, short("A")],          false),
+            (vec![HoldResult::Overloaded],                    false),
+            (vec![HoldResult::NoLeader, HoldResult::Overloaded], false),
+        ];
+        for (results, again) in cases {
+            assert_eq!(is_lost(&results), again, "{results:?}");
         }
     }
 

@@ -14,11 +14,12 @@ use ordergrid_domain::machine::{Lookup, PlacedKey, ShardConfig, ShardMachine, Ti
 use ordergrid_domain::rows::TIMER;
 use ordergrid_domain::{Entry, Key, Order, Outcome, Rejection, RowKey, Timestamp, UserId};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
-use tokio::sync::watch;
+use ractor::ActorRef;
+use tokio::sync::{oneshot, watch};
 
-use super::answer;
 use super::landings::Landings;
 use super::proposal::{Proposal, Reply};
+use super::{ShardMessage, answer};
 use crate::metrics;
 
 /// Entries between two looks at the memory budget.
@@ -52,6 +53,8 @@ pub(crate) struct ShardReplica {
     shown: Shown,
     /// Steps of evicting that are left after a checkpoint.
     tidying: AtomicUsize,
+    /// The front door of the term in which this node leads.
+    front: Mutex<Option<ActorRef<ShardMessage>>>,
 }
 
 /// What is asked so often that nobody should wait for the machine to hear it: as of the last change.
@@ -82,7 +85,12 @@ impl ShardReplica {
         let machine = RwLock::new(ShardMachine::new(config.clone()));
         let (applied, _) = watch::channel(0);
         let (audits, stages, tidying) = (Mutex::default(), metrics::ApplyStages::new(), AtomicUsize::new(0));
-        Self { config, machine, store, budget, applied, audits, stages, shown: Shown::new(), tidying }
+        Self { config, machine, store, budget, applied, audits, stages, shown: Shown::new(), tidying, front: Mutex::default() }
+    }
+
+    /// The front door of a term opens, or closes.
+    pub(crate) fn has_front(&self, front: Option<ActorRef<ShardMessage>>) {
+        *self.front.lock() = front;
     }
 
     /// The state, for reading. Held for a moment only: apply waits for it.
@@ -355,6 +363,25 @@ impl Machine for ShardReplica {
 
     fn dirty_bytes(&self) -> u64 {
         self.shown.dirty_bytes.load(Ordering::Acquire)
+    }
+
+    fn quiesce(&self) -> BoxFuture<'_, ()> {
+        let front = self.front.lock().clone();
+        Box::pin(async move {
+            let Some(front) = front else { return };
+            let (waits, quiet) = oneshot::channel();
+            if front.send_message(ShardMessage::Leave(waits)).is_ok() {
+                // A front door that closes meanwhile has nothing under way either.
+                quiet.await.ok();
+            }
+        })
+    }
+
+    fn resume(&self) {
+        if let Some(front) = &*self.front.lock() {
+            // One that is closing begins nothing.
+            front.send_message(ShardMessage::Stay).ok();
+        }
     }
 }
 
