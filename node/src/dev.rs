@@ -12,6 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 use ordergrid_node::config::{BootstrapConfig, BootstrapNode};
+use ordergrid_node::descriptors;
 use ordergrid_node::exporter::Exporter;
 use ordergrid_node::tcp::{self, TcpTransport};
 use ordergrid_node::{NodeConfig, Platform};
@@ -160,13 +161,14 @@ impl DevArgs {
         listeners: Vec<Listeners>,
         exporter: Option<Exporter>,
     ) -> anyhow::Result<Vec<(NodeConfig, Platform)>> {
-        let bootstrap = bootstrap(shape);
+        let (bootstrap, limit) = (bootstrap(shape), descriptors::raise());
         let part = |(node, of): (&BootstrapNode, Listeners)| {
             let data = folder.join(&node.name);
-            let config = NodeConfig::of(node.id, &data, &bootstrap, &self.set)?;
+            let mut config = NodeConfig::of(node.id, &data, &bootstrap, &self.set)?;
+            let share = descriptors::share_out(limit, bootstrap.nodes.len(), &mut config)?;
             let transport = Arc::new(TcpTransport::with_listener(of.mesh));
             let http = Box::new(tcp::adopt(of.http)?);
-            Ok((config, Platform::production(&data, transport, http, exporter.clone())?))
+            Ok((config, Platform::production(&data, transport, http, exporter.clone(), &share)?))
         };
         bootstrap.nodes.iter().zip(listeners).map(part).collect()
     }

@@ -24,6 +24,10 @@ pub(crate) fn text(instance: u64) -> String {
     if let Some(bytes) = field(&read("/proc/self/io"), "write_bytes") {
         put("counter", "process_written_bytes_total", "", bytes.to_string());
     }
+    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+        put("gauge", "process_open_fds", "", open.count().to_string());
+    }
+    put("gauge", "process_max_fds", "", crate::descriptors::limit().to_string());
     text + &threads_text(&threads(task_stats()))
 }
 

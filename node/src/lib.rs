@@ -4,6 +4,7 @@
 //! [`Platform`].
 
 pub mod config;
+pub mod descriptors;
 pub mod exporter;
 pub mod platform;
 pub mod tcp;

@@ -14,6 +14,7 @@ use ordergrid_storage::{Engine, EngineError, MemEngine, RocksEngine};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 
+use crate::descriptors::Share;
 use crate::exporter::Exporter;
 
 /// Wall-clock time. Waiting is tokio's business, which follows simulated time by itself.
@@ -95,7 +96,8 @@ pub enum DataError {
 
 impl Platform {
     /// Production: the machine's clock and randomness, and the databases under `data`, which are made when missing.
-    /// The databases are locked: no second process can open them while this one lives.
+    /// The databases are locked: no second process can open them while this one lives. They keep as many files open as `share`
+    /// gives them.
     ///
     /// # Errors
     /// If the data folder cannot be used; nothing is left open.
@@ -104,9 +106,10 @@ impl Platform {
         transport: Arc<dyn Transport>,
         http: Box<dyn Listener>,
         exporter: Option<Exporter>,
+        share: &Share,
     ) -> Result<Self, DataError> {
-        let log_engine = open(data.join("log"), RocksEngine::open_log)?;
-        let state_engine = open(data.join("state"), RocksEngine::open_state)?;
+        let log_engine = open(data.join("log"), |folder| RocksEngine::open_log_within(folder, share.log_files))?;
+        let state_engine = open(data.join("state"), |folder| RocksEngine::open_state_within(folder, share.state_files))?;
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
         Ok(Self { transport, http, clock, entropy, log_engine, state_engine, exporter })
     }
@@ -159,7 +162,8 @@ mod tests {
 
     async fn production(data: &Path) -> Result<Platform, DataError> {
         let http = tcp::bind("127.0.0.1:0").await.expect("a port is free");
-        Platform::production(data, Arc::new(TcpTransport::new()), Box::new(http), None)
+        let share = Share { log_files: 32, state_files: 64, connections: 16 };
+        Platform::production(data, Arc::new(TcpTransport::new()), Box::new(http), None, &share)
     }
 
     #[tokio::test]

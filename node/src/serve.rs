@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use listenfd::ListenFd;
 use ordergrid_node::config::{ConfigError, Loaded, Sources};
+use ordergrid_node::descriptors;
 use ordergrid_node::exporter::Exporter;
 use ordergrid_node::tcp::{self, TcpTransport};
 use ordergrid_node::{NodeConfig, Platform};
@@ -86,13 +87,14 @@ impl Inherited {
 }
 
 /// Opens the sockets and the disks and starts the node.
-pub(crate) async fn start(config: NodeConfig, inherited: Inherited, exporter: Exporter) -> anyhow::Result<Running> {
+pub(crate) async fn start(mut config: NodeConfig, inherited: Inherited, exporter: Exporter) -> anyhow::Result<Running> {
+    let share = descriptors::share_out(descriptors::raise(), 1, &mut config)?;
     let http = match inherited.http {
         Some(given) => tcp::adopt(given)?,
         None => tcp::bind(&config.http.listen).await?,
     };
     let transport = Arc::new(inherited.mesh.map_or_else(TcpTransport::new, TcpTransport::with_listener));
-    let platform = Platform::production(&config.data, transport, Box::new(http), Some(exporter))?;
+    let platform = Platform::production(&config.data, transport, Box::new(http), Some(exporter), &share)?;
     Ok(Running::start(vec![(config, platform)]).await?)
 }
 

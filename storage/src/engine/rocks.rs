@@ -73,7 +73,16 @@ impl RocksEngine {
     /// # Errors
     /// If it cannot be opened: another process has it open, or it is damaged.
     pub fn open_log(path: &Path) -> Result<Self, EngineError> {
-        Self::open(path, Flavour::Log)
+        Self::open(path, Flavour::Log, None)
+    }
+
+    /// The same, keeping at most `files` of its files open beside those that are being written. Those that are read anew are
+    /// opened anew.
+    ///
+    /// # Errors
+    /// As [`open_log`](Self::open_log).
+    pub fn open_log_within(path: &Path, files: u32) -> Result<Self, EngineError> {
+        Self::open(path, Flavour::Log, Some(files))
     }
 
     /// Opens the state database in the folder `path`, which is made when missing. Blocks.
@@ -81,7 +90,15 @@ impl RocksEngine {
     /// # Errors
     /// As [`open_log`](Self::open_log).
     pub fn open_state(path: &Path) -> Result<Self, EngineError> {
-        Self::open(path, Flavour::State)
+        Self::open(path, Flavour::State, None)
+    }
+
+    /// The same within `files` open files, as [`open_log_within`](Self::open_log_within).
+    ///
+    /// # Errors
+    /// As [`open_log`](Self::open_log).
+    pub fn open_state_within(path: &Path, files: u32) -> Result<Self, EngineError> {
+        Self::open(path, Flavour::State, Some(files))
     }
 
     /// Makes the folder `to`, which must not exist, a database of its own with everything written so far; files that do
@@ -93,11 +110,13 @@ impl RocksEngine {
         Checkpoint::new(&self.inner.db).and_then(|copy| copy.create_checkpoint(to)).map_err(failure)
     }
 
-    fn open(path: &Path, flavour: Flavour) -> Result<Self, EngineError> {
-        let options = match flavour {
+    fn open(path: &Path, flavour: Flavour, files: Option<u32>) -> Result<Self, EngineError> {
+        let mut options = match flavour {
             Flavour::Log => log_options(),
             Flavour::State => state_options(),
         };
+        // Without a bound every file stays open.
+        options.set_max_open_files(files.map_or(-1, |files| i32::try_from(files).unwrap_or(i32::MAX)));
         priority::start_mergers();
         let db = Arc::new(DB::open(&options, path).map_err(failure)?);
         let counters = Arc::<Counters>::default();
