@@ -41,7 +41,7 @@ pub(crate) async fn read(body: Body, limit: usize, patience: Duration) -> Result
 }
 
 /// What is ready at the first look or the second; most bodies come with their heads, and a timer for each would be felt.
-async fn soon<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+pub(crate) async fn soon<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
     let mut looked = false;
     let look = poll_fn(|context| match future.poll_unpin(context) {
         Poll::Ready(output) => Poll::Ready(Some(output)),

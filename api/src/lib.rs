@@ -19,4 +19,4 @@ pub mod wire;
 pub use grid::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, Token, UnknownCause};
 pub use limits::Limits;
 pub use routes::router;
-pub use serve::{Accept, ServeConfig, Stream, serve};
+pub use serve::{Accept, Course, Linger, ServeConfig, Stream, serve};

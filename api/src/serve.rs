@@ -1,29 +1,38 @@
 //! Connections: accepts them, bounds them, speaks HTTP/1.1 and HTTP/2 on them, and lets them finish when the server stops.
 //!
 //! Where connections come from is the caller's business ([`Accept`]): TCP in production, a simulated network in tests.
+//! Stopping has two steps ([`Course`]): first it goes on serving and asks its clients to go elsewhere, then it closes. Read
+//! next: `places` (how many there may be), `parting` (how one ends), `activity` (when one ends by itself).
 
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::Request;
 use futures::future::BoxFuture;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::fault::{Fault, kinds};
 use crate::grid::Grid;
 use crate::limits::Limits;
 use crate::metrics;
 use crate::routes::Routes;
 use activity::{Activity, Watched};
+use parting::{Lingering, Parting};
+use places::{Place, Places, Seldom};
 
 mod activity;
+mod parting;
+mod places;
+
+pub use parting::Linger;
+pub use places::REFUSALS;
 
 /// A connection.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -34,6 +43,20 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub trait Accept: Send {
     /// The next connection, and its peer's address for logs. Must be safe to drop while it waits.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, String)>>;
+}
+
+/// Where a server is on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Course {
+    /// It serves.
+    #[default]
+    Serving,
+    /// It still serves whoever comes, and asks its clients to go elsewhere: answers of HTTP/1 say `connection: close`, on
+    /// HTTP/2 no further requests are taken on connections that are open. Idle connections stay, because a request may be on
+    /// its way on them.
+    Draining,
+    /// It takes no more connections, ends those that are idle, and lets requests under way finish.
+    Closing,
 }
 
 /// How a server serves.
@@ -47,8 +70,10 @@ pub struct ServeConfig {
     pub connections: usize,
     /// How long a connection may be without a request, or with an incomplete one, or leave an answer unread; default 60 s.
     pub idle: Duration,
-    /// How long requests that are under way may take once the server stops; default 10 s.
-    pub drain: Duration,
+    /// How long requests that are under way may take once the server closes; default 10 s.
+    pub finish: Duration,
+    /// How much longer a client is heard that was answered before it had sent everything; default 10 s and 64 MiB.
+    pub linger: Linger,
     /// Streams of one HTTP/2 connection; default 256.
     pub streams: u32,
 }
@@ -60,92 +85,105 @@ impl Default for ServeConfig {
             request_id_prefix: 0,
             connections: 10_000,
             idle: Duration::from_secs(60),
-            drain: Duration::from_secs(10),
+            finish: Duration::from_secs(10),
+            linger: Linger { time: Duration::from_secs(10), bytes: 64 << 20 },
             streams: 256,
         }
     }
 }
 
-/// Refusals of connections that are written at the same time; further ones are closed without a word.
-const REFUSALS: usize = 64;
-/// How long a connection that is refused may take to hear it.
-const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 /// Pause after a failed accept: most often the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `grid` until `stop` is ready, then lets requests that are under way finish, for as long as `config.drain`.
+/// Serves `grid` until `course` says that it closes, or its sender is gone; then lets requests that are under way finish,
+/// for as long as `config.finish`.
 ///
 /// Returns how many connections were cut off then. Dropped before, it cuts all of them off.
 pub async fn serve(
     mut accept: impl Accept,
     grid: Arc<dyn Grid>,
     config: ServeConfig,
-    stop: impl Future<Output = ()> + Send,
+    course: watch::Receiver<Course>,
 ) -> usize {
-    let mut server = Server::new(Routes::new(grid, config.limits.clone(), config.request_id_prefix), &config);
-    let mut stop = pin!(stop);
+    let routes = Routes::new(grid, config.limits.clone(), config.request_id_prefix);
+    let mut server = Server::new(routes, &config, course.clone());
+    let mut closing = pin!(closes(course));
     loop {
         tokio::select! {
             biased;
-            () = &mut stop => break,
+            () = &mut closing => break,
             Some(_) = server.tasks.join_next() => {}
             accepted = accept.accept() => match accepted {
                 Ok((stream, peer)) => server.take(stream, peer),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    if server.told.now() {
+                        tracing::warn!(%error, "connections cannot be accepted");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
         }
     }
     drop(accept);
-    server.drain(config.drain).await
+    server.finish(config.finish).await
+}
+
+async fn closes(mut course: watch::Receiver<Course>) {
+    // A sender that is gone says the same.
+    course.wait_for(|course| *course == Course::Closing).await.ok();
+}
+
+/// The next step on the way; after the last one there is none.
+async fn next_step(course: &mut watch::Receiver<Course>) -> Course {
+    match course.changed().await {
+        Ok(()) => *course.borrow_and_update(),
+        Err(_) => Course::Closing,
+    }
 }
 
 /// What the connections of one server share.
 struct Server {
-    routes: Routes,
-    http: Arc<auto::Builder<TokioExecutor>>,
-    idle: Duration,
-    places: Arc<Semaphore>,
-    refusals: Arc<Semaphore>,
-    graceful: GracefulShutdown,
+    shared: Shared,
+    places: Places,
+    told: Seldom,
     tasks: JoinSet<()>,
 }
 
+#[derive(Clone)]
+struct Shared {
+    routes: Routes,
+    http: Arc<auto::Builder<TokioExecutor>>,
+    idle: Duration,
+    linger: Linger,
+    course: watch::Receiver<Course>,
+}
+
 impl Server {
-    fn new(routes: Routes, config: &ServeConfig) -> Self {
-        Self {
-            routes,
-            http: Arc::new(http(config)),
-            idle: config.idle,
-            places: Arc::new(Semaphore::new(config.connections.min(Semaphore::MAX_PERMITS))),
-            refusals: Arc::new(Semaphore::new(REFUSALS)),
-            graceful: GracefulShutdown::new(),
-            tasks: JoinSet::new(),
-        }
+    fn new(routes: Routes, config: &ServeConfig, course: watch::Receiver<Course>) -> Self {
+        let http = Arc::new(http(config));
+        let shared = Shared { routes, http, idle: config.idle, linger: config.linger, course };
+        Self { shared, places: Places::new(config.connections), told: Seldom::default(), tasks: JoinSet::new() }
     }
 
     fn take(&mut self, stream: Box<dyn Stream>, peer: String) {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            let (routes, http, idle) = (self.routes.clone(), Arc::clone(&self.http), self.idle);
-            let watcher = self.graceful.watcher();
-            self.tasks.spawn(async move {
-                connection(stream, &peer, routes, &http, idle, watcher).await;
-                drop(place);
-            });
-            return;
-        }
-        metrics::connections_refused().increment(1);
-        if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
-            self.tasks.spawn(refuse(stream, place));
+        match self.places.take() {
+            Place::Taken(place) => {
+                let shared = self.shared.clone();
+                self.tasks.spawn(async move {
+                    connection(stream, &peer, shared).await;
+                    drop(place);
+                });
+            }
+            Place::Refused(place) => drop(self.tasks.spawn(places::refuse(stream, place))),
+            Place::Closed => {}
         }
     }
 
-    async fn drain(mut self, patience: Duration) -> usize {
-        let finished = tokio::time::timeout(patience, self.graceful.shutdown()).await.is_ok();
-        while self.tasks.try_join_next().is_some() {}
-        let left = if finished { 0 } else { self.tasks.len() };
+    async fn finish(mut self, patience: Duration) -> usize {
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        // What is left is counted and cut off.
+        tokio::time::timeout(patience, all).await.ok();
+        let left = self.tasks.len();
         self.tasks.shutdown().await;
         left
     }
@@ -159,49 +197,46 @@ fn http(config: &ServeConfig) -> auto::Builder<TokioExecutor> {
     http
 }
 
-async fn connection(
-    stream: Box<dyn Stream>,
-    peer: &str,
-    routes: Routes,
-    http: &auto::Builder<TokioExecutor>,
-    idle: Duration,
-    watcher: Watcher,
-) {
+async fn connection(stream: Box<dyn Stream>, peer: &str, shared: Shared) {
+    let Shared { routes, http, idle, linger, mut course } = shared;
     let open = metrics::connections();
     open.increment(1.0);
-    let activity = Arc::new(Activity::new());
+    let (activity, parting) = (Arc::new(Activity::new()), Arc::new(Parting::default()));
     let stream = Watched::new(stream, Arc::clone(&activity), idle);
-    let service = service_fn(|request| {
+    let stream = Lingering::new(stream, Arc::clone(&parting), linger);
+    let service = service_fn(|request: Request<Incoming>| {
         let under_way = activity.begin();
-        let answer = routes.call(request);
+        let answer = routes.call(request.map(|body| parting.lend(body)));
+        let parting = Arc::clone(&parting);
         async move {
-            let answer = answer.await;
+            let mut answer = answer.await;
+            if let Ok(answer) = &mut answer {
+                parting.tell(answer).await;
+            }
             drop(under_way);
             answer
         }
     });
-    let connection = http.serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
+    let mut served = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut now = *course.borrow_and_update();
+    let ended = loop {
+        if now >= Course::Draining {
+            parting.leave();
+        }
+        if now == Course::Closing || (now == Course::Draining && parting.is_http2()) {
+            served.as_mut().graceful_shutdown();
+        }
+        if now == Course::Closing {
+            break served.await;
+        }
+        tokio::select! {
+            biased;
+            ended = served.as_mut() => break ended,
+            step = next_step(&mut course) => now = step,
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(peer, %error, "a connection ended early");
     }
     open.decrement(1.0);
-}
-
-/// Tells a client of HTTP/1.1 that there is no place; others see the connection close.
-async fn refuse(mut stream: Box<dyn Stream>, place: OwnedSemaphorePermit) {
-    let fault = Fault::new(&kinds::TOO_MANY_CONNECTIONS, "try again, or at another node");
-    let body = serde_json::to_string(&fault.body("")).expect("a problem has only texts and numbers");
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len(),
-    );
-    let told = async {
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await
-    };
-    if !matches!(tokio::time::timeout(REFUSAL_PATIENCE, told).await, Ok(Ok(()))) {
-        tracing::debug!("a connection was refused and did not hear it");
-    }
-    drop(place);
 }

@@ -18,12 +18,12 @@ use ordergrid_api::wire::{
     AdjustStock, CancelOrder, LineUnits, PayOrder, PickOrder, PlaceBatch, PlaceLine, PlaceOrder, PutSku, ReceiveStock,
     RefundOrder, RefundOutcome, ShipFulfilment, Unbuilt,
 };
-use ordergrid_api::{Accept, ServeConfig, serve};
+use ordergrid_api::{Accept, Course, ServeConfig, serve};
 use ordergrid_domain::order::{CancelReason, PaymentState, RefundState, Status};
 use ordergrid_domain::{Currency, Key, ProviderPaymentId, SkuId, Text, UserId};
 use scripted::Scripted;
 use tokio::io::DuplexStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// A server on the other end of streams in memory.
 struct Wire {
@@ -56,7 +56,11 @@ impl Accept for Door {
 
 fn server(grid: &Arc<Scripted>) -> Arc<Wire> {
     let (streams, incoming) = mpsc::unbounded_channel();
-    tokio::spawn(serve(Door { streams: incoming }, Arc::clone(grid) as _, ServeConfig::default(), pending()));
+    let grid = Arc::clone(grid);
+    tokio::spawn(async move {
+        let (_serving, course) = watch::channel(Course::Serving);
+        serve(Door { streams: incoming }, grid as _, ServeConfig::default(), course).await
+    });
     Arc::new(Wire { streams })
 }
 

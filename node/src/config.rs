@@ -37,6 +37,8 @@ pub struct NodeConfig {
     pub workers: usize,
     /// Longest a stop waits for what is in flight.
     pub stop_within: Duration,
+    /// How long a node that is to stop still serves, before it stops.
+    pub drain: Duration,
     /// Where the nodes talk among themselves.
     pub mesh: MeshAddress,
     /// Where clients talk to it.
@@ -116,6 +118,10 @@ pub struct Limits {
     pub connection_idle: Duration,
     /// Requests at a time on one HTTP/2 connection.
     pub connection_streams: u32,
+    /// How much longer a client is heard that was answered before it had sent everything.
+    pub linger: Duration,
+    /// Bytes of it.
+    pub linger_bytes: usize,
     /// Bytes that large bodies may take together while they arrive.
     pub bodies: usize,
     /// Longest a body may take to arrive.
@@ -176,6 +182,8 @@ impl NodeConfig {
         let mut settings = settings::Settings::default();
         settings.node.id = Some(id);
         settings.node.data = Some(data.into());
+        // Nobody's balancer stands before it.
+        settings.http.drain = Span::s(0);
         if let Some(own) = bootstrap.nodes.iter().find(|node| node.id == id) {
             settings.node.name = Some(own.name.clone());
             settings.node.zone.clone_from(&own.zone);

@@ -29,6 +29,7 @@ pub(crate) struct NodeContext {
     pub(crate) elsewhere: Arc<Elsewhere>,
     hosts: OnceLock<BTreeMap<GroupId, Arc<ShardHost>>>,
     failed: watch::Sender<Option<String>>,
+    draining: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -46,7 +47,8 @@ impl NodeContext {
     /// A node whose shards are added by [`Self::set_hosts`].
     pub(crate) fn new(id: NodeId, clock: Arc<dyn Clock>, owners: SlotOwners, peers: Peers, elsewhere: Arc<Elsewhere>) -> Self {
         let (failed, _) = watch::channel(None);
-        Self { id, clock, owners, peers, elsewhere, hosts: OnceLock::new(), failed, stopping: AtomicBool::new(false) }
+        let (draining, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { id, clock, owners, peers, elsewhere, hosts: OnceLock::new(), failed, draining, stopping }
     }
 
     /// The shard that owns a slot.
@@ -103,6 +105,16 @@ impl NodeContext {
     /// Resolves with the reason when the node has failed.
     pub(crate) fn failed(&self) -> watch::Receiver<Option<String>> {
         self.failed.subscribe()
+    }
+
+    /// The node is to stop, and still serves.
+    pub(crate) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// The node is to stop, or stops.
+    pub(crate) fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire) || self.stopping()
     }
 
     /// From now on leaderships end on purpose.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all, select_all};
 use openraft::impls::TokioRuntime;
+use ordergrid_api::Course;
 use ordergrid_api::serve::serve;
 use ordergrid_cluster::{
     BalancerConfig, BootstrapError, Bootstrapper, ClusterId, ClusterSpec, GroupParts, GroupRef, Machine, Mesh, MetaMachine,
@@ -77,8 +78,11 @@ pub struct Node {
     mesh: Mesh,
     router: Arc<Router>,
     http_url: String,
+    drain: Duration,
     stop_within: Duration,
-    stop: watch::Sender<bool>,
+    /// Raised when no leadership is to be moved any more.
+    settled: watch::Sender<bool>,
+    course: watch::Sender<Course>,
     serving: Mutex<Option<tokio::task::JoinHandle<usize>>>,
     _work: JoinSet<()>,
 }
@@ -124,12 +128,13 @@ impl Node {
         work.spawn(clocks::compare(Arc::clone(&context), reporter));
         work.spawn(watch_groups(Arc::clone(&context), meta));
         work.spawn(glue::watch_log(Arc::clone(&context), writer));
-        let (stop, stopping) = watch::channel(false);
-        work.spawn(balance(Arc::clone(&router), config.id, BalancerConfig::default(), stopping.clone()));
+        let (settled, paused) = watch::channel(false);
+        work.spawn(balance(Arc::clone(&router), config.id, BalancerConfig::default(), paused));
         let http_url = config.http.advertise.clone().unwrap_or_else(|| format!("http://{}", platform.http.local_addr()));
-        let serving = Mutex::new(Some(tokio::spawn(serve_http(&config, platform, grid, stopping))));
-        let stop_within = config.stop_within;
-        Ok(Self { context, mesh, router, http_url, stop_within, stop, serving, _work: work })
+        let (course, steps) = watch::channel(Course::Serving);
+        let serving = Mutex::new(Some(tokio::spawn(serve_http(&config, platform, grid, steps))));
+        let (drain, stop_within) = (config.drain, config.stop_within);
+        Ok(Self { context, mesh, router, http_url, drain, stop_within, settled, course, serving, _work: work })
     }
 
     /// Where clients reach it.
@@ -174,17 +179,28 @@ impl Node {
         }
     }
 
-    /// Stops cleanly: not ready, leaderships handed over, requests finished, groups stopped with a last checkpoint.
-    pub async fn shutdown(self) {
+    /// Stops cleanly. First the node only says that it is not ready, and goes on serving for as long as `http.drain`, so
+    /// that balancers look elsewhere and clients are asked to. Then it takes no more connections, hands its leaderships over,
+    /// finishes its requests, and stops its groups with a last checkpoint.
+    pub async fn shutdown(&self) {
+        self.context.begin_drain();
+        self.settled.send_replace(true);
+        self.mesh.leave();
+        self.course.send_replace(Course::Draining);
+        tokio::time::sleep(self.drain).await;
+        self.stop().await;
+    }
+
+    async fn stop(&self) {
         self.context.begin_stop();
-        self.stop.send_replace(true);
+        self.course.send_replace(Course::Closing);
         let several = self.context.peers.count() > 0;
         if several {
             self.router.hand_over_all(self.stop_within / 2).await;
         }
         let serving = self.serving.lock().take();
         if let Some(serving) = serving {
-            // Its own bound is the drain of the server.
+            // It has a bound of its own.
             serving.await.ok();
         }
         for host in self.context.hosts() {
@@ -345,6 +361,8 @@ fn lead_limits(config: &NodeConfig) -> LeadLimits {
         actors_per_shard: limits.shard_actors,
         renewals: RENEWALS,
         hold_validity: config.hold_valid,
+        // Half of it is left for the place.
+        hold_patience: LEADER_PATIENCE.min(config.hold_valid / 2),
         idle: limits.actor_idle,
         batch: BatchLimits {
             queue: limits.shard_queue,
@@ -432,12 +450,9 @@ fn serve_http(
     config: &NodeConfig,
     platform: Platform,
     grid: NodeGrid,
-    mut stopping: watch::Receiver<bool>,
+    course: watch::Receiver<Course>,
 ) -> impl Future<Output = usize> + use<> {
     let settings = config.serving(platform.entropy.next_u64());
     let accept = HttpAccept(platform.http);
-    async move {
-        let stop = async move { drop(stopping.wait_for(|stop| *stop).await) };
-        serve(accept, Arc::new(grid), settings, stop).await
-    }
+    serve(accept, Arc::new(grid), settings, course)
 }

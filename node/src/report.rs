@@ -78,7 +78,7 @@ impl Reporter {
         let skew = *self.skew.read();
         let skewed = skew.filter(|(_, skew)| *skew > self.skew_limit);
         vec![
-            check("running", !node.stopping() && node.failed().borrow().is_none(), String::new()),
+            check("running", !node.draining() && node.failed().borrow().is_none(), stops(node)),
             check("meta_group_led", led(&self.meta), String::new()),
             check("shards_led", without.is_empty(), list("no leader known for shards", &without)),
             check(
@@ -108,6 +108,10 @@ impl Reporter {
             replicas: std::iter::once(meta).chain(shards).collect(),
         }
     }
+}
+
+fn stops(node: &NodeContext) -> String {
+    if node.draining() { "this node is about to stop".to_owned() } else { String::new() }
 }
 
 fn list(what: &str, items: &[String]) -> String {

@@ -1,7 +1,8 @@
 //! Nodes that run in this process until somebody stops it: what `serve` and `dev` have in common.
 //!
-//! Stopping: the first SIGTERM or SIGINT stops cleanly, in the order not ready, leaderships handed over, what is in flight
-//! finished, groups stopped, disks flushed ([`Node::shutdown`]); a second one exits at once. Data is safe either way.
+//! Stopping: the first SIGTERM or SIGINT stops cleanly, in the order not ready but serving, no more connections, leaderships
+//! handed over, what is in flight finished, groups stopped, disks flushed ([`Node::shutdown`]); a second one exits at once.
+//! Data is safe either way.
 
 use std::future::Future;
 use std::io;
@@ -12,7 +13,7 @@ use futures::future::{join_all, select_all, try_join_all};
 use ordergrid_node::{FatalError, Node, NodeConfig, Platform, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How much longer than `node.stop_within` a stop is waited for.
+/// How much longer than `http.drain` and `node.stop_within` a stop is waited for.
 const STOP_SLACK: Duration = Duration::from_secs(10);
 
 /// The nodes of this process.
@@ -24,7 +25,7 @@ pub(crate) struct Running {
 impl Running {
     /// Starts all nodes at once, because those of a new cluster wait for each other.
     pub(crate) async fn start(parts: Vec<(NodeConfig, Platform)>) -> Result<Self, StartError> {
-        let longest = parts.iter().map(|(config, _)| config.stop_within).max().unwrap_or_default();
+        let longest = parts.iter().map(|(config, _)| config.drain + config.stop_within).max().unwrap_or_default();
         let starting = parts.into_iter().map(|(config, platform)| Node::start(config, platform));
         Ok(Self { nodes: try_join_all(starting).await?, stop_within: longest + STOP_SLACK })
     }
@@ -45,8 +46,8 @@ impl Running {
     }
 
     /// Stops all nodes cleanly.
-    pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        let stopping = join_all(self.nodes.into_iter().map(Node::shutdown));
+    pub(crate) async fn stop(&self) -> anyhow::Result<()> {
+        let stopping = join_all(self.nodes.iter().map(Node::shutdown));
         tokio::time::timeout(self.stop_within, stopping).await.context("the nodes did not stop in time")?;
         Ok(())
     }
@@ -100,6 +101,7 @@ pub(crate) async fn run_until_stopped(
     }
     tokio::select! {
         stopped = running.stop() => stopped,
+        failure = running.failed() => Err(failure.into()),
         () = signals.next() => Err(anyhow::anyhow!("stopped at once by a second signal")),
     }
 }

@@ -22,7 +22,6 @@ use axum::extract::State;
 use axum::http::{Method, Request, Response};
 use axum::routing::{MethodRouter, get, post};
 use futures::FutureExt;
-use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
@@ -132,10 +131,10 @@ impl Routes {
     /// Answers a request.
     pub(crate) fn call(
         &self,
-        request: Request<Incoming>,
+        request: Request<Body>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
         if request.method() == Method::POST && request.uri().path() == PLACE {
-            let answer = Arc::clone(&self.api).answer(Route::Place, request.map(Body::new), orders::place);
+            let answer = Arc::clone(&self.api).answer(Route::Place, request, orders::place);
             return answer.map(Ok).left_future();
         }
         TowerToHyperService::new(self.router.clone()).call(request).right_future()

@@ -11,9 +11,9 @@ use futures::future::BoxFuture;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use ordergrid_api::{Accept, ServeConfig, Stream, serve};
+use ordergrid_api::{Accept, Course, Linger, ServeConfig, Stream, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -39,7 +39,7 @@ impl Accept for Connected {
 struct Server {
     grid: Arc<Scripted>,
     connect: mpsc::UnboundedSender<io::Result<DuplexStream>>,
-    stop: oneshot::Sender<()>,
+    course: watch::Sender<Course>,
     served: JoinHandle<usize>,
 }
 
@@ -47,10 +47,9 @@ impl Server {
     fn start(config: ServeConfig) -> Self {
         let grid = Arc::new(Scripted::default());
         let (connect, connections) = mpsc::unbounded_channel();
-        let (stop, stopped) = oneshot::channel();
-        let stopped = stopped.map(|_| ());
-        let served = tokio::spawn(serve(Connected(connections), grid.clone(), config, stopped));
-        Self { grid, connect, stop, served }
+        let (course, steps) = watch::channel(Course::Serving);
+        let served = tokio::spawn(serve(Connected(connections), grid.clone(), config, steps));
+        Self { grid, connect, course, served }
     }
 
     fn connect(&self) -> DuplexStream {
@@ -61,13 +60,13 @@ impl Server {
 
     /// Stops it; gives the number of connections it cut off.
     async fn stop(self) -> usize {
-        self.stop.send(()).expect("the server runs");
+        self.course.send_replace(Course::Closing);
         self.served.await.expect("the server does not panic")
     }
 }
 
 fn quick() -> ServeConfig {
-    ServeConfig { idle: Duration::from_secs(60), drain: Duration::from_secs(10), connections: 2, ..ServeConfig::default() }
+    ServeConfig { idle: Duration::from_secs(60), finish: Duration::from_secs(10), connections: 2, ..ServeConfig::default() }
 }
 
 fn order() -> Request<Full<Bytes>> {
@@ -213,4 +212,116 @@ async fn a_stop_does_not_wait_for_ever() {
     let (answer, (cut_off, took)) = futures::future::join(answer, stop).await;
     assert!(answer.is_err(), "the connection was cut off");
     assert_eq!((cut_off, took), (1, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_serves_on_and_asks_clients_to_go_elsewhere() {
+    let server = Server::start(ServeConfig { connections: 8, ..quick() });
+    let (mut busy, busy_connection) = http1(server.connect()).await;
+    let (mut idle, _idle_connection) = http1(server.connect()).await;
+    assert_eq!(busy.send_request(order()).await.expect("an answer").headers().get("connection"), None);
+    let stream = TokioIo::new(server.connect());
+    let (mut second, second_connection) = http2::handshake(TokioExecutor::new(), stream).await.expect("a connection");
+    let second_connection = tokio::spawn(second_connection);
+    assert_eq!(second.send_request(order()).await.expect("an answer").status(), StatusCode::CREATED);
+
+    server.course.send_replace(Course::Draining);
+    second_connection.await.expect("no panic").expect("told to go, with nothing under way");
+    assert!(second.send_request(order()).await.is_err(), "its connection takes no more");
+    sleep(Duration::from_secs(3)).await;
+    // One that was open, one that was never used, one that comes now.
+    let (mut new, _new_connection) = http1(server.connect()).await;
+    for client in [&mut busy, &mut idle, &mut new] {
+        let answer = client.send_request(order()).await.expect("an answer");
+        let told = answer.headers().get("connection").map(|value| value.as_bytes());
+        assert_eq!((answer.status(), told), (StatusCode::CREATED, Some(&b"close"[..])));
+    }
+    busy_connection.await.expect("no panic").expect("a clean end");
+    assert_eq!(server.stop().await, 0);
+}
+
+/// Says everything before it listens, as many clients do; what it hears.
+async fn says_all_then_listens(mut stream: DuplexStream, head: &str, body: usize) -> String {
+    stream.write_all(head.as_bytes()).await.expect("the head is taken");
+    let block = [b' '; 1 << 10];
+    for _ in 0..body / block.len() {
+        stream.write_all(&block).await.expect("the body is taken");
+    }
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).await.expect("a clean end");
+    String::from_utf8(said).expect("text")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_heard_by_who_says_everything_before_listening() {
+    const MIB: usize = 1 << 20;
+    let key = "idempotency-key: k\r\n";
+    let gzip = "idempotency-key: k\r\ncontent-encoding: gzip\r\n";
+    #[rustfmt::skip]
+    let cases = [
+        // method, path,              headers, bytes,     status
+        ("POST",   "/v1/orders",       key,    2 * MIB,   "413"),
+        ("POST",   "/v1/orders/batch", "",     40 * MIB,  "413"),
+        ("POST",   "/v1/orders",       "",     MIB / 2,   "400"),
+        ("POST",   "/v1/order",        key,    MIB / 2,   "404"),
+        ("PUT",    "/v1/orders",       key,    MIB / 2,   "405"),
+        ("POST",   "/v1/orders",       gzip,   MIB / 2,   "415"),
+    ];
+    let server = Server::start(quick());
+    for (method, path, headers, bytes, status) in cases {
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: grid\r\n{headers}content-length: {bytes}\r\n\r\n");
+        let said = says_all_then_listens(server.connect(), &head, bytes).await;
+        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{method} {path} of {bytes} bytes: {said}");
+        assert!(said.contains("\r\nconnection: close\r\n"), "{said}");
+    }
+    assert_eq!(server.stop().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_body_that_nobody_needs_ends_no_connection() {
+    let server = Server::start(quick());
+    let (mut client, _connection) = http1(server.connect()).await;
+    for _ in 0..3 {
+        let nowhere = Request::post("http://grid/v1/order").header("host", "grid").body(Full::from(SMALLEST)).expect("valid");
+        let answer = client.send_request(nowhere).await.expect("an answer");
+        assert_eq!((answer.status(), answer.headers().get("connection")), (StatusCode::NOT_FOUND, None));
+    }
+    drop(client);
+    assert_eq!(server.stop().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_never_ends_is_not_heard_for_ever() {
+    let linger = Linger { time: Duration::from_secs(3), bytes: 256 << 10 };
+    let server = Server::start(ServeConfig { linger, ..quick() });
+    let head = "POST /v1/order HTTP/1.1\r\nhost: grid\r\ncontent-length: 99999999\r\n\r\n";
+    // Silent, it is heard for the time; talking, up to the bytes and what lies in buffers.
+    let mut silent = server.connect();
+    silent.write_all(head.as_bytes()).await.expect("the head is taken");
+    let (mut hears, mut says) = tokio::io::split(silent);
+    let since = Instant::now();
+    let mut said = String::new();
+    hears.read_to_string(&mut said).await.expect("a clean end");
+    assert!(said.starts_with("HTTP/1.1 404 ") && since.elapsed().is_zero(), "{said}");
+    while says.write_all(b" ").await.is_ok() {
+        sleep(Duration::from_millis(100)).await;
+        assert!(since.elapsed() < Duration::from_secs(4), "it is still heard");
+    }
+    let mut talking = server.connect();
+    talking.write_all(head.as_bytes()).await.expect("the head is taken");
+    let mut blocks = 0;
+    while talking.write_all(&[b' '; 1 << 10]).await.is_ok() {
+        blocks += 1;
+        assert!(blocks < 1_000, "it is still heard");
+    }
+    assert_eq!(server.stop().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_too_many_hears_it_although_it_has_asked_already() {
+    let server = Server::start(ServeConfig { connections: 0, ..quick() });
+    let head = format!("POST /v1/orders HTTP/1.1\r\nhost: grid\r\ncontent-length: {}\r\n\r\n", 256 << 10);
+    let said = says_all_then_listens(server.connect(), &head, 256 << 10).await;
+    assert!(said.starts_with("HTTP/1.1 503 ") && said.contains("too_many_connections"), "{said}");
+    assert_eq!(server.stop().await, 0);
 }

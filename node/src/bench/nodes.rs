@@ -228,6 +228,8 @@ fn spawn(own: &Place, all: &[Place], shards: u16, set: &[String], data: &Path) -
             command.env_remove(&name);
         }
     }
+    // Nobody's balancer stands before them.
+    command.env("ORDERGRID_HTTP_DRAIN", "0s");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log)?);
     // Ctrl-C at the terminal is for this process, which then stops the nodes.
     command.process_group(0).kill_on_drop(true);

@@ -59,6 +59,7 @@ pub(super) fn check(settings: &Settings) -> Result<NodeConfig, ConfigError> {
         data: settings.node.data.clone().unwrap_or_default(),
         workers: settings.node.workers,
         stop_within: settings.node.stop_within.0,
+        drain: settings.http.drain.0,
         mesh,
         http,
         bootstrap: None,
@@ -97,6 +98,7 @@ fn check_limits(settings: &Settings, broken: &mut Broken) {
     broken.within("limits.order_body", &limits.order_body, Size(1 << 10)..=limits.batch_body);
     broken.within("limits.batch_body", &limits.batch_body, Size(1 << 10)..=gib(1));
     broken.within("limits.bodies", &limits.bodies, limits.batch_body..=gib(64));
+    broken.within("limits.linger_bytes", &limits.linger_bytes, Size(0)..=gib(64));
     broken.within("limits.entry_bytes", &limits.entry_bytes, Size(1 << 10)..=Size(16 << 20));
     broken.within("limits.memory", &limits.memory, Size(16 << 20)..=gib(1 << 20));
     let frame = Size(limits.batch_body.0.max(limits.entry_bytes.0).saturating_add(FRAME_SLACK));
@@ -111,6 +113,8 @@ fn check_times(settings: &Settings, broken: &mut Broken) {
         ("node.stop_within", settings.node.stop_within, Duration::ZERO, DAY),
         ("limits.request", settings.limits.request, Duration::from_millis(100), 600 * second),
         ("limits.connection_idle", settings.limits.connection_idle, second, DAY),
+        ("http.drain", settings.http.drain, Duration::ZERO, 600 * second),
+        ("limits.linger", settings.limits.linger, Duration::ZERO, 600 * second),
         ("limits.body_wait", settings.limits.body_wait, Duration::from_millis(100), 600 * second),
         ("limits.verify", settings.limits.verify, second, DAY),
         ("limits.actor_idle", settings.limits.actor_idle, Duration::from_millis(10), DAY),
@@ -271,6 +275,8 @@ fn limits(settings: &Settings) -> Limits {
         connections: limits.connections,
         connection_idle: limits.connection_idle.0,
         connection_streams: limits.connection_streams,
+        linger: limits.linger.0,
+        linger_bytes: limits.linger_bytes.bytes(),
         bodies: limits.bodies.bytes(),
         body_wait: limits.body_wait.0,
         page_depth: limits.page_depth,

@@ -1,9 +1,10 @@
 //! The parts of the configuration in the words of those who are given them.
 
-use ordergrid_api::ServeConfig;
+use ordergrid_api::{Linger, ServeConfig};
 use ordergrid_cluster::{GroupConfig, MeshConfig};
 
 use super::NodeConfig;
+use crate::descriptors;
 
 /// Smaller checkpoints would be all overhead.
 const LEAST_CHECKPOINT: u64 = 1 << 20;
@@ -29,7 +30,8 @@ impl NodeConfig {
             connections: limits.connections,
             idle: limits.connection_idle,
             // The other half is for handing leaderships over.
-            drain: self.stop_within / 2,
+            finish: self.stop_within / 2,
+            linger: Linger { time: limits.linger, bytes: limits.linger_bytes },
             streams: limits.connection_streams,
         }
     }
@@ -52,6 +54,12 @@ impl NodeConfig {
     #[must_use]
     pub fn meshing(&self) -> MeshConfig {
         let limits = &self.limits;
-        MeshConfig { frame_limit: limits.frame, calls_queued: limits.mesh_queue, ..MeshConfig::default() }
+        let connections = descriptors::mesh_connections(self.peers());
+        MeshConfig { frame_limit: limits.frame, calls_queued: limits.mesh_queue, connections, ..MeshConfig::default() }
+    }
+
+    /// How many other nodes the cluster has.
+    pub(crate) fn peers(&self) -> usize {
+        self.bootstrap.as_ref().map_or(0, |bootstrap| bootstrap.nodes.len().saturating_sub(1))
     }
 }

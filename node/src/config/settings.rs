@@ -106,6 +106,9 @@ sections! {
         listen: String = "127.0.0.1:8080".to_owned(),
         /// URL under which clients reach it. Default: `http://` and `listen`.
         advertise: Option<String> = None,
+        /// How long a node that is to stop says that it is not ready and still serves, so that balancers and clients go
+        /// elsewhere first. `dev` and `bench` do not wait.
+        drain: Span = Span::s(5),
     }
 
     /// How much of everything, before an answer is a clear refusal.
@@ -122,6 +125,10 @@ sections! {
         connections: usize = 10_000,
         /// Longest a client connection may be without a request, or with half of one.
         connection_idle: Span = Span::s(60),
+        /// Longest a client is heard that was answered before it had sent everything, so that it does not miss the answer.
+        linger: Span = Span::s(10),
+        /// Most bytes of it; they are thrown away.
+        linger_bytes: Size = Size::mib(64),
         /// Most requests at a time on one HTTP/2 connection.
         connection_streams: u32 = 256,
         /// Memory that large bodies may take together while they arrive.

@@ -1,0 +1,93 @@
+//! How many connections there may be, and what one too many is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::Stream;
+use super::parting::{Linger, hear_out};
+use crate::fault::{Fault, kinds};
+use crate::metrics;
+
+/// Refusals that are written at the same time; further connections are closed without a word.
+pub const REFUSALS: usize = 64;
+/// How long a connection that is refused may take to say what it wanted, and to hear the refusal. Heads and small bodies are
+/// read, so that closing does not destroy the refusal on its way.
+const PATIENCE: Linger = Linger { time: Duration::from_secs(1), bytes: 1 << 20 };
+/// Longest silence about what goes on for longer.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The places of one server.
+pub(super) struct Places {
+    most: usize,
+    free: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    told: Seldom,
+}
+
+/// What becomes of a connection.
+pub(super) enum Place {
+    /// It has a place, for as long as this lives.
+    Taken(OwnedSemaphorePermit),
+    /// It is refused with a word.
+    Refused(OwnedSemaphorePermit),
+    /// It is closed.
+    Closed,
+}
+
+impl Places {
+    pub(super) fn new(most: usize) -> Self {
+        let most = most.min(Semaphore::MAX_PERMITS);
+        let (free, refusals) = (Arc::new(Semaphore::new(most)), Arc::new(Semaphore::new(REFUSALS)));
+        Self { most, free, refusals, told: Seldom::default() }
+    }
+
+    pub(super) fn take(&mut self) -> Place {
+        if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
+            return Place::Taken(place);
+        }
+        metrics::connections_refused().increment(1);
+        if self.told.now() {
+            tracing::warn!(connections = self.most, "all places for connections are taken; more are refused");
+        }
+        Arc::clone(&self.refusals).try_acquire_owned().map_or(Place::Closed, Place::Refused)
+    }
+}
+
+/// Says when to tell again of something that may happen thousands of times a second.
+#[derive(Debug, Default)]
+pub(super) struct Seldom(Option<Instant>);
+
+impl Seldom {
+    /// Whether to tell now.
+    pub(super) fn now(&mut self) -> bool {
+        let due = self.0.is_none_or(|last| last.elapsed() >= SILENCE);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}
+
+/// Tells a client of HTTP/1.1 that there is no place; others see the connection close.
+pub(super) async fn refuse(mut stream: Box<dyn Stream>, place: OwnedSemaphorePermit) {
+    let fault = Fault::new(&kinds::TOO_MANY_CONNECTIONS, "try again, or at another node");
+    let body = serde_json::to_string(&fault.body("")).expect("a problem has only texts and numbers");
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len(),
+    );
+    let told = async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await
+    };
+    match tokio::time::timeout(PATIENCE.time, told).await {
+        Ok(Ok(())) => hear_out(&mut stream, PATIENCE).await,
+        _ => tracing::debug!("a connection was refused and did not hear it"),
+    }
+    drop(place);
+}
