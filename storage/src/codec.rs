@@ -43,6 +43,12 @@ impl Kind {
     pub const STATE_HEAD: Self = Self(4);
     /// What a node writes down about itself.
     pub const NODE_RECORD: Self = Self(5);
+    /// What the log vouches for, beside the log.
+    pub const VOUCH: Self = Self(6);
+    /// The number of a batch of the log, and what was durable when it was written.
+    pub const WRITTEN: Self = Self(7);
+    /// What a replica vouched for and has not any more.
+    pub const FLOOR: Self = Self(8);
 }
 
 /// Why bytes are not the frame they were taken for. They are damaged, foreign, or of a newer release.

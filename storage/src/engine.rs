@@ -44,11 +44,31 @@ pub trait Engine: Send + Sync + 'static {
         self.write(Batch::of_rows(show), Durability::Synced)
     }
 
+    /// As [`write`](Self::write) with [`Durability::Synced`], also of an empty batch; and when it is durable, before the answer,
+    /// `vouch` is left beside the database: what the caller vouches for from now on. That waits for no disk: it survives the end
+    /// of the process, and after a loss of power an older one may be found.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn write_vouched(&self, batch: Batch, vouch: Bytes) -> BoxFuture<'_, Result<(), EngineError>>;
+
+    /// The last vouch that was found when the database was opened, or left since; `None` if there is none that can be read.
+    fn vouched(&self) -> Option<Bytes>;
+
     /// Makes everything written so far durable.
     ///
     /// # Errors
     /// As [`write`](Self::write).
     fn flush(&self) -> BoxFuture<'_, Result<(), EngineError>>;
+
+    /// As [`flush`](Self::flush), and afterwards no damage to a log of later writes can take away what was written so far.
+    /// Dear: for what a node cannot do without and seldom writes.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn keep(&self) -> BoxFuture<'_, Result<(), EngineError>> {
+        self.flush()
+    }
 
     /// The values of `keys`, in their order.
     ///

@@ -8,10 +8,12 @@
 //!
 //! Votes, entries, truncations, purges and commit marks of a group take the same ordered path: `store` encodes and
 //! queues them, `writer` gathers and syncs, `watermark` completes what openraft waits for. Readers are served from
-//! `tail`; only what has left it is read from the disk. `recover` finds all of it again after a restart. [`row`] and [`cut`]
-//! say to tools what a disk holds.
+//! `tail`; only what has left it is read from the disk. `recover` finds all of it again after a restart, `vouch` tells whether
+//! that is all there was, and `floor` what a replica is held to that has lost something. [`row`] and [`cut`] say to tools what a
+//! disk holds.
 
 mod error;
+mod floor;
 mod inspect;
 mod keys;
 mod reader;
@@ -19,6 +21,7 @@ mod recover;
 mod shared;
 mod store;
 mod tail;
+pub(crate) mod vouch;
 mod watermark;
 mod writer;
 

@@ -66,7 +66,9 @@ impl NodeRecords {
     pub async fn put(&self, name: &str, record: &[u8]) -> Result<(), RecordError> {
         let mut batch = Batch::new();
         batch.put(&key(name), &seal(Kind::NODE_RECORD, record));
-        Ok(self.engine.write(batch, Durability::Synced).await?)
+        self.engine.write(batch, Durability::Synced).await?;
+        // Without its records a node does not know what its log is worth.
+        Ok(self.engine.keep().await?)
     }
 }
 

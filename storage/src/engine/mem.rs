@@ -48,6 +48,9 @@ struct Disk {
     planted: Option<(u64, Fault)>,
     failed: Option<EngineError>,
     stats: EngineStats,
+    vouch: Option<Bytes>,
+    /// What there was when it was told to remember, and what was written since.
+    history: Option<(Arc<Rows>, Vec<Batch>)>,
 }
 
 impl MemEngine {
@@ -90,6 +93,29 @@ impl MemEngine {
         self.disk.lock().settle(count);
     }
 
+    /// From now on the disk remembers what it holds and each batch that follows, so that [`rot`](Self::rot) can take them away.
+    pub fn remember(&self) {
+        let mut disk = self.disk.lock();
+        disk.history = Some((disk.live.clone(), Vec::new()));
+    }
+
+    /// A bit of the log has flipped on the medium: of the batches since [`remember`](Self::remember), or since the last
+    /// [`keep`](Engine::keep), only the first `kept` can
+    /// still be read, however durable the others were. All handles end. Panics if the disk remembers nothing.
+    pub fn rot(&self, kept: usize) {
+        let mut disk = self.disk.lock();
+        let (base, batches) = disk.history.take().expect("the disk was told to remember");
+        let mut left = Rows::clone(&base);
+        batches[..kept].iter().for_each(|batch| apply(batch, &mut left));
+        disk.durable = left;
+        disk.crash(0);
+    }
+
+    /// Puts another vouch beside the disk: after a loss of power an older one may be found.
+    pub fn set_vouched(&self, vouch: Option<Bytes>) {
+        self.disk.lock().vouch = vouch;
+    }
+
     /// After `after` further writes or flushes the next one fails, and from then on the disk refuses every write.
     /// A crash repairs it.
     pub fn fail_write(&self, after: u64, fault: Fault) {
@@ -124,8 +150,31 @@ impl Engine for MemEngine {
         self.with(|disk| disk.write(batch, durability))
     }
 
+    fn write_vouched(&self, batch: Batch, vouch: Bytes) -> BoxFuture<'_, Result<(), EngineError>> {
+        self.with(|disk| {
+            disk.write(batch, Durability::Synced)?;
+            disk.vouch = Some(vouch);
+            Ok(())
+        })
+    }
+
+    fn vouched(&self) -> Option<Bytes> {
+        self.disk.lock().vouch.clone()
+    }
+
     fn flush(&self) -> BoxFuture<'_, Result<(), EngineError>> {
         self.with(|disk| disk.write(Batch::new(), Durability::Synced))
+    }
+
+    fn keep(&self) -> BoxFuture<'_, Result<(), EngineError>> {
+        self.with(|disk| {
+            disk.write(Batch::new(), Durability::Synced)?;
+            let live = disk.live.clone();
+            if let Some(history) = &mut disk.history {
+                *history = (live, Vec::new());
+            }
+            Ok(())
+        })
     }
 
     fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EngineError>> {
@@ -184,6 +233,9 @@ impl Disk {
         self.stats.written_bytes += batch.bytes() as u64;
         apply(&batch, Arc::make_mut(&mut self.live));
         if !batch.is_empty() {
+            if let Some((_, batches)) = &mut self.history {
+                batches.push(batch.clone());
+            }
             self.unsynced.push(batch);
         }
         if fault == Some(Fault::NotSynced) {

@@ -11,6 +11,8 @@ mod priority;
 mod read;
 mod threads;
 mod view;
+mod vouch;
+mod wal;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
+use parking_lot::Mutex;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, DBRecoveryMode, LogLevel, Options,
@@ -30,7 +33,10 @@ use ingest::Ingest;
 use read::{get_many, scan, scan_back};
 use threads::{Jobs, Workers};
 use view::RocksView;
-use write::WriteJob;
+use vouch::VouchFile;
+use write::{Beside, WriteJob};
+
+use crate::log::vouch::{Vouch, WRITTEN_KEY, Written};
 
 const MEBI: usize = 1 << 20;
 /// Reads beside the hot path: rows that have left memory, and entries for replicas that lag.
@@ -48,6 +54,8 @@ struct Inner {
     writer: Workers<WriteJob>,
     readers: Workers<ReadJob>,
     counters: Arc<Counters>,
+    /// Of the log alone.
+    vouch: Option<Arc<Mutex<VouchFile>>>,
     path: PathBuf,
     db: Arc<DB>,
 }
@@ -118,15 +126,21 @@ impl RocksEngine {
         // Without a bound every file stays open.
         options.set_max_open_files(files.map_or(-1, |files| i32::try_from(files).unwrap_or(i32::MAX)));
         priority::start_mergers();
+        let behind = if flavour == Flavour::Log { wal::behind_damage(path)? } else { Vec::new() };
         let db = Arc::new(DB::open(&options, path).map_err(failure)?);
         let counters = Arc::<Counters>::default();
         let name = match flavour {
             Flavour::Log => "log",
             Flavour::State => "state",
         };
-        let ingest = match flavour {
-            Flavour::Log => None,
-            Flavour::State => Some(Ingest::open(path, checkpoint_options())?),
+        let (beside, vouch) = match flavour {
+            Flavour::Log => {
+                let mut vouch = VouchFile::open(path)?;
+                learn(&db, &mut vouch, behind)?;
+                let vouch = Arc::new(Mutex::new(vouch));
+                (Beside::Vouch(vouch.clone()), Some(vouch))
+            }
+            Flavour::State => (Beside::Ingest(Ingest::open(path, checkpoint_options())?), None),
         };
         let writer = {
             let (db, counters) = (db.clone(), counters.clone());
@@ -134,7 +148,7 @@ impl RocksEngine {
                 if flavour == Flavour::State {
                     priority::give_way();
                 }
-                write::run(&db, flavour, &counters, ingest.as_ref(), jobs);
+                write::run(&db, flavour, &counters, &beside, jobs);
             })
         };
         let readers = {
@@ -149,6 +163,7 @@ impl RocksEngine {
             writer: writer.map_err(threads_missing)?,
             readers: readers.map_err(threads_missing)?,
             counters,
+            vouch,
             path: path.to_owned(),
             db,
         };
@@ -182,8 +197,24 @@ impl Engine for RocksEngine {
         async { answer.await.unwrap_or(Err(EngineError::Closed)) }.boxed()
     }
 
+    fn write_vouched(&self, batch: Batch, vouch: Bytes) -> BoxFuture<'_, Result<(), EngineError>> {
+        let (job, answer) = WriteJob::vouched(batch, vouch);
+        self.inner.writer.submit(job);
+        async { answer.await.unwrap_or(Err(EngineError::Closed)) }.boxed()
+    }
+
+    fn vouched(&self) -> Option<Bytes> {
+        self.inner.vouch.as_ref()?.lock().newest()
+    }
+
     fn flush(&self) -> BoxFuture<'_, Result<(), EngineError>> {
         let (job, answer) = WriteJob::flush();
+        self.inner.writer.submit(job);
+        async { answer.await.unwrap_or(Err(EngineError::Closed)) }.boxed()
+    }
+
+    fn keep(&self) -> BoxFuture<'_, Result<(), EngineError>> {
+        let (job, answer) = WriteJob::keep();
         self.inner.writer.submit(job);
         async { answer.await.unwrap_or(Err(EngineError::Closed)) }.boxed()
     }
@@ -220,6 +251,22 @@ impl Engine for RocksEngine {
             written_bytes: self.inner.counters.written_bytes.load(Ordering::Relaxed),
         }
     }
+}
+
+/// Batches behind damage may say that others were durable which are not there any more: then those are vouched for.
+fn learn(db: &DB, file: &mut VouchFile, behind: Vec<Written>) -> Result<(), EngineError> {
+    let row = db.get(WRITTEN_KEY).map_err(failure)?.map(|frame| Written::open(frame.into())).transpose();
+    let found = row.map_err(|reason| EngineError::Damaged(format!("the number of the last batch: {reason}")))?;
+    let found = found.map_or(0, |row| row.number);
+    let mut vouch = file.newest().and_then(Vouch::decode).unwrap_or_default();
+    let known = vouch.number;
+    behind.iter().filter(|row| row.durable > found).for_each(|row| vouch.learn(row));
+    if vouch.number == known {
+        return Ok(());
+    }
+    file.write(vouch.encode())?;
+    // Of the damaged log nothing is left by now.
+    file.sync()
 }
 
 fn common_options() -> Options {

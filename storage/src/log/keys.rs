@@ -14,6 +14,7 @@ pub(super) const COMMITTED: u8 = 2;
 pub(super) const PURGED: u8 = 3;
 pub(super) const ENTRY: u8 = 4;
 pub(super) const END: u8 = 5;
+const FLOOR: u8 = 6;
 
 /// A key of a replica, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,11 @@ pub(super) fn purged(replica: u64) -> Key {
 /// The entry at `index`.
 pub(super) fn entry(replica: u64, index: u64) -> Key {
     key(replica, ENTRY, index)
+}
+
+/// What the replica vouched for and has not any more.
+pub(super) fn floor(replica: u64) -> Key {
+    key(replica, FLOOR, 0)
 }
 
 /// After the last entry there can be.
@@ -105,6 +111,7 @@ mod tests {
             (purged(258),        "0000000000000102" , "03", "0000000000000000"),
             (entry(1, 65_536),   "0000000000000001" , "04", "0000000000010000"),
             (entries_end(1),     "0000000000000001" , "05", "0000000000000000"),
+            (floor(1),           "0000000000000001" , "06", "0000000000000000"),
         ];
         for (key, replica, kind, index) in rows {
             let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -11,7 +11,7 @@ use super::error::{DamagedLog, disk};
 use super::reader::decode_entry;
 use super::shared::Log;
 use super::tail::Tail;
-use super::{BoxError, EntryCodec, keys};
+use super::{BoxError, EntryCodec, floor, keys};
 use crate::codec::{Kind, open_bytes};
 use crate::engine::{Engine, ScanLimit};
 
@@ -25,7 +25,7 @@ where
     C::Entry: Clone,
     K: EntryCodec<C>,
 {
-    let marks = [keys::vote(replica), keys::committed(replica), keys::purged(replica)];
+    let marks = [keys::vote(replica), keys::committed(replica), keys::purged(replica), keys::floor(replica)];
     let marks = marks.iter().map(|key| Bytes::copy_from_slice(key)).collect();
     let mut marks = engine.get_many(marks).await.map_err(disk)?.into_iter();
     let mut next = || marks.next().expect("an engine answers for every key");
@@ -34,6 +34,7 @@ where
     let log_id = |body| codec.decode_log_id(body);
     let committed = opened(replica, "the commit mark", Kind::LOG_ID, next(), log_id)?;
     let purged: Option<LogIdOf<C>> = opened(replica, "the purge mark", Kind::LOG_ID, next(), log_id)?;
+    let floor = next().map(|frame| floor::open(replica, codec, frame)).transpose()?;
 
     let after_purged = purged.as_ref().map(|id| id.index + 1);
     let (first, tail, last) = match first_entry(engine, replica, after_purged).await? {
@@ -47,7 +48,7 @@ where
         }
     };
     let last = last.or_else(|| purged.clone());
-    Ok(Log { vote, committed, purged, last, first, tail, cuts: 0, requests: 0 })
+    Ok(Log { vote, committed, purged, last, first, tail, cuts: 0, requests: 0, floor, reaches_floor: None })
 }
 
 fn opened<T>(

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use openraft::RaftTypeConfig;
 use openraft::alias::{LogIdOf, VoteOf};
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
+use super::floor::{self, Floor};
 use super::tail::Tail;
+use super::vouch::Mark;
 use super::watermark::Watermark;
 use super::writer::{LogWriter, Progress};
 use super::{EntryCodec, LogLimits};
@@ -21,6 +24,8 @@ pub(super) struct Shared<C: RaftTypeConfig, K> {
     pub(super) writer: LogWriter,
     pub(super) log: RwLock<Log<C>>,
     pub(super) watermark: Watermark<C>,
+    /// The last entry that the replica vouched for, as long as its log does not reach it.
+    pub(super) floor: watch::Sender<Option<LogIdOf<C>>>,
     /// Entries become bytes for the disk.
     pub(super) encode: Stage,
 }
@@ -39,6 +44,10 @@ pub(super) struct Log<C: RaftTypeConfig> {
     pub(super) cuts: u64,
     /// The number of the last request.
     pub(super) requests: u64,
+    /// Of a log below its floor: the vote and the last entry that are vouched for.
+    pub(super) floor: Option<Floor<C>>,
+    /// The request with which the log reaches its floor.
+    pub(super) reaches_floor: Option<u64>,
 }
 
 impl<C, K> Shared<C, K>
@@ -50,6 +59,21 @@ where
     pub(super) fn progress(self: &Arc<Self>) -> Arc<dyn Progress> {
         self.clone()
     }
+
+    /// What the replica vouches for with the log as it is now. Below a floor, that is the floor: another loss must not lower it.
+    pub(super) fn mark(&self, log: &Log<C>, vote: Option<&VoteOf<C>>) -> Option<(u64, Option<Mark>)> {
+        let below = log.floor.as_ref().and_then(|floor| floor.last.as_ref());
+        let last = log.last.as_ref().max(below);
+        Some((self.replica, Some(floor::mark(&self.codec, vote.or(log.vote.as_ref()), last))))
+    }
+
+    /// The log is durable past its floor. The row may stay until a later start, which sees the same.
+    fn leave_floor(&self, log: &mut Log<C>) {
+        log.reaches_floor = None;
+        log.floor = None;
+        tracing::info!(replica = self.replica, "the log has again what it vouched for");
+        self.floor.send_replace(None);
+    }
 }
 
 impl<C, K> Progress for Shared<C, K>
@@ -60,7 +84,11 @@ where
 {
     fn durable(&self, request: u64) {
         self.watermark.reached(request);
-        self.log.write().tail.evict(request, self.limits.tail_bytes);
+        let mut log = self.log.write();
+        log.tail.evict(request, self.limits.tail_bytes);
+        if log.reaches_floor.is_some_and(|reaches| reaches <= request) {
+            self.leave_floor(&mut log);
+        }
     }
 
     fn failed(&self) {
@@ -76,6 +104,12 @@ where
     pub(super) fn next_request(&mut self) -> u64 {
         self.requests += 1;
         self.requests
+    }
+
+    /// The last entry has changed with `request`.
+    pub(super) fn look_at_floor(&mut self, request: u64) {
+        let Some(floor) = &self.floor else { return };
+        self.reaches_floor = if self.last < floor.last { None } else { self.reaches_floor.or(Some(request)) };
     }
 
     /// Makes an empty log start at `first`.

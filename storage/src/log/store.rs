@@ -1,21 +1,23 @@
 //! A group's side of the log: what openraft writes.
 
+use std::cmp::Ordering;
 use std::io;
 use std::sync::Arc;
 
 use openraft::alias::{LogIdOf, VoteOf};
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::vote::RaftVote;
 use openraft::{OptionalSend, RaftTypeConfig};
 use parking_lot::RwLock;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::error::stopped;
 use super::reader::LogReader;
-use super::shared::Shared;
+use super::shared::{Log, Shared};
 use super::watermark::{Waiter, Watermark};
 use super::writer::{LogFailure, LogWriter, Progress, Request};
-use super::{EntryCodec, LogLimits, keys, recover};
+use super::{EntryCodec, LogLimits, floor, keys, recover};
 use crate::codec::{Kind, seal_with};
 use crate::engine::Batch;
 use crate::metrics::Stage;
@@ -41,9 +43,69 @@ where
         // What an earlier store of this replica queued is not on the disk yet.
         writer.flush().await.map_err(io::Error::other)?;
         let log = recover::log(writer.engine().as_ref(), replica_id, &codec, limits.tail_bytes).await?;
+        let (floor, _) = watch::channel(None);
         let (log, watermark, encode) = (RwLock::new(log), Watermark::new(), Stage::of("encode"));
-        let shared = Shared { replica: replica_id, codec, limits, writer, log, watermark, encode };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Shared { replica: replica_id, codec, limits, writer, log, watermark, floor, encode };
+        let mut store = Self { shared: Arc::new(shared) };
+        store.stand_on_floor().await?;
+        Ok(store)
+    }
+
+    /// The last entry that this replica vouched for, as long as its log is not durable up to it: so long it must not vote,
+    /// stand or lead, nor found its group. `None` for a log that is whole.
+    #[must_use]
+    pub fn floor(&self) -> watch::Receiver<Option<LogIdOf<C>>> {
+        self.shared.floor.subscribe()
+    }
+
+    /// Throws away the entries of a replica whose state cannot be used any more, durably: a leader must send it everything anew. Its
+    /// vote stays, and what it had is its floor, at least up to `applied`, which its state had. No store of it is open, and its
+    /// rows are destroyed afterwards, not before. Not for a group of one: nobody could refill it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn forget(writer: &LogWriter, replica_id: u64, codec: &K, applied: Option<LogIdOf<C>>) -> io::Result<()> {
+        writer.flush().await.map_err(io::Error::other)?;
+        let log = recover::log::<C, K>(writer.engine().as_ref(), replica_id, codec, 0).await?;
+        let below = log.floor.and_then(|floor| floor.last);
+        let mark = floor::mark::<C, K>(codec, log.vote.as_ref(), log.last.max(below).max(applied).as_ref());
+        let mut batch = Batch::new();
+        batch.delete_range(&keys::entry(replica_id, 0), &keys::entries_end(replica_id));
+        batch.delete(&keys::committed(replica_id));
+        batch.delete(&keys::purged(replica_id));
+        floor::put(&mut batch, replica_id, &mark);
+        if let Ok(slot) = writer.slot(0).await {
+            let mark = Some((replica_id, Some(mark)));
+            slot.queue(Request { number: 0, batch, entries: 0, sync: true, group: Arc::new(Nobody), mark });
+        }
+        writer.flush().await.map_err(io::Error::other)
+    }
+
+    /// A vote that was vouched for is put back. The floor stays unless the log reaches it.
+    async fn stand_on_floor(&mut self) -> io::Result<()> {
+        let (vote, below) = {
+            let mut log = self.shared.log.write();
+            let Some(floor) = log.floor.clone() else { return Ok(()) };
+            let below = (log.last < floor.last).then(|| floor.last.clone()).flatten();
+            if below.is_none() {
+                log.floor = None;
+            }
+            (
+                floor.vote.filter(|vote| {
+                    log.vote.as_ref().is_none_or(|found| RaftVote::partial_cmp(found, vote) == Some(Ordering::Less))
+                }),
+                below,
+            )
+        };
+        if let Some(last) = &below {
+            let found = self.shared.log.read().last.clone();
+            tracing::error!(replica = self.shared.replica, ?found, vouched = ?last, "the log is shorter than what it vouched for");
+        }
+        self.shared.floor.send_replace(below);
+        match vote {
+            Some(vote) => self.save_vote(&vote).await,
+            None => Ok(()),
+        }
     }
 
     fn put_log_id(&self, batch: &mut Batch, key: keys::Key, id: &LogIdOf<C>) {
@@ -51,7 +113,13 @@ where
     }
 
     fn request(&self, number: u64, batch: Batch, entries: usize, sync: bool) -> Request {
-        Request { number, batch, entries: entries as u64, sync, group: self.shared.progress() }
+        Request { number, batch, entries: entries as u64, sync, group: self.shared.progress(), mark: None }
+    }
+
+    /// A request after which the replica has another last entry.
+    fn moves(&self, log: &mut Log<C>, number: u64, batch: Batch, entries: usize, sync: bool) -> Request {
+        log.look_at_floor(number);
+        Request { mark: self.shared.mark(log, None), ..self.request(number, batch, entries, sync) }
     }
 
     /// Encodes `entries` for the disk, with each one's size in bytes.
@@ -92,7 +160,8 @@ impl<C: RaftTypeConfig, K> LogStore<C, K> {
         let (from, to) = keys::all(replica_id);
         batch.delete_range(&from, &to);
         if let Ok(slot) = writer.slot(0).await {
-            slot.queue(Request { number: 0, batch, entries: 0, sync: false, group: Arc::new(Nobody) });
+            let mark = Some((replica_id, None));
+            slot.queue(Request { number: 0, batch, entries: 0, sync: false, group: Arc::new(Nobody), mark });
         }
         writer.flush().await
     }
@@ -131,9 +200,12 @@ where
         batch.put_with(&key, |out| seal_with(Kind::VOTE, out, |out| shared.codec.encode_vote(vote, out)));
         let slot = shared.writer.slot(batch.bytes()).await?;
         let (done, durable) = oneshot::channel();
-        let number = shared.log.write().next_request();
+        let (number, mark) = {
+            let mut log = shared.log.write();
+            (log.next_request(), shared.mark(&log, Some(vote)))
+        };
         shared.watermark.wait(number, Waiter::Caller(done));
-        slot.queue(self.request(number, batch, 0, true));
+        slot.queue(Request { mark, ..self.request(number, batch, 0, true) });
         durable.await.map_err(|_| stopped())?;
         shared.log.write().vote = Some(vote.clone());
         Ok(())
@@ -169,7 +241,7 @@ where
         self.check_follows(&entries)?;
         let count = entries.len();
         let slot = self.shared.writer.slot(batch.bytes()).await?;
-        let number = {
+        let request = {
             let mut log = self.shared.log.write();
             let number = log.next_request();
             if let Some((last, _)) = entries.last() {
@@ -181,10 +253,10 @@ where
             for (entry, size) in entries {
                 log.tail.push(entry, size, number);
             }
-            number
+            self.moves(&mut log, number, batch, count, true)
         };
-        self.shared.watermark.wait(number, Waiter::Appended(callback));
-        slot.queue(self.request(number, batch, count, true));
+        self.shared.watermark.wait(request.number, Waiter::Appended(callback));
+        slot.queue(request);
         Ok(())
     }
 
@@ -204,7 +276,7 @@ where
         log.tail.truncate_from(from);
         log.last = last.or_else(|| log.purged.clone());
         let number = log.next_request();
-        slot.queue(self.request(number, batch, 0, false));
+        slot.queue(self.moves(&mut log, number, batch, 0, false));
         Ok(())
     }
 
@@ -228,7 +300,7 @@ where
         log.first = log.first.max(next);
         log.purged = Some(id);
         let number = log.next_request();
-        slot.queue(self.request(number, batch, 0, false));
+        slot.queue(self.moves(&mut log, number, batch, 0, false));
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::stopped;
+use super::vouch::{Account, Mark, Marks};
 use crate::engine::{Batch, Durability, Engine, EngineError};
 use crate::metrics;
 
@@ -83,6 +84,8 @@ pub(super) struct Request {
     /// Whether somebody waits for it to be durable.
     pub(super) sync: bool,
     pub(super) group: Arc<dyn Progress>,
+    /// What a replica has with it, or that it is gone; nothing if that does not change.
+    pub(super) mark: Option<(u64, Option<Mark>)>,
 }
 
 /// Bytes that may still be queued, counted in KiB.
@@ -132,7 +135,7 @@ impl LogWriter {
     pub async fn flush(&self) -> Result<(), LogFailure> {
         let (done, answer) = oneshot::channel();
         let group = Arc::new(Flush(parking_lot::Mutex::new(Some(done))));
-        let request = Request { number: 0, batch: Batch::new(), entries: 0, sync: true, group };
+        let request = Request { number: 0, batch: Batch::new(), entries: 0, sync: true, group, mark: None };
         if let Ok(slot) = self.slot(0).await {
             slot.queue(request);
             if answer.await.is_ok() {
@@ -248,18 +251,25 @@ struct Round {
     first_came: Option<Instant>,
     /// Each group once, with its newest request. A node has few groups.
     groups: Vec<(Arc<dyn Progress>, u64)>,
+    /// What the replicas have with it.
+    marks: Marks,
 }
 
 impl Task {
     async fn run(mut self) {
         let mut round = Round::default();
+        // Before anything else is written: it would hide what is missing.
+        let mut account = match Account::open(&self.engine).await {
+            Ok(account) => account,
+            Err(error) => return self.fail(round, error).await,
+        };
         while self.gather(&mut round).await {
-            if let Err(error) = self.write(&mut round).await {
+            if let Err(error) = self.write(&mut round, &mut account).await {
                 return self.fail(round, error).await;
             }
         }
         round.sync = true;
-        if let Err(error) = self.write(&mut round).await {
+        if let Err(error) = self.write(&mut round, &mut account).await {
             self.fail(round, error).await;
         }
     }
@@ -290,15 +300,19 @@ impl Task {
     }
 
     /// Writes `round` and tells its groups. It is empty afterwards.
-    async fn write(&self, round: &mut Round) -> Result<(), EngineError> {
-        let batch = std::mem::take(&mut round.batch);
+    async fn write(&self, round: &mut Round, account: &mut Account) -> Result<(), EngineError> {
+        let mut batch = std::mem::take(&mut round.batch);
+        let vouch = account.number(&mut batch, std::mem::take(&mut round.marks));
         let (bytes, started) = (batch.bytes(), Instant::now());
-        if batch.is_empty() {
+        if batch.is_empty() && !account.is_ahead() {
             self.engine.flush().await?;
-        } else if round.sync {
-            self.engine.write(batch, Durability::Synced).await?;
+        } else if round.sync || batch.is_empty() {
+            self.engine.write_vouched(batch, vouch).await?;
         } else {
             self.engine.write(batch, Durability::Buffered).await?;
+        }
+        if round.sync {
+            account.synced();
         }
         self.room.permits.add_permits(round.kibibytes);
         if round.sync {
@@ -342,6 +356,7 @@ impl Round {
         self.entries += request.entries;
         self.sync |= request.sync;
         self.kibibytes += kibibytes as usize;
+        self.marks.extend(request.mark);
         self.batch.append(request.batch);
         match self.groups.iter_mut().find(|(group, _)| Arc::ptr_eq(group, &request.group)) {
             Some((_, newest)) => *newest = request.number,

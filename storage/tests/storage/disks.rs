@@ -1,6 +1,6 @@
 //! The disks that tests run on, each of which can be lost power to, or at least be closed and opened again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -47,6 +47,19 @@ impl RocksDisk {
 
     pub(crate) fn state() -> Self {
         Self { folder: tempfile::tempdir().expect("a temporary folder"), open: RocksEngine::open_state }
+    }
+
+    /// Its write-ahead logs, and what is in them.
+    pub(crate) fn logs(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let files = std::fs::read_dir(self.folder.path()).expect("the folder");
+        let paths = files.map(|file| file.expect("a file of the database").path());
+        let logs = paths.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        logs.map(|path| (path.clone(), std::fs::read(path).expect("a log"))).collect()
+    }
+
+    /// Takes away what the log vouched for, as a loss of power may do.
+    pub(crate) fn forget_vouch(&self) {
+        std::fs::remove_file(self.folder.path().join("VOUCHED")).expect("the log vouched for something");
     }
 
     /// The disk as a crash of the process would leave it now: a copy of the files of the open database.
@@ -135,6 +148,18 @@ impl Engine for Gated {
             self.engine.write(batch, durability).await
         }
         .boxed()
+    }
+
+    fn write_vouched(&self, batch: Batch, vouch: Bytes) -> BoxFuture<'_, Result<(), EngineError>> {
+        async move {
+            pass(&self.writes, WRITE_TURNS).await;
+            self.engine.write_vouched(batch, vouch).await
+        }
+        .boxed()
+    }
+
+    fn vouched(&self) -> Option<Bytes> {
+        self.engine.vouched()
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), EngineError>> {

@@ -8,3 +8,4 @@ mod log;
 mod raft;
 mod state;
 mod suite;
+mod vouch;

@@ -1,12 +1,16 @@
 //! The one thread that writes to a database.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
+use parking_lot::Mutex;
 use rocksdb::{DB, FlushOptions, WriteBatch, WriteOptions};
 use tokio::sync::oneshot;
 
 use super::ingest::Ingest;
 use super::threads::Jobs;
+use super::vouch::VouchFile;
 use super::{Counters, Flavour, failure};
 use crate::engine::batch::{Batch, Operation};
 use crate::engine::{Durability, EngineError, ShowRows};
@@ -27,6 +31,10 @@ pub(super) struct WriteJob {
 enum What {
     Batch(Batch),
     Rows(ShowRows),
+    /// A batch, and what to vouch for once it is durable.
+    Vouched(Batch, Bytes),
+    /// Nothing; but what there is goes where a damaged write-ahead log does not matter.
+    Keep,
 }
 
 impl WriteJob {
@@ -40,6 +48,16 @@ impl WriteJob {
         (Self { what: What::Rows(show), durability: Durability::Synced, answer }, receiver)
     }
 
+    pub(super) fn vouched(batch: Batch, vouch: Bytes) -> (Self, oneshot::Receiver<Result<(), EngineError>>) {
+        let (answer, receiver) = oneshot::channel();
+        (Self { what: What::Vouched(batch, vouch), durability: Durability::Synced, answer }, receiver)
+    }
+
+    pub(super) fn keep() -> (Self, oneshot::Receiver<Result<(), EngineError>>) {
+        let (answer, receiver) = oneshot::channel();
+        (Self { what: What::Keep, durability: Durability::Synced, answer }, receiver)
+    }
+
     pub(super) fn flush() -> (Self, oneshot::Receiver<Result<(), EngineError>>) {
         Self::write(Batch::new(), Durability::Synced)
     }
@@ -47,9 +65,9 @@ impl WriteJob {
 
 /// Takes jobs until the engine is gone. Those that wait for durability share one sync, after what is queued has been
 /// written: a flush of the state costs a file.
-pub(super) fn run(db: &DB, flavour: Flavour, counters: &Counters, ingest: Option<&Ingest>, jobs: &Jobs<WriteJob>) {
+pub(super) fn run(db: &DB, flavour: Flavour, counters: &Counters, beside: &Beside, jobs: &Jobs<WriteJob>) {
     let (options, stages) = (write_options(flavour), stages(flavour));
-    let mut writer = Writer { db, flavour, counters, options, ingest, buffered: false, stages, failed: None };
+    let mut writer = Writer { db, flavour, counters, options, beside, buffered: false, vouch: None, stages, failed: None };
     let mut waiting = Vec::new();
     while let Some(job) = jobs.next() {
         writer.take(job, &mut waiting);
@@ -66,13 +84,22 @@ pub(super) fn run(db: &DB, flavour: Flavour, counters: &Counters, ingest: Option
     }
 }
 
+/// What a database has beside RocksDB's own files.
+pub(super) enum Beside {
+    /// The log: what it vouches for.
+    Vouch(Arc<Mutex<VouchFile>>),
+    /// The state: a place where rows become files.
+    Ingest(Ingest),
+}
+
 struct Writer<'a> {
     db: &'a DB,
     flavour: Flavour,
     counters: &'a Counters,
     options: WriteOptions,
-    /// Makes files of rows, where there is one.
-    ingest: Option<&'a Ingest>,
+    beside: &'a Beside,
+    /// What to vouch for once all so far is durable.
+    vouch: Option<Bytes>,
     /// Something has been written that is not durable yet: what comes after it must not be so earlier.
     buffered: bool,
     /// Writing a batch, and making all so far durable. Of the log, the first ends in memory: its file is written by the
@@ -84,9 +111,18 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn take(&mut self, job: WriteJob, waiting: &mut Vec<Answer>) {
-        let batch = match (job.what, self.ingest) {
+        let batch = match (job.what, self.beside) {
             (What::Batch(batch), _) => batch,
-            (What::Rows(show), Some(ingest)) if !self.buffered => {
+            (What::Vouched(batch, vouch), _) => {
+                self.vouch = Some(vouch);
+                batch
+            }
+            (What::Keep, _) => {
+                let kept = self.attempt(|writer| flush(writer.db, Flavour::State));
+                tell(job.answer, kept);
+                return;
+            }
+            (What::Rows(show), Beside::Ingest(ingest)) if !self.buffered => {
                 let taken = self.ingest(ingest, show);
                 tell(job.answer, taken);
                 return;
@@ -113,7 +149,13 @@ impl Writer<'_> {
     fn sync(&mut self) -> Result<(), EngineError> {
         self.buffered = false;
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        self.attempt(|writer| writer.stages.1.time(|| flush(writer.db, writer.flavour)))
+        self.attempt(|writer| writer.stages.1.time(|| flush(writer.db, writer.flavour)))?;
+        match (self.vouch.take(), self.beside) {
+            (Some(vouch), Beside::Vouch(file)) => {
+                file.lock().write(vouch).inspect_err(|error| self.failed = Some(error.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Rows become a file of the database.

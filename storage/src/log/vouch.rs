@@ -1,0 +1,268 @@
+//! What a node vouches for: that its log holds what was called durable, also when the medium changes a bit of it later.
+//!
+//! RocksDB takes a damaged record for the end of the log, because the end of a log that a loss of power has torn looks like one.
+//! So each batch of the log has a number, in a row of its own ([`Written`]), and after each sync the newest number is left beside
+//! the log, with the last entry and the vote of each replica ([`Vouch`]). A log that ends before that number has lost something:
+//! then each replica gets a *floor* ([`super::floor`]), durably and before anything else is written.
+//!
+//! The row also says which batches were durable when it was written, and what the replicas had by then. So a batch that is found
+//! behind damage tells whether that damage is a loss or the torn end of the last sync.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::codec::{FrameError, Kind, open_bytes, seal_with};
+use crate::engine::{Batch, Engine, EngineError};
+
+/// The key of the row in each batch: it sorts among the records of the node.
+pub(crate) const WRITTEN_KEY: &[u8] = b"\xff\xff\xff\xff\xff\xff\xff\xffwritten";
+
+/// What a replica has: its vote and its last log id, as an [`EntryCodec`](super::EntryCodec) encodes them, empty if there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) vote: Bytes,
+    pub(super) last: Bytes,
+}
+
+/// Marks by replica; `None` for a replica that is gone for good.
+pub(super) type Marks = BTreeMap<u64, Option<Mark>>;
+
+/// What is vouched for: the first so many batches, and what the replicas had with the last of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Vouch {
+    pub(crate) number: u64,
+    pub(super) marks: BTreeMap<u64, Mark>,
+}
+
+/// The row in a batch: its number, the last batch that was durable when it was written, and what of the replicas has become
+/// durable since a row said so last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) number: u64,
+    pub(crate) durable: u64,
+    marks: Marks,
+}
+
+impl Vouch {
+    /// As it is left beside the log.
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(12 + 64 * self.marks.len());
+        out.put_u64_le(self.number);
+        out.put_u32_le(u32::try_from(self.marks.len()).expect("a node has few replicas"));
+        self.marks.iter().for_each(|(replica, mark)| put_mark(*replica, Some(mark), &mut out));
+        out.freeze()
+    }
+
+    /// What bytes with a good checksum say; `None` if they are not of this release's layout.
+    pub(crate) fn decode(mut body: Bytes) -> Option<Self> {
+        let number = take_u64(&mut body)?;
+        let marks = take_marks(&mut body)?;
+        let marks = marks.into_iter().filter_map(|(replica, mark)| Some((replica, mark?)));
+        Some(Self { number, marks: marks.collect() })
+    }
+
+    /// A row was found in a batch behind damage: whatever was durable when that was written is vouched for.
+    pub(crate) fn learn(&mut self, row: &Written) {
+        if row.durable < self.number {
+            return;
+        }
+        self.number = row.durable;
+        for (replica, mark) in &row.marks {
+            match mark {
+                Some(mark) => self.marks.insert(*replica, mark.clone()),
+                None => self.marks.remove(replica),
+            };
+        }
+    }
+}
+
+impl Written {
+    fn put(&self, batch: &mut Batch) {
+        batch.put_with(WRITTEN_KEY, |out| {
+            seal_with(Kind::WRITTEN, out, |out| {
+                out.put_u64_le(self.number);
+                out.put_u64_le(self.durable);
+                out.put_u32_le(u32::try_from(self.marks.len()).expect("a node has few replicas"));
+                self.marks.iter().for_each(|(replica, mark)| put_mark(*replica, mark.as_ref(), out));
+            });
+        });
+    }
+
+    /// The row in a frame.
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub(crate) fn open(frame: Bytes) -> Result<Self, FrameError> {
+        let mut body = open_bytes(Kind::WRITTEN, frame)?;
+        let found = body.len();
+        let read = |body: &mut Bytes| {
+            let (number, durable) = (take_u64(body)?, take_u64(body)?);
+            Some(Self { number, durable, marks: take_marks(body)? })
+        };
+        read(&mut body).ok_or(FrameError::Length { needed: found + 1, found })
+    }
+}
+
+fn put_mark(replica: u64, mark: Option<&Mark>, out: &mut BytesMut) {
+    out.put_u64_le(replica);
+    out.put_u8(u8::from(mark.is_some()));
+    for field in mark.iter().flat_map(|mark| [&mark.vote, &mark.last]) {
+        out.put_u16_le(u16::try_from(field.len()).expect("a vote and a log id are a few dozen bytes"));
+        out.put_slice(field);
+    }
+}
+
+fn take_marks(body: &mut Bytes) -> Option<Marks> {
+    let count = body.try_get_u32_le().ok()?;
+    (0..count).map(|_| take_mark(body)).collect()
+}
+
+fn take_mark(body: &mut Bytes) -> Option<(u64, Option<Mark>)> {
+    let replica = take_u64(body)?;
+    let there = body.try_get_u8().ok()? == 1;
+    let mut field = || {
+        let length = usize::from(body.try_get_u16_le().ok()?);
+        (body.len() >= length).then(|| body.split_to(length))
+    };
+    let mark = if there { Some(Mark { vote: field()?, last: field()? }) } else { None };
+    Some((replica, mark))
+}
+
+fn take_u64(body: &mut Bytes) -> Option<u64> {
+    body.try_get_u64_le().ok()
+}
+
+/// What the log writer has to vouch for.
+pub(super) struct Account {
+    /// The last batch that was written, and the last that is durable.
+    number: u64,
+    durable: u64,
+    /// What the replicas have with the last batch.
+    marks: BTreeMap<u64, Mark>,
+    /// What has changed since a sync ended, and since a row told of it.
+    written: Marks,
+    untold: Marks,
+}
+
+impl Account {
+    /// What the disk has, held against what was vouched for. Where something is missing, the replicas' floors are written first.
+    pub(super) async fn open(engine: &Arc<dyn Engine>) -> Result<Self, EngineError> {
+        let vouch = engine.vouched().and_then(Vouch::decode).unwrap_or_default();
+        let key = Bytes::from_static(WRITTEN_KEY);
+        let row = engine.get_many(vec![key]).await?.pop().flatten().map(Written::open).transpose();
+        let found = row.map_err(|reason| EngineError::Damaged(format!("the number of the last batch: {reason}")))?;
+        let found = found.unwrap_or_default().number;
+        let mut account = Self {
+            number: found.max(vouch.number),
+            durable: found.max(vouch.number),
+            marks: vouch.marks,
+            written: Marks::new(),
+            untold: Marks::new(),
+        };
+        if found < vouch.number {
+            account.lay_floors(engine, found).await?;
+        }
+        Ok(account)
+    }
+
+    /// Nobody knows what was in the batches that are missing: each replica is held to what it had with the last one.
+    async fn lay_floors(&mut self, engine: &Arc<dyn Engine>, found: u64) -> Result<(), EngineError> {
+        tracing::error!(
+            vouched = self.number,
+            found,
+            "the log has lost what it vouched for: replicas whose log is too short take no part until it is refilled"
+        );
+        let mut batch = Batch::new();
+        for (replica, mark) in &self.marks {
+            super::floor::put(&mut batch, *replica, mark);
+        }
+        let vouch = self.add_to(&mut batch);
+        engine.write_vouched(batch, vouch).await?;
+        self.synced();
+        // Another flipped bit must not take the floors away.
+        engine.keep().await
+    }
+
+    /// Numbers a batch, which is about to be written, and answers what to vouch for once it is durable.
+    fn add_to(&mut self, batch: &mut Batch) -> Bytes {
+        self.number += 1;
+        let row = Written { number: self.number, durable: self.durable, marks: std::mem::take(&mut self.untold) };
+        row.put(batch);
+        self.vouch()
+    }
+
+    /// As [`add_to`](Self::add_to), with what the replicas will have. An empty batch stays so.
+    pub(super) fn number(&mut self, batch: &mut Batch, marks: Marks) -> Bytes {
+        for (replica, mark) in &marks {
+            match mark {
+                Some(mark) => self.marks.insert(*replica, mark.clone()),
+                None => self.marks.remove(replica),
+            };
+        }
+        self.written.extend(marks);
+        if batch.is_empty() { self.vouch() } else { self.add_to(batch) }
+    }
+
+    fn vouch(&self) -> Bytes {
+        Vouch { number: self.number, marks: self.marks.clone() }.encode()
+    }
+
+    /// Something was written that is not known to be durable.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.durable < self.number
+    }
+
+    /// All that was written is durable.
+    pub(super) fn synced(&mut self) {
+        self.durable = self.number;
+        self.untold.append(&mut self.written);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(vote: &'static [u8], last: &'static [u8]) -> Mark {
+        Mark { vote: Bytes::from_static(vote), last: Bytes::from_static(last) }
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// As they will be found on disks for ever.
+    #[test]
+    fn golden_bytes() {
+        let vouch = Vouch { number: 258, marks: [(7, mark(b"v", b"ab"))].into() };
+        assert_eq!(hex(&vouch.encode()), "020100000000000001000000070000000000000001010076020061 62".replace(' ', ""));
+        assert_eq!(Vouch::decode(vouch.encode()), Some(vouch));
+        let row = Written { number: 3, durable: 2, marks: [(7, None), (8, Some(mark(b"", b"l")))].into() };
+        let mut batch = Batch::new();
+        row.put(&mut batch);
+        let Some(crate::engine::Operation::Put { key, value }) = batch.operations().next() else {
+            unreachable!("one row was put")
+        };
+        assert_eq!(hex(key), "ffffffffffffffff7772697474656e");
+        assert_eq!(hex(&value[16..]), "0300000000000000020000000000000002000000070000000000000000080000000000000001000001006c");
+        assert_eq!(Written::open(Bytes::copy_from_slice(value)), Ok(row));
+    }
+
+    #[test]
+    fn bytes_of_another_layout_are_no_vouch() {
+        assert_eq!(Vouch::decode(Bytes::from_static(b"short")), None);
+        let vouch = Vouch { number: 1, marks: [(7, mark(b"vote", b"last"))].into() }.encode();
+        assert_eq!(Vouch::decode(vouch.slice(..vouch.len() - 1)), None);
+    }
+
+    #[test]
+    fn a_row_behind_damage_says_what_was_durable() {
+        let mut vouch = Vouch { number: 5, marks: [(7, mark(b"", b"a")), (8, mark(b"", b"a"))].into() };
+        vouch.learn(&Written { number: 5, durable: 4, marks: [(7, None)].into() });
+        assert_eq!(vouch.number, 5, "that was known");
+        vouch.learn(&Written { number: 9, durable: 8, marks: [(7, Some(mark(b"", b"b"))), (8, None)].into() });
+        assert_eq!(vouch, Vouch { number: 8, marks: [(7, mark(b"", b"b"))].into() });
+    }
+}
