@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     /// One past the last applied index, so that 0 means "nothing yet".
     applied: watch::Sender<u64>,
     applied_term: AtomicU64,
+    /// Both as one.
+    applied_id: Mutex<Option<EntryId>>,
     /// One past the index of the last durable checkpoint.
     durable: watch::Sender<u64>,
     /// Whose turn with the machine it is: an entry, or a part of a checkpoint. Waiting for it takes no thread, as waiting for
@@ -76,6 +78,11 @@ impl Shared {
     /// One past the last applied index, now.
     pub(crate) fn applied_next(&self) -> u64 {
         *self.applied.borrow()
+    }
+
+    /// The last applied entry.
+    pub(crate) fn applied_id(&self) -> Option<EntryId> {
+        *self.applied_id.lock()
     }
 
     /// One past the index of the last durable checkpoint, now.
@@ -123,6 +130,7 @@ impl Shared {
 
     fn publish(&self, applied: &SnapshotMeta) {
         if let Some(last) = &applied.last_log_id {
+            *self.applied_id.lock() = Some(EntryId::from(last));
             self.applied_term.store(last.leader_id.term, Ordering::Release);
             self.applied.send_replace(last.index + 1);
         }
@@ -151,6 +159,7 @@ impl<RT: AsyncRuntime> Applier<RT> {
             store,
             applied: watch::Sender::new(0),
             applied_term: AtomicU64::new(0),
+            applied_id: Mutex::default(),
             durable: watch::Sender::new(next_index(&applied)),
             turn: tokio::sync::Mutex::default(),
             writing: Arc::default(),

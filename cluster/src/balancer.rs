@@ -104,6 +104,7 @@ mod tests {
             applied: 10_000,
             checkpoint: 0,
             purged: 0,
+            vouched: None,
             members: (1..).zip(matched).map(|(node, matched)| member(node, matched)).collect(),
         }
     }

@@ -189,19 +189,24 @@ impl Install for Installing {
 }
 
 /// Who the node is, kept in the log database: the one whose writes are synced.
-pub(crate) struct Identity(NodeRecords);
+pub(crate) struct Identity {
+    records: NodeRecords,
+    /// There was a log once.
+    vouched: bool,
+}
 
 impl Identity {
     pub(crate) fn new(engine: Arc<dyn Engine>) -> Self {
-        Self(NodeRecords::new(engine))
+        let vouched = engine.vouched().is_some();
+        Self { records: NodeRecords::new(engine), vouched }
     }
 }
 
 impl IdentityStore for Identity {
     fn load(&self) -> BoxFuture<'_, io::Result<Option<Bytes>>> {
         Box::pin(async {
-            let record = self.0.get(IDENTITY).await.map_err(io::Error::other)?;
-            if record.is_none() && !self.0.disk_is_empty().await.map_err(io::Error::other)? {
+            let record = self.records.get(IDENTITY).await.map_err(io::Error::other)?;
+            if record.is_none() && (self.vouched || !self.records.disk_is_empty().await.map_err(io::Error::other)?) {
                 return Err(io::Error::other("the disk holds data but does not say whose"));
             }
             Ok(record)
@@ -209,7 +214,7 @@ impl IdentityStore for Identity {
     }
 
     fn save(&self, record: Bytes) -> BoxFuture<'_, io::Result<()>> {
-        Box::pin(async move { self.0.put(IDENTITY, &record).await.map_err(io::Error::other) })
+        Box::pin(async move { self.records.put(IDENTITY, &record).await.map_err(io::Error::other) })
     }
 }
 

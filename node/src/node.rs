@@ -319,6 +319,7 @@ impl Replicas<'_> {
             machine,
             store,
             mesh: self.mesh.clone(),
+            vouched: log.floor(),
         };
         start_group::<TokioRuntime, _>(parts, log).await.map_err(|error| failed(error.to_string()))
     }

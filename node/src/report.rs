@@ -75,12 +75,23 @@ impl Reporter {
             now.leader.is_some_and(|leader| leader != node.id || now.ready_here)
         };
         let without: Vec<_> = node.hosts().filter(|host| !led(&host.group)).map(|host| host.shard.to_string()).collect();
+        let below = |group: &GroupRef| {
+            let status = group.status();
+            Some(format!("{} ({} of {})", status.group, status.last_log, status.vouched?.index))
+        };
+        let refilled: Vec<_> =
+            std::iter::once(&self.meta).chain(node.hosts().map(|host| &host.group)).filter_map(below).collect();
         let skew = *self.skew.read();
         let skewed = skew.filter(|(_, skew)| *skew > self.skew_limit);
         vec![
             check("running", !node.draining() && node.failed().borrow().is_none(), stops(node)),
             check("meta_group_led", led(&self.meta), String::new()),
             check("shards_led", without.is_empty(), list("no leader known for shards", &without)),
+            check(
+                "logs_whole",
+                refilled.is_empty(),
+                list("the log has lost entries and is being refilled for shards", &refilled),
+            ),
             check(
                 "clocks_agree",
                 skewed.is_none(),

@@ -123,7 +123,8 @@ impl GroupConfig {
             enable_pre_vote: Some(true),
             // The machine is in memory: a leader that resumes without an election could serve what it had forgotten.
             enable_leader_restore: Some(false),
-            allow_log_reversion: Some(false),
+            // A follower that has lost a part of its log comes back with less and is refilled; see `floor`.
+            allow_log_reversion: Some(true),
             quorum_loss_probe_interval: Some(2 * millis(self.election_max)),
             // A hand-over is ours to guard, never openraft's to start.
             removed_leader_step_down: StepDownPolicy::Never,

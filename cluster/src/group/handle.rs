@@ -18,6 +18,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::barrier::Barriers;
+use super::contradiction::Contradicted;
+use super::floor::Vouched;
 use super::peer::{GroupPeer, Raft};
 use super::{
     BarrierError, Group, GroupConfig, GroupStatus, Leadership, Member, ProposeError, Role, Stopped, TransferError, closed,
@@ -59,6 +61,10 @@ pub(crate) struct Handle<RT: AsyncRuntime + Send + Sync> {
     /// Leadership is being handed over: no proposals, no lease.
     pub(super) transferring: AtomicBool,
     pub(super) barriers: Mutex<Barriers>,
+    /// What the log is being refilled to.
+    pub(super) vouched: Vouched,
+    /// A leader's log has contradicted what is applied here.
+    pub(super) contradicted: Arc<Contradicted>,
     /// Raised to end the replica's tasks.
     pub(super) closing: watch::Sender<bool>,
     /// A handle on itself, for work that outlives a call.
@@ -130,7 +136,9 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
         if *self.closing.borrow() {
             return;
         }
-        let peer: Arc<dyn RaftPeer> = Arc::new(GroupPeer::new(self.group, self.raft.clone(), self.shared.clone()));
+        let (vouched, contradicted) = (self.vouched.clone(), self.contradicted.clone());
+        let peer = GroupPeer::new(self.group, self.raft.clone(), self.shared.clone(), vouched, contradicted);
+        let peer: Arc<dyn RaftPeer> = Arc::new(peer);
         self.mesh.attach(self.group, self.replica, peer.clone());
         *attached = Some(peer);
     }
@@ -262,6 +270,7 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
             applied: self.applied(),
             checkpoint: self.shared.durable_next().saturating_sub(1),
             purged: index(&metrics.purged),
+            vouched: self.vouched.borrow().as_ref().map(EntryId::from),
             members: membership
                 .nodes()
                 .map(|(replica, host)| Member {
@@ -277,8 +286,12 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
     fn stopped(&self) -> BoxFuture<'static, Option<String>> {
         let mut watched = self.raft.metrics();
         let mut closing = self.closing.subscribe();
+        let mut contradicted = self.contradicted.watch();
         async move {
             loop {
+                if let Some(why) = contradicted.borrow_and_update().clone() {
+                    return Some(why);
+                }
                 let running = watched.borrow_and_update().running_state.clone();
                 if let Err(fatal) = running {
                     return if *closing.borrow() { None } else { Some(fatal.to_string()) };
@@ -286,6 +299,7 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
                 tokio::select! {
                     biased;
                     () = closed(&mut closing) => return None,
+                    Ok(()) = contradicted.changed() => {}
                     changed = watched.changed() => if changed.is_err() { return None },
                 }
             }

@@ -1,10 +1,13 @@
 //! One Raft group's replica on this node, behind an object-safe handle.
 //!
-//! Start reading here, then `start` (how a replica comes up), `handle` (what a call does), `barrier` and `leadership`.
+//! Start reading here, then `start` (how a replica comes up), `handle` (what a call does), `barrier` and `leadership`. `floor` and
+//! `contradiction` say what a replica does that has lost something, or meets one that has.
 
 mod barrier;
 mod checkpoint;
 mod config;
+mod contradiction;
+mod floor;
 mod handle;
 mod leadership;
 mod peer;
@@ -18,6 +21,7 @@ use ordergrid_domain::GroupId;
 use tokio::sync::watch;
 
 pub use config::{ConfigError, GroupConfig};
+pub use floor::{Vouched, whole};
 pub use start::{GroupParts, StartError, start_group};
 
 use crate::ids::{EntryId, NodeId, ReplicaId};
@@ -208,6 +212,8 @@ pub struct GroupStatus {
     pub checkpoint: u64,
     /// Last index that is gone from the log.
     pub purged: u64,
+    /// The last entry that the replica vouched for, while its log has lost it and is being refilled: it neither votes nor leads.
+    pub vouched: Option<EntryId>,
     /// Every member, in order of its replica id.
     pub members: Vec<Member>,
 }

@@ -10,6 +10,8 @@ use openraft::storage::Snapshot;
 use ordergrid_domain::GroupId;
 use parking_lot::Mutex;
 
+use super::contradiction::{self, Contradicted};
+use super::floor::{self, Vouched};
 use crate::applier::{Applier, Shared, SnapshotData};
 use crate::encoding::DecodeError;
 use crate::grid::{Grid, SnapshotMeta, Vote};
@@ -25,6 +27,8 @@ pub(crate) struct GroupPeer<RT: AsyncRuntime + Send + Sync> {
     raft: Raft<RT>,
     shared: Arc<Shared>,
     incoming: Arc<Mutex<Incoming>>,
+    vouched: Vouched,
+    contradicted: Arc<Contradicted>,
 }
 
 /// The snapshot being received. A newer one replaces it.
@@ -48,6 +52,8 @@ type Answer = Result<Bytes, Refusal>;
 enum Refusal {
     Malformed(DecodeError),
     Failed(String),
+    /// Nothing is wrong with the message; this replica has no say until its log is refilled.
+    Abstains,
 }
 
 impl From<DecodeError> for Refusal {
@@ -61,20 +67,34 @@ fn failed(why: impl std::fmt::Display) -> Refusal {
 }
 
 impl<RT: AsyncRuntime + Send + Sync> GroupPeer<RT> {
-    pub(crate) fn new(group: GroupId, raft: Raft<RT>, shared: Arc<Shared>) -> Self {
-        Self { group, raft, shared, incoming: Arc::default() }
+    pub(super) fn new(
+        group: GroupId,
+        raft: Raft<RT>,
+        shared: Arc<Shared>,
+        vouched: Vouched,
+        contradicted: Arc<Contradicted>,
+    ) -> Self {
+        Self { group, raft, shared, incoming: Arc::default(), vouched, contradicted }
     }
 
     fn answer(&self, operation: Operation, body: Bytes) -> BoxFuture<'static, Answer> {
+        if floor::abstains(operation) && self.vouched.borrow().is_some() {
+            return std::future::ready(Err(Refusal::Abstains)).boxed();
+        }
+        if let Some(why) = self.contradicted.reason() {
+            return std::future::ready(Err(failed(why))).boxed();
+        }
         let raft = self.raft.clone();
         match operation {
-            Operation::Append => append(raft, body).boxed(),
+            Operation::Append => append(raft, self.shared.clone(), self.contradicted.clone(), body).boxed(),
             Operation::Vote => vote(raft, body).boxed(),
             Operation::PreVote => pre_vote(raft, body).boxed(),
             Operation::Transfer => transfer(raft, body).boxed(),
             Operation::SnapshotBegin => begin(self.shared.clone(), self.incoming.clone(), body).boxed(),
             Operation::SnapshotChunk => chunk(self.incoming.clone(), body).boxed(),
-            Operation::SnapshotCommit => commit(raft, self.incoming.clone(), body).boxed(),
+            Operation::SnapshotCommit => {
+                commit(raft, self.shared.clone(), self.contradicted.clone(), self.incoming.clone(), body).boxed()
+            }
             Operation::Service | Operation::Ping | Operation::Probe => {
                 std::future::ready(Err(failed("not a message to a replica"))).boxed()
             }
@@ -93,6 +113,10 @@ impl<RT: AsyncRuntime + Send + Sync> RaftPeer for GroupPeer<RT> {
                     tracing::warn!(%group, ?operation, %malformed, "cannot read a peer's message");
                     (Status::Malformed, Bytes::new())
                 }
+                Err(Refusal::Abstains) => {
+                    tracing::debug!(%group, ?operation, "no answer: the log is being refilled");
+                    (Status::Failed, Bytes::new())
+                }
                 Err(Refusal::Failed(why)) => {
                     tracing::warn!(%group, ?operation, why, "cannot serve a peer");
                     (Status::Failed, Bytes::new())
@@ -103,8 +127,19 @@ impl<RT: AsyncRuntime + Send + Sync> RaftPeer for GroupPeer<RT> {
     }
 }
 
-async fn append<RT: AsyncRuntime + Send + Sync>(raft: Raft<RT>, body: Bytes) -> Answer {
+async fn append<RT: AsyncRuntime + Send + Sync>(
+    raft: Raft<RT>,
+    shared: Arc<Shared>,
+    contradicted: Arc<Contradicted>,
+    body: Bytes,
+) -> Answer {
     let request = wire::take_append(body)?;
+    if let Some(applied) = shared.applied_id()
+        && let Some(theirs) = contradiction::in_request(&request, applied)
+        && leads_still(&raft, request.vote).await?
+    {
+        return Err(failed(contradicted.by(theirs, applied)));
+    }
     let answer = raft.append_entries(request).await.map_err(failed)?;
     Ok(wire::append_answer(&answer))
 }
@@ -155,7 +190,21 @@ async fn chunk(incoming: Arc<Mutex<Incoming>>, body: Bytes) -> Answer {
     Ok(Bytes::new())
 }
 
-async fn commit<RT: AsyncRuntime + Send + Sync>(raft: Raft<RT>, incoming: Arc<Mutex<Incoming>>, body: Bytes) -> Answer {
+/// Whether a request with this vote would be taken for one of the leader's. What was applied before is committed by leaders up to
+/// that vote, so that its log must have it.
+async fn leads_still<RT: AsyncRuntime + Send + Sync>(raft: &Raft<RT>, vote: Vote) -> Result<bool, Refusal> {
+    use openraft::vote::RaftVote;
+    let known = raft.with_raft_state(|state| *state.vote_ref()).await.map_err(failed)?;
+    Ok(RaftVote::partial_cmp(&known, &vote).is_some_and(std::cmp::Ordering::is_le))
+}
+
+async fn commit<RT: AsyncRuntime + Send + Sync>(
+    raft: Raft<RT>,
+    shared: Arc<Shared>,
+    contradicted: Arc<Contradicted>,
+    incoming: Arc<Mutex<Incoming>>,
+    body: Bytes,
+) -> Answer {
     let (transfer, chunks) = wire::take_snapshot_commit(body)?;
     let staged = incoming.lock().staged.take_if(|staged| staged.transfer == transfer);
     let Some(Staged { vote, meta, chunks: received, install: Some(install), .. }) = staged else {
@@ -163,6 +212,12 @@ async fn commit<RT: AsyncRuntime + Send + Sync>(raft: Raft<RT>, incoming: Arc<Mu
     };
     if received != chunks {
         return Err(failed(format!("{received} chunks of a snapshot that has {chunks}")));
+    }
+    if let (Some(applied), Some(theirs)) = (shared.applied_id(), meta.last_log_id)
+        && contradiction::contradicts(&theirs, applied)
+        && leads_still(&raft, vote).await?
+    {
+        return Err(failed(contradicted.by(theirs, applied)));
     }
     let snapshot = Snapshot { meta, snapshot: SnapshotData::Staged(install) };
     let answer = raft.install_full_snapshot(vote, snapshot).await.map_err(failed)?;

@@ -14,12 +14,14 @@ use tokio::sync::watch;
 
 use super::checkpoint::{self, dirty_limit, gate_on_log};
 use super::config::ConfigError;
+use super::contradiction::Contradicted;
+use super::floor::{self, Vouched};
 use super::handle::{Handle, Reports};
 use super::leadership;
 use super::{GroupConfig, GroupRef, Leadership, closed};
 use crate::applier::Applier;
 use crate::grid::{Grid, Host, LogId};
-use crate::ids::{NodeId, ReplicaId};
+use crate::ids::{EntryId, NodeId, ReplicaId};
 use crate::machine::Machine;
 use crate::mesh::Mesh;
 use crate::network::{MESSAGE_OVERHEAD, Network};
@@ -44,6 +46,8 @@ pub struct GroupParts {
     pub store: Arc<dyn StateStore>,
     /// How it reaches its peers.
     pub mesh: Mesh,
+    /// What its log vouched for and has not; see [`whole`](super::whole).
+    pub vouched: Vouched,
 }
 
 /// Why a replica did not come up.
@@ -55,6 +59,18 @@ pub enum StartError {
     /// Its log, its rows or its machine failed.
     #[error("cannot recover the replica: {0}")]
     Recover(#[from] io::Error),
+    /// Its log has lost what it vouched for, and there is no other replica that has it.
+    #[error(
+        "its log is damaged: the last entry found is {}, and it vouched for all up to {vouched}; what is missing was acknowledged, \
+         and no other replica has it (`ordergrid offline` can go on without it)",
+        found.map_or_else(|| "none".to_owned(), |found| found.to_string())
+    )]
+    Lost {
+        /// The last entry that is there, in the log or in the state.
+        found: Option<EntryId>,
+        /// The last entry that was.
+        vouched: EntryId,
+    },
     /// Consensus refused to start on what was recovered.
     #[error("consensus cannot start: {0}")]
     Consensus(String),
@@ -71,7 +87,7 @@ where
     RT: AsyncRuntime + Send + Sync,
     LS: RaftLogStorage<Grid<RT>>,
 {
-    let GroupParts { group, replica, founders, preferred, config, machine, store, mesh } = parts;
+    let GroupParts { group, replica, founders, preferred, config, machine, store, mesh, vouched } = parts;
     config.validate()?;
     let room = mesh.frame_limit().saturating_sub(MESSAGE_OVERHEAD);
     if config.bytes_per_message.max(config.snapshot_chunk) > room {
@@ -84,6 +100,9 @@ where
     let mut applier = Applier::<RT>::open(group, machine, store, dirty).await?;
     let (applied, _) = applier.applied_state().await?;
     forget_superseded(group, &mut log, applied).await?;
+    if founders.len() == 1 {
+        refuse_lost(&mut log, applied, *vouched.borrow()).await?;
+    }
     let shared = applier.shared();
     let voted_before = log.get_log_reader().await.read_vote().await?.is_some();
     let logged = log.get_log_state().await?.last_log_id.map_or(0, |last| last.index + 1);
@@ -107,12 +126,21 @@ where
         leaving: AtomicBool::new(false),
         transferring: AtomicBool::new(false),
         barriers: Mutex::default(),
+        vouched,
+        contradicted: Arc::new(Contradicted::new()),
         closing,
         me: me.clone(),
     });
     drop(RT::spawn(leadership::follow(group, replica, raft, shared, publish, closed)));
     drop(RT::spawn(checkpoint::keep(Arc::downgrade(&handle))));
-    let joining = Joining { handle: handle.clone(), founders, preferred, voted_before };
+    let below = handle.vouched.borrow().is_some();
+    if below {
+        handle.raft.runtime_config().elect(false);
+        drop(RT::spawn(floor::refilled(handle.clone())));
+    }
+    // A group that it vouched for exists.
+    let founders = if below { BTreeMap::new() } else { founders };
+    let joining = Joining { handle: handle.clone(), founders, preferred: preferred && !below, voted_before };
     joining.start().await;
     Ok(handle)
 }
@@ -140,6 +168,21 @@ where
     tracing::warn!(group = %group, index = applied.index, "the log is older than the state: what the state replaces is dropped");
     log.truncate_after(before.or(state.last_purged_log_id)).await?;
     log.purge(applied).await
+}
+
+/// A replica that is alone has nobody to refill its log. What the state has was applied, and counts as found.
+async fn refuse_lost<RT, LS>(log: &mut LS, applied: Option<LogId>, vouched: Option<LogId>) -> Result<(), StartError>
+where
+    RT: AsyncRuntime + Send + Sync,
+    LS: RaftLogStorage<Grid<RT>>,
+{
+    let found = log.get_log_state().await?.last_log_id.max(applied);
+    match vouched {
+        Some(vouched) if found < Some(vouched) => {
+            Err(StartError::Lost { found: found.as_ref().map(EntryId::from), vouched: EntryId::from(&vouched) })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What is left to do before a replica takes part.

@@ -187,6 +187,7 @@ async fn whole(wires: &Wires, id: u64, of: u64) -> Whole {
             machine: if is_meta { machine.clone() } else { tally.clone() },
             store: Arc::new(store),
             mesh: mesh.clone(),
+            vouched: ordergrid_cluster::whole(),
         };
         let started = start_group::<TokioRuntime, _>(parts, MemLog::default()).await.expect("an empty disk");
         router.add(started.clone());

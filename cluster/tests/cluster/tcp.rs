@@ -72,6 +72,7 @@ async fn three_replicas_agree_over_tcp() {
             machine: machine.clone(),
             store: Arc::new(store),
             mesh: mesh.clone(),
+            vouched: ordergrid_cluster::whole(),
         };
         groups.push((start_group::<TokioRuntime, _>(parts, MemLog::default()).await.unwrap(), machine));
     }

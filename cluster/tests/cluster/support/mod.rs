@@ -98,6 +98,7 @@ impl Cluster {
             machine: machine.clone(),
             store: Arc::new(node.store.clone()),
             mesh: mesh.clone(),
+            vouched: ordergrid_cluster::whole(),
         };
         let started = if self.seeded {
             start_group::<DeterministicRng<TokioRuntime>, _>(parts, node.log.clone()).await
