@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use ordergrid_cluster::EntryId;
+
 use super::log::{Change, ReplicaLog};
 
 type Logs = BTreeMap<u64, ReplicaLog>;
@@ -17,6 +19,12 @@ pub(super) struct Disk {
     unsafe_yet: VecDeque<Vec<(u64, Change)>>,
     /// Batches that cannot be lost.
     durable: u64,
+    /// What there was when a process opened it last, in how many batches, and the changes since, batch by batch.
+    opened: (Logs, u64),
+    since: Vec<Vec<(u64, Change)>>,
+    /// What it held before a bit flipped: the replica knows that it vouched for it, and takes part in no election before it has it
+    /// again.
+    vouched: Logs,
     /// Everything on it was taken away once: what it held is no longer held by anybody for it.
     pub(super) wiped: bool,
 }
@@ -24,6 +32,7 @@ pub(super) struct Disk {
 impl Disk {
     /// A batch was written; its changes have been made in `live` already.
     pub(super) fn wrote(&mut self, changes: Vec<(u64, Change)>) {
+        self.since.push(changes.clone());
         self.unsafe_yet.push_back(changes);
     }
 
@@ -36,6 +45,39 @@ impl Disk {
             }
             self.durable += 1;
         }
+        let safe = &self.safe;
+        self.vouched.retain(|replica, log| safe.get(replica).and_then(ReplicaLog::last) < log.last());
+    }
+
+    /// A process opened it: everything on it is durable.
+    pub(super) fn opened(&mut self) {
+        self.opened = (self.live.clone(), self.durable);
+        self.since.clear();
+    }
+
+    /// A bit flipped: only so many batches can still be read.
+    pub(super) fn rotted(&mut self, kept: u64) {
+        let (mut left, found) = std::mem::take(&mut self.opened);
+        assert!(kept >= found, "a flipped bit left {kept} batches where {found} were in other files");
+        let readable = usize::try_from(kept - found).expect("batches in memory are fewer than addresses");
+        for (replica, change) in self.since.drain(..).take(readable).flatten() {
+            left.entry(replica).or_default().change(&change);
+        }
+        for (replica, log) in std::mem::replace(&mut self.safe, left.clone()) {
+            let known = self.vouched.entry(replica).or_default();
+            if known.last() < log.last() {
+                *known = log;
+            }
+        }
+        (self.live, self.durable) = (left, kept);
+        self.unsafe_yet.clear();
+    }
+
+    /// Whether the worst power loss would leave it this entry, or it vouches for it.
+    pub(super) fn holds(&self, replica: u64, id: EntryId) -> bool {
+        let purged = self.live.get(&replica).is_some_and(|log| log.is_purged(id.index));
+        let holds = |logs: &Logs| logs.get(&replica).is_some_and(|log| log.holds(id));
+        purged || holds(&self.safe) || holds(&self.vouched)
     }
 
     /// The power was lost, and only so many batches were kept.
@@ -48,5 +90,7 @@ impl Disk {
         self.durable(kept);
         self.unsafe_yet.clear();
         self.live = self.safe.clone();
+        let left = kept.saturating_sub(self.opened.1);
+        self.since.truncate(usize::try_from(left).expect("batches in memory are fewer than addresses"));
     }
 }

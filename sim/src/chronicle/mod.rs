@@ -323,13 +323,6 @@ fn chain_entry(group: GroupId, (logged, committed): &(Arc<Logged>, SimTime)) -> 
     ChainEntry { group, id: logged.id, seen: logged.seen, committed: *committed, logged: Arc::clone(logged) }
 }
 
-impl Disk {
-    fn holds(&self, replica: u64, id: EntryId) -> bool {
-        let purged = self.live.get(&replica).is_some_and(|log| log.is_purged(id.index));
-        purged || self.safe.get(&replica).is_some_and(|log| log.holds(id))
-    }
-}
-
 impl Book {
     fn live(&self, node: u64, replica: u64) -> Option<&ReplicaLog> {
         self.disks.get(&node)?.live.get(&replica)
@@ -366,6 +359,18 @@ impl DiskWatch for Chronicle {
     fn lost(&self, node: u64, database: Database, kept: u64) {
         if database == Database::Log {
             self.book.lock().disks.entry(node).or_default().lost(kept);
+        }
+    }
+
+    fn opened(&self, node: u64, database: Database) {
+        if database == Database::Log {
+            self.book.lock().disks.entry(node).or_default().opened();
+        }
+    }
+
+    fn rotted(&self, node: u64, database: Database, kept: u64) {
+        if database == Database::Log {
+            self.book.lock().disks.entry(node).or_default().rotted(kept);
         }
     }
 }

@@ -26,6 +26,7 @@ fn status(node: u64, committed: u64) -> GroupStatus {
         applied: committed,
         checkpoint: 0,
         purged: 0,
+        vouched: None,
         members: Vec::new(),
     }
 }

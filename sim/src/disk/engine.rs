@@ -63,6 +63,28 @@ impl Engine for SimEngine {
         self.write_then_wait(batch, durability)
     }
 
+    fn write_vouched(&self, batch: Batch, vouch: Bytes) -> BoxFuture<'_, Result<(), EngineError>> {
+        let written = self.write_then_wait(batch, Durability::Synced);
+        async move {
+            written.await?;
+            self.with(|platter| platter.vouch(vouch))
+        }
+        .boxed()
+    }
+
+    fn vouched(&self) -> Option<Bytes> {
+        self.with(|platter| Ok(platter.vouched())).ok().flatten()
+    }
+
+    fn keep(&self) -> BoxFuture<'_, Result<(), EngineError>> {
+        let written = self.write_then_wait(Batch::new(), Durability::Synced);
+        async move {
+            written.await?;
+            self.with(Platter::keep)
+        }
+        .boxed()
+    }
+
     fn flush(&self) -> BoxFuture<'_, Result<(), EngineError>> {
         self.write_then_wait(Batch::new(), Durability::Synced)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
+use bytes::Bytes;
 use ordergrid_storage::{Batch, Durability, Engine, EngineError, MemEngine};
 
 /// Keeps the batches of one database through the ends of processes and power. Counts are of all batches kept since it
@@ -31,6 +32,25 @@ pub(super) trait Medium: Send {
     /// Answers how many survived.
     fn lose(&mut self, kept: u64, torn: u64) -> u64;
 
+    /// A bit has flipped on the medium, after [`close`](Self::close): of what this opening has written, only the first `kept` of all
+    /// batches can still be read, however durable the others were, or as many as its files had by themselves. Answers how many.
+    fn rot(&mut self, kept: u64) -> u64;
+
+    /// How many batches of all a flipped bit cannot take away.
+    fn safe_from_rot(&self) -> u64;
+
+    /// From now on a flipped bit cannot take away what was written so far.
+    fn keep(&mut self) -> Result<(), EngineError>;
+
+    /// Leaves a vouch beside what was written.
+    fn vouch(&mut self, vouch: Bytes) -> Result<(), EngineError>;
+
+    /// The vouch that a process finds.
+    fn vouched(&self) -> Option<Bytes>;
+
+    /// A loss of power has kept an older one.
+    fn keep_older_vouch(&mut self, vouch: Bytes);
+
     /// It is empty again.
     fn wipe(&mut self);
 }
@@ -40,17 +60,25 @@ pub(super) struct Memory {
     disk: MemEngine,
     open: Option<MemEngine>,
     settled: u64,
+    /// Batches before the first that the disk remembers by itself.
+    found: u64,
 }
 
 impl Memory {
     pub(super) fn new() -> Self {
-        Self { disk: MemEngine::new(), open: None, settled: 0 }
+        Self { disk: MemEngine::new(), open: None, settled: 0, found: 0 }
+    }
+
+    fn remember(&mut self) {
+        self.found = self.settled + self.disk.unsynced() as u64;
+        self.disk.remember();
     }
 }
 
 impl Medium for Memory {
     fn open(&mut self) -> Result<(), EngineError> {
         self.open = Some(self.disk.clone());
+        self.remember();
         Ok(())
     }
 
@@ -77,6 +105,34 @@ impl Medium for Memory {
         self.disk.crash_keeping(index(kept - self.settled));
         self.settled = kept;
         kept
+    }
+
+    fn rot(&mut self, kept: u64) -> u64 {
+        self.disk.rot(index(kept - self.found));
+        self.settled = kept;
+        kept
+    }
+
+    fn safe_from_rot(&self) -> u64 {
+        self.found
+    }
+
+    fn keep(&mut self) -> Result<(), EngineError> {
+        self.remember();
+        Ok(())
+    }
+
+    fn vouch(&mut self, vouch: Bytes) -> Result<(), EngineError> {
+        self.disk.set_vouched(Some(vouch));
+        Ok(())
+    }
+
+    fn vouched(&self) -> Option<Bytes> {
+        self.disk.vouched()
+    }
+
+    fn keep_older_vouch(&mut self, vouch: Bytes) {
+        self.disk.set_vouched(Some(vouch));
     }
 
     fn wipe(&mut self) {

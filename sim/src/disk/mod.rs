@@ -66,6 +66,12 @@ pub trait DiskWatch: Send + Sync {
 
     /// The batches numbered `kept` and higher are gone. Said after every power loss and wipe, even when none was lost.
     fn lost(&self, node: u64, database: Database, kept: u64);
+
+    /// A process has opened the database. What a later damage takes away was written after this.
+    fn opened(&self, _node: u64, _database: Database) {}
+
+    /// A bit has flipped on the disk: the batches numbered `kept` and higher, durable or not, cannot be read any more.
+    fn rotted(&self, _node: u64, _database: Database, _kept: u64) {}
 }
 
 /// What a process opens: both databases of its node. They answer [`EngineError::Closed`] after the next kill, power
@@ -158,6 +164,7 @@ impl SimDisk {
         disk.both().into_iter().for_each(|platter| {
             let kept = platter.draw_kept();
             platter.lose(kept);
+            platter.lose_vouches();
         });
     }
 
@@ -166,6 +173,14 @@ impl SimDisk {
         let mut disk = self.shared.lock();
         disk.end();
         disk.both().into_iter().for_each(Platter::wipe);
+    }
+
+    /// A bit of the log has flipped, `permille` of the way through what the last opening of the disk has made durable, after the
+    /// process was killed: the records from there on cannot be told from a torn end. What was vouched for is on another block.
+    pub fn rot_log(&self, permille: u64) {
+        let mut disk = self.shared.lock();
+        disk.end();
+        disk.log.rot(permille);
     }
 
     /// How many batches `database` has, and how many of them are durable.

@@ -9,7 +9,7 @@ use ordergrid_storage::{Batch, Durability, Engine, EngineError, EngineStats, Eng
 use xxhash_rust::xxh3::Xxh3;
 
 use super::faults::{Faults, ReadTime, SyncTime};
-use super::medium::{Medium, answer_of};
+use super::medium::{Medium, answer_of, index};
 use super::{Database, DiskWatch};
 use crate::dice::Dice;
 use crate::history::SimTime;
@@ -36,7 +36,12 @@ pub(super) struct Platter {
     /// Views of this opening. They are here, not with their users, so that they end with it.
     views: BTreeMap<u64, Arc<dyn EngineView>>,
     views_taken: u64,
+    /// What was vouched for lately, of which a power loss may keep any.
+    vouches: VecDeque<Bytes>,
 }
+
+/// So many vouches are kept for a power loss to choose from.
+const VOUCHES: usize = 32;
 
 /// A sync on its way.
 struct Sync {
@@ -74,6 +79,7 @@ impl Platter {
             stats: EngineStats::default(),
             views: BTreeMap::new(),
             views_taken: 0,
+            vouches: VecDeque::new(),
         }
     }
 
@@ -84,6 +90,7 @@ impl Platter {
         trace::note(format_args!("disk {} {}: opened with {} batches", self.node, self.database, self.written));
         self.syncs.clear();
         self.make_durable(self.written);
+        self.watch.opened(self.node, self.database);
     }
 
     /// The process ends. Syncs on their way go on: the operating system does them.
@@ -130,8 +137,58 @@ impl Platter {
         self.written
     }
 
+    /// The power was lost: what was vouched for last may not have reached the disk.
+    pub(super) fn lose_vouches(&mut self) {
+        if self.vouches.is_empty() {
+            return;
+        }
+        let kept = self.dice.below(self.vouches.len() as u64);
+        self.vouches.truncate(index(kept) + 1);
+        self.medium.keep_older_vouch(self.vouches[index(kept)].clone());
+    }
+
+    /// A bit of what the last opening wrote has flipped, so far into it: what comes after cannot be read, though it was durable.
+    pub(super) fn rot(&mut self, permille: u64) {
+        self.settle();
+        let from = self.medium.safe_from_rot().min(self.durable);
+        let kept = from + (self.durable - from) * permille.min(999) / 1_000;
+        if kept == self.durable {
+            return;
+        }
+        let before = self.written;
+        self.written = self.medium.rot(kept);
+        if self.written == before {
+            return;
+        }
+        self.syncs.clear();
+        trace::note(format_args!(
+            "disk {} {}: a bit has flipped, {} of {before} batches can be read",
+            self.node, self.database, self.written
+        ));
+        self.durable = self.written;
+        self.watch.rotted(self.node, self.database, self.written);
+    }
+
+    /// Leaves a vouch, after the sync of what it vouches for.
+    pub(super) fn vouch(&mut self, vouch: Bytes) -> Result<(), EngineError> {
+        if self.vouches.len() == VOUCHES {
+            self.vouches.pop_front();
+        }
+        self.vouches.push_back(vouch.clone());
+        self.medium.vouch(vouch)
+    }
+
+    pub(super) fn vouched(&self) -> Option<Bytes> {
+        self.medium.vouched()
+    }
+
+    pub(super) fn keep(&mut self) -> Result<(), EngineError> {
+        self.medium.keep()
+    }
+
     pub(super) fn wipe(&mut self) {
         self.medium.wipe();
+        self.vouches.clear();
         (self.written, self.durable) = (0, 0);
         self.syncs.clear();
         self.stats = EngineStats::default();

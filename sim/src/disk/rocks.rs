@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use ordergrid_storage::{Batch, Durability, Engine, EngineError, RocksEngine};
 
 use super::medium::{Medium, answer_of, index};
@@ -79,13 +80,20 @@ impl RocksLog {
     }
 }
 
-impl Medium for RocksLog {
-    fn open(&mut self) -> Result<(), EngineError> {
-        self.engine = Some(RocksEngine::open_log(&self.path)?);
+impl RocksLog {
+    /// What was written so far is in files that are neither cut nor damaged.
+    fn begin_wal(&mut self) -> Result<(), EngineError> {
         self.wal = newest_wal(&self.path).map_err(unreadable)?;
         self.lengths = vec![length(&self.wal).map_err(unreadable)?];
         (self.found, self.moved_on) = (self.written, false);
         Ok(())
+    }
+}
+
+impl Medium for RocksLog {
+    fn open(&mut self) -> Result<(), EngineError> {
+        self.engine = Some(RocksEngine::open_log(&self.path)?);
+        self.begin_wal()
     }
 
     fn close(&mut self) {
@@ -112,7 +120,7 @@ impl Medium for RocksLog {
     fn settle(&mut self, _count: u64) {}
 
     fn lose(&mut self, kept: u64, torn: u64) -> u64 {
-        if self.moved_on || kept >= self.written {
+        if self.moved_on || kept >= self.written || kept < self.found {
             return self.written;
         }
         let at = index(kept - self.found);
@@ -123,6 +131,38 @@ impl Medium for RocksLog {
         self.written = kept;
         kept
     }
+
+    /// One bit in the middle of the record of the batch after those that are kept.
+    fn rot(&mut self, kept: u64) -> u64 {
+        if self.moved_on || kept >= self.written || kept < self.found {
+            return self.written;
+        }
+        let at = index(kept - self.found);
+        flip(&self.wal, u64::midpoint(self.lengths[at], self.lengths[at + 1])).expect("a file of ours that nobody has open");
+        self.lengths.truncate(at + 1);
+        self.written = kept;
+        kept
+    }
+
+    fn safe_from_rot(&self) -> u64 {
+        if self.moved_on { self.written } else { self.found }
+    }
+
+    fn keep(&mut self) -> Result<(), EngineError> {
+        answer_of(self.engine.as_ref().ok_or(EngineError::Closed)?.keep())?;
+        self.begin_wal()
+    }
+
+    fn vouch(&mut self, vouch: Bytes) -> Result<(), EngineError> {
+        answer_of(self.engine.as_ref().ok_or(EngineError::Closed)?.write_vouched(Batch::new(), vouch))
+    }
+
+    fn vouched(&self) -> Option<Bytes> {
+        self.engine.as_ref()?.vouched()
+    }
+
+    /// The file has only its newest ones.
+    fn keep_older_vouch(&mut self, _vouch: Bytes) {}
 
     fn wipe(&mut self) {
         self.close();
@@ -209,6 +249,29 @@ impl Medium for RocksState {
         batches
     }
 
+    /// Its files have checksums block by block: damage shows when they are read.
+    fn rot(&mut self, _kept: u64) -> u64 {
+        self.written
+    }
+
+    fn safe_from_rot(&self) -> u64 {
+        self.written
+    }
+
+    fn keep(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn vouch(&mut self, _vouch: Bytes) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn vouched(&self) -> Option<Bytes> {
+        None
+    }
+
+    fn keep_older_vouch(&mut self, _vouch: Bytes) {}
+
     fn wipe(&mut self) {
         self.close();
         self.forget_before(self.copies.len());
@@ -231,6 +294,12 @@ fn newest_wal(folder: &Path) -> io::Result<PathBuf> {
 
 fn length(file: &Path) -> io::Result<u64> {
     Ok(fs::metadata(file)?.len())
+}
+
+fn flip(file: &Path, at: u64) -> io::Result<()> {
+    let mut bytes = fs::read(file)?;
+    bytes[index(at)] ^= 1;
+    fs::write(file, bytes)
 }
 
 fn cut(file: &Path, length: u64) -> io::Result<()> {

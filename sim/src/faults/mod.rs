@@ -127,6 +127,14 @@ pub enum Trouble {
         /// The node starts anew, so that the log is read.
         restart: bool,
     },
+    /// A bit of what a node has synced to its log flips, anywhere in it, and the node starts anew. Always the same node in a
+    /// history: what two of three have lost nobody can bring back.
+    RotLog {
+        /// Whose.
+        who: Who,
+        /// How far into the log, in thousandths.
+        permille: u64,
+    },
     /// A block is found to be damaged.
     DamageRead {
         /// Whose.

@@ -28,6 +28,8 @@ pub struct Striking {
     off: BTreeMap<u64, SimTime>,
     /// Nodes whose disks were made to fail: they may end by themselves.
     excused: BTreeSet<u64>,
+    /// The one node of which logs lose bits.
+    rotten: Option<u64>,
     calm: LinkState,
     calm_sync: SyncTime,
     calm_read: ReadTime,
@@ -53,6 +55,7 @@ impl Striking {
             active: Vec::new(),
             off: BTreeMap::new(),
             excused: BTreeSet::new(),
+            rotten: None,
             calm: LinkState { fastest: plan.latency.0, slowest: plan.latency.1, loss: 0, cut: false },
             calm_sync: SyncTime::Between(plan.sync.0, plan.sync.1),
             calm_read: plan.reads,
@@ -171,6 +174,10 @@ impl Striking {
             },
             None => 0,
         };
+        let rots = matches!(trouble, Trouble::RotLog { .. });
+        if rots && (grid.nodes.len() < 3 || *self.rotten.get_or_insert(node) != node) {
+            return;
+        }
         trace::note(format_args!("trouble for node {node} until {until}: {trouble:?}"));
         *self.struck.entry(trouble.name()).or_default() += 1;
         match &trouble {
@@ -188,6 +195,10 @@ impl Striking {
             Trouble::FlipBit { restart: true, .. } => {
                 self.disk(grid, node, &trouble, until);
                 self.switch_off(grid, node, Down::Killed, grid.now().after(SUPERVISOR));
+            }
+            Trouble::RotLog { permille, .. } => {
+                self.switch_off(grid, node, Down::Killed, grid.now().after(SUPERVISOR));
+                grid.nodes[&node].disk.rot_log(*permille);
             }
             _ => {
                 self.disk(grid, node, &trouble, until);
@@ -328,6 +339,7 @@ impl Trouble {
             | Self::FailReads { who, .. }
             | Self::DiskFull { who }
             | Self::FlipBit { who, .. }
+            | Self::RotLog { who, .. }
             | Self::DamageRead { who, .. }
             | Self::Checkpoint { who }
             | Self::ClockStep { who, .. }
@@ -362,6 +374,7 @@ impl Trouble {
             Self::FailReads { .. } => "failed reads",
             Self::DiskFull { .. } => "disk full",
             Self::FlipBit { .. } => "flipped bit",
+            Self::RotLog { .. } => "bit flipped in the log",
             Self::DamageRead { .. } => "damaged block",
             Self::Checkpoint { .. } => "checkpoint forced",
             Self::ClockStep { .. } => "clock step",

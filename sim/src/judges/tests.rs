@@ -110,6 +110,7 @@ fn status(node: u64) -> GroupStatus {
         applied: 30,
         checkpoint: 20,
         purged: 10,
+        vouched: None,
         members: Vec::new(),
     }
 }

@@ -51,8 +51,17 @@ fn kinds(profile: Profile, dice: &mut Dice) -> Vec<Kind> {
     let crashes: [Kind; 4] = [(kill, 4), (kill_losing, 2), (power, 4), (blackout, 1)];
     let leaders: [Kind; 3] = [(transfer, 5), (depose, 3), (pause, 3)];
     let network: [Kind; 6] = [(isolate, 3), (split, 3), (one_way, 3), (slow, 3), (lossy, 2), (reset, 3)];
-    let disks: [Kind; 8] =
-        [(slow_sync, 4), (stall, 3), (fail_write, 2), (fail_reads, 1), (full, 1), (flip, 2), (damage, 1), (checkpoint, 4)];
+    let disks: [Kind; 9] = [
+        (slow_sync, 4),
+        (stall, 3),
+        (fail_write, 2),
+        (fail_reads, 1),
+        (full, 1),
+        (flip, 2),
+        (rot, 2),
+        (damage, 1),
+        (checkpoint, 4),
+    ];
     let clocks: [Kind; 2] = [(step, 2), (rate, 1)];
     let mut kinds: Vec<Kind> = match profile {
         Profile::Quick | Profile::Nightly | Profile::Flash => {
@@ -178,6 +187,10 @@ fn full(dice: &mut Dice, shape: &Shape) -> Trouble {
 
 fn flip(dice: &mut Dice, shape: &Shape) -> Trouble {
     Trouble::FlipBit { who: who(dice, shape), after: dice.below(30), bit: dice.below(1 << 20), restart: dice.percent(50) }
+}
+
+fn rot(dice: &mut Dice, shape: &Shape) -> Trouble {
+    Trouble::RotLog { who: who(dice, shape), permille: dice.below(1_000) }
 }
 
 fn damage(dice: &mut Dice, shape: &Shape) -> Trouble {
