@@ -6,6 +6,9 @@ SHELL       := bash
 NODES ?= 3
 SEEDS ?= 200
 MINUTES ?= 480
+ROUNDS ?= 20
+SEED ?= 1
+TROUBLE ?=
 CARGO := .ci/cargo
 CACHE := $(or $(ORDERGRID_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ordergrid)
 BIN    = $(or $(CARGO_TARGET_DIR),target)/release/ordergrid
@@ -18,7 +21,7 @@ export ORDERGRID_BIN = $(abspath $(BIN))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test verify fix bench bench-long micro sim sim-nightly sim-mutants sim-build setup setup-checks build fast fmt-check clippy docs deny advisories
+.PHONY: help demo test verify fix bench bench-long micro sim sim-nightly sim-mutants sim-build torture setup setup-checks build fast fmt-check clippy docs deny advisories
 
 help: ## Show this list.
 	@echo "OrderGrid: make <target>"
@@ -63,6 +66,10 @@ sim-nightly: sim-build ## The same for MINUTES=480, all profiles in turn, unatte
 
 sim-mutants: sim-build ## Plant every known bug in a copy of the tree, and see that a judge catches it (hours).
 	"$(SIM)" mutants
+
+torture: build ## ROUNDS=20 rounds from SEED=1 of real clusters under load, hurt in every way this machine allows (root: more), and judged.
+	$(CARGO) build --locked --package ordergrid-tests --bin torture
+	"$(or $(CARGO_TARGET_DIR),target)/debug/torture" --rounds $(ROUNDS) --seed $(SEED) $(TROUBLE)
 
 sim-build: setup
 	$(CARGO) build --locked --profile sim --package ordergrid-sim

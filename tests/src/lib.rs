@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows how a node works inside. Read next: `grid` (a cluster of real processes), `process` (one of them and
 //! how it ends), `http` (one request, every header and byte of the answer), `cli` (the client verbs), `shop` (what a shop
-//! says most often).
+//! says most often), `torture` (rounds of trouble drawn from a seed, and their judges).
 
 mod cli;
 mod data;
@@ -10,6 +10,7 @@ mod grid;
 mod http;
 mod process;
 mod shop;
+pub mod torture;
 mod wait;
 
 pub use cli::{Cli, Ran};

@@ -124,8 +124,34 @@ impl Process {
     /// # Errors
     /// If there is nobody to ask.
     pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// If there is nobody to send it to.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process has a positive id")?;
-        kill_process(pid, Signal::TERM).with_context(|| format!("signal {}", self.name))
+        kill_process(pid, signal).with_context(|| format!("signal {}", self.name))
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// If nobody knows.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Ends it at once, unless it has ended already.
+    ///
+    /// # Errors
+    /// If it cannot be ended.
+    pub fn end(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Waits for its end. Its remaining lines are thrown away.
