@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(10),
         Err(error) => {
-            eprintln!("the harness failed: {error:?}");
+            eprintln!("the harness failed: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -181,9 +181,8 @@ impl Plan {
         let stock = (0..16).map(|_| if dice.random_ratio(1, 4) { 60 } else { 50_000 }).collect();
         let every = dice.random_range(1..=4);
         let kept = *[50, 500, 50_000].choose(&mut dice).expect("three");
-        let config = format!(
-            "[checkpoint]\nevery = \"{every}s\"\ndirty = \"256KiB\"\n[log]\nkept = {kept}\n[limits]\nverify = \"20s\"\n"
-        );
+        let config =
+            format!("[checkpoint]\nevery = \"{every}s\"\ndirty = \"1MiB\"\n[log]\nkept = {kept}\n[limits]\nverify = \"20s\"\n");
         Self {
             seed,
             nodes,

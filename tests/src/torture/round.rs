@@ -62,8 +62,8 @@ pub fn play(plan: &Plan, folder: &Path, site: &Site, network: Option<&Network>) 
     let nodes: Vec<usize> = (1..=plan.nodes).collect();
     nodes.iter().try_for_each(|node| field.cluster.start(*node))?;
     let mut asker = Asker::new(&endpoints, started);
-    let unready = runtime.block_on(ready(&mut asker, &nodes));
-    ensure!(unready.is_empty(), "the grid does not begin: nodes {unready:?} are not ready");
+    let unready = runtime.block_on(ready_or_gone(&mut field, &mut asker, &nodes))?;
+    ensure!(unready.is_empty(), "the grid does not begin: nodes {unready:?} are not ready; {:?}", field.ended);
     runtime.block_on(load::stock_up(plan, &endpoints, started))?;
 
     let load = {
@@ -207,22 +207,6 @@ async fn ready_or_gone(field: &mut Field, asker: &mut Asker, nodes: &[usize]) ->
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-async fn ready(asker: &mut Asker, nodes: &[usize]) -> Vec<usize> {
-    let since = Instant::now();
-    let mut left = nodes.to_vec();
-    while !left.is_empty() && since.elapsed() < READY {
-        let mut unready = Vec::new();
-        for node in left {
-            if asker.read(node, "/readyz", Duration::from_secs(1)).await.is_none() {
-                unready.push(node);
-            }
-        }
-        left = unready;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    left
 }
 
 /// Reads everything in the end, and judges.
