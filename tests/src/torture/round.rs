@@ -22,7 +22,7 @@ use super::plan::{Kind, Plan};
 use super::site::Site;
 
 /// Longest a grid may take until it serves: in the beginning, and after everything was mended.
-const READY: Duration = Duration::from_secs(45);
+const READY: Duration = Duration::from_secs(30);
 
 /// How long the load goes on after the last strike, and how long after a strike its outage is counted at most.
 const AFTER: Duration = Duration::from_millis(1_500);

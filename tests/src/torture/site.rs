@@ -56,7 +56,7 @@ impl Site {
         };
         let found = FAKETIME.iter().map(PathBuf::from).find(|path| path.is_file());
         Self {
-            network: with("ip", "-V"),
+            network: with("ip", "-V").and(with("nsenter", "--version")),
             volume: with("mkfs.ext4", "-V").and(with("fsfreeze", "--version")),
             clock: found.ok_or_else(|| "libfaketime is not installed (apt install faketime)".to_owned()),
         }
