@@ -115,6 +115,7 @@ pub async fn serve(
             Some(_) = server.tasks.join_next() => {}
             accepted = accept.accept() => match accepted {
                 Ok((stream, peer)) => server.take(stream, peer),
+                Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     if server.told.now() {
                         tracing::warn!(%error, "connections cannot be accepted");
@@ -126,6 +127,12 @@ pub async fn serve(
     }
     drop(accept);
     server.finish(config.finish).await
+}
+
+/// The peer was gone before its connection was taken: the next one may be fine.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 async fn closes(mut course: watch::Receiver<Course>) {

@@ -57,6 +57,8 @@ struct Seat {
 /// A cluster of `serve` processes. Dropped, everything is killed and removed.
 pub struct Grid {
     seats: Vec<Seat>,
+    drain: String,
+    open_files: Option<u32>,
     dir: TempDir,
 }
 
@@ -107,7 +109,19 @@ impl Grid {
             );
             fs::write(&seat.config, text)?;
         }
-        Ok(Self { seats, dir })
+        Ok(Self { seats, drain: "0s".to_owned(), open_files: None, dir })
+    }
+
+    /// Nodes that are started from now on serve for so long, such as `5s`, once they are to stop; else they stop at once.
+    #[must_use]
+    pub fn draining(self, drain: &str) -> Self {
+        Self { drain: drain.to_owned(), ..self }
+    }
+
+    /// Nodes that are started from now on may have so many files open.
+    #[must_use]
+    pub fn with_open_files(self, most: u32) -> Self {
+        Self { open_files: Some(most), ..self }
     }
 
     /// How many nodes it has, running or not.
@@ -159,8 +173,9 @@ impl Grid {
     /// # Errors
     /// If its ports or the program cannot be had.
     pub fn launch(&mut self, node: usize) -> Result<()> {
-        let mut command = Command::new(program()?);
+        let mut command = self.program()?;
         command.args(["serve", "-o", "json", "--config"]).arg(&self.seat(node).config);
+        command.env("ORDERGRID_HTTP_DRAIN", &self.drain);
         let seat = self.seat_mut(node);
         ensure!(seat.process.is_none(), "node {node} is running");
         // HTTP first, then the mesh.
@@ -233,6 +248,22 @@ impl Grid {
         let nodes = status["nodes"].as_array().context("cluster status names no nodes")?;
         let first = nodes.iter().max_by_key(|node| leads(node)).context("cluster status names no node")?;
         first["id"].as_str().and_then(|id| id.parse().ok()).with_context(|| format!("no id in {first}"))
+    }
+
+    /// The program, with as many open files as it is to have.
+    fn program(&self) -> Result<Command> {
+        let Some(most) = self.open_files else { return Ok(Command::new(program()?)) };
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {most} && exec \"$@\""), "sh"]).arg(program()?);
+        Ok(command)
+    }
+
+    /// Asks a node to stop and does not wait for its end.
+    ///
+    /// # Errors
+    /// If it is not running.
+    pub fn terminate(&self, node: usize) -> Result<()> {
+        self.running(node)?.terminate()
     }
 
     fn running(&self, node: usize) -> Result<&Process> {

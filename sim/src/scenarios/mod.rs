@@ -14,6 +14,7 @@
 //! | `storage` | checkpoints, snapshots, cold rows: rules 26 to 28 |
 //! | `leases` | reads and leadership |
 //! | `rush` | many buyers, few units |
+//! | `stops` | stops that were planned |
 
 mod asks;
 mod holds;
@@ -24,6 +25,7 @@ mod placing;
 mod rush;
 mod setup;
 mod stage;
+mod stops;
 mod storage;
 mod timers;
 
@@ -56,7 +58,7 @@ pub struct Scenario {
 }
 
 /// All of them, by theme.
-pub const ALL: [&[Scenario]; 8] = [
+pub const ALL: [&[Scenario]; 9] = [
     &placing::SCENARIOS,
     &holds::SCENARIOS,
     &asks::SCENARIOS,
@@ -65,6 +67,7 @@ pub const ALL: [&[Scenario]; 8] = [
     &storage::SCENARIOS,
     &leases::SCENARIOS,
     &rush::SCENARIOS,
+    &stops::SCENARIOS,
 ];
 
 /// Rules that no script can break from outside: why, and what watches them instead.
