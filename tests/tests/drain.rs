@@ -12,14 +12,19 @@ use serde_json::json;
 const SKUS: usize = 12;
 /// Clients that place orders at the same time.
 const CLIENTS: usize = 6;
+/// How old a balancer's knowledge may be.
+const PROBED: Duration = Duration::from_millis(300);
+
+/// A connection to a node, and when that said that it is ready.
+type Lane = Option<(Http, Instant)>;
 
 async fn is_ready(http: &mut Http) -> Result<bool> {
     Ok(http.get("/readyz").await?.status.is_success())
 }
 
-/// A client behind a balancer: before each order it asks whether the node is ready, else it asks the next one.
+/// A client behind a balancer that probes: it asks nodes that said lately that they are ready.
 async fn shops(client: usize, urls: Vec<String>, ends: Arc<AtomicBool>) -> Result<usize> {
-    let mut lanes: Vec<Option<Http>> = urls.iter().map(|_| None).collect();
+    let mut lanes: Vec<Lane> = urls.iter().map(|_| None).collect();
     let mut placed = 0;
     while !ends.load(Ordering::Relaxed) {
         let node = (client + placed) % urls.len();
@@ -30,30 +35,42 @@ async fn shops(client: usize, urls: Vec<String>, ends: Arc<AtomicBool>) -> Resul
         let answer = lane.post("/v1/orders", &key, &order).await.with_context(|| format!("order {key} at a ready node"))?;
         ensure!(answer.status == 201, "order {key} at a ready node: {} {}", answer.status, answer.text());
         placed += 1;
-        // An answer that is the last of its connection.
+        // An answer that is the last of its connection: the balancer may not know yet, and connects once more.
         if answer.header("connection") == Some("close") {
-            lanes.iter_mut().for_each(|lane| *lane = None);
+            reconnect(&mut lanes, &urls).await?;
         }
     }
     Ok(placed)
 }
 
+/// New connections to the nodes that are thought to be ready.
+async fn reconnect(lanes: &mut [Lane], urls: &[String]) -> Result<()> {
+    for (lane, url) in lanes.iter_mut().zip(urls) {
+        if let Some((lane, _)) = lane {
+            *lane = Http::connect(url).await.context("a node that was ready lately takes connections")?;
+        }
+    }
+    Ok(())
+}
+
 /// A connection to the first node from `node` on that says that it is ready.
-async fn ready_lane<'a>(lanes: &'a mut [Option<Http>], urls: &[String], node: usize) -> Option<&'a mut Http> {
+async fn ready_lane<'a>(lanes: &'a mut [Lane], urls: &[String], node: usize) -> Option<&'a mut Http> {
     for node in (0..urls.len()).map(|step| (node + step) % urls.len()) {
-        if lanes[node].is_none() {
-            lanes[node] = Http::connect(&urls[node]).await.ok();
+        if lanes[node].as_ref().is_none_or(|(_, probed)| probed.elapsed() > PROBED) {
+            lanes[node] = probed(&urls[node]).await.ok().flatten();
         }
-        let ready = match &mut lanes[node] {
-            Some(lane) => is_ready(lane).await.unwrap_or(false),
-            None => false,
-        };
-        if ready {
-            return lanes[node].as_mut();
+        if lanes[node].is_some() {
+            return lanes[node].as_mut().map(|(lane, _)| lane);
         }
-        lanes[node] = None;
     }
     None
+}
+
+/// A new connection to a node, if that is ready.
+async fn probed(url: &str) -> Result<Lane> {
+    let mut lane = Http::connect(url).await?;
+    let at = Instant::now();
+    Ok(is_ready(&mut lane).await?.then_some((lane, at)))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,9 +14,9 @@ use crate::history::Ending;
 pub(super) const SCENARIOS: [Scenario; 1] = [Scenario {
     name: "a-planned-stop-fails-nothing",
     rule: "rule 7, rule 9",
-    story: "every node in turn drains, stops and starts again, while orders that need holds of every shard come every few milliseconds",
+    story: "every node in turn drains, stops and starts again, while orders that need holds of every shard come all the time",
     mutant: Some("holds-not-asked-again"),
-    setup: || Setup::of(3, 3).set("http.drain", "2s"),
+    setup: || Setup::of(3, 3).set("http.drain", "300ms"),
     script: rolling,
 }];
 
@@ -68,21 +68,21 @@ fn stop(stage: &mut Stage<'_>, node: u64, skus: &[SkuId], orders: &mut Orders) -
     stage.hand_over(GroupId(u32::try_from(node).expect("few")), node)?;
     scene(led(stage), "the node leads a shard")?;
     let stopped = stage.shut_down(node)?;
-    for _ in 0..10 {
+    for _ in 0..5 {
         orders.ask(stage, skus, &all);
-        stage.pass(ms(10))?;
+        stage.pass(ms(20))?;
     }
     let latest = stage.now().after(SOON);
     while !stopped.load(Ordering::Acquire) {
         scene(stage.now() < latest, "the node has stopped")?;
         orders.ask(stage, skus, &others);
-        stage.pass(ms(5))?;
+        stage.pass(ms(10))?;
     }
     stage.kill(node);
     stage.start(node)?;
     while !stage.world.all_ready() {
         orders.ask(stage, skus, &others);
-        stage.pass(ms(20))?;
+        stage.pass(ms(50))?;
     }
     Ok(())
 }
