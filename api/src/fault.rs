@@ -78,6 +78,9 @@ impl Fault {
     #[must_use]
     pub(crate) fn of_a_read(mut self) -> Self {
         self.0.nothing_happened = true;
+        if self.0.kind == &kinds::OUTCOME_UNKNOWN {
+            self.0.kind = &kinds::NOT_ANSWERED;
+        }
         self
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn self_started(args: &BenchArgs, nodes: u8, global: &GlobalArgs, scr
     if global.curl {
         return Err(usage("bench makes many calls; --curl shows those of verbs that make one"));
     }
-    if !global.endpoints.is_empty() {
+    if !global.endpoints().is_empty() {
         return Err(usage("--nodes measures a grid of its own, --endpoint one that runs: give one of them"));
     }
     let runtime = runtime(0).map_err(|wrong| failed(&wrong.into()))?;

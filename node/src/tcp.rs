@@ -38,7 +38,8 @@ impl Transport for TcpTransport {
             let given = self.given.lock().take();
             let listener = match given {
                 Some(given) => adopt(given)?,
-                None => bind(addr).await?,
+                // Whoever starts the mesh says which address it was.
+                None => listen(addr).await?,
             };
             Ok(Box::new(listener) as Box<dyn Listener>)
         }
@@ -68,7 +69,11 @@ pub struct TcpAccept {
 /// As the operating system says, with the address.
 pub async fn bind(addr: &str) -> io::Result<TcpAccept> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"));
-    let listener = TcpListener::bind(addr).await.map_err(named)?;
+    listen(addr).await.map_err(named)
+}
+
+async fn listen(addr: &str) -> io::Result<TcpAccept> {
+    let listener = TcpListener::bind(addr).await?;
     let local = listener.local_addr()?;
     Ok(TcpAccept { listener, local })
 }
@@ -156,5 +161,8 @@ mod tests {
         let addr = first.address().to_string();
         let wrong = bind(&addr).await.expect_err("it is taken").to_string();
         assert!(wrong.starts_with(&format!("cannot listen on {addr}: ")), "{wrong}");
+        // The mesh says it in its own words.
+        let wrong = TcpTransport::new().listen(&addr).await.err().expect("it is taken").to_string();
+        assert!(!wrong.contains("listen"), "{wrong}");
     }
 }

@@ -138,6 +138,12 @@ pub enum EngineError {
     /// Reading or writing failed.
     #[error("the disk failed: {0}")]
     Disk(String),
+    /// The database is open already, here or in another process.
+    #[error("the database is locked: {0}")]
+    InUse(String),
+    /// The disk has no room left.
+    #[error("the disk is full: {0}")]
+    Full(String),
     /// What is stored is damaged.
     #[error("the database is damaged: {0}")]
     Damaged(String),

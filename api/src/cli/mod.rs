@@ -31,6 +31,29 @@ use crate::client::{Call, Client, ClientOptions, Connector, Endpoint, RawAnswer,
 /// Where a grid is looked for when nothing else is said; `ordergrid dev` listens there.
 pub const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:8080";
 
+/// Stands for `--endpoint`.
+const ENDPOINTS_VARIABLE: &str = "ORDERGRID_ENDPOINTS";
+
+/// URLs of nodes as people list them: commas between them, blanks around them, perhaps a comma at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct EndpointList(Vec<Endpoint>);
+
+fn named_endpoints(text: &str) -> Result<EndpointList, String> {
+    // A variable that is set to nothing counts as one that is not set. Nobody means that by a flag.
+    let blank = std::env::var(ENDPOINTS_VARIABLE).is_ok_and(|variable| variable.trim().is_empty());
+    endpoints_in(text, blank)
+}
+
+fn endpoints_in(text: &str, may_be_none: bool) -> Result<EndpointList, String> {
+    let named = text.split(',').map(str::trim).filter(|url| !url.is_empty());
+    let named: Result<Vec<Endpoint>, _> = named.map(str::parse).collect();
+    let named = named.map_err(|wrong| wrong.to_string())?;
+    if named.is_empty() && !may_be_none {
+        return Err("names no node".to_owned());
+    }
+    Ok(EndpointList(named))
+}
+
 /// How data is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -48,12 +71,12 @@ pub struct GlobalArgs {
     #[arg(
         long = "endpoint",
         global = true,
-        env = "ORDERGRID_ENDPOINTS",
-        value_delimiter = ',',
+        env = ENDPOINTS_VARIABLE,
+        value_parser = named_endpoints,
         value_name = "URL[,URL]",
         help_heading = "Global options"
     )]
-    pub endpoints: Vec<Endpoint>,
+    endpoints: Vec<EndpointList>,
     /// How to write the result
     #[arg(
         short = 'o',
@@ -74,14 +97,17 @@ pub struct GlobalArgs {
 }
 
 impl GlobalArgs {
+    /// The endpoints named.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.endpoints.iter().flat_map(|list| list.0.iter().cloned()).collect()
+    }
+
     /// The endpoints named, or the default one.
     #[must_use]
     pub fn endpoints_or_default(&self) -> Vec<Endpoint> {
-        if self.endpoints.is_empty() {
-            vec![DEFAULT_ENDPOINT.parse().expect("the default is an endpoint")]
-        } else {
-            self.endpoints.clone()
-        }
+        let named = self.endpoints();
+        if named.is_empty() { vec![DEFAULT_ENDPOINT.parse().expect("the default is an endpoint")] } else { named }
     }
 }
 

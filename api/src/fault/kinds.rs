@@ -129,6 +129,7 @@ kinds! {
     CLOCK_SKEW                   503 "clock_skew"                   refused later "The clocks are too far apart";
     HOLD_TIMED_OUT               503 "hold_timed_out"               refused later "The stock could not be held in time";
     UNREACHABLE                  503 "unreachable"                  refused later "The shard's leader cannot be reached";
+    NOT_ANSWERED                 503 "not_answered"                 refused later "The read was not answered";
     TOKEN_AHEAD                  503 "token_ahead"                  refused later "This replica is behind the token";
     OUTCOME_UNKNOWN              503 "outcome_unknown"              unknown later "The outcome is not known";
     TIMED_OUT                    504 "timed_out"                    unknown later "There was no answer in time";

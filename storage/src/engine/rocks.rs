@@ -343,7 +343,20 @@ fn state_blocks() -> BlockBasedOptions {
 fn failure(error: rocksdb::Error) -> EngineError {
     match error.kind() {
         rocksdb::ErrorKind::Corruption => EngineError::Damaged(error.into_string()),
+        rocksdb::ErrorKind::IOError => in_words(error.into_string()),
         _ => EngineError::Disk(error.into_string()),
+    }
+}
+
+/// RocksDB has one kind for all that the operating system says. The lock is taken first, before any other file is touched.
+fn in_words(text: String) -> EngineError {
+    let locked_elsewhere = text.starts_with("IO error: While lock file:") && text.contains("Resource temporarily unavailable");
+    if text.contains("No space left on device") {
+        EngineError::Full(text)
+    } else if text.starts_with("IO error: lock hold by") || locked_elsewhere {
+        EngineError::InUse(text)
+    } else {
+        EngineError::Disk(text)
     }
 }
 

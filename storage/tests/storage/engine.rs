@@ -386,7 +386,7 @@ async fn rocksdb_is_opened_by_one_at_a_time() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let open = || RocksEngine::open_log(folder.path());
     let first = open().expect("nobody has it open");
-    assert!(matches!(open(), Err(EngineError::Disk(_))));
+    assert!(matches!(open(), Err(EngineError::InUse(_))));
     drop(first);
     assert!(open().is_ok());
 }

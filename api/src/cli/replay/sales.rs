@@ -220,6 +220,9 @@ fn read_products(path: &Path, sales: &mut Sales) -> Result<(), SalesError> {
     Ok(())
 }
 
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
+
 /// A CSV file and the row that is being looked at.
 struct Table {
     path: PathBuf,
@@ -231,12 +234,16 @@ impl Table {
     fn open(path: &Path) -> Result<Self, SalesError> {
         let unreadable = |cause| SalesError::Unreadable { path: path.to_owned(), cause };
         let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
-        let mut start = [0; 2];
-        let length = read_up_to(&mut file, &mut start).map_err(unreadable)?;
-        let whole = io::Cursor::new(start).take(length as u64).chain(file);
+        let start = read_up_to(&mut file, 2).map_err(unreadable)?;
         // By content, not by name: a renamed file is still what it is.
-        let bytes: Box<dyn Read> =
-            if start == [0x1f, 0x8b] { Box::new(BufReader::new(MultiGzDecoder::new(whole))) } else { Box::new(whole) };
+        let packed = start == [0x1f, 0x8b];
+        let whole = io::Cursor::new(start).chain(file);
+        let mut bytes: Box<dyn Read> =
+            if packed { Box::new(BufReader::new(MultiGzDecoder::new(whole))) } else { Box::new(whole) };
+        // Spreadsheets write a byte order mark. The CSV reader skips one only if it comes with the first read.
+        let start = read_up_to(&mut bytes, BYTE_ORDER_MARK.len()).map_err(unreadable)?;
+        let start = if start == BYTE_ORDER_MARK { Vec::new() } else { start };
+        let bytes: Box<dyn Read> = Box::new(io::Cursor::new(start).chain(bytes));
         Ok(Self { path: path.to_owned(), reader: Reader::from_reader(bytes), row: StringRecord::new() })
     }
 
@@ -287,15 +294,11 @@ impl Table {
     }
 }
 
-fn read_up_to(from: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < into.len() {
-        match from.read(&mut into[filled..])? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    Ok(filled)
+/// The first bytes, fewer where there are no more.
+fn read_up_to(from: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {
+    let mut start = Vec::with_capacity(most);
+    from.take(most as u64).read_to_end(&mut start)?;
+    Ok(start)
 }
 
 #[cfg(test)]

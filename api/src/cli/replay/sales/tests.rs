@@ -100,6 +100,21 @@ fn gzip_is_told_by_content_not_by_name() {
 }
 
 #[test]
+fn a_byte_order_mark_changes_nothing() {
+    let plain = read(ORDERS, LINES).expect("well formed");
+    assert_eq!(read(&format!("\u{feff}{ORDERS}"), &format!("\u{feff}{LINES}")).expect("well formed"), plain);
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(format!("\u{feff}{LINES}").as_bytes()).expect("memory");
+    let folder = Folder::new();
+    let files = Files {
+        orders: vec![folder.file("o.csv", format!("\u{feff}{ORDERS}").as_bytes())],
+        lines: vec![folder.file("l.csv", &packed.finish().expect("memory"))],
+        products: Vec::new(),
+    };
+    assert_eq!(files.read().expect("well formed"), plain);
+}
+
+#[test]
 fn the_kind_and_the_total_may_be_left_out() {
     let sales = read("order_id\n1\n", "order_id,sku,quantity,unit_price_minor\n1,a b,1,7\n").expect("well formed");
     assert_eq!((sales.sales[0].user.as_str(), sales.sales[0].total_minor), ("guest-1", 7));
