@@ -99,6 +99,7 @@ mod tests {
             role,
             term: 1,
             leader: Some(leader),
+            led: true,
             last_log: 10_000,
             committed: 10_000,
             applied: 10_000,

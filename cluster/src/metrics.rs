@@ -35,6 +35,9 @@ impl GroupMeters {
     #[must_use]
     pub fn of(group: GroupId) -> Self {
         let group = group.0.to_string();
+        counter!("ordergrid_leader_changes_total", "group" => group.clone()).increment(0);
+        counter!("ordergrid_checkpoint_bytes_total", "group" => group.clone()).increment(0);
+        drop(histogram!("ordergrid_checkpoint_seconds", "group" => group.clone()));
         let proposals = |outcome| counter!("ordergrid_proposals_total", "group" => group.clone(), "outcome" => outcome);
         let barriers = |by| counter!("ordergrid_barriers_total", "group" => group.clone(), "by" => by);
         Self {
@@ -97,6 +100,8 @@ impl CallMeters {
     /// The handles of `lane` to `peer`.
     #[must_use]
     pub fn of(peer: NodeId, lane: &'static str) -> Self {
+        connected(peer, lane, false);
+        replicated(peer, 0, 0);
         let seconds =
             |outcome| histogram!("ordergrid_rpc_seconds", "peer" => peer.to_string(), "lane" => lane, "outcome" => outcome);
         Self([seconds("failed"), seconds("ok")])

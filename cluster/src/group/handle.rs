@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::barrier::Barriers;
 use super::contradiction::Contradicted;
 use super::floor::Vouched;
+use super::hearing::Hearing;
 use super::peer::{GroupPeer, Raft};
 use super::{
     BarrierError, Group, GroupConfig, GroupStatus, Leadership, Member, ProposeError, Role, Stopped, TransferError, closed,
@@ -58,6 +59,8 @@ pub(crate) struct Handle<RT: AsyncRuntime + Send + Sync> {
     pub(super) leadership: watch::Receiver<Leadership>,
     /// A hand-over of leadership has begun.
     pub(super) leaving: AtomicBool,
+    /// What was heard of a leader elsewhere.
+    pub(super) hearing: Arc<Hearing>,
     /// Leadership is being handed over: no proposals, no lease.
     pub(super) transferring: AtomicBool,
     pub(super) barriers: Mutex<Barriers>,
@@ -111,6 +114,21 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
         }
     }
 
+    /// Whether this replica leads, and a quorum has answered it within an election timeout.
+    fn leads_a_quorum(&self) -> Option<bool> {
+        {
+            let server = self.reports.server.borrow_watched();
+            if server.state != ServerState::Leader || server.current_leader != Some(self.replica) {
+                return None;
+            }
+            if server.membership_config.membership().voter_ids().eq([self.replica]) {
+                return Some(true);
+            }
+        }
+        let acked = self.reports.data.borrow_watched().last_quorum_acked;
+        Some(acked.is_some_and(|acked| <Grid<RT> as TypeConfigExt>::now() <= *acked + self.config.election_max))
+    }
+
     async fn outcome(
         self: Arc<Self>,
         answer: impl Future<Output = Option<Result<EntryId, ClientWriteError<Grid<RT>>>>>,
@@ -137,7 +155,8 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
             return;
         }
         let (vouched, contradicted) = (self.vouched.clone(), self.contradicted.clone());
-        let peer = GroupPeer::new(self.group, self.raft.clone(), self.shared.clone(), vouched, contradicted);
+        let (raft, shared, hearing) = (self.raft.clone(), self.shared.clone(), self.hearing.clone());
+        let peer = GroupPeer::new(self.group, raft, shared, hearing, vouched, contradicted);
         let peer: Arc<dyn RaftPeer> = Arc::new(peer);
         self.mesh.attach(self.group, self.replica, peer.clone());
         *attached = Some(peer);
@@ -232,6 +251,11 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
         self.lease_held()
     }
 
+    fn led(&self) -> bool {
+        let known = self.leadership.borrow().leader.is_some();
+        known && !*self.closing.borrow() && self.leads_a_quorum().unwrap_or_else(|| self.hearing.leader_works(Instant::now()))
+    }
+
     fn applied(&self) -> u64 {
         self.shared.applied_next().saturating_sub(1)
     }
@@ -249,6 +273,7 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
     }
 
     fn status(&self) -> GroupStatus {
+        let led = self.led();
         let watched = self.raft.metrics();
         let metrics = watched.borrow_watched();
         let index = |id: &Option<crate::grid::LogId>| id.as_ref().map_or(0, |id| id.index);
@@ -265,6 +290,7 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
             role: if stopped { Role::Stopped } else { role(metrics.state) },
             term: metrics.vote.leader_id.term,
             leader: metrics.current_leader.and_then(|leader| membership.get_node(&leader)).map(|host| host.0),
+            led,
             last_log: metrics.last_log_index.unwrap_or(0),
             committed: index(&metrics.local_committed),
             applied: self.applied(),

@@ -9,6 +9,7 @@ mod config;
 mod contradiction;
 mod floor;
 mod handle;
+mod hearing;
 mod leadership;
 mod peer;
 mod start;
@@ -53,6 +54,11 @@ pub trait Group: Send + Sync + 'static {
     /// Whether a barrier would succeed at once, without a message: this node is ready and holds the leader's lease.
     /// Costs two short locks.
     fn has_lease(&self) -> bool;
+
+    /// The group has a leader that works, as far as this replica can tell: a leader that a quorum has answered within an
+    /// election timeout, or a follower that has heard such a leader. For probes and operators: a shard may have a leader
+    /// by name, in [`Leadership`] and for consensus, long after nobody can be served.
+    fn led(&self) -> bool;
 
     /// The last applied index, 0 before the first.
     fn applied(&self) -> u64;
@@ -202,6 +208,8 @@ pub struct GroupStatus {
     pub term: u64,
     /// The leader's node, if known.
     pub leader: Option<NodeId>,
+    /// That leader works, see [`Group::led`].
+    pub led: bool,
     /// Last index in the log.
     pub last_log: u64,
     /// Last index known to be committed.

@@ -9,9 +9,11 @@ use openraft::AsyncRuntime;
 use openraft::storage::Snapshot;
 use ordergrid_domain::GroupId;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::contradiction::{self, Contradicted};
 use super::floor::{self, Vouched};
+use super::hearing::Hearing;
 use crate::applier::{Applier, Shared, SnapshotData};
 use crate::encoding::DecodeError;
 use crate::grid::{Grid, SnapshotMeta, Vote};
@@ -26,6 +28,7 @@ pub(crate) struct GroupPeer<RT: AsyncRuntime + Send + Sync> {
     group: GroupId,
     raft: Raft<RT>,
     shared: Arc<Shared>,
+    hearing: Arc<Hearing>,
     incoming: Arc<Mutex<Incoming>>,
     vouched: Vouched,
     contradicted: Arc<Contradicted>,
@@ -71,10 +74,11 @@ impl<RT: AsyncRuntime + Send + Sync> GroupPeer<RT> {
         group: GroupId,
         raft: Raft<RT>,
         shared: Arc<Shared>,
+        hearing: Arc<Hearing>,
         vouched: Vouched,
         contradicted: Arc<Contradicted>,
     ) -> Self {
-        Self { group, raft, shared, incoming: Arc::default(), vouched, contradicted }
+        Self { group, raft, shared, hearing, incoming: Arc::default(), vouched, contradicted }
     }
 
     fn answer(&self, operation: Operation, body: Bytes) -> BoxFuture<'static, Answer> {
@@ -86,7 +90,9 @@ impl<RT: AsyncRuntime + Send + Sync> GroupPeer<RT> {
         }
         let raft = self.raft.clone();
         match operation {
-            Operation::Append => append(raft, self.shared.clone(), self.contradicted.clone(), body).boxed(),
+            Operation::Append => {
+                append(raft, self.shared.clone(), self.hearing.clone(), self.contradicted.clone(), body).boxed()
+            }
             Operation::Vote => vote(raft, body).boxed(),
             Operation::PreVote => pre_vote(raft, body).boxed(),
             Operation::Transfer => transfer(raft, body).boxed(),
@@ -130,6 +136,7 @@ impl<RT: AsyncRuntime + Send + Sync> RaftPeer for GroupPeer<RT> {
 async fn append<RT: AsyncRuntime + Send + Sync>(
     raft: Raft<RT>,
     shared: Arc<Shared>,
+    hearing: Arc<Hearing>,
     contradicted: Arc<Contradicted>,
     body: Bytes,
 ) -> Answer {
@@ -140,6 +147,9 @@ async fn append<RT: AsyncRuntime + Send + Sync>(
     {
         return Err(failed(contradicted.by(theirs, applied)));
     }
+    let committed = request.leader_commit.as_ref().map_or(0, |committed| committed.index);
+    // On arrival: what a slow disk does to the answer says nothing of the leader.
+    hearing.hear(request.vote.leader_id.term, committed, Instant::now());
     let answer = raft.append_entries(request).await.map_err(failed)?;
     Ok(wire::append_answer(&answer))
 }

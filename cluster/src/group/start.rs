@@ -17,6 +17,7 @@ use super::config::ConfigError;
 use super::contradiction::Contradicted;
 use super::floor::{self, Vouched};
 use super::handle::{Handle, Reports};
+use super::hearing::Hearing;
 use super::leadership;
 use super::{GroupConfig, GroupRef, Leadership, closed};
 use crate::applier::Applier;
@@ -113,6 +114,7 @@ where
     gate_on_log(&raft, &shared, logged);
     let (publish, leadership) = watch::channel(Leadership::default());
     let (closing, closed) = watch::channel(false);
+    let hearing = Arc::new(Hearing::new(&config, leadership.clone()));
     let handle = Arc::new_cyclic(|me| Handle {
         group,
         replica,
@@ -124,6 +126,7 @@ where
         reports: Reports::of(&raft),
         leadership,
         leaving: AtomicBool::new(false),
+        hearing,
         transferring: AtomicBool::new(false),
         barriers: Mutex::default(),
         vouched,

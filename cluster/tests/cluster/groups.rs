@@ -367,3 +367,36 @@ async fn a_stopped_group_answers_that_it_stopped() {
     assert!(!group.has_lease());
     assert_eq!(group.status().role, Role::Stopped);
 }
+
+/// Every running node and whether it tells that the group is led, each tenth of a second for `time`.
+async fn told(cluster: &Cluster, time: Duration) -> Vec<bool> {
+    let mut told = Vec::new();
+    for _ in 0..time.as_millis() / 100 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let running = cluster.nodes.values().filter(|node| node.running.is_some());
+        told.extend(running.map(|node| cluster.group(node.id).status().led));
+    }
+    told
+}
+
+#[tokio::test(start_paused = true)]
+async fn within_two_election_timeouts_everybody_tells_that_the_quorum_is_gone() {
+    for (size, gone) in [(3, vec![2, 3]), (3, vec![1, 3]), (5, vec![3, 4, 5])] {
+        let mut cluster = Cluster::start(size, config()).await;
+        cluster.leader(&[1]).await;
+        let whole = told(&cluster, Duration::from_secs(10)).await;
+        assert!(whole[whole.len() / 2..].iter().all(|led| *led), "{size} nodes: {whole:?}");
+        for node in &gone {
+            cluster.stop_node(*node).await;
+        }
+        // With 100 ms for a heartbeat that was under way.
+        tokio::time::sleep(2 * config().election_max + Duration::from_millis(100)).await;
+        // Long enough for a leader without a quorum to show itself several times.
+        let lost = told(&cluster, Duration::from_secs(20)).await;
+        assert!(lost.iter().all(|led| !led), "{size} nodes without {gone:?}: {lost:?}");
+        cluster.start_node(gone[0]).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let back = told(&cluster, Duration::from_secs(10)).await;
+        assert!(back.iter().all(|led| *led), "{size} nodes, {} is back: {back:?}", gone[0]);
+    }
+}

@@ -21,6 +21,7 @@ fn status(node: u64, committed: u64) -> GroupStatus {
         role: Role::Follower,
         term: 1,
         leader: None,
+        led: true,
         last_log: committed,
         committed,
         applied: committed,

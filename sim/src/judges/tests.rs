@@ -105,6 +105,7 @@ fn status(node: u64) -> GroupStatus {
         role: Role::Follower,
         term: 5,
         leader: None,
+        led: true,
         last_log: 50,
         committed: 40,
         applied: 30,

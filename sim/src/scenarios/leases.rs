@@ -9,7 +9,7 @@ use super::stage::{Call, Played, Stage, expect, ms, scene};
 use super::{ORDERS, Scenario};
 use crate::history::{Ask, Ending, Said, SimTime};
 
-pub(super) const SCENARIOS: [Scenario; 3] = [
+pub(super) const SCENARIOS: [Scenario; 4] = [
     Scenario {
         name: "a-deposed-leader-answers-no-reads",
         rule: "corner",
@@ -33,6 +33,14 @@ pub(super) const SCENARIOS: [Scenario; 3] = [
         mutant: None,
         setup: || Setup::of(5, 5).set("limits.request", "3s"),
         script: any_node,
+    },
+    Scenario {
+        name: "a-lost-quorum-is-told",
+        rule: "corner",
+        story: "the leader is cut off, then everybody: whoever cannot be served says so within two election timeouts, and no other",
+        mutant: Some("quorum-loss-untold"),
+        setup: || Setup::of(3, 1).set("limits.request", "1s"),
+        script: lost_quorum,
     },
 ];
 
@@ -109,6 +117,40 @@ fn restart(stage: &mut Stage<'_>) -> Played {
         stage.cut(from, to, false);
     }
     reads_stay_current(stage, &sku)
+}
+
+/// What the nodes tell of their groups, those that are cut off from a majority and the others.
+fn expect_led(stage: &Stage<'_>, cut_off: &[u64]) -> Played {
+    for (node, groups) in stage.world.grid.statuses() {
+        for group in groups {
+            let expected = !cut_off.contains(&node);
+            let (id, led) = (group.group, group.led);
+            expect(led == expected, || format!("{cut_off:?} are cut off, and node {node} tells of group {id}: led {led}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn lost_quorum(stage: &mut Stage<'_>) -> Played {
+    let sku = stage.sku(ORDERS, 0);
+    stage.stock(&[(&sku, 10)])?;
+    expect_led(stage, &[])?;
+    stage.isolate(1, true);
+    // Until a node that has lost its leader campaigns it may take two election timeouts, and the vote comes on top.
+    stage.pass(ms(4_000))?;
+    expect_led(stage, &[1])?;
+    stage.isolate(2, true);
+    stage.pass(ms(2_200))?;
+    // A leader without a quorum falls silent and shows itself by turns of two seconds.
+    for _ in 0..80 {
+        expect_led(stage, &[1, 2, 3])?;
+        stage.pass(ms(100))?;
+    }
+    stage.isolate(1, false);
+    stage.isolate(2, false);
+    stage.conclude()?;
+    expect_led(stage, &[])?;
+    stage.expect_stock(&sku, 10, 0, 10)
 }
 
 fn any_node(stage: &mut Stage<'_>) -> Played {
