@@ -41,18 +41,16 @@ pub(crate) enum ShardCall {
     Deliver(GroupId, Deliver),
     /// What became of these attempts?
     Ask(GroupId, Vec<AttemptId>),
-    /// The replica's state hash at an audit entry; asked of any replica.
-    HashAt(GroupId, u64),
     /// What time is it there?
     Clock,
 }
 
 impl ShardCall {
-    /// The shard whose leader is asked; `None` where any replica, or any node, may answer.
+    /// The shard whose leader is asked; `None` where any node may answer.
     fn led(&self) -> Option<GroupId> {
         match self {
             Self::Hold(shard, _) | Self::Release(shard, _) | Self::Deliver(shard, _) | Self::Ask(shard, _) => Some(*shard),
-            Self::HashAt(..) | Self::Clock => None,
+            Self::Clock => None,
         }
     }
 }
@@ -68,8 +66,6 @@ pub(crate) enum ShardAnswer {
     Delivered(u64),
     /// One verdict per attempt.
     Verdicts(Vec<Verdict>),
-    /// The hash, if the entry was an audit entry that is still remembered.
-    Hash(Option<u64>),
     /// The peer's clock.
     Clock(Timestamp),
     /// The shard is not led there, or nothing could be said; who leads it, if that is known there.
@@ -237,10 +233,6 @@ async fn answer(node: &NodeContext, call: ShardCall) -> ShardAnswer {
                 ask_here(&leading, attempts).await.map_or(ShardAnswer::NotHere(None), ShardAnswer::Verdicts)
             }
             _ => ShardAnswer::NotHere(node.leader_there(shard)),
-        },
-        ShardCall::HashAt(shard, index) => match node.host(shard) {
-            Some(host) => ShardAnswer::Hash(host.replica.hash_at(index).await),
-            None => ShardAnswer::NotHere(None),
         },
         ShardCall::Clock => ShardAnswer::Clock(node.clock.now()),
     }

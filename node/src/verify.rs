@@ -1,84 +1,191 @@
 //! The proof of the laws, online: every row of every shard at one index per shard, and every replica's state hash there.
 //!
-//! An entry without commands is the mark: every replica hashes its state when it applies it. The rows are those of a
-//! checkpoint taken on a replica of this node, or on another node where this one has none. Shards are looked at one after the
-//! other, so what was on its way between them meanwhile shows as in flight; a report that finds a difference while something
-//! was in flight is taken again.
+//! The hashes are those of a mark (`marks`). The rows are those of a checkpoint taken on a replica of this node, or on another
+//! node where this one has none (`cuts`). Each shard's rows are of one moment, so that what they break is broken. What holds
+//! between shards can be judged only from moments that fit together: before any row is read, the shards that have moved are
+//! looked at again until they do. What could not be judged is told as that, and never as broken or as sound.
+
+mod asked;
+pub(crate) mod cuts;
+pub(crate) mod marks;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::FutureExt;
+use futures::future::{BoxFuture, WeakShared, join_all};
 use ordergrid_api::wire::WireText;
-use ordergrid_api::wire::cluster::{InFlight, LawReport, ReplicaHash, ShardReport, VerifyReport};
+use ordergrid_api::wire::cluster::{InFlight, LawReport, VerifyReport};
 use ordergrid_api::{Answer, Failure, Refusal, Reply, Token};
-use ordergrid_cluster::Shard;
-use ordergrid_domain::Law;
-use ordergrid_domain::audit::{Audit, AuditCounts};
+use ordergrid_cluster::{NodeId, Shard};
+use ordergrid_domain::audit::{Audit, AuditCounts, AuditReport, Moment, PROVEN};
+use ordergrid_domain::{GroupId, Law};
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::grid::NodeGrid;
-use crate::peers::{ShardAnswer, ShardCall};
-use crate::shard::ShardHost;
+use cuts::Cut;
+use marks::Marked;
 
-/// Bytes of rows read at a time.
-const CHUNK_BYTES: usize = 1 << 20;
-/// Looks before a difference counts while something is in flight.
-const LOOKS: u32 = 20;
-/// Pause between two looks.
-const PAUSE: Duration = Duration::from_millis(250);
+/// Looks for moments that fit together.
+const LOOKS: u32 = 30;
+/// Pause before the second look; before the third it is twice as long, and so on.
+const PAUSE: Duration = Duration::from_millis(10);
 
-/// Looks until the grid is at rest, or often enough.
+/// Longest wait for a shard's rows to be written: a disk that stands still must not hold the proof for as long as it may take.
+const CUT_WITHIN: Duration = Duration::from_secs(60);
+
+type Proof = BoxFuture<'static, Arc<VerifyReport>>;
+
+/// The proof that is under way, if there is one: whoever asks meanwhile gets its answer.
+#[derive(Default)]
+pub(crate) struct Verifier(Mutex<Option<WeakShared<Proof>>>);
+
+/// Proves the laws, or waits for the proof that is under way. Ends when nobody waits for it any more.
 pub(crate) async fn verify(grid: &NodeGrid) -> Reply<VerifyReport> {
-    let mut look = 0;
-    loop {
-        look += 1;
-        let (report, skipped) = look_once(grid).await?;
-        let moving = skipped || report.in_flight.tentative_holds + report.in_flight.undelivered_messages > 0;
-        if look >= LOOKS || (report.ok && !moving) {
-            return Ok(Answer::new(report, Token::default()));
+    let proof = {
+        let mut running = grid.verifier.0.lock();
+        let joined = running.as_ref().and_then(WeakShared::upgrade).filter(|proof| proof.peek().is_none());
+        joined.unwrap_or_else(|| {
+            let grid = grid.clone();
+            let proof = async move { Arc::new(prove(&grid).await) }.boxed().shared();
+            *running = proof.downgrade();
+            proof
+        })
+    };
+    let report = proof.await;
+    Ok(Answer::new(VerifyReport::clone(&report), Token::default()))
+}
+
+async fn prove(grid: &NodeGrid) -> VerifyReport {
+    // Some of the time is left for the answer.
+    let latest = Instant::now() + grid.limits.verify.mul_f64(0.9);
+    let marked = join_all(grid.reporter.map.shards.iter().map(|shard| marks::mark(grid, shard))).await;
+    let taken = fitting(grid, latest).await;
+    let (audit, unread) = read(grid, taken, latest).await;
+    report(marked, audit.map(Audit::finish), &unread)
+}
+
+/// Where the rows of a shard are to be read.
+enum Taken {
+    Here(Cut),
+    /// Held on that node under a number.
+    There(NodeId, u64, Moment),
+}
+
+impl Taken {
+    fn moment(&self) -> &Moment {
+        match self {
+            Self::Here(cut) => &cut.moment,
+            Self::There(_, _, moment) => moment,
         }
-        if !report.ok && !moving && look > 2 {
-            return Ok(Answer::new(report, Token::default()));
+    }
+
+    /// Whether the shard may have changed since.
+    fn moved(&self, grid: &NodeGrid, shard: GroupId) -> bool {
+        match self {
+            Self::Here(cut) => grid.node.host(shard).is_none_or(|host| host.group.applied() != cut.applied),
+            Self::There(..) => true,
         }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// The report, and whether a replica was past a mark before it could hash its state there: a snapshot takes it further.
-async fn look_once(grid: &NodeGrid) -> Result<(VerifyReport, bool), Failure> {
-    let map = &grid.reporter.map;
-    let marks = join_all(map.shards.iter().map(|shard| mark(grid, shard))).await;
-    let (mut shards, mut skipped) = (Vec::new(), false);
-    for marked in marks {
-        let (shard, past) = marked?;
-        shards.push(shard);
-        skipped |= past;
+type AllTaken = BTreeMap<GroupId, Result<Taken, String>>;
+
+/// Takes every shard at a moment, and those that have moved again, until the moments fit together.
+async fn fitting(grid: &NodeGrid, latest: Instant) -> AllTaken {
+    let mut taken = AllTaken::new();
+    let mut look = 0;
+    loop {
+        let stale = |shard: &&Shard| match taken.get(&shard.group) {
+            Some(Ok(taken)) => taken.moved(grid, shard.group),
+            // What cannot be read does not become readable within moments.
+            Some(Err(_)) => false,
+            None => true,
+        };
+        let stale: Vec<&Shard> = grid.reporter.map.shards.iter().filter(stale).collect();
+        let again = stale.iter().map(|shard| async {
+            let cut = tokio::time::timeout_at(latest, take(grid, shard)).await;
+            (shard.group, cut.unwrap_or_else(|_| Err("its rows were not written in time".to_owned())))
+        });
+        taken.extend(join_all(again).await);
+        look += 1;
+        let moments = taken.iter().filter_map(|(shard, taken)| Some((*shard, taken.as_ref().ok()?.moment())));
+        let whole = taken.values().all(Result::is_ok);
+        if look >= LOOKS || !whole || Moment::torn(&moments.collect()).is_empty() || Instant::now() >= latest {
+            return taken;
+        }
+        tokio::time::sleep(PAUSE * look).await;
     }
-    let mut audit: Option<Audit> = None;
-    for shard in &map.shards {
-        let shard = audit_anywhere(grid, shard).await?;
-        match &mut audit {
-            Some(audit) => audit.merge(shard),
-            None => audit = Some(shard),
+}
+
+/// The shard on this node, else on the first node that can be asked.
+async fn take(grid: &NodeGrid, shard: &Shard) -> Result<Taken, String> {
+    if let Some(host) = grid.node.host(shard.group) {
+        let cut = tokio::time::timeout(CUT_WITHIN, Cut::take(host)).await;
+        let cut = cut.map_err(|_| "its rows were not written in time".to_owned())?;
+        return cut.map(Taken::Here).map_err(|failed| in_words(Some(failed)));
+    }
+    let mut last = None;
+    for replica in &shard.replicas {
+        match grid.cut_on(replica.node, shard.group).await {
+            Ok((number, moment)) => return Ok(Taken::There(replica.node, number, moment)),
+            Err(failed) => last = Some(failed),
         }
     }
-    let found = audit.map(Audit::finish).unwrap_or_default();
-    let mut laws: Vec<_> = found
-        .laws
-        .into_iter()
-        .map(|(law, violations)| LawReport { law: law.to_string(), ok: violations.is_empty(), violations })
-        .collect();
-    laws.push(replicas_agree(&shards));
-    // Moments that do not fit together leave AllOrNothing unjudged: not a proof, so not clean.
-    for (source, destination) in &found.torn {
-        let law = laws.iter_mut().find(|law| law.law == Law::AllOrNothing.name());
-        let law = law.expect("the audit names every law that rows can prove");
-        law.ok = false;
-        law.violations.push(format!("not judged: the streams between shards {source} and {destination} do not fit together"));
+    Err(in_words(last))
+}
+
+/// Reads all rows, shard by shard; the second is why some could not be read.
+async fn read(grid: &NodeGrid, taken: AllTaken, latest: Instant) -> (Option<Audit>, Vec<String>) {
+    let (mut whole, mut unread) = (None::<Audit>, Vec::new());
+    for (shard, taken) in taken {
+        let audit = match taken {
+            Ok(Taken::Here(cut)) => {
+                let audit = tokio::time::timeout_at(latest, cut.audit()).await;
+                audit.unwrap_or_else(|_| Err(Failure::refused(Refusal::Overloaded))).map_err(|failed| in_words(Some(failed)))
+            }
+            Ok(Taken::There(node, number, _)) => {
+                let within = latest.saturating_duration_since(Instant::now());
+                grid.audit_on(node, shard, number, within).await.map_err(|failed| in_words(Some(failed)))
+            }
+            Err(why) => Err(why),
+        };
+        match (audit, &mut whole) {
+            (Ok(audit), Some(whole)) => whole.merge(audit),
+            (Ok(audit), None) => whole = Some(audit),
+            (Err(why), _) => unread.push(format!("shard {shard}: its rows were not read: {why}")),
+        }
     }
-    let report = VerifyReport {
+    (whole, unread)
+}
+
+fn in_words(failed: Option<Failure>) -> String {
+    match failed {
+        Some(Failure::Refused { reason, .. }) => reason.to_string(),
+        Some(Failure::Unknown { cause }) => cause.to_string(),
+        Some(Failure::Rejected(rejection)) => rejection.to_string(),
+        None => "no replica could be asked".to_owned(),
+    }
+}
+
+fn report(marked: Vec<Marked>, found: Option<AuditReport>, unread: &[String]) -> VerifyReport {
+    let found = found.unwrap_or_default();
+    let mut violations: BTreeMap<Law, Vec<String>> = found.laws.into_iter().collect();
+    let judged = PROVEN.into_iter().map(|law| {
+        let mut unjudged = unread.to_vec();
+        if law == Law::AllOrNothing {
+            let torn = found.torn.iter();
+            unjudged.extend(torn.map(|(from, to)| format!("the streams between shards {from} and {to} do not fit together")));
+        }
+        LawReport::new(law.name(), violations.remove(&law).unwrap_or_default(), unjudged)
+    });
+    let mut laws: Vec<_> = judged.collect();
+    laws.push(marks::replicas_agree(&marked));
+    VerifyReport {
         ok: laws.iter().all(|law| law.ok),
-        shards,
+        shards: marked.into_iter().map(|marked| marked.report).collect(),
         counts: counts(&found.counts),
         laws,
         in_flight: InFlight {
@@ -86,58 +193,6 @@ async fn look_once(grid: &NodeGrid) -> Result<(VerifyReport, bool), Failure> {
             undelivered_messages: found.in_flight.undelivered,
             running_attempts: 0,
         },
-    };
-    Ok((report, skipped))
-}
-
-/// Puts a mark into the shard's log and gathers every replica's hash at it; and whether one answers without a hash.
-async fn mark(grid: &NodeGrid, shard: &Shard) -> Result<(ShardReport, bool), Failure> {
-    let index = grid.mark(shard.group).await?;
-    let asked = shard.replicas.iter().map(|replica| async move {
-        let answer = match grid.node.host(shard.group).filter(|_| replica.node == grid.node.id) {
-            Some(host) => Some(host.replica.hash_at(index).await),
-            None => match grid.node.call(replica.node, ShardCall::HashAt(shard.group, index)).await {
-                Some(ShardAnswer::Hash(hash)) => Some(hash),
-                _ => None,
-            },
-        };
-        let hash = answer.flatten().map(|hash| format!("{hash:016x}"));
-        (ReplicaHash { node: replica.node, index, hash }, answer == Some(None))
-    });
-    let (replicas, past): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().unzip();
-    Ok((ShardReport { shard: shard.group.0, index, replicas }, past.contains(&true)))
-}
-
-/// The shard's rows on this node, else on the first node that can be asked.
-async fn audit_anywhere(grid: &NodeGrid, shard: &Shard) -> Result<Audit, Failure> {
-    if let Some(host) = grid.node.host(shard.group) {
-        return audit_shard(host).await;
-    }
-    let mut last = Failure::refused(Refusal::NotReady);
-    for replica in &shard.replicas {
-        match grid.audit_of(replica.node, shard.group).await {
-            Ok(audit) => return Ok(audit),
-            Err(failure) => last = failure,
-        }
-    }
-    Err(last)
-}
-
-/// Every row of the shard, as of a checkpoint taken now on this node.
-pub(crate) async fn audit_shard(host: &ShardHost) -> Result<Audit, Failure> {
-    let failed = |_| Failure::refused(Refusal::NotReady);
-    host.group.checkpoint().await.map_err(|_| Failure::refused(Refusal::NotReady))?;
-    let mut audit = Audit::new(host.shard, host.replica.retention());
-    let Some(view) = host.replica.store().view().await.map_err(failed)? else { return Ok(audit) };
-    let mut after = None;
-    loop {
-        let rows = view.next_chunk(after, CHUNK_BYTES).await.map_err(failed)?;
-        let Some((last, _)) = rows.last() else { return Ok(audit) };
-        after = Some(last.clone());
-        for (key, value) in &rows {
-            audit.add(key, value);
-        }
-        tokio::task::yield_now().await;
     }
 }
 
@@ -156,15 +211,51 @@ fn counts(counts: &AuditCounts) -> BTreeMap<String, u64> {
     plain.into_iter().map(|(name, count)| (name.to_owned(), count)).chain(by_status).collect()
 }
 
-fn replicas_agree(shards: &[ShardReport]) -> LawReport {
-    let violations: Vec<_> = shards
-        .iter()
-        .filter(|shard| {
-            let mut hashes = shard.replicas.iter().filter_map(|replica| replica.hash.as_ref());
-            let first = hashes.next();
-            hashes.any(|hash| Some(hash) != first)
-        })
-        .map(|shard| format!("shard {}: the replicas differ at index {}: {:?}", shard.shard, shard.index, shard.replicas))
-        .collect();
-    LawReport { law: "ReplicasAgree".to_owned(), ok: violations.is_empty(), violations }
+#[cfg(test)]
+mod tests {
+    use ordergrid_api::wire::Verdict;
+    use ordergrid_api::wire::cluster::{ReplicaHash, ShardReport};
+
+    use super::*;
+
+    fn marked(hashes: [Option<&str>; 3], unjudged: &[&str]) -> Marked {
+        let replica = |(node, hash): (u64, Option<&str>)| ReplicaHash { node, index: 7, hash: hash.map(str::to_owned) };
+        let replicas = (1..).zip(hashes).map(replica).collect();
+        let unjudged = unjudged.iter().map(|why| (*why).to_owned()).collect();
+        Marked { report: ShardReport { shard: 1, index: 7, replicas }, unjudged }
+    }
+
+    /// What rows come to that break no law but those given.
+    fn found(broken: &[Law], torn: &[(u32, u32)]) -> Option<AuditReport> {
+        let text = |law: &Law| if broken.contains(law) { vec!["a text".to_owned()] } else { Vec::new() };
+        let torn = torn.iter().map(|(from, to)| (GroupId(*from), GroupId(*to))).collect();
+        Some(AuditReport { laws: PROVEN.iter().map(|law| (*law, text(law))).collect(), torn, ..AuditReport::default() })
+    }
+
+    #[test]
+    fn what_was_not_judged_is_neither_broken_nor_sound() {
+        use Verdict::{Broken, Holds, Unjudged};
+        let all = [Some("a"); 3];
+        let (away, differ) = ([Some("a"), Some("a"), None], [Some("a"), Some("b"), None]);
+        let unread = ["shard 2: its rows were not read: why".to_owned()];
+        #[rustfmt::skip]
+        let cases = [
+            ("all is sound",               marked(all, &[]),          found(&[], &[]),                  &unread[..0], Holds,    None),
+            ("a replica is away",          marked(away, &["node 3"]), found(&[], &[]),                  &unread[..0], Unjudged, Some(Law::ReplicasAgree)),
+            ("replicas differ",            marked(differ, &["why"]),  found(&[], &[]),                  &unread[..0], Broken,   Some(Law::ReplicasAgree)),
+            ("moments do not fit",         marked(all, &[]),          found(&[], &[(1, 2)]),            &unread[..0], Unjudged, Some(Law::AllOrNothing)),
+            ("a law is broken",            marked(away, &["node 3"]), found(&[Law::HoldsAddUp], &[]),   &unread[..0], Broken,   Some(Law::HoldsAddUp)),
+            ("a shard cannot be read",     marked(all, &[]),          found(&[], &[]),                  &unread,      Unjudged, Some(Law::NoOversell)),
+            ("nothing can be read",        marked(all, &[]),          None,                             &unread,      Unjudged, Some(Law::NoOversell)),
+        ];
+        for (what, marked, found, unread, verdict, law) in cases {
+            let report = report(vec![marked], found, unread);
+            assert_eq!((report.verdict(), report.ok), (verdict, verdict == Holds), "{what}: {report:?}");
+            let told = |law: Law| report.laws.iter().find(|told| told.law == law.name()).expect("every law is told");
+            assert!(law.is_none_or(|law| !told(law).ok), "{what}: {report:?}");
+            let sound = report.laws.iter().filter(|law| law.ok).count();
+            let expected = if unread.is_empty() { 9 } else { 1 };
+            assert!(verdict == Holds || sound == expected || what == "a law is broken", "{what}: {sound} sound: {report:?}");
+        }
+    }
 }

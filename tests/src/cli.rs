@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::process::program;
+use crate::process::{PATIENCE, program};
 
 /// The program, pointed at the nodes of a grid.
 #[derive(Clone, Debug)]
@@ -67,13 +68,21 @@ impl Cli {
         ran.json()
     }
 
-    /// Proves the laws, and counts what there is. Left out is what comes and goes by itself, such as rows that only
+    /// Proves the laws, and counts what there is once nothing is under way any more. Left out is what comes and goes by itself, such as rows that only
     /// remember for a while.
     ///
     /// # Errors
-    /// If a law is broken, or the cluster cannot be asked.
+    /// If a law is broken, the cluster cannot be asked, or something stays under way.
     pub fn counts(&self) -> Result<BTreeMap<String, u64>> {
-        let report = self.verify()?;
+        let since = Instant::now();
+        let report = loop {
+            let report = self.verify()?;
+            let flying = report["in_flight"].as_object().with_context(|| format!("nothing under way in {report}"))?;
+            if flying.values().all(|number| number == 0) {
+                break report;
+            }
+            ensure!(since.elapsed() < PATIENCE, "still under way: {report}");
+        };
         let counts = report["counts"].as_object().with_context(|| format!("no counts in {report}"))?;
         let lasting = |name: &str| ["orders", "skus", "units"].iter().any(|kind| name.starts_with(kind));
         Ok(counts

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use ordergrid_api::wire::{ClusterStatus, VerifyReport};
+use ordergrid_api::wire::{ClusterStatus, LawReport, VerifyReport};
 use ordergrid_domain::Law;
 
 use super::book::Book;
@@ -59,12 +59,15 @@ fn unproven(report: &VerifyReport, whole: bool) -> Vec<Violation> {
     if flying.tentative_holds + flying.undelivered_messages + flying.running_attempts > 0 {
         wrong.push(Violation::new(LAW, format!("still in flight: {flying:?}")));
     }
-    for law in report.laws.iter().filter(|law| !law.ok) {
+    // A replica on a node that does not run cannot be judged, and nothing else is an excuse.
+    let excused = |law: &&LawReport| !whole && law.law == Law::ReplicasAgree.name() && law.violations.is_empty();
+    for law in report.laws.iter().filter(|law| !law.ok && !excused(law)) {
         let name = Law::ALL.iter().find(|known| known.name() == law.law).map_or(LAW, |known| known.name());
-        wrong.push(Violation::new(name, format!("the proof of {} says: {}", law.law, law.violations.join("; "))));
+        let said = [law.violations.as_slice(), law.unjudged.as_slice()].concat().join("; ");
+        wrong.push(Violation::new(name, format!("the proof of {} says: {said}", law.law)));
     }
-    if !report.ok && wrong.is_empty() {
-        wrong.push(Violation::new(LAW, "the proof says that a law is broken, and not which"));
+    if report.ok != report.laws.iter().all(|law| law.ok) {
+        wrong.push(Violation::new(LAW, "the proof says of all laws something else than of each"));
     }
     for shard in &report.shards {
         let mut hashes: Vec<_> = shard.replicas.iter().filter_map(|replica| replica.hash.as_ref()).collect();
@@ -116,6 +119,11 @@ mod tests {
     fn what_did_not_heal_is_told() {
         assert_eq!(bent(|report| report.in_flight.tentative_holds = 1).len(), 1);
         assert_eq!(bent(|report| report.ok = false).len(), 1);
+        let unjudged = bent(|report| {
+            report.ok = false;
+            report.laws[1] = LawReport::new("AllOrNothing", Vec::new(), vec!["why".to_owned()]);
+        });
+        assert!(unjudged.len() == 1 && unjudged[0].starts_with("AllOrNothing"), "{unjudged:?}");
         assert_eq!(bent(|report| report.shards.push(shard([Some("a"), None]))).len(), 1);
         let agree = bent(|report| report.shards.push(shard([Some("a"), Some("b")])));
         assert!(agree[0].starts_with("ReplicasAgree"), "{agree:?}");

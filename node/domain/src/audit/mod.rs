@@ -5,6 +5,7 @@
 //! order); merge them; finish. The moments of different shards need not be the same, but a shard seen before another one
 //! told it something cannot be judged against it: such pairs are *torn*, look again.
 
+mod moment;
 mod report;
 
 use std::collections::BTreeMap;
@@ -20,22 +21,23 @@ use crate::law::Law;
 use crate::machine::{KEY_RETENTION, STATUSES};
 use crate::money::Quantity;
 use crate::order::Order;
-use crate::rows::keys::{self, From, MarkKey, OutboxKey, TableKey, TimerKey, To};
+use crate::rows::keys::{self, MarkKey, OutboxKey, TableKey, TimerKey};
 use crate::rows::kinds::{
-    AttemptRow, Counts, Held, HoldRow, Mark, Meta, OrderRow, OwnHold, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn, StreamOut,
+    AttemptRow, Counts, Held, HoldRow, Mark, Meta, OrderRow, OwnHold, PlacedRow, ReferenceRow, SkuKeyRow,
 };
 use crate::rows::{
     ATTEMPT, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER,
 };
 use crate::sku::Sku;
 
+pub use moment::Moment;
 pub use report::{AuditCounts, AuditReport, InFlight};
 
 /// Violations kept per law; more are only counted.
 const KEPT: usize = 100;
 
 /// The laws that rows can prove.
-const PROVEN: [Law; 9] = [
+pub const PROVEN: [Law; 9] = [
     Law::NoOversell,
     Law::HoldsAddUp,
     Law::AllOrNothing,
@@ -80,8 +82,7 @@ struct Sides {
 struct Shard {
     meta: Meta,
     counts: Counts,
-    outgoing: BTreeMap<GroupId, StreamOut>,
-    incoming: BTreeMap<GroupId, u64>,
+    streams: Moment,
     queued: BTreeMap<GroupId, (u64, u64)>,
     keys: Sides,
     references: Sides,
@@ -161,8 +162,7 @@ impl Audit {
                 here.timers.rows = here.timers.rows.wrapping_add(hash(timer.write().as_bytes(), timer.1));
             }
             OUTBOX => self.message(OutboxKey::parse(key)?, &read_row(value)?),
-            STREAM_OUT => drop(self.here().outgoing.insert(To::parse(key)?.0, read_row(value)?)),
-            STREAM_IN => drop(self.here().incoming.insert(From::parse(key)?.0, read_row::<StreamIn>(value)?.high)),
+            STREAM_OUT | STREAM_IN => drop(self.here().streams.add(key, value)?),
             ATTEMPT => {
                 let row: AttemptRow = read_row(value)?;
                 let sum = hash(key, OrderId(0)).wrapping_mul(u64::from(row.outstanding));
@@ -376,7 +376,7 @@ impl Audit {
         for (sku, sums) in &skus {
             self.judge_holds(sku, sums);
         }
-        let torn = self.torn();
+        let torn = Moment::torn(&self.shards.iter().map(|(id, shard)| (*id, &shard.streams)).collect());
         let undelivered = self.judge_units(&skus, torn.is_empty());
         let mut violations = self.violations;
         let laws = PROVEN.into_iter().map(|law| {
@@ -414,14 +414,14 @@ impl Audit {
         if known != seen {
             self.violation(Law::ReadsAreCurrent, format!("shard {id}: counted {seen:?}, its own count is {known:?}"));
         }
-        for (to, stream) in &shard.outgoing {
+        for (to, stream) in &shard.streams.outgoing {
             let waiting = stream.next - 1 - stream.trimmed;
             let sum = (u128::from(stream.trimmed + stream.next) * u128::from(waiting) / 2) as u64;
             if shard.queued.get(to).copied().unwrap_or_default() != (waiting, sum) {
                 self.violation(Law::Heals, format!("the stream {id} -> {to} has a hole: {stream:?}"));
             }
         }
-        for to in shard.queued.keys().filter(|to| !shard.outgoing.contains_key(to)) {
+        for to in shard.queued.keys().filter(|to| !shard.streams.outgoing.contains_key(to)) {
             self.violation(Law::Heals, format!("messages {id} -> {to} belong to no stream"));
         }
     }
@@ -434,30 +434,13 @@ impl Audit {
         }
     }
 
-    /// Pairs of which one was seen before the other told it something that the other's rows no longer show, or the reverse.
-    fn torn(&self) -> Vec<(GroupId, GroupId)> {
-        let mut torn = Vec::new();
-        for (from, source) in &self.shards {
-            for (to, target) in &self.shards {
-                let stream = source.outgoing.get(to).copied().unwrap_or_default();
-                let high = target.incoming.get(from).copied().unwrap_or_default();
-                if high < stream.trimmed || high >= stream.next {
-                    torn.push((*from, *to));
-                }
-            }
-            let strangers = source.outgoing.keys().filter(|to| !self.shards.contains_key(to));
-            torn.extend(strangers.map(|to| (*from, *to)));
-        }
-        torn
-    }
-
     /// AllOrNothing: per SKU, what orders count on is what is kept, up to what is under way. Returns how many messages are.
     fn judge_units(&mut self, skus: &BTreeMap<SkuId, SkuSums>, judge: bool) -> u64 {
         let mut flying: BTreeMap<SkuId, (i128, i128)> = BTreeMap::new();
         let mut undelivered = 0;
         for flight in std::mem::take(&mut self.flights) {
             let (from, to) = flight.pair;
-            let high = self.shards.get(&to).and_then(|shard| shard.incoming.get(&from)).copied().unwrap_or_default();
+            let high = self.shards.get(&to).and_then(|shard| shard.streams.incoming.get(&from)).copied().unwrap_or_default();
             if flight.number <= high {
                 continue;
             }

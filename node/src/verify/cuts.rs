@@ -1,0 +1,115 @@
+//! A shard's rows as of one moment, to be read for the proof: taken on this node, or held here for another one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ordergrid_api::{Failure, Refusal};
+use ordergrid_cluster::StateView;
+use ordergrid_domain::GroupId;
+use ordergrid_domain::audit::{Audit, Moment};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::shard::ShardHost;
+
+/// Bytes of rows read at a time. Small, because orders wait for as long as it takes to look at them.
+const CHUNK_BYTES: usize = 128 << 10;
+/// A moment that was asked for and is not read for so long is forgotten: as long as it is held, its files are kept.
+const HELD: Duration = Duration::from_secs(60);
+
+/// The rows of one shard at one moment.
+pub(crate) struct Cut {
+    shard: GroupId,
+    retention: Duration,
+    /// `None` before the shard's first checkpoint: there are no rows.
+    view: Option<Arc<dyn StateView>>,
+    /// How far its streams were.
+    pub(crate) moment: Moment,
+    /// What was applied when it was asked for; the moment is not earlier.
+    pub(crate) applied: u64,
+}
+
+fn unreadable(_: impl std::fmt::Display) -> Failure {
+    Failure::refused(Refusal::NotReady)
+}
+
+impl Cut {
+    /// The moment of a checkpoint that is written now on this node.
+    pub(crate) async fn take(host: &ShardHost) -> Result<Self, Failure> {
+        let applied = host.group.applied();
+        host.group.checkpoint().await.map_err(unreadable)?;
+        let view = host.replica.store().view().await.map_err(unreadable)?;
+        let moment = match &view {
+            Some(view) => streams(&**view).await?,
+            None => Moment::default(),
+        };
+        Ok(Self { shard: host.shard, retention: host.replica.retention(), view, moment, applied })
+    }
+
+    /// What all rows come to. Rests as long as it works, so that whoever orders meanwhile feels little of it.
+    pub(crate) async fn audit(self) -> Result<Audit, Failure> {
+        let mut audit = Audit::new(self.shard, self.retention);
+        let Some(view) = self.view else { return Ok(audit) };
+        let mut after = None;
+        loop {
+            let began = Instant::now();
+            let rows = view.next_chunk(after, CHUNK_BYTES).await.map_err(unreadable)?;
+            let Some((last, _)) = rows.last() else { return Ok(audit) };
+            after = Some(last.clone());
+            for (key, value) in &rows {
+                audit.add(key, value);
+            }
+            tokio::task::yield_now().await;
+            tokio::time::sleep(began.elapsed()).await;
+        }
+    }
+}
+
+async fn streams(view: &dyn StateView) -> Result<Moment, Failure> {
+    let mut moment = Moment::default();
+    // A key that is shorter than any: what comes after it is the table's first.
+    let mut after = Bytes::from_static(&[Moment::FIRST]);
+    loop {
+        let rows = view.next_chunk(Some(after), CHUNK_BYTES).await.map_err(unreadable)?;
+        let Some((last, _)) = rows.last() else { return Ok(moment) };
+        after = last.clone();
+        for (key, value) in &rows {
+            if !moment.add(key, value).map_err(unreadable)? {
+                return Ok(moment);
+            }
+        }
+    }
+}
+
+/// The moments that other nodes have asked for: one a shard, the newest.
+#[derive(Default)]
+pub(crate) struct Cuts {
+    last: AtomicU64,
+    held: Mutex<BTreeMap<GroupId, (u64, Cut)>>,
+}
+
+impl Cuts {
+    /// Keeps a cut for a while; by the number it can be had.
+    pub(crate) fn hold(self: &Arc<Self>, cut: Cut) -> u64 {
+        let (number, shard) = (self.last.fetch_add(1, Ordering::Relaxed) + 1, cut.shard);
+        self.held.lock().insert(shard, (number, cut));
+        let held = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(HELD).await;
+            if let Some(cuts) = held.upgrade() {
+                drop(cuts.release(shard, number));
+            }
+        });
+        number
+    }
+
+    /// Hands a cut out, unless it was forgotten meanwhile.
+    pub(crate) fn release(&self, shard: GroupId, number: u64) -> Option<Cut> {
+        let mut held = self.held.lock();
+        let known = held.get(&shard).is_some_and(|(known, _)| *known == number);
+        if known { held.remove(&shard).map(|(_, cut)| cut) } else { None }
+    }
+}

@@ -1,0 +1,112 @@
+//! Whether the replicas of a shard agree: an entry without commands is the mark, and every replica hashes its state when it
+//! applies it.
+
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use futures::future::join_all;
+use ordergrid_api::wire::cluster::{LawReport, ReplicaHash, ShardReport};
+use ordergrid_cluster::Shard;
+use ordergrid_domain::{GroupId, Law};
+
+use super::in_words;
+use crate::grid::NodeGrid;
+use crate::shard::ShardReplica;
+
+/// Marks that are put before a replica that is past each of them counts as not judged.
+const MARKS: u32 = 5;
+/// Pause between two marks.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What a replica says of its state at a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum HashAt {
+    /// Its hash.
+    Hash(u64),
+    /// It was past the mark before it could hash: a snapshot has taken it further.
+    Passed,
+    /// It has not applied the mark in time; how far it is.
+    Behind(u64),
+}
+
+impl HashAt {
+    /// Waits for the replica to apply the mark.
+    pub(crate) async fn of(replica: &ShardReplica, index: u64, within: Duration) -> Self {
+        match tokio::time::timeout(within, replica.hash_at(index)).await {
+            Ok(Some(hash)) => Self::Hash(hash),
+            Ok(None) => Self::Passed,
+            Err(_) => Self::Behind(*replica.applied().borrow()),
+        }
+    }
+}
+
+/// What the replicas of a shard have said.
+#[derive(Debug)]
+pub(super) struct Marked {
+    pub(super) report: ShardReport,
+    /// Why a replica, or all of them, could not be judged.
+    pub(super) unjudged: Vec<String>,
+}
+
+/// Puts a mark into a shard's log and gathers every replica's hash at it; another one while a replica has missed it.
+pub(super) async fn mark(grid: &NodeGrid, shard: &Shard) -> Marked {
+    let mut marks = 0;
+    loop {
+        marks += 1;
+        let (marked, passed) = mark_once(grid, shard).await;
+        if !passed || marks >= MARKS {
+            return marked;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The second is whether a replica was past the mark.
+async fn mark_once(grid: &NodeGrid, shard: &Shard) -> (Marked, bool) {
+    let mut report = ShardReport { shard: shard.group.0, index: 0, replicas: Vec::new() };
+    let index = match tokio::time::timeout(grid.limits.request, grid.mark(shard.group)).await {
+        Ok(Ok(index)) => index,
+        wrong => {
+            let why = wrong.map_or_else(|_| "no quorum wrote it in time".to_owned(), |failed| in_words(failed.err()));
+            return (Marked { report, unjudged: vec![format!("shard {}: no mark: {why}", shard.group)] }, false);
+        }
+    };
+    let asked = shard.replicas.iter().map(|replica| hash_at(grid, replica.node, shard.group, index));
+    let said = join_all(asked).await;
+    let (mut unjudged, mut passed) = (Vec::new(), false);
+    for (replica, said) in shard.replicas.iter().zip(said) {
+        passed |= said == Ok(HashAt::Passed);
+        let (hash, why) = match said {
+            Ok(HashAt::Hash(hash)) => (Some(format!("{hash:016x}")), None),
+            Ok(HashAt::Passed) => (None, Some(format!("it was past index {index} before it could hash its state"))),
+            Ok(HashAt::Behind(applied)) => (None, Some(format!("it is at index {applied} of {index}"))),
+            Err(why) => (None, Some(why)),
+        };
+        let node = replica.node;
+        unjudged.extend(why.map(|why| format!("shard {}, the replica on node {node}: {why}", shard.group)));
+        report.replicas.push(ReplicaHash { node, index, hash });
+    }
+    report.index = index;
+    (Marked { report, unjudged }, passed)
+}
+
+async fn hash_at(grid: &NodeGrid, node: u64, shard: GroupId, index: u64) -> Result<HashAt, String> {
+    match grid.node.host(shard).filter(|_| node == grid.node.id) {
+        Some(host) => Ok(HashAt::of(&host.replica, index, grid.limits.request).await),
+        None => grid.hash_at(node, shard, index).await.map_err(|failed| in_words(Some(failed))),
+    }
+}
+
+/// The law, from what all replicas have said.
+pub(super) fn replicas_agree(marked: &[Marked]) -> LawReport {
+    let differ = |shard: &ShardReport| {
+        let mut hashes = shard.replicas.iter().filter_map(|replica| replica.hash.as_ref());
+        let first = hashes.next();
+        hashes.any(|hash| Some(hash) != first)
+    };
+    let shards = marked.iter().map(|marked| &marked.report).filter(|shard| differ(shard));
+    let violations = shards
+        .map(|shard| format!("shard {}: the replicas differ at index {}: {:?}", shard.shard, shard.index, shard.replicas));
+    let unjudged = marked.iter().flat_map(|marked| marked.unjudged.iter().cloned());
+    LawReport::new(Law::ReplicasAgree.name(), violations.collect(), unjudged.collect())
+}
