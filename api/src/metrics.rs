@@ -63,7 +63,19 @@ pub(crate) struct Meters {
 }
 
 impl Meters {
+    /// Begins with what may never happen: every code of an error, and every route that is answered.
     pub(crate) fn new() -> Self {
+        let meters = Self::unbegun();
+        for kind in kinds::ALL {
+            meters.problems(kind).increment(0);
+        }
+        for route in Route::ALL {
+            drop(meters.requests(*route, Ending::Done).clone());
+        }
+        meters
+    }
+
+    fn unbegun() -> Self {
         Self {
             requests: Route::ALL.iter().map(|_| Default::default()).collect(),
             stages: Default::default(),
@@ -74,11 +86,14 @@ impl Meters {
 
     /// A request was answered.
     pub(crate) fn request(&self, route: Route, ending: Ending, took: Duration) {
+        self.requests(route, ending).record(took);
+    }
+
+    fn requests(&self, route: Route, ending: Ending) -> &Histogram {
         let cell = &self.requests[route as usize][ending as usize];
-        let histogram = cell.get_or_init(
+        cell.get_or_init(
             || histogram!("ordergrid_http_request_seconds", "route" => route.template(), "outcome" => ENDINGS[ending as usize]),
-        );
-        histogram.record(took);
+        )
     }
 
     /// A part of a request was done.
@@ -92,9 +107,12 @@ impl Meters {
 
     /// A client is told of a problem.
     pub(crate) fn problem(&self, kind: &'static Kind) {
+        self.problems(kind).increment(1);
+    }
+
+    fn problems(&self, kind: &'static Kind) -> &Counter {
         let place = kinds::ALL.iter().position(|known| known.code == kind.code).expect("every kind is in the list");
-        let counter = self.problems[place].get_or_init(|| counter!("ordergrid_http_problems_total", "code" => kind.code));
-        counter.increment(1);
+        self.problems[place].get_or_init(|| counter!("ordergrid_http_problems_total", "code" => kind.code))
     }
 
     /// Counts a request as under way for as long as the answer lives.

@@ -3,6 +3,8 @@
 //! Both are global to a process, so the binary installs them once and hands the metrics on; several nodes in one process
 //! share them and tell themselves apart by a label. The library installs nothing.
 
+mod catalogue;
+
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -76,6 +78,7 @@ impl Exporter {
         let recorder = recorder()?;
         let exporter = Self { counted: recorder.handle(), instance: rand::random() };
         metrics::set_global_recorder(recorder).map_err(|_| ExporterError::MetricsInstalled)?;
+        catalogue::begin();
         Ok(exporter)
     }
 
@@ -125,6 +128,8 @@ pub fn init_traces(config: &TraceConfig, variable: Option<String>) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -156,6 +161,40 @@ mod tests {
             "ordergrid_process_info{instance=\"0000000000000007\"} 1",
         ];
         for line in lines {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    /// What Prometheus' own linter asks of a text.
+    fn lint(text: &str) {
+        let mut families = BTreeSet::new();
+        let (mut helped, mut typed) = (BTreeSet::new(), BTreeSet::new());
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, help) = rest.split_once(' ').expect("HELP says something");
+                assert!(helped.insert(name) && !help.is_empty(), "{line}");
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').expect("TYPE names one");
+                assert!(typed.insert(name), "{line}");
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            } else {
+                let name = line.split(['{', ' ']).next().unwrap_or_default();
+                let whole = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+                families.insert(whole.filter(|whole| typed.contains(whole)).unwrap_or(name));
+            }
+        }
+        assert_eq!(families, typed, "TYPE: {text}");
+        assert_eq!(families, helped, "HELP: {text}");
+    }
+
+    #[test]
+    fn families_begin_at_zero_with_type_and_help() {
+        let recorder = recorder().expect("the buckets are valid");
+        let exporter = Exporter { counted: recorder.handle(), instance: 7 };
+        metrics::with_local_recorder(&recorder, catalogue::begin);
+        let text = exporter.render();
+        lint(&text);
+        for line in ["ordergrid_log_syncs_total 0", "ordergrid_http_connections 0", "ordergrid_log_sync_seconds_count 0"] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
     }

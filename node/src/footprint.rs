@@ -13,21 +13,28 @@ pub(crate) fn text(instance: u64) -> String {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     let mut text = String::new();
-    let mut put = |kind: &str, name: &str, labels: &str, value: String| {
-        writeln!(text, "# TYPE {name} {kind}\n{name}{labels} {value}\n").expect("writing to a string cannot fail");
+    let mut put = |kind: &str, name: &str, help: &str, labels: &str, value: String| {
+        let lines = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}\n");
+        lines.expect("writing to a string cannot fail");
     };
-    put("gauge", "ordergrid_process_info", &format!("{{instance=\"{instance:016x}\"}}"), "1".to_owned());
-    put("counter", "process_cpu_seconds_total", "", format!("{}.{:09}", cpu.tv_sec, cpu.tv_nsec));
+    put(
+        "gauge",
+        "ordergrid_process_info",
+        "Drawn when the process started; nodes that share one tell the same.",
+        &format!("{{instance=\"{instance:016x}\"}}"),
+        "1".to_owned(),
+    );
+    put("counter", "process_cpu_seconds_total", "CPU time of the process.", "", format!("{}.{:09}", cpu.tv_sec, cpu.tv_nsec));
     if let Some(kib) = field(&read("/proc/self/status"), "VmRSS") {
-        put("gauge", "process_resident_memory_bytes", "", (kib << 10).to_string());
+        put("gauge", "process_resident_memory_bytes", "Memory that is resident.", "", (kib << 10).to_string());
     }
     if let Some(bytes) = field(&read("/proc/self/io"), "write_bytes") {
-        put("counter", "process_written_bytes_total", "", bytes.to_string());
+        put("counter", "process_written_bytes_total", "Bytes that the process had written to disks.", "", bytes.to_string());
     }
     if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
-        put("gauge", "process_open_fds", "", open.count().to_string());
+        put("gauge", "process_open_fds", "Descriptors that are open.", "", open.count().to_string());
     }
-    put("gauge", "process_max_fds", "", crate::descriptors::limit().to_string());
+    put("gauge", "process_max_fds", "Descriptors that may be open.", "", crate::descriptors::limit().to_string());
     text + &threads_text(&threads(task_stats()))
 }
 
@@ -77,7 +84,8 @@ fn threads_text(threads: &BTreeMap<&'static str, u64>) -> String {
     if threads.is_empty() {
         return String::new();
     }
-    let mut text = format!("# TYPE {NAME} counter\n");
+    let help = "CPU time of the threads that are alive, by what they are for.";
+    let mut text = format!("# HELP {NAME} {help}\n# TYPE {NAME} counter\n");
     for (group, ticks) in threads {
         let (seconds, hundredths) = (ticks / 100, ticks % 100);
         writeln!(text, "{NAME}{{threads=\"{group}\"}} {seconds}.{hundredths:02}").expect("writing to a string cannot fail");
@@ -136,7 +144,8 @@ mod tests {
             assert_eq!(read, BTreeMap::from([(group, hundredths)]), "{name}");
         }
         let both = threads(["log-reader-0", "log-reader-1", ""].map(|name| stat(name, 60, 1)).into_iter());
-        let text = "# TYPE process_thread_cpu_seconds_total counter\n\
+        let text = "# HELP process_thread_cpu_seconds_total CPU time of the threads that are alive, by what they are for.\n\
+                    # TYPE process_thread_cpu_seconds_total counter\n\
                     process_thread_cpu_seconds_total{threads=\"log_readers\"} 1.22\n\
                     process_thread_cpu_seconds_total{threads=\"other\"} 0.61\n\n";
         assert_eq!(threads_text(&both), text);

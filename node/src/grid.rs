@@ -9,7 +9,7 @@ use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery}
 use ordergrid_api::wire::cluster::{Check, ClusterStatus, VerifyReport};
 use ordergrid_api::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, UnknownCause};
 use ordergrid_cluster::{CallError, Mesh, NodeId};
-use ordergrid_domain::audit::Audit;
+use ordergrid_domain::audit::{Audit, Moment};
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuCommand};
 use ordergrid_domain::{Command, GroupId, Order, OrderId, Outcome, Rejection, Sku, SkuId, Timestamp};
 use tokio::sync::oneshot;
@@ -21,6 +21,9 @@ use crate::peers::{decode, encode};
 use crate::shard::{
     Caller, Landed, Leading, NotLanded, PlaceCaller, Placed, Proposal, Reply as Waiter, ShardHost, ShardMessage, answer,
 };
+use crate::verify::Verifier;
+use crate::verify::cuts::Cuts;
+use crate::verify::marks::HashAt;
 
 /// The mesh service of forwarded requests.
 pub(crate) const SERVICE: u8 = 2;
@@ -50,8 +53,12 @@ pub(crate) enum Ask {
     Mark(GroupId),
     /// What the node says of itself.
     Report,
-    /// Look at every row of a shard, on any replica.
-    Audit(GroupId),
+    /// What a replica's state was at an audit mark.
+    HashAt(GroupId, u64),
+    /// Hold the rows of a shard as they are now, on any replica.
+    Cut(GroupId),
+    /// Look at every row that was held under a number.
+    Audit(GroupId, u64),
 }
 
 /// What a request came to, on its way back.
@@ -77,6 +84,10 @@ pub(crate) enum Said {
     Mark(u64),
     /// A node.
     Report(crate::report::NodeReport),
+    /// What the state was.
+    HashAt(HashAt),
+    /// Rows are held under that number, as of that moment.
+    Cut(u64, Box<Moment>),
     /// What the rows of a shard come to.
     Audit(Box<Audit>),
     /// Nothing was done: the shard is led elsewhere, by this node if it is known.
@@ -105,6 +116,10 @@ pub(crate) struct GridLimits {
     pub(crate) request: Duration,
     /// A request waits so long for its shard to have a leader.
     pub(crate) leader: Duration,
+    /// A node that says nothing of itself for so long is unreachable.
+    pub(crate) report: Duration,
+    /// Proving the laws may take so long.
+    pub(crate) verify: Duration,
 }
 
 /// This node as HTTP sees it.
@@ -114,6 +129,10 @@ pub(crate) struct NodeGrid {
     pub(crate) mesh: Mesh,
     pub(crate) limits: GridLimits,
     pub(crate) reporter: Arc<crate::report::Reporter>,
+    /// The proof that is under way.
+    pub(crate) verifier: Arc<Verifier>,
+    /// Rows that other nodes want to read for theirs.
+    pub(crate) cuts: Arc<Cuts>,
 }
 
 impl NodeGrid {
@@ -129,7 +148,7 @@ impl NodeGrid {
             Ask::ReadOrders(query, _) => query.user.slot(),
             Ask::ReadSku(sku, _) => sku.slot(),
             Ask::Mark(shard) => return Some(*shard),
-            Ask::Report | Ask::Audit(_) => return None,
+            Ask::Report | Ask::HashAt(..) | Ask::Cut(_) | Ask::Audit(..) => return None,
         };
         Some(self.node.owner(slot))
     }
@@ -174,9 +193,13 @@ impl NodeGrid {
     }
 
     /// One hop. What was not sent was refused; what was sent and not answered is unknown.
-    async fn forward(&self, node: NodeId, ask: &Ask) -> Result<Said, Failure> {
+    pub(crate) async fn forward(&self, node: NodeId, ask: &Ask) -> Result<Said, Failure> {
+        self.forward_within(node, ask, self.limits.request).await
+    }
+
+    pub(crate) async fn forward_within(&self, node: NodeId, ask: &Ask, within: Duration) -> Result<Said, Failure> {
         let started = Instant::now();
-        let answered = self.mesh.call(node, SERVICE, encode(ask), self.limits.request).await;
+        let answered = self.mesh.call(node, SERVICE, encode(ask), within).await;
         metrics::forwarded(started.elapsed().as_secs_f64());
         match answered {
             Ok(body) => {
@@ -189,12 +212,8 @@ impl NodeGrid {
 
     /// Answers an ask that another node has forwarded; without an outcome in time it is unknown.
     pub(crate) async fn serve(&self, ask: Ask) -> Result<Said, Failure> {
-        if matches!(ask, Ask::Report) {
-            return Ok(Said::Report(self.reporter.report(&self.node)));
-        }
-        if let Ask::Audit(shard) = ask {
-            let Some(host) = self.node.host(shard) else { return Ok(Said::Elsewhere(None)) };
-            return crate::verify::audit_shard(host).await.map(|audit| Said::Audit(Box::new(audit)));
+        if let Some(said) = self.proves(&ask).await {
+            return said;
         }
         let Some(shard) = self.shard_of(&ask) else { return Err(Failure::refused(Refusal::NoLeader)) };
         match self.node.place(shard) {
@@ -206,23 +225,11 @@ impl NodeGrid {
         }
     }
 
-    /// Puts an audit mark into a shard's log: the index at which every replica hashes its state.
-    pub(crate) async fn mark(&self, shard: GroupId) -> Result<u64, Failure> {
-        expect_said!(self.route(Ask::Mark(shard)).await, Mark)
-    }
-
-    /// What the rows of a shard come to, looked at on another node.
-    pub(crate) async fn audit_of(&self, node: NodeId, shard: GroupId) -> Result<Audit, Failure> {
-        match self.forward(node, &Ask::Audit(shard)).await? {
-            Said::Audit(audit) => Ok(*audit),
-            _ => Err(Failure::refused(Refusal::NotReady)),
-        }
-    }
-
     /// Another node's report.
     pub(crate) async fn report_of(&self, node: NodeId) -> Option<crate::report::NodeReport> {
-        match self.forward(node, &Ask::Report).await {
-            Ok(Said::Report(report)) => Some(report),
+        let asked = tokio::time::timeout(self.limits.report, self.forward(node, &Ask::Report)).await;
+        match asked {
+            Ok(Ok(Said::Report(report))) => Some(report),
             _ => None,
         }
     }
@@ -254,7 +261,7 @@ impl NodeGrid {
                 read_sku(&leading.lead.replica, leading.lead.shard, &sku).await.map(Said::ReadSku)
             }
             Ask::Mark(_) => mark_here(leading).await.map(Said::Mark),
-            Ask::Report | Ask::Audit(_) => Err(Failure::refused(Refusal::NoLeader)),
+            Ask::Report | Ask::HashAt(..) | Ask::Cut(_) | Ask::Audit(..) => Err(Failure::refused(Refusal::NoLeader)),
         }
     }
 

@@ -134,14 +134,40 @@ pub(crate) fn actors_live(shard: GroupId, actors: usize) {
     gauge!("ordergrid_actors", "shard" => shard.to_string()).set(actors as f64);
 }
 
-/// This node leads a shard, or no longer does.
-pub(crate) fn leading(shard: GroupId, leading: bool) {
-    gauge!("ordergrid_leading", "shard" => shard.to_string()).set(if leading { 1.0 } else { 0.0 });
+/// Whether a group has a leader that works, as `node` can tell, and whether that leader is here.
+pub(crate) fn led(node: u64, group: GroupId, led: bool, here: bool) {
+    let (node, shard) = (node.to_string(), group.to_string());
+    gauge!("ordergrid_shard_led", "node" => node.clone(), "shard" => shard.clone()).set(f64::from(u8::from(led)));
+    gauge!("ordergrid_leading", "node" => node, "shard" => shard).set(f64::from(u8::from(here)));
+}
+
+/// Whether `node` may take requests.
+pub(crate) fn ready(node: u64, ready: bool) {
+    gauge!("ordergrid_ready", "node" => node.to_string()).set(f64::from(u8::from(ready)));
+}
+
+/// Whether one of the node's checks of readiness holds.
+pub(crate) fn check(node: u64, name: &str, ok: bool) {
+    gauge!("ordergrid_check", "node" => node.to_string(), "check" => name.to_owned()).set(f64::from(u8::from(ok)));
 }
 
 /// A stream was stopped because its destination had forgotten messages (placing.md, rule 20).
-pub(crate) fn stream_stopped(from: GroupId, to: GroupId) {
-    counter!("ordergrid_streams_stopped_total", "from" => from.to_string(), "to" => to.to_string()).increment(1);
+pub(crate) fn stream_stopped(from: GroupId) {
+    counter!("ordergrid_streams_stopped_total", "from" => from.to_string()).increment(1);
+}
+
+/// A shard has a replica here: what is counted of it begins at 0.
+pub(crate) fn shard_begins(shard: GroupId) {
+    counter!("ordergrid_streams_stopped_total", "from" => shard.to_string()).increment(0);
+    actors_live(shard, 0);
+    replica_memory(shard, 0);
+}
+
+/// The node begins: so does what it may refuse.
+pub(crate) fn refusals_begin() {
+    for reason in ["batcher_full", "admission", "sku_busy"] {
+        counter!("ordergrid_refused_total", "reason" => reason).increment(0);
+    }
 }
 
 /// Tentative holds whose attempt will never be placed were freed.

@@ -11,8 +11,8 @@ use openraft::impls::TokioRuntime;
 use ordergrid_api::Course;
 use ordergrid_api::serve::serve;
 use ordergrid_cluster::{
-    BalancerConfig, BootstrapError, Bootstrapper, ClusterId, ClusterSpec, GroupParts, GroupRef, Machine, Mesh, MetaMachine,
-    NodeId, NodeSpec, Placement, Router, ShardMap, StateStore, balance, found_meta, start_group,
+    BalancerConfig, BootstrapError, Bootstrapper, ClusterId, ClusterSpec, GroupParts, GroupRef, Listener, Machine, Mesh,
+    MetaMachine, NodeId, NodeSpec, Placement, Router, ShardMap, StateStore, balance, found_meta, start_group,
 };
 use ordergrid_domain::machine::{ShardConfig, SlotOwners};
 use ordergrid_domain::{GroupId, Slot};
@@ -26,8 +26,10 @@ use crate::clocks;
 use crate::config::NodeConfig;
 use crate::context::NodeContext;
 use crate::elsewhere::Elsewhere;
+use crate::front::Front;
 use crate::glue::{self, HttpAccept, Identity, WireFrames};
 use crate::grid::{self, Ask, GridLimits, NodeGrid};
+use crate::health;
 use crate::peers::{self, PeerService, Peers};
 use crate::platform::Platform;
 use crate::report::{Member, RenderMetrics, Reporter};
@@ -93,9 +95,15 @@ impl Node {
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
-    pub async fn start(config: NodeConfig, platform: Platform) -> Result<Self, StartError> {
+    pub async fn start(config: NodeConfig, mut platform: Platform) -> Result<Self, StartError> {
         let started = Instant::now();
         let spec = spec(&config)?;
+        let front = Front::new(render(&platform));
+        let (course, steps) = watch::channel(Course::Serving);
+        let http = platform.http.take().expect("a platform is for one node, which takes its listener here");
+        let http_url = config.http.advertise.clone().unwrap_or_else(|| format!("http://{}", http.local_addr()));
+        // Before anything is waited for, so that the process can be seen to live. Without `course` it ends.
+        let serving = Mutex::new(Some(tokio::spawn(serve_http(&config, &platform, http, Arc::clone(&front), steps))));
         let mesh = open_mesh(&config, &platform).await?;
         let cluster = bootstrap(&config, &platform, &spec, &mesh).await?;
         let map = Arc::new(spec.shard_map());
@@ -125,14 +133,15 @@ impl Node {
         for host in context.hosts() {
             work.spawn(Arc::clone(host).run(Arc::clone(&context)));
         }
+        // A new leader shows itself within two election timeouts; more often than it does nobody needs to look.
+        let (pause, grace) = (config.group.heartbeat, 2 * config.group.election_max);
+        work.spawn(health::watch(Arc::clone(&context), Arc::clone(&reporter), pause, grace));
         work.spawn(clocks::compare(Arc::clone(&context), reporter));
         work.spawn(watch_groups(Arc::clone(&context), meta));
         work.spawn(glue::watch_log(Arc::clone(&context), writer));
         let (settled, paused) = watch::channel(false);
         work.spawn(balance(Arc::clone(&router), config.id, BalancerConfig::default(), paused));
-        let http_url = config.http.advertise.clone().unwrap_or_else(|| format!("http://{}", platform.http.local_addr()));
-        let (course, steps) = watch::channel(Course::Serving);
-        let serving = Mutex::new(Some(tokio::spawn(serve_http(&config, platform, grid, steps))));
+        front.open(grid);
         let (drain, stop_within) = (config.drain, config.stop_within);
         Ok(Self { context, mesh, router, http_url, drain, stop_within, settled, course, serving, _work: work })
     }
@@ -390,7 +399,6 @@ fn reporter(
         http: node.http_addr.clone(),
     });
     let (log, state) = (Arc::clone(&platform.log_engine), Arc::clone(&platform.state_engine));
-    let render = platform.exporter.clone().map(|exporter| Arc::new(move || exporter.render()) as RenderMetrics);
     Reporter {
         cluster: spec.name.clone(),
         cluster_id: cluster.to_string(),
@@ -399,18 +407,29 @@ fn reporter(
         meta: Arc::clone(meta),
         started,
         disk_bytes: Box::new(move || log.stats().disk_bytes + state.stats().disk_bytes),
-        render,
+        render: render(platform),
         skew: RwLock::new(None),
         skew_limit: config.clock_skew,
     }
+}
+
+fn render(platform: &Platform) -> Option<RenderMetrics> {
+    platform.exporter.clone().map(|exporter| Arc::new(move || exporter.render()) as RenderMetrics)
 }
 
 fn node_grid(config: &NodeConfig, context: &Arc<NodeContext>, mesh: &Mesh, reporter: &Arc<Reporter>) -> NodeGrid {
     NodeGrid {
         node: Arc::clone(context),
         mesh: mesh.clone(),
-        limits: GridLimits { request: config.limits.request, leader: LEADER_PATIENCE },
+        limits: GridLimits {
+            request: config.limits.request,
+            leader: LEADER_PATIENCE,
+            report: 2 * config.group.election_max,
+            verify: config.limits.verify,
+        },
         reporter: Arc::clone(reporter),
+        verifier: Arc::default(),
+        cuts: Arc::default(),
     }
 }
 
@@ -449,11 +468,11 @@ async fn watch_groups(context: Arc<NodeContext>, meta: GroupRef) {
 
 fn serve_http(
     config: &NodeConfig,
-    platform: Platform,
-    grid: NodeGrid,
+    platform: &Platform,
+    http: Box<dyn Listener>,
+    front: Arc<Front>,
     course: watch::Receiver<Course>,
 ) -> impl Future<Output = usize> + use<> {
     let settings = config.serving(platform.entropy.next_u64());
-    let accept = HttpAccept(platform.http);
-    serve(accept, Arc::new(grid), settings, course)
+    serve(HttpAccept(http), front, settings, course)
 }

@@ -59,8 +59,8 @@ impl Entropy for OsEntropy {
 pub struct Platform {
     /// Connections between nodes.
     pub transport: Arc<dyn Transport>,
-    /// Where clients come in; it listens already, so that the node knows its URL.
-    pub http: Box<dyn Listener>,
+    /// Where clients come in; it listens already, so that the node knows its URL. The node takes it when it starts.
+    pub http: Option<Box<dyn Listener>>,
     /// Time of day.
     pub clock: Arc<dyn Clock>,
     /// Chance.
@@ -84,8 +84,16 @@ pub enum DataError {
         /// Why not.
         reason: io::Error,
     },
-    /// A database in it cannot be opened, or another process has it open.
-    #[error("cannot open {} (does another process use it?): {reason}", .folder.display())]
+    /// Another process has a database in it open.
+    #[error("cannot open {}: another process uses it: {reason}", .folder.display())]
+    InUse {
+        /// The folder of the database.
+        folder: PathBuf,
+        /// As the database says it.
+        reason: EngineError,
+    },
+    /// A database in it cannot be opened.
+    #[error("cannot open {}: {reason}", .folder.display())]
     Open {
         /// The folder of the database.
         folder: PathBuf,
@@ -111,7 +119,7 @@ impl Platform {
         let log_engine = open(data.join("log"), |folder| RocksEngine::open_log_within(folder, share.log_files))?;
         let state_engine = open(data.join("state"), |folder| RocksEngine::open_state_within(folder, share.state_files))?;
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
-        Ok(Self { transport, http, clock, entropy, log_engine, state_engine, exporter })
+        Ok(Self { transport, http: Some(http), clock, entropy, log_engine, state_engine, exporter })
     }
 
     /// Tests: disks in memory, kept by the caller so that it can crash them and start again from what is left.
@@ -119,7 +127,7 @@ impl Platform {
     pub fn memory(transport: Arc<dyn Transport>, http: Box<dyn Listener>, disk: &MemoryDisk) -> Self {
         Self {
             transport,
-            http,
+            http: Some(http),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),
             log_engine: Arc::new(disk.log.clone()),
@@ -151,6 +159,7 @@ fn open(folder: PathBuf, open: impl FnOnce(&Path) -> Result<RocksEngine, EngineE
     }
     match open(&folder) {
         Ok(engine) => Ok(Arc::new(engine)),
+        Err(reason @ EngineError::InUse(_)) => Err(DataError::InUse { folder, reason }),
         Err(reason) => Err(DataError::Open { folder, reason }),
     }
 }
@@ -172,9 +181,13 @@ mod tests {
         let data = folder.path().join("deep/data");
         let first = production(&data).await.expect("the folder is made");
         let wrong = production(&data).await.err().expect("it is in use").to_string();
-        assert!(wrong.contains(&data.join("log").display().to_string()), "{wrong}");
+        let text = format!("cannot open {}: another process uses it", data.join("log").display());
+        assert!(wrong.starts_with(&text), "{wrong}");
         drop(first);
-        production(&data).await.expect("it is free again");
+        drop(production(&data).await.expect("it is free again"));
+        std::fs::write(data.join("log/CURRENT"), "MANIFEST-999999\n").expect("the folder is ours");
+        let wrong = production(&data).await.err().expect("it is damaged").to_string();
+        assert!(wrong.starts_with("cannot open ") && !wrong.contains("another process"), "{wrong}");
     }
 
     #[tokio::test]

@@ -34,6 +34,8 @@ pub(crate) struct ReplicaReport {
     pub(crate) replica: u64,
     pub(crate) leads: bool,
     pub(crate) leader: Option<u64>,
+    /// That leader works, as far as the replica can tell.
+    pub(crate) led: bool,
     pub(crate) term: u64,
     pub(crate) last_log: u64,
     pub(crate) committed: u64,
@@ -44,7 +46,8 @@ pub(crate) struct ReplicaReport {
 /// A node, as it sees itself.
 #[derive(Clone, Debug, Encode, Decode)]
 pub(crate) struct NodeReport {
-    pub(crate) ready: bool,
+    /// The checks of its readiness that do not hold.
+    pub(crate) failing: Vec<Check>,
     pub(crate) uptime_seconds: u64,
     pub(crate) disk_bytes: u64,
     pub(crate) resident_bytes: u64,
@@ -70,11 +73,6 @@ impl Reporter {
     /// Whether this node may take requests, check by check.
     pub(crate) fn readiness(&self, node: &NodeContext) -> Vec<Check> {
         let check = |name: &str, ok: bool, detail: String| Check { name: name.to_owned(), ok, detail };
-        let led = |group: &GroupRef| {
-            let now = *group.leadership().borrow();
-            now.leader.is_some_and(|leader| leader != node.id || now.ready_here)
-        };
-        let without: Vec<_> = node.hosts().filter(|host| !led(&host.group)).map(|host| host.shard.to_string()).collect();
         let below = |group: &GroupRef| {
             let status = group.status();
             Some(format!("{} ({} of {})", status.group, status.last_log, status.vouched?.index))
@@ -85,8 +83,8 @@ impl Reporter {
         let skewed = skew.filter(|(_, skew)| *skew > self.skew_limit);
         vec![
             check("running", !node.draining() && node.failed().borrow().is_none(), stops(node)),
-            check("meta_group_led", led(&self.meta), String::new()),
-            check("shards_led", without.is_empty(), list("no leader known for shards", &without)),
+            led("meta_group_led", std::iter::once(&self.meta), node.id),
+            led("shards_led", node.hosts().map(|host| &host.group), node.id),
             check(
                 "logs_whole",
                 refilled.is_empty(),
@@ -102,6 +100,16 @@ impl Reporter {
         ]
     }
 
+    /// Every group with a replica here: whether a leader that works leads it, and whether that is this node.
+    pub(crate) fn led(&self, node: &NodeContext) -> Vec<(GroupId, bool, bool)> {
+        let groups = std::iter::once(&self.meta).chain(node.hosts().map(|host| &host.group));
+        let told = groups.map(|group| {
+            let led = group.led();
+            (group.id(), led, led && group.leadership().borrow().leader == Some(node.id))
+        });
+        told.collect()
+    }
+
     /// The metrics of this process.
     pub(crate) fn metrics(&self) -> String {
         self.render.as_ref().map_or_else(String::new, |render| render())
@@ -112,7 +120,7 @@ impl Reporter {
         let meta = replica_report(&self.meta.status(), node.id);
         let shards = node.hosts().map(|host| replica_report(&host.group.status(), node.id));
         NodeReport {
-            ready: self.readiness(node).iter().all(|check| check.ok),
+            failing: self.readiness(node).into_iter().filter(|check| !check.ok).collect(),
             uptime_seconds: self.started.elapsed().as_secs(),
             disk_bytes: (self.disk_bytes)(),
             resident_bytes: node.hosts().map(|host| host.replica.machine().resident_bytes()).sum(),
@@ -129,12 +137,38 @@ fn list(what: &str, items: &[String]) -> String {
     if items.is_empty() { String::new() } else { format!("{what} {}", items.join(", ")) }
 }
 
+/// Whether every group has a leader that works, and is ready to where it is this node.
+fn led<'a>(name: &str, groups: impl Iterator<Item = &'a GroupRef>, node: u64) -> Check {
+    let (mut unheard, mut unanswered, mut unready) = (Vec::new(), Vec::new(), Vec::new());
+    for group in groups {
+        let now = *group.leadership().borrow();
+        let here = now.leader == Some(node);
+        let among = match (group.led(), here) {
+            (true, false) => continue,
+            (true, true) if now.ready_here => continue,
+            (true, true) => &mut unready,
+            (false, true) => &mut unanswered,
+            (false, false) => &mut unheard,
+        };
+        among.push(group.id().to_string());
+    }
+    let why = [
+        ("no quorum answers this node, which leads", unanswered),
+        ("no leader is heard of for", unheard),
+        ("this node is about to lead", unready),
+    ];
+    let why: Vec<_> = why.into_iter().filter(|(_, groups)| !groups.is_empty()).collect();
+    let detail: Vec<_> = why.iter().map(|(why, groups)| format!("{why} {}", groups.join(", "))).collect();
+    Check { name: name.to_owned(), ok: why.is_empty(), detail: detail.join("; ") }
+}
+
 fn replica_report(status: &GroupStatus, node: u64) -> ReplicaReport {
     ReplicaReport {
         group: status.group,
         replica: status.replica,
         leads: status.role == Role::Leader && status.leader == Some(node),
         leader: status.leader,
+        led: status.led,
         term: status.term,
         last_log: status.last_log,
         committed: status.committed,
@@ -176,7 +210,7 @@ pub(crate) async fn status(grid: &NodeGrid) -> Reply<ClusterStatus> {
 fn node_status(member: &Member, report: Option<&NodeReport>) -> NodeStatus {
     let state = match report {
         None => "unreachable",
-        Some(report) if report.ready => "ok",
+        Some(report) if report.failing.is_empty() => "ok",
         Some(_) => "not_ready",
     };
     let replicas = report.map_or(&[][..], |report| &report.replicas);
@@ -187,8 +221,9 @@ fn node_status(member: &Member, report: Option<&NodeReport>) -> NodeStatus {
         zone: member.zone.clone(),
         http: member.http.clone(),
         state: state.to_owned(),
+        failing: report.map(|report| report.failing.clone()).unwrap_or_default(),
         reachable: report.is_some(),
-        leaders: u32::try_from(replicas.iter().filter(|replica| replica.leads).count()).unwrap_or(u32::MAX),
+        leaders: u32::try_from(replicas.iter().filter(|replica| replica.leads && replica.led).count()).unwrap_or(u32::MAX),
         replicas: u32::try_from(replicas.len()).unwrap_or(u32::MAX),
         lag: replicas.iter().map(behind).max(),
         disk_bytes: report.map(|report| report.disk_bytes),
@@ -197,13 +232,29 @@ fn node_status(member: &Member, report: Option<&NodeReport>) -> NodeStatus {
     }
 }
 
-fn shards(map: &ShardMap, reports: &[(&Member, Option<NodeReport>)]) -> Vec<ShardStatus> {
-    let ranges = map.shards.iter().map(|shard| (shard.group, Some((shard.first, shard.last))));
-    let groups = std::iter::once((GroupId::META, None)).chain(ranges);
-    groups.map(|(group, range)| shard_status(group, range, reports)).collect()
+fn shards(map: &ShardMap, reports: &Reports<'_>) -> Vec<ShardStatus> {
+    let ranges = map.shards.iter().map(|shard| (shard.group, Some((shard.first, shard.last)), shard.replicas.len()));
+    let groups = std::iter::once((GroupId::META, None, map.meta.len())).chain(ranges);
+    groups.map(|(group, range, voters)| shard_status(group, range, voters, reports)).collect()
 }
 
-fn shard_status(group: GroupId, range: Option<(u16, u16)>, reports: &[(&Member, Option<NodeReport>)]) -> ShardStatus {
+type Reports<'a> = [(&'a Member, Option<NodeReport>)];
+
+/// Whether a leader works: by its own word, else by the word of so many that hear it as make a majority with it.
+fn works(group: GroupId, term: u64, leader: u64, voters: usize, reports: &Reports<'_>) -> bool {
+    let of = |report: &NodeReport| report.replicas.iter().find(|replica| replica.group == group).cloned();
+    let mut hearing = 1;
+    for (member, report) in reports {
+        let Some(replica) = report.as_ref().and_then(of) else { continue };
+        if member.id == leader {
+            return replica.leads && replica.led;
+        }
+        hearing += usize::from(replica.led && (replica.term, replica.leader) == (term, Some(leader)));
+    }
+    hearing > voters / 2
+}
+
+fn shard_status(group: GroupId, range: Option<(u16, u16)>, voters: usize, reports: &Reports<'_>) -> ShardStatus {
     let mut replicas = Vec::new();
     let (mut term, mut leader) = (0, None);
     for (member, report) in reports {
@@ -224,6 +275,7 @@ fn shard_status(group: GroupId, range: Option<(u16, u16)>, reports: &[(&Member, 
             });
         }
     }
+    let leader = leader.filter(|leader| works(group, term, *leader, voters, reports));
     let (first_slot, last_slot) = range.unzip();
     ShardStatus { shard: group.0, first_slot, last_slot, leader, term, replicas }
 }

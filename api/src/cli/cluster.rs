@@ -9,7 +9,7 @@ use super::screen::Paint;
 use super::table::{Align, Table};
 use super::{Context, Ended, Exit, units};
 use crate::client::{Call, RetryPolicy};
-use crate::wire::{ClusterStatus, Health, NodeStatus, VerifyReport};
+use crate::wire::{Check, ClusterStatus, Health, NodeStatus, Verdict, VerifyReport};
 
 /// How long a verification may take unless told otherwise; a node itself gives up after as long.
 const VERIFY_PATIENCE: Duration = Duration::from_secs(30 * 60);
@@ -17,9 +17,9 @@ const VERIFY_PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// Verbs about the cluster.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ClusterCommand {
-    /// Show nodes, shards and health
+    /// Show nodes, shards and health; exit 7 if a shard has no quorum
     Status,
-    /// Prove the laws of stock, order and money on the running grid; exit 10 if one is broken
+    /// Prove the laws of stock, order and money on the running grid; exit 10 if one is broken, 11 if one could not be judged
     Verify,
 }
 
@@ -30,7 +30,7 @@ pub(super) async fn verb(command: &ClusterCommand, context: &Context<'_>) -> End
             let Some(answer) = context.ask(&Call::cluster_status()).await? else { return Ok(Exit::Done) };
             let status = answer.clone().read::<ClusterStatus>()?.value;
             context.show(&answer, || status_table(&status, context.screen.paint()));
-            Ok(Exit::Done)
+            Ok(if status.health == Health::Unavailable { Exit::Unreachable } else { Exit::Done })
         }
         ClusterCommand::Verify => {
             // Every row is looked at: one attempt may take as long as the whole call.
@@ -39,8 +39,16 @@ pub(super) async fn verb(command: &ClusterCommand, context: &Context<'_>) -> End
             let Some(answer) = context.ask_under(&Call::cluster_verify(), &policy).await? else { return Ok(Exit::Done) };
             let report = answer.clone().read::<VerifyReport>()?.value;
             context.show(&answer, || verify_table(&report, context.screen.paint()));
-            Ok(if report.ok { Exit::Done } else { Exit::AnswerIsNo })
+            Ok(verdict(&report))
         }
+    }
+}
+
+fn verdict(report: &VerifyReport) -> Exit {
+    match report.verdict() {
+        Verdict::Holds => Exit::Done,
+        Verdict::Broken => Exit::AnswerIsNo,
+        Verdict::Unjudged => Exit::Unjudged,
     }
 }
 
@@ -81,12 +89,22 @@ fn status_table(status: &ClusterStatus, paint: Paint) -> String {
     }
     text += &table.text(paint);
     for shard in status.shards.iter().filter(|shard| shard.leader.is_none()) {
-        text += &format!("{} shard {} has no leader\n", paint.bad("NOW"), shard.shard);
+        text += &format!("{} shard {} has no leader that a quorum answers\n", paint.bad("NOW"), shard.shard);
+    }
+    for node in &status.nodes {
+        for check in &node.failing {
+            text += &format!("{} {} {}\n", paint.bad("NOW"), node.name, failing(check));
+        }
     }
     for node in status.nodes.iter().filter(|node| !node.reachable) {
         text += &format!("{} {} does not answer at {}\n", paint.bad("NOW"), node.name, node.http);
     }
     text
+}
+
+fn failing(check: &Check) -> String {
+    let Check { name, detail, .. } = check;
+    if detail.is_empty() { format!("fails {name}") } else { format!("fails {name}: {detail}") }
 }
 
 fn node_row(node: &NodeStatus) -> [String; 8] {
@@ -104,11 +122,19 @@ fn node_row(node: &NodeStatus) -> [String; 8] {
 }
 
 fn verify_table(report: &VerifyReport, paint: Paint) -> String {
-    let verdict = if report.ok { paint.good("EVERY LAW HOLDS") } else { paint.bad("BROKEN") };
+    let verdict = match report.verdict() {
+        Verdict::Holds => paint.good("EVERY LAW HOLDS"),
+        Verdict::Broken => paint.bad("BROKEN"),
+        Verdict::Unjudged => paint.doubtful("NOT JUDGED"),
+    };
     let mut text = format!("{verdict}  {} at one index each\n", counted(report.shards.len(), "shard"));
     let mut laws = Table::new(&[("LAW", Align::Left), ("HOLDS", Align::Left), ("VIOLATIONS", Align::Right)]);
     for law in &report.laws {
-        let holds = if law.ok { "yes" } else { "NO" };
+        let holds = match (law.violations.is_empty(), law.ok) {
+            (false, _) => "NO",
+            (true, true) => "yes",
+            (true, false) => "not judged",
+        };
         laws.row([law.law.clone(), holds.to_owned(), units::count(law.violations.len() as u64)]);
     }
     text += &laws.text(paint);
@@ -129,6 +155,9 @@ fn verify_table(report: &VerifyReport, paint: Paint) -> String {
         for violation in &law.violations {
             text += &format!("{} {}: {violation}\n", paint.bad("VIOLATION"), law.law);
         }
+        for why in &law.unjudged {
+            text += &format!("{} {}: {why}\n", paint.doubtful("NOT JUDGED"), law.law);
+        }
     }
     text
 }
@@ -141,7 +170,8 @@ mod tests {
         serde_json::from_value(serde_json::json!({
             "cluster": "shop-eu", "cluster_id": "c1", "version": "1.4.0", "health": "degraded", "orders_per_s": 2214,
             "nodes": [
-                {"id": "1", "name": "n1", "zone": "a", "http": "http://h1:1", "state": "ok", "reachable": true,
+                {"id": "1", "name": "n1", "zone": "a", "http": "http://h1:1", "state": "not_ready", "reachable": true,
+                 "failing": [{"name": "shards_led", "ok": false, "detail": "no leader is heard of for shards 1"}],
                  "leaders": 16, "replicas": 48, "lag": 0, "disk_bytes": 210_000_000_000_u64, "uptime_seconds": 1_036_800},
                 {"id": "2", "name": "n2", "zone": "b", "http": "http://h2:1", "state": "unreachable", "reachable": false,
                  "leaders": 0, "replicas": 48},
@@ -159,9 +189,10 @@ mod tests {
         let expected = "\
 CLUSTER shop-eu  DEGRADED  2 zones  2 nodes  1 shard  v1.4.0   orders 2,214/s
 NODE  ZONE  STATE        LEADERS  REPLICAS    DISK  LAG  UPTIME
-n1    a     ok                16        48  210 GB    0     12d
+n1    a     not_ready         16        48  210 GB    0     12d
 n2    b     unreachable        0        48       -    -       -
-NOW shard 1 has no leader
+NOW shard 1 has no leader that a quorum answers
+NOW n1 fails shards_led: no leader is heard of for shards 1
 NOW n2 does not answer at http://h2:1
 ";
         assert_eq!(status_table(&status(), Paint::plain()), expected);
@@ -174,15 +205,17 @@ NOW n2 does not answer at http://h2:1
             "laws": [
                 {"law": "NoOversell", "ok": true, "violations": []},
                 {"law": "HoldsAddUp", "ok": false, "violations": ["sku 85123A: reserved 3, its holds 2"]},
+                {"law": "ReplicasAgree", "ok": false, "violations": [], "unjudged": ["shard 1: no mark: why"]},
             ],
             "in_flight": {"tentative_holds": 1, "undelivered_messages": 0, "running_attempts": 0},
         }))
         .expect("a report as a node sends it");
         let expected = "\
 BROKEN  0 shards at one index each
-LAW         HOLDS  VIOLATIONS
-NoOversell  yes             0
-HoldsAddUp  NO              1
+LAW            HOLDS       VIOLATIONS
+NoOversell     yes                  0
+HoldsAddUp     NO                   1
+ReplicasAgree  not judged           0
 COUNT
 orders                           15,829
 skus                              3,841
@@ -190,7 +223,13 @@ under way: tentative holds            1
 under way: undelivered messages       0
 under way: running attempts           0
 VIOLATION HoldsAddUp: sku 85123A: reserved 3, its holds 2
+NOT JUDGED ReplicasAgree: shard 1: no mark: why
 ";
         assert_eq!(verify_table(&report, Paint::plain()), expected);
+        assert_eq!(verdict(&report), Exit::AnswerIsNo);
+        let laws = report.laws.iter().filter(|law| law.violations.is_empty()).cloned().collect();
+        let report = VerifyReport { laws, ..report };
+        assert!(verify_table(&report, Paint::plain()).starts_with("NOT JUDGED  0 shards"));
+        assert_eq!(verdict(&report), Exit::Unjudged);
     }
 }

@@ -26,6 +26,8 @@ pub enum Exit {
     Unknown = 8,
     /// Asked, and the answer is no.
     AnswerIsNo = 10,
+    /// Asked, and it could not be judged.
+    Unjudged = 11,
 }
 
 impl Exit {

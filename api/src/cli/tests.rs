@@ -198,6 +198,32 @@ async fn every_endpoint_is_tried() {
     assert!(network.asked().iter().all(|asked| asked.node == "b"));
 }
 
+#[test]
+fn endpoints_are_read_as_people_list_them() {
+    let read = |text: &str, may_be_none| {
+        let list = endpoints_in(text, may_be_none).map(|list| list.0.iter().map(ToString::to_string).collect::<Vec<_>>());
+        list.map(|list| list.join(" "))
+    };
+    let (one, two) = ("http://a:1", "http://a:1 http://b:2");
+    #[rustfmt::skip]
+    let cases = [
+        ("http://a:1",             Some(one)),
+        (" http://a:1 ",           Some(one)),
+        ("http://a:1,",            Some(one)),
+        ("a:1,b:2",                Some(two)),
+        (" http://a:1 , b:2 ",     Some(two)),
+        ("http://a:1,,http://b:2", Some(two)),
+        ("",                       None),
+        (" , ",                    None),
+        ("http://a:1,http://",     None),
+        ("http://a:1 http://b:2",  None),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(read(text, false).ok().as_deref(), expected, "{text:?}");
+    }
+    assert_eq!(read("", true), Ok(String::new()), "a variable that is set to nothing");
+}
+
 #[tokio::test]
 async fn verify_answers_with_its_exit_code() {
     for (ok, exit) in [(true, 0), (false, 10)] {

@@ -10,7 +10,7 @@ use super::text;
 /// One condition of readiness.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Check {
-    /// Its name, as `leaders_known`.
+    /// Its name, as `shards_led`.
     pub name: String,
     /// It holds.
     pub ok: bool,
@@ -33,11 +33,11 @@ pub struct Readiness {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
-    /// Every shard has a leader, every node is reachable.
+    /// Every shard has a leader that a quorum answers, every node is reachable.
     Healthy,
-    /// Every shard has a leader, something is missing.
+    /// Every shard has such a leader, something is missing.
     Degraded,
-    /// A shard has no leader.
+    /// A shard has none: nobody is served there.
     Unavailable,
 }
 
@@ -75,9 +75,12 @@ pub struct NodeStatus {
     pub http: String,
     /// `ok`, `not_ready` or `unreachable`.
     pub state: String,
+    /// Its checks of readiness that do not hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<Check>,
     /// It answered.
     pub reachable: bool,
-    /// Groups it leads.
+    /// Groups it leads, and a quorum answers it.
     pub leaders: u32,
     /// Replicas it has.
     pub replicas: u32,
@@ -107,7 +110,7 @@ pub struct ShardStatus {
     /// Last slot it owns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_slot: Option<u16>,
-    /// The node that leads it.
+    /// The node that leads it, if a quorum answers that one.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub leader: Option<u64>,
     /// Its term.
@@ -142,10 +145,21 @@ pub struct ReplicaStatus {
     pub hash: Option<String>,
 }
 
+/// What a proof came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every law was judged, and holds.
+    Holds,
+    /// A law is broken.
+    Broken,
+    /// No law is broken as far as was judged, and something could not be judged.
+    Unjudged,
+}
+
 /// Answer of `/admin/v1/cluster/verify`: the laws of stock, order and money, proven at one index per shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct VerifyReport {
-    /// Every law holds.
+    /// Every law was judged, and holds.
     pub ok: bool,
     /// Where each shard was looked at.
     pub shards: Vec<ShardReport>,
@@ -157,13 +171,24 @@ pub struct VerifyReport {
     pub in_flight: InFlight,
 }
 
+impl VerifyReport {
+    /// What the proof came to.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        if self.laws.iter().any(|law| !law.violations.is_empty()) {
+            return Verdict::Broken;
+        }
+        if self.ok { Verdict::Holds } else { Verdict::Unjudged }
+    }
+}
+
 /// A shard of a verification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct ShardReport {
     /// Its id.
     #[serde(with = "text")]
     pub shard: u32,
-    /// The index that was looked at.
+    /// The index that was looked at; 0 where no quorum has written one.
     pub index: u64,
     /// State hash per replica.
     pub replicas: Vec<ReplicaHash>,
@@ -182,15 +207,26 @@ pub struct ReplicaHash {
     pub hash: Option<String>,
 }
 
-/// A law and what broke it.
+/// A law, what broke it and what could not be judged of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct LawReport {
     /// Its name, as `NoOversell`.
     pub law: String,
-    /// It holds.
+    /// It was judged, and holds.
     pub ok: bool,
     /// Each violation in words; the first 100.
     pub violations: Vec<String>,
+    /// What could not be judged, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unjudged: Vec<String>,
+}
+
+impl LawReport {
+    /// A law that holds if there is nothing to tell of it.
+    #[must_use]
+    pub fn new(law: &str, violations: Vec<String>, unjudged: Vec<String>) -> Self {
+        Self { law: law.to_owned(), ok: violations.is_empty() && unjudged.is_empty(), violations, unjudged }
+    }
 }
 
 /// What was under way during a verification.

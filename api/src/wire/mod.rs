@@ -18,7 +18,7 @@ pub(crate) mod written;
 pub(crate) use answer::created_id;
 pub use cluster::{
     Check, ClusterStatus, Health, InFlight, LawReport, NodeStatus, Readiness, ReplicaHash, ReplicaStatus, ShardReport,
-    ShardStatus, VerifyReport,
+    ShardStatus, Verdict, VerifyReport,
 };
 pub use order::{
     Address, Batch, BatchOrder, BatchResult, Fulfilment, FulfilmentChanged, Happening, Line, Order, OrderWords, Part, Payment,

@@ -271,7 +271,7 @@ impl Grid for Scripted {
                 ok: false,
                 shards: Vec::new(),
                 counts: BTreeMap::from([("orders".to_owned(), 7)]),
-                laws: vec![LawReport { law: "NoOversell".to_owned(), ok: false, violations }],
+                laws: vec![LawReport::new("NoOversell", violations, Vec::new())],
                 in_flight: InFlight::default(),
             };
             Ok(Answer::new(report, TOKEN))

@@ -48,6 +48,7 @@ pub(crate) struct ShardHost {
 impl ShardHost {
     /// A shard that is not led yet; [`Self::run`] follows who leads.
     pub(crate) fn new(shard: GroupId, group: GroupRef, replica: Arc<ShardReplica>, limits: LeadLimits) -> Self {
+        metrics::shard_begins(shard);
         let (changed, _) = watch::channel(false);
         Self { shard, group, replica, limits, leading: RwLock::new(None), changed }
     }
@@ -100,7 +101,6 @@ impl ShardHost {
             }
         };
         tracing::info!(shard.id = %self.shard, term, "leading");
-        metrics::leading(self.shard, true);
         let mut work = JoinSet::new();
         work.spawn(mailbox::pump(Arc::clone(&lead)));
         work.spawn(timers::tick(Arc::clone(&lead)));
@@ -131,7 +131,6 @@ impl ShardHost {
         self.replica.has_front(None);
         if let Some(leading) = self.leading.write().take() {
             tracing::info!(shard.id = %self.shard, term = leading.lead.term, "no longer leading");
-            metrics::leading(self.shard, false);
         }
         self.changed.send_replace(false);
     }

@@ -79,7 +79,7 @@ fn settle(lead: &Lead, busy: &mut BTreeSet<GroupId>, to: GroupId, result: Result
         Ok(()) | Err(Stopped::Resting) => drop(busy.remove(&to)),
         Err(Stopped::Behind { high, trimmed }) => {
             // The stream stays busy for the rest of the term: it never skips.
-            metrics::stream_stopped(lead.shard, to);
+            metrics::stream_stopped(lead.shard);
             tracing::error!(shard.id = %lead.shard, %to, high, trimmed,
                 "a shard has forgotten messages it had confirmed: the stream to it is stopped");
         }

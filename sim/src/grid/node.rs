@@ -68,7 +68,7 @@ impl SimNode {
         let opened = self.disk.open();
         let platform = Platform {
             transport: Arc::new(net.at(self.id)),
-            http: Box::new(net.listen(self.id, &format!("n{}:{HTTP}", self.id))?),
+            http: Some(Box::new(net.listen(self.id, &format!("n{}:{HTTP}", self.id))?)),
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::new(HostEntropy::new(self.chance.below(u64::MAX))),
             log_engine: opened.log,

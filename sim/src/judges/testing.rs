@@ -417,7 +417,7 @@ fn refused(status: u16, code: &str) -> Ending {
 
 /// A proof without a flaw.
 pub(crate) fn verified() -> VerifyReport {
-    let law = |name: &str| LawReport { law: name.to_owned(), ok: true, violations: Vec::new() };
+    let law = |name: &str| LawReport::new(name, Vec::new(), Vec::new());
     VerifyReport {
         ok: true,
         shards: Vec::new(),
@@ -441,6 +441,7 @@ fn status() -> ClusterStatus {
         disk_bytes: None,
         resident_bytes: Some(1_000),
         uptime_seconds: None,
+        failing: Vec::new(),
     };
     ClusterStatus {
         cluster: "shop".to_owned(),

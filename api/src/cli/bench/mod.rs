@@ -49,8 +49,8 @@ use self::tally::Book;
 use self::worker::Worker;
 use super::{Context, Ended, Exit, Format, Screen, VerbFailure};
 use crate::client::{Call, Client, ClientOptions, Connector, Endpoint, RetryPolicy};
-use crate::wire::VerifyReport;
 use crate::wire::cluster::ShardStatus;
+use crate::wire::{Verdict, VerifyReport};
 
 /// How long proving the laws may take; a node itself gives up after as long.
 const VERIFY_PATIENCE: Duration = Duration::from_secs(30 * 60);
@@ -100,7 +100,11 @@ async fn run_by(
         progress.says("proving laws");
         let policy = RetryPolicy { attempt_timeout: VERIFY_PATIENCE, ..RetryPolicy::patient(VERIFY_PATIENCE) };
         let proof = client.send(&Call::cluster_verify(), &policy).await?.read::<VerifyReport>()?.value;
-        report.laws_hold = Some(proof.ok);
+        report.laws_hold = match proof.verdict() {
+            Verdict::Holds => Some(true),
+            Verdict::Broken => Some(false),
+            Verdict::Unjudged => None,
+        };
     }
     progress.ends();
     Ok(report)

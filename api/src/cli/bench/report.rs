@@ -82,7 +82,7 @@ pub struct BenchReport {
     pub profile: Option<Profile>,
     /// Every run, in order; the figures above are of the one with the median rate.
     pub runs: Vec<RunReport>,
-    /// Every law of stock held afterwards, where that was looked at.
+    /// Every law of stock held afterwards, where that was looked at and could be judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub laws_hold: Option<bool>,
     /// How it was measured.

@@ -375,10 +375,11 @@ async fn reports_are_written_and_put_together() {
 #[tokio::test(start_paused = true)]
 async fn a_broken_law_is_the_answer_no() {
     for ok in [true, false] {
+        let broken = if ok { Vec::new() } else { vec!["sku A: promised twice"] };
         let network = grid(move |asked| match asked.path.as_str() {
             "/admin/v1/cluster/verify" => Told::json(
                 200,
-                &json!({"ok": ok, "shards": [], "counts": {}, "laws": [],
+                &json!({"ok": ok, "shards": [], "counts": {}, "laws": [{"law": "NoOversell", "ok": ok, "violations": broken}],
                         "in_flight": {"tentative_holds": 0, "undelivered_messages": 0, "running_attempts": 0}}),
             ),
             _ => made(),
