@@ -75,7 +75,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     for seed in arguments.seed..arguments.seed + arguments.rounds {
         let plan = Plan::draw(seed, &wanted, &site);
         let folder = base.join(format!("seed-{seed}"));
-        let round = one(&plan, &folder, &site, network.as_ref()).with_context(|| format!("seed {seed}: {plan:?}"))?;
+        let round = one(&plan, &folder, &site, network.as_ref())
+            .with_context(|| format!("seed {seed}, kept in {}", folder.display()))?;
         say(&round, &folder);
         let broken = !round.violations.is_empty();
         report.rounds.push(round);

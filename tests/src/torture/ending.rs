@@ -59,20 +59,33 @@ fn broken(report: &Value) -> impl Iterator<Item = String> {
         .map(|law| format!("{} {}", law["law"], law["violations"]))
 }
 
-/// What the grid tells through one node, and what each node's own replicas tell; again until they agree, or for a while.
-pub(super) async fn look(asker: &mut Asker, plan: &Plan, nodes: &[usize]) -> Option<(NodeView, BTreeMap<usize, NodeView>)> {
+/// What the grid tells through one node, and what each node's own replicas tell.
+pub(super) type Views = (NodeView, BTreeMap<usize, NodeView>);
+
+/// Reads everything everywhere, again until all agree, or for a while.
+///
+/// # Errors
+/// What could not be read at last.
+pub(super) async fn look(asker: &mut Asker, plan: &Plan, nodes: &[usize]) -> Result<Views, String> {
     let since = Instant::now();
-    let mut last = None;
-    while since.elapsed() < REST {
-        let Some(grid) = view(asker, plan, nodes[0], "strong").await else { continue };
+    let mut last = Err("nothing was read".to_owned());
+    while since.elapsed() < REST || last.is_err() && since.elapsed() < 2 * REST {
+        let grid = match view(asker, plan, nodes[0], "strong").await {
+            Ok(grid) => grid,
+            Err(why) => {
+                last = last.map_err(|_| why);
+                sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+        };
         let mut views = BTreeMap::new();
         for node in nodes {
             // A node that cannot tell what it has is asked again.
-            let Some(view) = view(asker, plan, *node, "stale").await else { break };
+            let Ok(view) = view(asker, plan, *node, "stale").await else { break };
             views.insert(*node, view);
         }
         let level = views.len() == nodes.len() && views.values().all(|view| *view == grid);
-        last = Some((grid, views));
+        last = Ok((grid, views));
         if level {
             break;
         }
@@ -81,17 +94,20 @@ pub(super) async fn look(asker: &mut Asker, plan: &Plan, nodes: &[usize]) -> Opt
     last
 }
 
-async fn view(asker: &mut Asker, plan: &Plan, node: usize, consistency: &str) -> Option<NodeView> {
+/// Everything that a node tells.
+///
+/// # Errors
+/// The first thing that it does not.
+async fn view(asker: &mut Asker, plan: &Plan, node: usize, consistency: &str) -> Result<NodeView, String> {
     let mut view = NodeView::default();
     for number in 0..plan.users {
         let mut cursor = String::new();
         loop {
             let path = format!("/v1/users/{}/orders?size=100&consistency={consistency}{cursor}", user_name(number));
-            let page = asker.read(node, &path, READ).await?;
-            for order in page["orders"].as_array()? {
-                let order = order_seen(order)?;
-                view.orders.insert(order.id.clone(), order);
-            }
+            let page = read(asker, node, &path).await?;
+            let orders = page["orders"].as_array().and_then(|orders| orders.iter().map(order_seen).collect::<Option<Vec<_>>>());
+            let orders = orders.ok_or_else(|| format!("node {node} answers {path} with {page}"))?;
+            view.orders.extend(orders.into_iter().map(|order| (order.id.clone(), order)));
             match page["next_cursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
                 None => break,
@@ -100,8 +116,16 @@ async fn view(asker: &mut Asker, plan: &Plan, node: usize, consistency: &str) ->
     }
     for number in 0..plan.stock.len() {
         let path = format!("/v1/skus/{}?consistency={consistency}", sku_name(number));
-        let sku = sku_seen(&asker.read(node, &path, READ).await?)?;
+        let sku =
+            sku_seen(&read(asker, node, &path).await?).ok_or_else(|| format!("node {node} answers {path} with no SKU"))?;
         view.skus.insert(sku.id.clone(), sku);
     }
-    Some(view)
+    Ok(view)
+}
+
+async fn read(asker: &mut Asker, node: usize, path: &str) -> Result<Value, String> {
+    match asker.read(node, path, READ).await {
+        Some(value) => Ok(value),
+        None => Err(format!("node {node} does not answer {path}: {}", asker.send_for_text(node, path).await)),
+    }
 }

@@ -190,7 +190,7 @@ impl Plan {
             clients: dice.random_range(6..=12),
             rest_ms: dice.random_range(4..=16),
             stock,
-            users: 64,
+            users: 40,
             config,
             strikes: strikes(&mut dice, kinds),
         }

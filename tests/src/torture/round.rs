@@ -22,7 +22,7 @@ use super::plan::{Kind, Plan};
 use super::site::Site;
 
 /// Longest a grid may take until it serves: in the beginning, and after everything was mended.
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(60);
 
 /// How long the load goes on after the last strike, and how long after a strike its outage is counted at most.
 const AFTER: Duration = Duration::from_millis(1_500);
@@ -211,8 +211,9 @@ async fn ready_or_gone(field: &mut Field, asker: &mut Asker, nodes: &[usize]) ->
 
 /// Reads everything in the end, and judges.
 async fn conclude(evidence: &mut Evidence, asker: &mut Asker, plan: &Plan, serving: &[usize]) -> Vec<Violation> {
-    let Some((grid, nodes)) = ending::look(asker, plan, serving).await else {
-        return vec![Violation::new("Heals", "what the grid has cannot be read")];
+    let (grid, nodes) = match ending::look(asker, plan, serving).await {
+        Ok(views) => views,
+        Err(why) => return vec![Violation::new("Heals", format!("what the grid has cannot be read: {why}"))],
     };
     let silent: Vec<_> = serving.iter().filter(|node| !nodes.contains_key(node)).collect();
     evidence.at = asker.now();
