@@ -45,8 +45,8 @@ pub use ids::{ClusterId, EntryId, NodeId, ReplicaId};
 pub use machine::{DirtyRows, Machine, MachineError};
 pub use mesh::{CallError, Listener, Mesh, MeshConfig, Service, Stream, Transport, WireCodec};
 pub use meta::{
-    BootstrapError, Bootstrapper, ClusterSpec, IdentityStore, MetaMachine, MetaView, NodeSpec, Placement, Shard, ShardMap,
-    SpecError, found_meta,
+    Agreement, BootstrapError, Bootstrapper, ClusterSpec, Difference, Differences, Founded, IdentityStore, MetaMachine,
+    MetaView, NodeSpec, Placement, Shard, ShardMap, SpecError, asked, found_meta, founding_of, record_founding,
 };
 pub use packed::{Packed, Payload};
 pub use router::{Route, Router};

@@ -20,6 +20,9 @@ pub use units::{Size, Span};
 /// What every environment variable of ours begins with.
 pub(crate) const PREFIX: &str = "ORDERGRID_";
 
+/// Nodes of a cluster at the most.
+pub(crate) const MOST_NODES: usize = 7;
+
 /// A node's configuration, every rule of it checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
@@ -84,6 +87,8 @@ pub struct BootstrapConfig {
     pub shards: u16,
     /// Every node, ordered by id; this one is among them.
     pub nodes: Vec<BootstrapNode>,
+    /// Names, zones and addresses may differ from those at the founding.
+    pub moved: bool,
 }
 
 /// A node of a cluster to make.

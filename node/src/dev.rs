@@ -183,7 +183,8 @@ fn bootstrap(shape: &Shape) -> BootstrapConfig {
         http: format!("http://127.0.0.1:{http}"),
     };
     let nodes = (1..).zip(shape.http.iter().zip(&shape.mesh)).map(node).collect();
-    BootstrapConfig { shards: shape.shards, nodes }
+    // Ports that are taken are replaced at the next start; all nodes are told.
+    BootstrapConfig { shards: shape.shards, nodes, moved: true }
 }
 
 fn listen(port: u16) -> anyhow::Result<TcpListener> {

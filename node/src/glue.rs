@@ -7,15 +7,15 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use openraft::AsyncRuntime;
 use ordergrid_cluster::{
-    DirtyRows, Grid, IdentityStore, Install, Listener, LogId, RaftEntry, Row, StateStore, StateView, StoreError, Vote,
-    WireCodec, encoding,
+    ClusterSpec, DirtyRows, Grid, IdentityStore, Install, Listener, LogId, RaftEntry, Row, StateStore, StateView, StoreError,
+    Vote, WireCodec, encoding, founding_of,
 };
 use ordergrid_storage::{
     BoxError, ChangedRows, Engine, EntryCodec, Kind, LogLimits, LogStore, LogWriter, NodeRecords, RowSink, StateError,
     StateRows, WriterLimits, codec,
 };
 
-use crate::config::NodeConfig;
+use crate::config::{MOST_NODES, NodeConfig};
 use crate::context::NodeContext;
 use crate::platform::Platform;
 
@@ -191,14 +191,15 @@ impl Install for Installing {
 /// Who the node is, kept in the log database: the one whose writes are synced.
 pub(crate) struct Identity {
     records: NodeRecords,
+    state: Arc<dyn Engine>,
     /// There was a log once.
     vouched: bool,
 }
 
 impl Identity {
-    pub(crate) fn new(engine: Arc<dyn Engine>) -> Self {
-        let vouched = engine.vouched().is_some();
-        Self { records: NodeRecords::new(engine), vouched }
+    pub(crate) fn new(log: Arc<dyn Engine>, state: Arc<dyn Engine>) -> Self {
+        let vouched = log.vouched().is_some();
+        Self { records: NodeRecords::new(log), state, vouched }
     }
 }
 
@@ -215,6 +216,20 @@ impl IdentityStore for Identity {
 
     fn save(&self, record: Bytes) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move { self.records.put(IDENTITY, &record).await.map_err(io::Error::other) })
+    }
+
+    fn founding(&self) -> BoxFuture<'_, io::Result<Option<ClusterSpec>>> {
+        Box::pin(async {
+            // The meta group was the first to be given replica ids, one for each node; which is this node's depends on what
+            // is being looked for.
+            for replica in 1..=MOST_NODES as u64 {
+                let store = state_store(Arc::clone(&self.state), replica).await.map_err(io::Error::other)?;
+                if let Some(founding) = founding_of(&*store).await.map_err(io::Error::other)? {
+                    return Ok(Some(founding));
+                }
+            }
+            Ok(None)
+        })
     }
 }
 

@@ -12,6 +12,7 @@ pub mod tcp;
 pub use config::NodeConfig;
 pub use platform::Platform;
 
+mod agreement;
 mod batches;
 mod clocks;
 mod context;

@@ -185,6 +185,11 @@ pub(crate) fn replica_memory(shard: GroupId, bytes: u64) {
     gauge!("ordergrid_replica_memory_bytes", "shard" => shard.to_string()).set(bytes as f64);
 }
 
+/// Peers that were started with other settings where all must be the same.
+pub(crate) fn settings_differ(peers: usize) {
+    gauge!("ordergrid_settings_differ").set(peers as f64);
+}
+
 /// A request was forwarded to another node and answered.
 pub(crate) fn forwarded(seconds: f64) {
     histogram!("ordergrid_forward_seconds").record(seconds);

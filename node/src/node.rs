@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, select_all};
 use openraft::impls::TokioRuntime;
 use ordergrid_api::Course;
 use ordergrid_api::serve::serve;
 use ordergrid_cluster::{
-    BalancerConfig, BootstrapError, Bootstrapper, ClusterId, ClusterSpec, GroupParts, GroupRef, Listener, Machine, Mesh,
-    MetaMachine, NodeId, NodeSpec, Placement, Router, ShardMap, StateStore, balance, found_meta, start_group,
+    BalancerConfig, BootstrapError, Bootstrapper, ClusterId, ClusterSpec, Founded, GroupParts, GroupRef, Listener, Machine,
+    Mesh, MetaMachine, MetaView, NodeId, NodeSpec, Placement, Router, ShardMap, StateStore, balance, found_meta,
+    record_founding, start_group,
 };
 use ordergrid_domain::machine::{ShardConfig, SlotOwners};
 use ordergrid_domain::{GroupId, Slot};
@@ -22,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::agreement;
 use crate::clocks;
 use crate::config::NodeConfig;
 use crate::context::NodeContext;
@@ -105,7 +108,8 @@ impl Node {
         // Before anything is waited for, so that the process can be seen to live. Without `course` it ends.
         let serving = Mutex::new(Some(tokio::spawn(serve_http(&config, &platform, http, Arc::clone(&front), steps))));
         let mesh = open_mesh(&config, &platform).await?;
-        let cluster = bootstrap(&config, &platform, &spec, &mesh).await?;
+        let founded = bootstrap(&config, &platform, &spec, &mesh).await?;
+        let cluster = founded.cluster;
         let map = Arc::new(spec.shard_map());
         let writer = glue::log_writer(&platform, &config);
         let replicas = Replicas {
@@ -117,7 +121,10 @@ impl Node {
         };
         let mut work = JoinSet::new();
         let (meta, founding) = replicas.meta(&spec, &map, cluster).await?;
-        work.spawn(founding);
+        let founding = founding.shared();
+        if !founded.proven {
+            replicas.prove(&spec, cluster, founding.clone().await).await?;
+        }
         let shards = replicas.shards(&map).await?;
         let router = Router::new(config.id, Arc::clone(&map));
         router.add(Arc::clone(&meta));
@@ -136,6 +143,9 @@ impl Node {
         // A new leader shows itself within two election timeouts; more often than it does nobody needs to look.
         let (pause, grace) = (config.group.heartbeat, 2 * config.group.election_max);
         work.spawn(health::watch(Arc::clone(&context), Arc::clone(&reporter), pause, grace));
+        work.spawn(watch_founding(Arc::clone(&context), founding, spec.clone(), cluster));
+        let says = spec.agreement(moved(&config)).with(config.agreement());
+        work.spawn(agreement::compare(Arc::clone(&context), mesh.clone(), Arc::clone(&reporter), says));
         work.spawn(clocks::compare(Arc::clone(&context), reporter));
         work.spawn(watch_groups(Arc::clone(&context), meta));
         work.spawn(glue::watch_log(Arc::clone(&context), writer));
@@ -243,16 +253,26 @@ async fn open_mesh(config: &NodeConfig, platform: &Platform) -> Result<Mesh, Sta
     mesh.map_err(|reason| StartError::Listen { addr: addr.clone(), reason })
 }
 
-async fn bootstrap(config: &NodeConfig, platform: &Platform, spec: &ClusterSpec, mesh: &Mesh) -> Result<ClusterId, StartError> {
+async fn bootstrap(config: &NodeConfig, platform: &Platform, spec: &ClusterSpec, mesh: &Mesh) -> Result<Founded, StartError> {
     let fresh = u128::from(platform.entropy.next_u64()) << 64 | u128::from(platform.entropy.next_u64());
     let bootstrapper = Bootstrapper {
         spec: spec.clone(),
+        moved: moved(config),
+        settings: config.agreement(),
         node: config.id,
         mesh: mesh.clone(),
-        store: Arc::new(Identity::new(Arc::clone(&platform.log_engine))),
+        store: Arc::new(identity(platform)),
         fresh: ClusterId(fresh),
     };
     Ok(bootstrapper.run().await?)
+}
+
+fn identity(platform: &Platform) -> Identity {
+    Identity::new(Arc::clone(&platform.log_engine), Arc::clone(&platform.state_engine))
+}
+
+fn moved(config: &NodeConfig) -> bool {
+    config.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.moved)
 }
 
 /// What every replica of this node is made from.
@@ -272,7 +292,7 @@ impl Replicas<'_> {
         spec: &ClusterSpec,
         map: &ShardMap,
         cluster: ClusterId,
-    ) -> Result<(GroupRef, BoxFuture<'static, ()>), StartError> {
+    ) -> Result<(GroupRef, BoxFuture<'static, Option<Arc<MetaView>>>), StartError> {
         let lowest = map.meta.first().map(|placement| placement.node);
         let replica = own(&map.meta, self.config.id).ok_or_else(|| missing(GroupId::META))?;
         let store = self.store(GroupId::META, replica).await?;
@@ -280,7 +300,15 @@ impl Replicas<'_> {
         let preferred = lowest == Some(self.config.id);
         let group = self.group(GroupId::META, &map.meta, preferred, machine.clone(), store).await?;
         let founding = found_meta(Arc::clone(&group), machine, spec.clone(), cluster);
-        Ok((group, Box::pin(async { drop(founding.await) })))
+        Ok((group, Box::pin(founding)))
+    }
+
+    /// What the cluster was founded with is not on this disk, which an earlier version wrote: the meta group knows it.
+    async fn prove(&self, spec: &ClusterSpec, cluster: ClusterId, view: Option<Arc<MetaView>>) -> Result<(), StartError> {
+        let reason = || "it has stopped before it knew what the cluster was founded with".to_owned();
+        let view = view.ok_or_else(|| StartError::Group { group: GroupId::META, reason: reason() })?;
+        let (store, id) = (identity(self.platform), self.config.id);
+        Ok(record_founding(&store, id, cluster, spec, view.founding(), moved(self.config)).await?)
     }
 
     /// Every shard that has a replica here.
@@ -410,6 +438,7 @@ fn reporter(
         render: render(platform),
         skew: RwLock::new(None),
         skew_limit: config.clock_skew,
+        otherwise: RwLock::default(),
     }
 }
 
@@ -450,6 +479,23 @@ fn serve_peers(mesh: &Mesh, service: &PeerService, grid: &NodeGrid) {
             })
         }),
     );
+}
+
+/// The meta group must know the cluster as this disk does: else the disk is of two clusters.
+async fn watch_founding(
+    context: Arc<NodeContext>,
+    founding: impl Future<Output = Option<Arc<MetaView>>>,
+    spec: ClusterSpec,
+    cluster: ClusterId,
+) {
+    // It only ends without an answer when its group stops.
+    let Some(view) = founding.await else { return };
+    // Where nodes are may have changed since.
+    let differences = spec.agreement(true).differences(&view.founding().agreement(true));
+    if view.cluster != cluster || !differences.0.is_empty() {
+        let told = differences.told("on this disk", "in the meta group");
+        context.fail(format!("the meta group is of cluster {}, this disk of {cluster}: {told}", view.cluster));
+    }
 }
 
 /// A group that stops by itself has lost its disk or its machine: the process must end.

@@ -12,6 +12,7 @@ use ordergrid_domain::GroupId;
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
+use crate::agreement::{self, Otherwise};
 use crate::context::NodeContext;
 use crate::grid::NodeGrid;
 
@@ -67,6 +68,8 @@ pub(crate) struct Reporter {
     /// Largest offset of a peer's clock, with its node, as last measured.
     pub(crate) skew: RwLock<Option<(u64, Duration)>>,
     pub(crate) skew_limit: Duration,
+    /// Peers that were started with other settings where all must be the same.
+    pub(crate) otherwise: RwLock<Otherwise>,
 }
 
 impl Reporter {
@@ -97,6 +100,7 @@ impl Reporter {
                     format!("the clock of node {peer} is {} ms off", skew.as_millis())
                 }),
             ),
+            self.settings_agree(),
         ]
     }
 
@@ -108,6 +112,13 @@ impl Reporter {
             (group.id(), led, led && group.leadership().borrow().leader == Some(node.id))
         });
         told.collect()
+    }
+
+    fn settings_agree(&self) -> Check {
+        let otherwise = self.otherwise.read();
+        let told: Vec<_> = otherwise.values().cloned().collect();
+        let ok = !agreement::is_odd_one(&otherwise, self.members.len());
+        Check { name: "settings_agree".to_owned(), ok, detail: told.join("; ") }
     }
 
     /// The metrics of this process.

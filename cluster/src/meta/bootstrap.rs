@@ -10,10 +10,15 @@
 //! | bootstrapping | somebody is established | established |
 //! | bootstrapping | all bootstrapping or more | established |
 //! | bootstrapping | otherwise | wait |
-//! | established | not asked | go on |
+//! | established | the same settings, or nothing | go on |
 //!
 //! A node becomes established only when all have the identity on disk, so "empty" beside "established" always means a
 //! lost disk. A crash anywhere leaves one of these rows.
+//!
+//! What a cluster was founded with is on every disk beside the identity, because where data lies follows from it: an
+//! established node refuses a configuration that describes another cluster, and one that contradicts a peer that answers
+//! (see `agreement`). Disks of before do not say it: then the meta group's rows on the same disk do, or, where these are only
+//! in the log, the meta group once it runs.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,6 +31,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::watch;
 
+use super::agreement::{Agreement, Differences};
 use super::spec::{ClusterSpec, SpecError};
 use crate::ids::{ClusterId, NodeId};
 use crate::mesh::Mesh;
@@ -33,6 +39,11 @@ use crate::mesh::Mesh;
 /// Longest wait for a peer's answer, and the pause before asking again.
 const PROBE: Duration = Duration::from_millis(1_000);
 const PAUSE: Duration = Duration::from_millis(50);
+/// Longest that a node which needs no answer waits for one before it starts.
+const GREETING: Duration = Duration::from_millis(300);
+
+/// Asks for a [`FullReport`]. Earlier versions do not read what a probe asks, and answer with a [`Report`].
+pub(super) const FULL: &[u8] = &[2];
 
 /// Where a node keeps who it is: one small record beside its databases.
 pub trait IdentityStore: Send + Sync {
@@ -41,6 +52,10 @@ pub trait IdentityStore: Send + Sync {
 
     /// Replaces the record; durable on return.
     fn save(&self, record: Bytes) -> BoxFuture<'_, io::Result<()>>;
+
+    /// What the meta group's last checkpoint on this disk says the cluster was founded with; `None` if there is none.
+    /// Asked only where the record is of a version that does not say.
+    fn founding(&self) -> BoxFuture<'_, io::Result<Option<ClusterSpec>>>;
 }
 
 /// Why a node does not take part.
@@ -85,6 +100,23 @@ pub enum BootstrapError {
         /// Which peer.
         peer: NodeId,
     },
+    /// The cluster on this disk was founded with another description: its data would not be found.
+    #[error(
+        "this disk is of a cluster that was founded otherwise, and its data would not be found: {}",
+        .0.told("in the configuration", "as founded")
+    )]
+    NotAsFounded(Differences),
+    /// A peer runs with settings that must be the same on every node.
+    #[error(
+        "what must be the same on every node is not: {}",
+        .differences.told("here", &format!("on node {peer}"))
+    )]
+    OtherSettings {
+        /// Which peer.
+        peer: NodeId,
+        /// What is not the same.
+        differences: Differences,
+    },
     /// Named disks belong to different clusters.
     #[error("node {peer} belongs to cluster {theirs}, others to {ours}")]
     TwoClusters {
@@ -122,7 +154,36 @@ impl Stage {
 
 #[derive(Encode, Decode)]
 enum Record {
-    V1 { node: NodeId, name: String, stage: Stage },
+    V1 {
+        node: NodeId,
+        name: String,
+        stage: Stage,
+    },
+    /// With what the cluster is founded with.
+    V2 {
+        node: NodeId,
+        stage: Stage,
+        spec: ClusterSpec,
+    },
+}
+
+/// What a disk says.
+struct Loaded {
+    stage: Stage,
+    /// What the cluster was founded with, where the disk is of a cluster that was, and says it.
+    founding: Option<ClusterSpec>,
+    /// The record has it.
+    recorded: bool,
+}
+
+/// The cluster that this node belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Founded {
+    /// Its identity.
+    pub cluster: ClusterId,
+    /// What it was founded with is known and is what the configuration says. Else nothing on this disk said so: the meta
+    /// group must be asked before a shard starts, see [`record_founding`].
+    pub proven: bool,
 }
 
 /// What a node tells those who probe it.
@@ -130,6 +191,24 @@ enum Record {
 struct Report {
     stage: Stage,
     fingerprint: u64,
+}
+
+/// The same with what all must say alike.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct FullReport {
+    stage: Stage,
+    fingerprint: u64,
+    pub(super) says: Agreement,
+}
+
+impl FullReport {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let full = super::decode(bytes).ok();
+        full.or_else(|| {
+            let Report { stage, fingerprint } = super::decode(bytes).ok()?;
+            Some(Self { stage, fingerprint, says: Agreement::default() })
+        })
+    }
 }
 
 /// What to do next.
@@ -146,6 +225,10 @@ enum Step {
 pub struct Bootstrapper {
     /// The cluster, the same on every node.
     pub spec: ClusterSpec,
+    /// Names, zones and addresses of nodes may differ from those at the founding.
+    pub moved: bool,
+    /// What else must be the same on every node, for as long as the cluster runs.
+    pub settings: Agreement,
     /// This node.
     pub node: NodeId,
     /// How to reach the others; listens already.
@@ -158,26 +241,57 @@ pub struct Bootstrapper {
 
 impl Bootstrapper {
     /// Waits until every named node has the same identity on disk and returns it. The mesh knows its peers and its
-    /// cluster then. On a disk that has been through this, it returns at once. Cancelled, it can be begun again.
+    /// cluster then. On a disk that has been through this, it returns at once, unless the configuration or a peer that
+    /// answers contradicts what the cluster was founded with. Cancelled, it can be begun again.
     ///
     /// # Errors
     /// [`BootstrapError`]: the node must not start.
-    pub async fn run(self) -> Result<ClusterId, BootstrapError> {
+    pub async fn run(self) -> Result<Founded, BootstrapError> {
         self.spec.validate()?;
         if self.spec.node(self.node).is_none() {
             return Err(BootstrapError::NotNamed(self.node));
         }
-        let stage = watch::Sender::new(self.load().await?);
+        let loaded = self.load().await?;
+        if let Some(founding) = &loaded.founding {
+            as_founded(&self.spec, founding, self.moved)?;
+        }
+        let stage = watch::Sender::new(loaded.stage);
         self.mesh.set_peers(self.spec.nodes.iter().map(|node| (node.id, node.mesh_addr.clone())));
         self.answer_probes(stage.subscribe());
+        if let Stage::Established(cluster) = loaded.stage {
+            return self.go_on(&loaded, cluster).await;
+        }
+        let cluster = self.found(&stage).await?;
+        self.mesh.set_cluster(cluster);
+        Ok(Founded { cluster, proven: true })
+    }
+
+    /// The way of a node that was established in an earlier life.
+    async fn go_on(&self, loaded: &Loaded, cluster: ClusterId) -> Result<Founded, BootstrapError> {
+        self.mesh.set_cluster(cluster);
+        for (peer, report) in self.probe(GREETING).await {
+            let differences = report.and_then(|report| self.says().refuses(&report.says));
+            if let Some(differences) = differences {
+                return Err(BootstrapError::OtherSettings { peer, differences });
+            }
+        }
+        let proven = loaded.founding.is_some();
+        if let Some(founding) = loaded.founding.as_ref().filter(|_| !loaded.recorded) {
+            self.save(loaded.stage, founding).await?;
+        }
+        Ok(Founded { cluster, proven })
+    }
+
+    /// The table at the top of this file, step by step.
+    async fn found(&self, stage: &watch::Sender<Stage>) -> Result<ClusterId, BootstrapError> {
+        let says = self.says();
         loop {
             let current = *stage.borrow();
             if let Stage::Established(cluster) = current {
-                self.mesh.set_cluster(cluster);
                 return Ok(cluster);
             }
-            let reports = self.probe().await;
-            let next = match decide(current, self.node, self.spec.fingerprint(), &reports) {
+            let reports = self.probe(PROBE).await;
+            let next = match decide(current, self.node, self.spec.fingerprint(), &says, &reports) {
                 Step::Wait => {
                     tokio::time::sleep(PAUSE).await;
                     continue;
@@ -187,55 +301,102 @@ impl Bootstrapper {
                 Step::Adopt(cluster) => Stage::Bootstrapping(cluster),
                 Step::Establish(cluster) => Stage::Established(cluster),
             };
-            self.save(next).await?;
+            self.save(next, &self.spec).await?;
             // Told to others only once it is on disk.
             stage.send_replace(next);
             tracing::info!(node = self.node, ?next, "bootstrapping");
         }
     }
 
-    async fn load(&self) -> Result<Stage, BootstrapError> {
+    /// What this node says where all must say the same.
+    fn says(&self) -> Agreement {
+        self.spec.agreement(self.moved).with(self.settings.clone())
+    }
+
+    async fn load(&self) -> Result<Loaded, BootstrapError> {
         let Some(record) = self.store.load().await? else {
-            return Ok(Stage::Empty);
+            return Ok(Loaded { stage: Stage::Empty, founding: None, recorded: false });
         };
-        let Record::V1 { node, name, stage } = super::decode(&record).map_err(BootstrapError::Record)?;
+        let (node, name, stage, spec) = match super::decode(&record).map_err(BootstrapError::Record)? {
+            Record::V1 { node, name, stage } => (node, name, stage, None),
+            Record::V2 { node, stage, spec } => (node, spec.name.clone(), stage, Some(spec)),
+        };
         if node != self.node {
             return Err(BootstrapError::OtherNode { on_disk: node, configured: self.node });
         }
         if name != self.spec.name {
             return Err(BootstrapError::OtherName { on_disk: name, configured: self.spec.name.clone() });
         }
-        Ok(stage)
+        let recorded = spec.is_some();
+        // Until all have the identity on disk nothing is founded, and a mistake in the description can be mended.
+        let founding = match (stage, spec) {
+            (Stage::Established(_), None) => self.store.founding().await?,
+            (Stage::Established(_), spec) => spec,
+            _ => None,
+        };
+        Ok(Loaded { stage, founding, recorded })
     }
 
-    async fn save(&self, stage: Stage) -> Result<(), BootstrapError> {
-        let record = Record::V1 { node: self.node, name: self.spec.name.clone(), stage };
+    async fn save(&self, stage: Stage, spec: &ClusterSpec) -> Result<(), BootstrapError> {
+        let record = Record::V2 { node: self.node, stage, spec: spec.clone() };
         Ok(self.store.save(super::encode(record)).await?)
     }
 
     fn answer_probes(&self, stage: watch::Receiver<Stage>) {
-        let fingerprint = self.spec.fingerprint();
-        self.mesh.serve_probe(Arc::new(move |_, _| {
-            let report = Report { stage: *stage.borrow(), fingerprint };
-            std::future::ready(super::encode(report)).boxed()
+        let (fingerprint, says) = (self.spec.fingerprint(), self.says());
+        self.mesh.serve_probe(Arc::new(move |_, asked| {
+            let stage = *stage.borrow();
+            let answer = if &*asked == FULL {
+                super::encode(FullReport { stage, fingerprint, says: says.clone() })
+            } else {
+                super::encode(Report { stage, fingerprint })
+            };
+            std::future::ready(answer).boxed()
         }));
     }
 
     /// What each peer says; `None` if it does not answer.
-    async fn probe(&self) -> BTreeMap<NodeId, Option<Report>> {
+    async fn probe(&self, patience: Duration) -> Reports {
         let peers = self.spec.nodes.iter().map(|node| node.id).filter(|id| *id != self.node);
         let asked = peers.map(|peer| async move {
-            let answer = self.mesh.probe(peer, &[], PROBE).await.ok();
-            (peer, answer.and_then(|report| super::decode(&report).ok()))
+            let answer = self.mesh.probe(peer, FULL, patience).await.ok();
+            (peer, answer.and_then(|report| FullReport::read(&report)))
         });
         join_all(asked).await.into_iter().collect()
     }
 }
 
+/// What each peer says.
+type Reports = BTreeMap<NodeId, Option<FullReport>>;
+
+/// Refuses a configuration that does not describe the cluster that was founded.
+fn as_founded(configured: &ClusterSpec, founding: &ClusterSpec, moved: bool) -> Result<(), BootstrapError> {
+    let refused = configured.agreement(moved).refuses(&founding.agreement(moved));
+    refused.map_or(Ok(()), |differences| Err(BootstrapError::NotAsFounded(differences)))
+}
+
+/// Compares what the meta group says the cluster was founded with to the configuration, and keeps it beside the identity.
+/// For a disk of an earlier version whose founding is not [`proven`](Founded::proven) otherwise.
+///
+/// # Errors
+/// If they differ, or the disk fails: the node must not start.
+pub async fn record_founding(
+    store: &dyn IdentityStore,
+    node: NodeId,
+    cluster: ClusterId,
+    configured: &ClusterSpec,
+    founding: ClusterSpec,
+    moved: bool,
+) -> Result<(), BootstrapError> {
+    as_founded(configured, &founding, moved)?;
+    let record = Record::V2 { node, stage: Stage::Established(cluster), spec: founding };
+    Ok(store.save(super::encode(record)).await?)
+}
+
 /// The table at the top of this file.
-fn decide(mine: Stage, me: NodeId, fingerprint: u64, reports: &BTreeMap<NodeId, Option<Report>>) -> Step {
-    let answered: Vec<(NodeId, Report)> =
-        reports.iter().filter_map(|(peer, report)| report.map(|report| (*peer, report))).collect();
+fn decide(mine: Stage, me: NodeId, fingerprint: u64, says: &Agreement, reports: &Reports) -> Step {
+    let answered: Vec<(NodeId, &FullReport)> =
+        reports.iter().filter_map(|(peer, report)| Some((*peer, report.as_ref()?))).collect();
     let all_answered = answered.len() == reports.len();
     let established = answered.iter().find_map(|(peer, report)| match report.stage {
         Stage::Established(cluster) => Some((*peer, cluster)),
@@ -243,6 +404,11 @@ fn decide(mine: Stage, me: NodeId, fingerprint: u64, reports: &BTreeMap<NodeId, 
     });
     if let (Stage::Empty, Some((peer, cluster))) = (mine, established) {
         return Step::Refuse(BootstrapError::DiskLost { peer, cluster });
+    }
+    for (peer, report) in &answered {
+        if let Some(differences) = says.refuses(&report.says) {
+            return Step::Refuse(BootstrapError::OtherSettings { peer: *peer, differences });
+        }
     }
     if let Some((peer, _)) = answered.iter().find(|(_, report)| report.fingerprint != fingerprint) {
         return Step::Refuse(BootstrapError::OtherSpec { peer: *peer });
@@ -276,11 +442,14 @@ mod tests {
     const A: ClusterId = ClusterId(1);
     const B: ClusterId = ClusterId(2);
 
+    fn report(stage: Stage, fingerprint: u64) -> FullReport {
+        FullReport { stage, fingerprint, says: Agreement::default() }
+    }
+
     fn step(mine: Stage, me: NodeId, theirs: [Option<Stage>; 2]) -> String {
         let peers = (1..=3).filter(|node| *node != me);
-        let reports =
-            peers.zip(theirs).map(|(peer, stage)| (peer, stage.map(|stage| Report { stage, fingerprint: 7 }))).collect();
-        match decide(mine, me, 7, &reports) {
+        let reports = peers.zip(theirs).map(|(peer, stage)| (peer, stage.map(|stage| report(stage, 7)))).collect();
+        match decide(mine, me, 7, &Agreement::default(), &reports) {
             Step::Wait => "wait".into(),
             Step::Draw => "draw".into(),
             Step::Adopt(cluster) => format!("adopt {}", cluster.0),
@@ -326,22 +495,39 @@ mod tests {
     #[test]
     fn a_node_alone_founds_at_once() {
         let alone = BTreeMap::new();
-        assert!(matches!(decide(Stage::Empty, 5, 7, &alone), Step::Draw));
-        assert!(matches!(decide(Stage::Bootstrapping(A), 5, 7, &alone), Step::Establish(A)));
+        let says = Agreement::default();
+        assert!(matches!(decide(Stage::Empty, 5, 7, &says, &alone), Step::Draw));
+        assert!(matches!(decide(Stage::Bootstrapping(A), 5, 7, &says, &alone), Step::Establish(A)));
     }
 
     #[test]
-    fn another_description_is_refused() {
-        let reports = BTreeMap::from([(2, Some(Report { stage: Stage::Empty, fingerprint: 8 }))]);
-        let refused = decide(Stage::Empty, 1, 7, &reports);
-        assert!(matches!(refused, Step::Refuse(BootstrapError::OtherSpec { peer: 2 })), "{refused:?}");
+    fn another_description_is_refused_and_what_is_other_named() {
+        let says = Agreement::default().and("bootstrap.shards", 4);
+        let refused = |report| match decide(Stage::Empty, 1, 7, &says, &BTreeMap::from([(2, Some(report))])) {
+            Step::Refuse(refusal) => refusal.to_string(),
+            step => format!("{step:?}"),
+        };
+        let other = FullReport { says: Agreement::default().and("bootstrap.shards", 5), ..report(Stage::Empty, 8) };
+        let named = refused(other);
+        assert!(named.ends_with(": bootstrap.shards is 4 here and 5 on node 2"), "{named}");
+        // A peer of an earlier version only shows that something differs.
+        assert_eq!(refused(report(Stage::Empty, 8)), "node 2 was started with another description of the cluster");
     }
 
     #[test]
-    fn records_and_reports_have_the_bytes_of_version_1() {
-        let record = Record::V1 { node: 3, name: "shop".into(), stage: Stage::Bootstrapping(ClusterId(5)) };
+    fn records_and_reports_keep_their_bytes() {
+        let stage = Stage::Bootstrapping(ClusterId(5));
+        let record = Record::V1 { node: 3, name: "shop".into(), stage };
         assert_eq!(&*super::super::encode(record), b"\x00\x03\x04shop\x01\x05");
-        let report = Report { stage: Stage::Established(ClusterId(5)), fingerprint: 9 };
-        assert_eq!(&*super::super::encode(report), b"\x02\x05\x09");
+        let spec = crate::meta::spec::tests::spec(1, 4);
+        let record = Record::V2 { node: 3, stage, spec };
+        let expected = b"\x01\x03\x01\x05\x04shop\x01\x01\x02n1\x01a\x06mesh-1\x06http-1\x04";
+        assert_eq!(&*super::super::encode(record), expected);
+        let short = Report { stage: Stage::Established(ClusterId(5)), fingerprint: 9 };
+        assert_eq!(&*super::super::encode(short), b"\x02\x05\x09");
+        let full = FullReport { says: Agreement::default().and("a", 1), ..report(short.stage, 9) };
+        assert_eq!(&*super::super::encode(&full), b"\x02\x05\x09\x01\x01a\x011");
+        assert_eq!(FullReport::read(&super::super::encode(short)), Some(report(short.stage, 9)));
+        assert_eq!(FullReport::read(&super::super::encode(&full)), Some(full));
     }
 }

@@ -43,6 +43,15 @@ pub struct MetaView {
     pub settings: BTreeMap<String, String>,
 }
 
+impl MetaView {
+    /// What the cluster was founded with.
+    #[must_use]
+    pub fn founding(&self) -> ClusterSpec {
+        let shards = u32::try_from(self.map.shards.len()).expect("at most 4,096 shards");
+        ClusterSpec { name: self.name.clone(), nodes: self.nodes.values().cloned().collect(), shards }
+    }
+}
+
 /// Commands of the meta group. Variants are only ever added.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 enum MetaCommand {
@@ -109,18 +118,34 @@ impl MetaMachine {
     }
 
     async fn load(&self) -> Result<Option<MetaView>, MachineError> {
-        let mut rows = BTreeMap::new();
-        let mut after = None;
-        loop {
-            let chunk = self.store.scan(Bytes::new(), after.take(), READ).await.map_err(MachineError::new)?;
-            let Some((last, _)) = chunk.last() else {
-                break;
-            };
-            after = Some(last.clone());
-            rows.extend(chunk);
-        }
-        view_of(&rows).map_err(MachineError::new)
+        load(&*self.store).await
     }
+}
+
+async fn load(store: &dyn StateStore) -> Result<Option<MetaView>, MachineError> {
+    let mut rows = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let chunk = store.scan(Bytes::new(), after.take(), READ).await.map_err(MachineError::new)?;
+        let Some((last, _)) = chunk.last() else {
+            break;
+        };
+        after = Some(last.clone());
+        rows.extend(chunk);
+    }
+    view_of(&rows).map_err(MachineError::new)
+}
+
+/// What the last checkpoint in `store` says the cluster was founded with; `None` if it is not one of the meta group.
+///
+/// # Errors
+/// If the store cannot be read, or what it says of the cluster cannot.
+pub async fn founding_of(store: &dyn StateStore) -> Result<Option<ClusterSpec>, MachineError> {
+    let row = store.get_many(vec![Bytes::from_static(CLUSTER)]).await.map_err(MachineError::new)?;
+    if row.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    Ok(load(store).await?.map(|view| view.founding()))
 }
 
 fn rows(view: &MetaView) -> BTreeMap<Bytes, Bytes> {
@@ -271,6 +296,11 @@ mod tests {
     fn a_view_survives_its_rows() {
         assert_eq!(view_of(&rows(&view())).unwrap(), Some(view()));
         assert_eq!(view_of(&BTreeMap::new()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_view_tells_what_the_cluster_was_founded_with() {
+        assert_eq!(view().founding(), spec(3, 2));
     }
 
     #[test]

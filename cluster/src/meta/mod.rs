@@ -1,15 +1,17 @@
 //! The cluster's own state: who its nodes are and where the shards live.
 //!
-//! `spec` says what the operator asks for and derives the first shard map from it, `bootstrap` agrees on it, `machine`
-//! keeps it replicated in group 0.
+//! `spec` says what the operator asks for and derives the first shard map from it, `bootstrap` agrees on it and keeps on
+//! each disk what was agreed, `agreement` says where two nodes differ, `machine` keeps it replicated in group 0.
 
+mod agreement;
 mod bootstrap;
 mod machine;
 mod map;
 mod spec;
 
-pub use bootstrap::{BootstrapError, Bootstrapper, IdentityStore};
-pub use machine::{MetaMachine, MetaView, found_meta};
+pub use agreement::{Agreement, Difference, Differences, asked};
+pub use bootstrap::{BootstrapError, Bootstrapper, Founded, IdentityStore, record_founding};
+pub use machine::{MetaMachine, MetaView, found_meta, founding_of};
 pub use map::{Placement, Shard, ShardMap};
 pub use spec::{ClusterSpec, NodeSpec, SpecError};
 

@@ -9,8 +9,8 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
 use openraft::TokioRuntime;
 use ordergrid_cluster::{
-    BootstrapError, Bootstrapper, ClusterId, ClusterSpec, GroupConfig, GroupParts, IdentityStore, Mesh, MeshConfig,
-    MetaMachine, NodeSpec, Route, Router, found_meta, start_group,
+    Agreement, BootstrapError, Bootstrapper, ClusterId, ClusterSpec, Founded, GroupConfig, GroupParts, IdentityStore, Mesh,
+    MeshConfig, MetaMachine, NodeSpec, Route, Router, found_meta, record_founding, start_group,
 };
 use ordergrid_domain::{GroupId, Slot};
 use parking_lot::Mutex;
@@ -23,6 +23,8 @@ use crate::support::{addr, mesh, packed, within};
 #[derive(Clone, Default)]
 struct Disk {
     record: Arc<Mutex<Option<Bytes>>>,
+    /// What the meta group's checkpoint on it says.
+    founding: Option<ClusterSpec>,
     /// Saves from here on fail, as if the process died.
     dies_after: Arc<Mutex<Option<usize>>>,
 }
@@ -42,6 +44,10 @@ impl IdentityStore for Disk {
         *self.record.lock() = Some(record);
         ready(Ok(())).boxed()
     }
+
+    fn founding(&self) -> BoxFuture<'_, io::Result<Option<ClusterSpec>>> {
+        ready(Ok(self.founding.clone())).boxed()
+    }
 }
 
 fn spec(nodes: u64) -> ClusterSpec {
@@ -56,9 +62,22 @@ fn spec(nodes: u64) -> ClusterSpec {
 }
 
 async fn start(wires: &Wires, node: u64, of: u64, disk: &Disk) -> (Mesh, Result<ClusterId, BootstrapError>) {
+    let (mesh, founded) = start_as(wires, node, spec(of), Agreement::default(), disk).await;
+    (mesh, founded.map(|founded| founded.cluster))
+}
+
+async fn start_as(
+    wires: &Wires,
+    node: u64,
+    spec: ClusterSpec,
+    settings: Agreement,
+    disk: &Disk,
+) -> (Mesh, Result<Founded, BootstrapError>) {
     let mesh = mesh(wires, node, None, MeshConfig::default()).await;
     let bootstrapper = Bootstrapper {
-        spec: spec(of),
+        spec,
+        moved: false,
+        settings,
         node,
         mesh: mesh.clone(),
         store: Arc::new(disk.clone()),
@@ -145,6 +164,8 @@ async fn another_nodes_disk_is_refused() {
     let other = crate::support::mesh(&wires, 3, None, MeshConfig::default()).await;
     let run = |node, name: &str| Bootstrapper {
         spec: ClusterSpec { name: name.into(), ..spec(3) },
+        moved: false,
+        settings: Agreement::default(),
         node,
         mesh: other.clone(),
         store: Arc::new(disk.clone()),
@@ -156,6 +177,83 @@ async fn another_nodes_disk_is_refused() {
     assert_eq!(refused.to_string(), "this disk belongs to the cluster shop, not to other");
     let refused = run(4, "shop").run().await.unwrap_err();
     assert_eq!(refused.to_string(), "node 4 is not among the nodes of the cluster");
+}
+
+/// Starts the one node of a grid that was founded with four shards, with this many, on this disk.
+async fn with_shards(shards: u32, disk: &Disk) -> Result<Founded, BootstrapError> {
+    let spec = ClusterSpec { shards, ..spec(1) };
+    let (mesh, started) = start_as(&Wires::default(), 1, spec, Agreement::default(), disk).await;
+    mesh.shutdown();
+    started
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grid_keeps_what_it_was_founded_with() {
+    let disk = Disk::default();
+    let founded = with_shards(4, &disk).await.unwrap();
+    assert_eq!(founded, Founded { cluster: ClusterId(100), proven: true });
+    for shards in [16, 2] {
+        let refused = with_shards(shards, &disk).await.unwrap_err().to_string();
+        let named = format!("bootstrap.shards is {shards} in the configuration and 4 as founded");
+        assert!(refused.ends_with(&named), "{refused}");
+    }
+    assert_eq!(with_shards(4, &disk).await.unwrap(), founded);
+}
+
+/// An established disk as the version before wrote it: it says who it is, and not what the cluster was founded with.
+fn disk_of_before(founding: Option<ClusterSpec>) -> Disk {
+    let record = Bytes::from_static(b"\x00\x01\x04shop\x02\x64");
+    Disk { record: Arc::new(Mutex::new(Some(record))), founding, ..Disk::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_of_before_takes_the_founding_from_its_meta_group() {
+    let disk = disk_of_before(Some(spec(1)));
+    let refused = with_shards(16, &disk).await.unwrap_err();
+    assert!(matches!(refused, BootstrapError::NotAsFounded(_)), "{refused}");
+    assert!(with_shards(4, &disk).await.unwrap().proven);
+    // From now on the record says it by itself.
+    let disk = Disk { founding: None, ..disk };
+    let refused = with_shards(16, &disk).await.unwrap_err();
+    assert!(matches!(refused, BootstrapError::NotAsFounded(_)), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_of_before_without_a_checkpoint_asks_its_meta_group() {
+    let disk = disk_of_before(None);
+    let founded = with_shards(16, &disk).await.unwrap();
+    assert!(!founded.proven);
+    let of = ClusterSpec { shards: 16, ..spec(1) };
+    let refused = record_founding(&disk, 1, founded.cluster, &of, spec(1), false).await.unwrap_err();
+    assert!(matches!(refused, BootstrapError::NotAsFounded(_)), "{refused}");
+    record_founding(&disk, 1, founded.cluster, &spec(1), spec(1), false).await.unwrap();
+    assert!(with_shards(4, &disk).await.unwrap().proven);
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_two_nodes_do_not_share_are_refused_at_the_founding_and_later() {
+    let wires = Wires::default();
+    let says = |lease: &str| Agreement::default().and("raft.election_max", lease);
+    let disks: Vec<Disk> = (0..3).map(|_| Disk::default()).collect();
+    let start = |node: u64, lease: &'static str| {
+        let (wires, disk) = (wires.clone(), disks[node as usize - 1].clone());
+        async move { start_as(&wires, node, spec(3), says(lease), &disk).await }
+    };
+    // Neither knows which of them is right.
+    let (first, second) = futures::join!(start(1, "1s"), start(2, "2s"));
+    for ((mesh, refused), told) in [(first, "1s here and 2s on node 2"), (second, "2s here and 1s on node 1")] {
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.ends_with(&format!("raft.election_max is {told}")), "{refused}");
+        mesh.shutdown();
+    }
+    let founded = join_all([1, 2, 3].map(|node| start(node, "1s"))).await;
+    for (mesh, founded) in &founded {
+        assert_eq!(founded.as_ref().unwrap().cluster, ClusterId(100), "node {}", mesh.node());
+    }
+    founded[2].0.shutdown();
+    let (_mesh, refused) = start(3, "2s").await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.ends_with("raft.election_max is 2s here and 1s on node 1"), "{refused}");
 }
 
 /// A whole node as the product wires it: identity, meta group, shards, router.

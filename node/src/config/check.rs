@@ -9,7 +9,7 @@ use ordergrid_cluster::GroupConfig;
 use super::load::ConfigError;
 use super::settings::{BootstrapNodeSettings, BootstrapSettings, Settings};
 use super::units::Size;
-use super::{BootstrapConfig, BootstrapNode, HttpAddress, Limits, MeshAddress, NodeConfig, TraceConfig};
+use super::{BootstrapConfig, BootstrapNode, HttpAddress, Limits, MOST_NODES, MeshAddress, NodeConfig, TraceConfig};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -202,7 +202,7 @@ fn bootstrap(typed: &BootstrapSettings, own: &NodeConfig, broken: &mut Broken) -
     }
     nodes.sort_by_key(|node| node.id);
     let key = "bootstrap.nodes";
-    broken.rule(nodes.len() % 2 == 1 && nodes.len() <= 7, key, || {
+    broken.rule(nodes.len() % 2 == 1 && nodes.len() <= MOST_NODES, key, || {
         format!("{} nodes: name 1, 3, 5 or 7, so that a majority is clear", nodes.len())
     });
     for node in &nodes {
@@ -218,7 +218,7 @@ fn bootstrap(typed: &BootstrapSettings, own: &NodeConfig, broken: &mut Broken) -
     check_distinct("mesh address", nodes.iter().map(|node| node.mesh.clone()), broken);
     check_distinct("URL", nodes.iter().map(|node| node.http.clone()), broken);
     check_own(&nodes, own, broken);
-    BootstrapConfig { shards: typed.shards, nodes }
+    BootstrapConfig { shards: typed.shards, nodes, moved: typed.moved }
 }
 
 fn check_distinct(what: &str, values: impl Iterator<Item = String>, broken: &mut Broken) {
@@ -262,7 +262,8 @@ pub(super) fn typed(bootstrap: &BootstrapConfig) -> BootstrapSettings {
         mesh: node.mesh.clone(),
         http: node.http.clone(),
     };
-    BootstrapSettings { shards: bootstrap.shards, nodes: bootstrap.nodes.iter().map(node).collect() }
+    let nodes = bootstrap.nodes.iter().map(node).collect();
+    BootstrapSettings { shards: bootstrap.shards, nodes, moved: bootstrap.moved }
 }
 
 fn limits(settings: &Settings) -> Limits {

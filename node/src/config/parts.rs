@@ -1,9 +1,9 @@
 //! The parts of the configuration in the words of those who are given them.
 
 use ordergrid_api::{Linger, ServeConfig};
-use ordergrid_cluster::{GroupConfig, MeshConfig};
+use ordergrid_cluster::{Agreement, GroupConfig, MeshConfig};
 
-use super::NodeConfig;
+use super::{NodeConfig, Size, Span};
 use crate::descriptors;
 
 /// Smaller checkpoints would be all overhead.
@@ -61,5 +61,21 @@ impl NodeConfig {
     /// How many other nodes the cluster has.
     pub(crate) fn peers(&self) -> usize {
         self.bootstrap.as_ref().map_or(0, |bootstrap| bootstrap.nodes.len().saturating_sub(1))
+    }
+
+    /// The settings that must be the same on every node for as long as the grid runs, as an operator types them. A leader
+    /// trusts its lease for as long as the others promise not to vote; a peer's messages must fit; what clocks and holds are
+    /// allowed is judged by both sides. Every other key is a node's own affair, and none decides what an entry comes to.
+    #[must_use]
+    pub fn agreement(&self) -> Agreement {
+        let (group, limits) = (&self.group, &self.limits);
+        Agreement::default()
+            .and("raft.heartbeat", Span(group.heartbeat))
+            .and("raft.election_min", Span(group.election_min))
+            .and("raft.election_max", Span(group.election_max))
+            .and("raft.lease_margin", Span(group.lease_margin))
+            .and("orders.hold_valid", Span(self.hold_valid))
+            .and("clock.skew", Span(self.clock_skew))
+            .and("limits.frame", Size(limits.frame as u64))
     }
 }

@@ -62,7 +62,7 @@ macro_rules! sections {
         #[serde(deny_unknown_fields, default)]
         pub(super) struct Settings {
             $( $(#[doc = $section_doc])* pub(super) $section: $Section, )*
-            /// How a cluster that does not exist yet begins.
+            /// How a cluster begins, and what it was founded with ever after.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub(super) bootstrap: Option<BootstrapSettings>,
         }
@@ -220,13 +220,17 @@ sections! {
     }
 }
 
-/// How a cluster that does not exist yet begins: only when the disk of every node named here is empty.
+/// How a cluster begins: only when the disk of every node named here is empty. Later it must say the same, since where data
+/// lies follows from it: a node whose disk was founded otherwise refuses to start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BootstrapSettings {
-    /// Number of shards, 1 to 4096; it can be changed later only by splitting.
+    /// Number of shards, 1 to 4096; it stays what it was at the founding.
     #[serde(default = "default_shards")]
     pub(super) shards: u16,
+    /// The names, zones and addresses of nodes may differ from those at the founding; say it on every node.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) moved: bool,
     /// Every node of the cluster, this one too: 1 or an odd number up to 7. Default: this node alone.
     #[serde(default)]
     pub(super) nodes: Vec<BootstrapNodeSettings>,

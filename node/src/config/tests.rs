@@ -247,7 +247,7 @@ fn a_configuration_is_made_without_a_file() {
         mesh: format!("127.0.0.1:{}", 1_000 + id),
         http: format!("http://127.0.0.1:{}", 2_000 + id),
     };
-    let bootstrap = BootstrapConfig { shards: 4, nodes: vec![node(1), node(2), node(3)] };
+    let bootstrap = BootstrapConfig { shards: 4, nodes: vec![node(1), node(2), node(3)], moved: false };
     let config = NodeConfig::of(3, "/data", &bootstrap, &[]).expect("valid");
     assert_eq!(config.mesh.listen, "127.0.0.1:1003");
     assert_eq!(config.http.listen, "127.0.0.1:2003");

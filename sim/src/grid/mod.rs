@@ -177,7 +177,7 @@ fn bootstrap(shape: &Shape) -> BootstrapConfig {
         mesh: format!("n{id}:{MESH}"),
         http: format!("http://n{id}:{HTTP}"),
     };
-    BootstrapConfig { shards: shape.shards, nodes: (1..=shape.nodes).map(node).collect() }
+    BootstrapConfig { shards: shape.shards, nodes: (1..=shape.nodes).map(node).collect(), moved: false }
 }
 
 /// Which replica is whose: as the nodes derive it from the same shape.
