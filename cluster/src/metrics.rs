@@ -123,3 +123,18 @@ pub fn checkpointed(group: GroupId, took: Duration, bytes: usize) {
     histogram!("ordergrid_checkpoint_seconds", "group" => group.0.to_string()).record(took.as_secs_f64());
     counter!("ordergrid_checkpoint_bytes_total", "group" => group.0.to_string()).increment(bytes as u64);
 }
+
+/// A message that no honest peer sends was refused.
+pub fn refused_message(why: &'static str) {
+    counter!("ordergrid_mesh_refused_total", "reason" => why).increment(1);
+}
+
+/// Entries that a replica is behind what its leader said is committed.
+pub fn replica_lag(group: GroupId, entries: u64) {
+    gauge!("ordergrid_replica_lag_entries", "group" => group.0.to_string()).set(entries as f64);
+}
+
+/// A replica stood, and this was done about it.
+pub fn replica_stalled(group: GroupId, restarted: &'static str) {
+    counter!("ordergrid_replica_stalls_total", "group" => group.0.to_string(), "restarted" => restarted).increment(1);
+}

@@ -31,6 +31,7 @@ use crate::applier::{GridSnapshot, SnapshotData};
 use crate::encoding::{DecodeError, decode_vote};
 use crate::grid::{Grid, Host, LogId, Vote};
 use crate::group::GroupConfig;
+use crate::group::guard::{Forged, plausible};
 use crate::ids::{NodeId, ReplicaId};
 use crate::mesh::{CallError, Lane, Mesh, Operation, Pending, Status, request};
 use crate::metrics;
@@ -104,6 +105,8 @@ enum Failed {
     Refused(Status),
     #[error(transparent)]
     Answer(#[from] DecodeError),
+    #[error("no honest peer answers so: {0}")]
+    Forged(#[from] Forged),
 }
 
 impl Failed {
@@ -111,7 +114,7 @@ impl Failed {
     fn rpc<RT: AsyncRuntime + Send + Sync>(&self) -> RPCError<Grid<RT>> {
         match self {
             Self::Call(CallError::NotSent(_)) | Self::Refused(_) => RPCError::Unreachable(Unreachable::new(self)),
-            Self::Call(CallError::Unknown) | Self::Answer(_) => RPCError::Network(NetworkError::new(self)),
+            Self::Call(CallError::Unknown) | Self::Answer(_) | Self::Forged(_) => RPCError::Network(NetworkError::new(self)),
         }
     }
 }
@@ -157,6 +160,24 @@ impl<RT: AsyncRuntime + Send + Sync> Client<RT> {
     }
 }
 
+/// An answer to entries that a follower can give: openraft believes what it is told, and its task ends where that cannot be.
+fn honest<RT: AsyncRuntime + Send + Sync>(
+    answer: AppendEntriesResponse<Grid<RT>>,
+    sent: Option<&LogId>,
+) -> Result<AppendEntriesResponse<Grid<RT>>, Forged> {
+    match &answer {
+        AppendEntriesResponse::HigherVote(vote) => plausible(vote)?,
+        AppendEntriesResponse::PartialSuccess(upto) if upto.as_ref() > sent => return Err(Forged::Index),
+        _ => {}
+    }
+    Ok(answer)
+}
+
+fn refused(group: GroupId, from: NodeId, forged: Forged) -> Failed {
+    forged.tell(group, from);
+    Failed::Forged(forged)
+}
+
 /// The requests of a stream that have no answer yet: whether each is without entries.
 #[derive(Clone, Default)]
 struct UnderWay(Arc<Mutex<VecDeque<bool>>>);
@@ -191,7 +212,7 @@ impl Sent {
     {
         let answer = async {
             let body = answered(self.pending?, deadline).await?;
-            Ok::<AppendEntriesResponse<Grid<RT>>, Failed>(wire::take_append_answer(body)?)
+            Ok::<AppendEntriesResponse<Grid<RT>>, Failed>(honest(wire::take_append_answer(body)?, self.last.as_ref())?)
         };
         match answer.await {
             // openraft takes it for granted that only a request with something before it can conflict.
@@ -220,7 +241,7 @@ impl<RT: AsyncRuntime + Send + Sync> RaftNetworkV2<Grid<RT>> for Client<RT> {
         let (last, cut) = (sent.last, sent.cut);
         let answer = async {
             let body = answered(sent.pending?, deadline).await?;
-            Ok::<_, Failed>(wire::take_append_answer(body)?)
+            Ok::<_, Failed>(honest(wire::take_append_answer(body)?, last.as_ref())?)
         };
         match answer.await {
             Ok(AppendEntriesResponse::Success) if cut => Ok(AppendEntriesResponse::PartialSuccess(last)),
@@ -339,7 +360,9 @@ impl<E: Into<Failed>> From<E> for Unsent {
 impl<RT: AsyncRuntime + Send + Sync> Client<RT> {
     async fn ask_vote(&self, message: BytesMut, deadline: Duration) -> Result<VoteResponse<Grid<RT>>, Failed> {
         let body = self.call(Lane::Control, message, deadline).await?;
-        Ok(wire::take_vote_answer(body)?)
+        let answer: VoteResponse<Grid<RT>> = wire::take_vote_answer(body)?;
+        plausible(&answer.vote).map_err(|forged| refused(self.group, self.node, forged))?;
+        Ok(answer)
     }
 
     /// Sends a snapshot chunk by chunk, each stored before the next is sent, and returns the other side's vote.
@@ -355,7 +378,9 @@ impl<RT: AsyncRuntime + Send + Sync> Client<RT> {
         let mut message = self.message(Operation::SnapshotCommit);
         wire::put_snapshot_commit(transfer, chunks, &mut message);
         let body = self.call(Lane::Snapshot, message, self.config.snapshot_install_deadline).await?;
-        Ok(decode_vote(body).map_err(Failed::from)?)
+        let vote = decode_vote(body).map_err(Failed::from)?;
+        plausible(&vote).map_err(|forged| refused(self.group, self.node, forged))?;
+        Ok(vote)
     }
 
     async fn send_chunks(&self, transfer: u64, view: &dyn StateView) -> Result<u64, Unsent> {

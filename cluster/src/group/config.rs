@@ -18,6 +18,9 @@ pub struct GroupConfig {
     pub election_max: Duration,
     /// How much earlier than consensus this node stops trusting its lease, for clocks that run at different speeds.
     pub lease_margin: Duration,
+    /// A replica that has stood for this long although its leader says that there is more is given new streams, and is given
+    /// up after four times as long.
+    pub stall: Duration,
     /// Hold a replica that has voted before back for `election_max` after a restart, because it has forgotten which
     /// leader it promised not to replace. Never needed by a group with a single voter.
     pub delay_after_restart: bool,
@@ -57,6 +60,7 @@ impl Default for GroupConfig {
             election_min: Duration::from_millis(600),
             election_max: Duration::from_millis(1_000),
             lease_margin: Duration::from_millis(100),
+            stall: Duration::from_secs(15),
             delay_after_restart: true,
             checkpoint_every: Duration::from_secs(30),
             checkpoint_bytes: 64 << 20,
@@ -88,6 +92,7 @@ impl GroupConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let rules = [
             (self.lease_margin < self.election_max, "lease_margin must be shorter than election_max"),
+            (self.stall > self.election_max, "stall must be longer than election_max"),
             (self.bytes_per_message > 0, "bytes_per_message must not be 0"),
             (self.messages_in_flight > 0, "messages_in_flight must not be 0"),
             (self.snapshot_chunk > 0, "snapshot_chunk must not be 0"),

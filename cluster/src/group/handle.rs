@@ -1,7 +1,9 @@
 //! The handle behind [`Group`]: what each call does.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -22,11 +24,12 @@ use super::contradiction::Contradicted;
 use super::floor::Vouched;
 use super::hearing::Hearing;
 use super::peer::{GroupPeer, Raft};
+use super::watchdog::Heard;
 use super::{
     BarrierError, Group, GroupConfig, GroupStatus, Leadership, Member, ProposeError, Role, Stopped, TransferError, closed,
 };
 use crate::applier::Shared;
-use crate::grid::Grid;
+use crate::grid::{Grid, Vote};
 use crate::ids::{EntryId, NodeId, ReplicaId};
 use crate::mesh::{Mesh, RaftPeer};
 use crate::metrics::Proposal;
@@ -34,7 +37,7 @@ use crate::packed::{Packed, Payload};
 
 /// What openraft reports of a replica, kept because asking for a subscription costs more than reading one.
 pub(crate) struct Reports<RT: AsyncRuntime> {
-    server: WatchReceiverOf<Grid<RT>, RaftServerMetrics<Grid<RT>>>,
+    pub(super) server: WatchReceiverOf<Grid<RT>, RaftServerMetrics<Grid<RT>>>,
     data: WatchReceiverOf<Grid<RT>, RaftDataMetrics<Grid<RT>>>,
 }
 
@@ -68,6 +71,16 @@ pub(crate) struct Handle<RT: AsyncRuntime + Send + Sync> {
     pub(super) vouched: Vouched,
     /// A leader's log has contradicted what is applied here.
     pub(super) contradicted: Arc<Contradicted>,
+    /// What the replica was told of its leader.
+    pub(super) heard: Arc<Heard>,
+    /// The vote that it was started with.
+    pub(super) started_with: Option<Vote>,
+    /// Where the group's replicas were when it was founded.
+    pub(super) founders: Arc<BTreeMap<ReplicaId, NodeId>>,
+    /// For how long it has stood, see [`Group::stands`].
+    pub(super) stood: watch::Sender<Option<Duration>>,
+    /// Why it was given up.
+    pub(super) given_up: watch::Sender<Option<String>>,
     /// Raised to end the replica's tasks.
     pub(super) closing: watch::Sender<bool>,
     /// A handle on itself, for work that outlives a call.
@@ -154,10 +167,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
         if *self.closing.borrow() {
             return;
         }
-        let (vouched, contradicted) = (self.vouched.clone(), self.contradicted.clone());
-        let (raft, shared, hearing) = (self.raft.clone(), self.shared.clone(), self.hearing.clone());
-        let peer = GroupPeer::new(self.group, raft, shared, hearing, vouched, contradicted);
-        let peer: Arc<dyn RaftPeer> = Arc::new(peer);
+        let peer: Arc<dyn RaftPeer> = Arc::new(GroupPeer::new(self));
         self.mesh.attach(self.group, self.replica, peer.clone());
         *attached = Some(peer);
     }
@@ -260,6 +270,14 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
         self.shared.applied_next().saturating_sub(1)
     }
 
+    fn lag(&self) -> u64 {
+        self.heard.committed_next().saturating_sub(self.shared.applied_next())
+    }
+
+    fn stands(&self) -> Option<Duration> {
+        *self.stood.borrow()
+    }
+
     fn wait_applied(&self, index: u64) -> BoxFuture<'_, Result<(), Stopped>> {
         self.applied_at_least(index + 1).boxed()
     }
@@ -313,6 +331,7 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
         let mut watched = self.raft.metrics();
         let mut closing = self.closing.subscribe();
         let mut contradicted = self.contradicted.watch();
+        let mut given_up = self.given_up.subscribe();
         async move {
             loop {
                 if let Some(why) = contradicted.borrow_and_update().clone() {
@@ -326,6 +345,7 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
                     biased;
                     () = closed(&mut closing) => return None,
                     Ok(()) = contradicted.changed() => {}
+                    Ok(why) = given_up.wait_for(Option::is_some) => return why.clone(),
                     changed = watched.changed() => if changed.is_err() { return None },
                 }
             }

@@ -8,12 +8,14 @@ mod checkpoint;
 mod config;
 mod contradiction;
 mod floor;
+pub(crate) mod guard;
 mod handle;
 mod hearing;
 mod leadership;
 mod peer;
 mod start;
 mod transfer;
+mod watchdog;
 
 use std::sync::Arc;
 
@@ -62,6 +64,13 @@ pub trait Group: Send + Sync + 'static {
 
     /// The last applied index, 0 before the first.
     fn applied(&self) -> u64;
+
+    /// Entries that the leader said are committed and that are not applied here.
+    fn lag(&self) -> u64;
+
+    /// For how long the replica has stood although its leader is there and said that there is more; `None` while it goes
+    /// on, or has not stood for as long as [`GroupConfig::stall`].
+    fn stands(&self) -> Option<std::time::Duration>;
 
     /// Waits until `index` is applied here, for reads that carry a token. Fails only when the group has stopped.
     fn wait_applied(&self, index: u64) -> BoxFuture<'_, Result<(), Stopped>>;

@@ -1,11 +1,15 @@
 //! A replica as its peers reach it: decodes their messages, hands them to consensus, encodes the answers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use openraft::AsyncRuntime;
+use openraft::async_runtime::WatchReceiver;
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
 use openraft::storage::Snapshot;
 use ordergrid_domain::GroupId;
 use parking_lot::Mutex;
@@ -14,11 +18,15 @@ use tokio::time::Instant;
 use super::contradiction::{self, Contradicted};
 use super::floor::{self, Vouched};
 use super::hearing::Hearing;
+use super::guard::{Forged, Known};
+use super::handle::{Handle, Reports};
+use super::watchdog::Heard;
 use crate::applier::{Applier, Shared, SnapshotData};
 use crate::encoding::DecodeError;
 use crate::grid::{Grid, SnapshotMeta, Vote};
+use crate::ids::{NodeId, ReplicaId};
 use crate::mesh::{Operation, RaftPeer, Status};
-use crate::state::Install;
+use crate::state::{Install, Row};
 use crate::wire;
 
 /// openraft's handle with our types in it.
@@ -26,12 +34,19 @@ pub(crate) type Raft<RT> = openraft::Raft<Grid<RT>, Applier<RT>>;
 
 pub(crate) struct GroupPeer<RT: AsyncRuntime + Send + Sync> {
     group: GroupId,
+    replica: ReplicaId,
     raft: Raft<RT>,
     shared: Arc<Shared>,
     hearing: Arc<Hearing>,
     incoming: Arc<Mutex<Incoming>>,
     vouched: Vouched,
     contradicted: Arc<Contradicted>,
+    heard: Arc<Heard>,
+    reports: Reports<RT>,
+    started_with: Option<Vote>,
+    founders: Arc<BTreeMap<ReplicaId, NodeId>>,
+    /// The last term that was found to have two leaders.
+    twice_led: AtomicU64,
 }
 
 /// The snapshot being received. A newer one replaces it.
@@ -42,6 +57,7 @@ struct Incoming {
 }
 
 struct Staged {
+    from: NodeId,
     transfer: u64,
     vote: Vote,
     meta: SnapshotMeta,
@@ -53,15 +69,21 @@ struct Staged {
 type Answer = Result<Bytes, Refusal>;
 
 enum Refusal {
-    Malformed(DecodeError),
+    Forged(Forged),
     Failed(String),
     /// Nothing is wrong with the message; this replica has no say until its log is refilled.
     Abstains,
 }
 
 impl From<DecodeError> for Refusal {
-    fn from(malformed: DecodeError) -> Self {
-        Self::Malformed(malformed)
+    fn from(_: DecodeError) -> Self {
+        Self::Forged(Forged::Bytes)
+    }
+}
+
+impl From<Forged> for Refusal {
+    fn from(forged: Forged) -> Self {
+        Self::Forged(forged)
     }
 }
 
@@ -70,53 +92,119 @@ fn failed(why: impl std::fmt::Display) -> Refusal {
 }
 
 impl<RT: AsyncRuntime + Send + Sync> GroupPeer<RT> {
-    pub(super) fn new(
-        group: GroupId,
-        raft: Raft<RT>,
-        shared: Arc<Shared>,
-        hearing: Arc<Hearing>,
-        vouched: Vouched,
-        contradicted: Arc<Contradicted>,
-    ) -> Self {
-        Self { group, raft, shared, hearing, incoming: Arc::default(), vouched, contradicted }
+    pub(super) fn new(handle: &Handle<RT>) -> Self {
+        Self {
+            group: handle.group,
+            replica: handle.replica,
+            raft: handle.raft.clone(),
+            shared: handle.shared.clone(),
+            hearing: handle.hearing.clone(),
+            incoming: Arc::default(),
+            vouched: handle.vouched.clone(),
+            contradicted: handle.contradicted.clone(),
+            heard: handle.heard.clone(),
+            reports: Reports::of(&handle.raft),
+            started_with: handle.started_with,
+            founders: handle.founders.clone(),
+            twice_led: AtomicU64::new(0),
+        }
     }
 
-    fn answer(&self, operation: Operation, body: Bytes) -> BoxFuture<'static, Answer> {
+    /// Reads a message, refuses what no honest peer sends, and hands the rest to consensus.
+    fn answer(&self, from: NodeId, operation: Operation, body: Bytes) -> Result<BoxFuture<'static, Answer>, Refusal> {
         if floor::abstains(operation) && self.vouched.borrow().is_some() {
-            return std::future::ready(Err(Refusal::Abstains)).boxed();
+            return Err(Refusal::Abstains);
         }
         if let Some(why) = self.contradicted.reason() {
-            return std::future::ready(Err(failed(why))).boxed();
+            return Err(failed(why));
         }
         let raft = self.raft.clone();
-        match operation {
+        Ok(match operation {
             Operation::Append => {
-                append(raft, self.shared.clone(), self.hearing.clone(), self.contradicted.clone(), body).boxed()
+                let request: AppendEntriesRequest<Grid<RT>> = wire::take_append(body)?;
+                let (previous, committed) = (request.prev_log_id.as_ref(), request.leader_commit.as_ref());
+                self.known(from, |known| known.append(&request.vote, previous, &request.entries, committed))?;
+                self.heard.committed(committed.map(|committed| committed.index));
+                append(raft, self.shared.clone(), self.hearing.clone(), self.contradicted.clone(), request).boxed()
             }
-            Operation::Vote => vote(raft, body).boxed(),
-            Operation::PreVote => pre_vote(raft, body).boxed(),
-            Operation::Transfer => transfer(raft, body).boxed(),
-            Operation::SnapshotBegin => begin(self.shared.clone(), self.incoming.clone(), body).boxed(),
-            Operation::SnapshotChunk => chunk(self.incoming.clone(), body).boxed(),
+            Operation::Vote | Operation::PreVote => {
+                let request: VoteRequest<Grid<RT>> = wire::take_vote_request(body)?;
+                self.known(from, |known| known.candidate(&request.vote, request.last_log_id.as_ref()))?;
+                if operation == Operation::Vote { vote(raft, request).boxed() } else { pre_vote(raft, request).boxed() }
+            }
+            Operation::Transfer => {
+                let request: TransferLeaderRequest<Grid<RT>> = wire::take_transfer(body)?;
+                let (leader, to) = (request.from_leader(), *request.to_node_id());
+                self.known(from, |known| known.transfer(leader, to, request.last_log_id()))?;
+                transfer(raft, request).boxed()
+            }
+            Operation::SnapshotBegin => {
+                let (vote, meta) = wire::take_snapshot_begin(body)?;
+                self.known(from, |known| known.snapshot(&vote, &meta))?;
+                begin(self.shared.clone(), self.incoming.clone(), from, vote, meta).boxed()
+            }
+            Operation::SnapshotChunk => {
+                let (transfer, number, rows) = wire::take_snapshot_chunk(body)?;
+                self.heard.chunk();
+                chunk(self.incoming.clone(), from, transfer, number, rows).boxed()
+            }
             Operation::SnapshotCommit => {
-                commit(raft, self.shared.clone(), self.contradicted.clone(), self.incoming.clone(), body).boxed()
+                let (transfer, chunks) = wire::take_snapshot_commit(body)?;
+                let is_it = |staged: &mut Staged| staged.transfer == transfer && staged.from == from;
+                let staged = self.incoming.lock().staged.take_if(is_it);
+                self.heard.chunk();
+                commit(raft, self.shared.clone(), self.contradicted.clone(), staged, chunks).boxed()
             }
-            Operation::Service | Operation::Ping | Operation::Probe => {
-                std::future::ready(Err(failed("not a message to a replica"))).boxed()
-            }
+            Operation::Service | Operation::Ping | Operation::Probe => return Err(failed("not a message to a replica")),
+        })
+    }
+
+    fn known(&self, from: NodeId, judge: impl FnOnce(&Known<'_>) -> Result<(), Forged>) -> Result<(), Forged> {
+        let server = self.reports.server.borrow_watched();
+        let members = server.membership_config.membership();
+        let founding = members.nodes().next().is_none();
+        let node_of = |replica: ReplicaId| {
+            if founding { self.founders.get(&replica).copied() } else { members.get_node(&replica).map(|host| host.0) }
+        };
+        judge(&Known {
+            me: self.replica,
+            from,
+            node_of: &node_of,
+            stranger: founding && self.founders.is_empty(),
+            votes: [self.started_with, Some(server.vote)],
+        })
+    }
+
+    /// A term with two leaders is ended: asked for a later one, both step back, and the replicas agree on one log again.
+    fn end_the_term(&self) -> BoxFuture<'static, ()> {
+        let term = self.reports.server.borrow_watched().vote.leader_id.term;
+        // One that has no say does not stand either.
+        let below = self.vouched.borrow().is_some();
+        if below || self.twice_led.swap(term, Ordering::AcqRel) == term {
+            return std::future::ready(()).boxed();
         }
+        let raft = self.raft.clone();
+        // A replica that has stopped says so elsewhere.
+        async move { drop(raft.trigger().elect(false).await) }.boxed()
     }
 }
 
 impl<RT: AsyncRuntime + Send + Sync> RaftPeer for GroupPeer<RT> {
-    fn handle(&self, operation: Operation, body: Bytes) -> BoxFuture<'static, (Status, Bytes)> {
+    fn handle(&self, from: NodeId, operation: Operation, body: Bytes) -> BoxFuture<'static, (Status, Bytes)> {
         let group = self.group;
-        let answer = self.answer(operation, body);
+        let answer = match self.answer(from, operation, body) {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                let twice = matches!(refusal, Refusal::Forged(Forged::SecondLeader));
+                let ended = if twice { self.end_the_term() } else { std::future::ready(()).boxed() };
+                ended.map(|()| Err(refusal)).boxed()
+            }
+        };
         async move {
             match answer.await {
                 Ok(body) => (Status::Done, body),
-                Err(Refusal::Malformed(malformed)) => {
-                    tracing::warn!(%group, ?operation, %malformed, "cannot read a peer's message");
+                Err(Refusal::Forged(forged)) => {
+                    forged.tell(group, from);
                     (Status::Malformed, Bytes::new())
                 }
                 Err(Refusal::Abstains) => {
@@ -138,9 +226,8 @@ async fn append<RT: AsyncRuntime + Send + Sync>(
     shared: Arc<Shared>,
     hearing: Arc<Hearing>,
     contradicted: Arc<Contradicted>,
-    body: Bytes,
+    request: AppendEntriesRequest<Grid<RT>>,
 ) -> Answer {
-    let request = wire::take_append(body)?;
     if let Some(applied) = shared.applied_id()
         && let Some(theirs) = contradiction::in_request(&request, applied)
         && leads_still(&raft, request.vote).await?
@@ -154,37 +241,35 @@ async fn append<RT: AsyncRuntime + Send + Sync>(
     Ok(wire::append_answer(&answer))
 }
 
-async fn vote<RT: AsyncRuntime + Send + Sync>(raft: Raft<RT>, body: Bytes) -> Answer {
-    let answer = raft.vote(wire::take_vote_request(body)?).await.map_err(failed)?;
+async fn vote<RT: AsyncRuntime + Send + Sync>(raft: Raft<RT>, request: VoteRequest<Grid<RT>>) -> Answer {
+    let answer = raft.vote(request).await.map_err(failed)?;
     Ok(wire::vote_answer(&answer))
 }
 
-async fn pre_vote<RT: AsyncRuntime + Send + Sync>(raft: Raft<RT>, body: Bytes) -> Answer {
-    let answer = raft.pre_vote(wire::take_vote_request(body)?).await.map_err(failed)?;
+async fn pre_vote<RT: AsyncRuntime + Send + Sync>(raft: Raft<RT>, request: VoteRequest<Grid<RT>>) -> Answer {
+    let answer = raft.pre_vote(request).await.map_err(failed)?;
     Ok(wire::vote_answer(&answer))
 }
 
-async fn transfer<RT: AsyncRuntime + Send + Sync>(raft: Raft<RT>, body: Bytes) -> Answer {
-    let answer = raft.handle_transfer_leader(wire::take_transfer(body)?).await.map_err(failed)?;
+async fn transfer<RT: AsyncRuntime + Send + Sync>(raft: Raft<RT>, request: TransferLeaderRequest<Grid<RT>>) -> Answer {
+    let answer = raft.handle_transfer_leader(request).await.map_err(failed)?;
     Ok(Bytes::copy_from_slice(&[u8::from(answer.is_err())]))
 }
 
-async fn begin(shared: Arc<Shared>, incoming: Arc<Mutex<Incoming>>, body: Bytes) -> Answer {
-    let (vote, meta) = wire::take_snapshot_begin(body)?;
+async fn begin(shared: Arc<Shared>, incoming: Arc<Mutex<Incoming>>, from: NodeId, vote: Vote, meta: SnapshotMeta) -> Answer {
     let install = shared.store().install().await.map_err(failed)?;
     let mut incoming = incoming.lock();
     incoming.last_transfer += 1;
     let transfer = incoming.last_transfer;
-    incoming.staged = Some(Staged { transfer, vote, meta, chunks: 0, install: Some(install) });
+    incoming.staged = Some(Staged { from, transfer, vote, meta, chunks: 0, install: Some(install) });
     Ok(Bytes::copy_from_slice(&transfer.to_le_bytes()))
 }
 
-async fn chunk(incoming: Arc<Mutex<Incoming>>, body: Bytes) -> Answer {
-    let (transfer, number, rows) = wire::take_snapshot_chunk(body)?;
+async fn chunk(incoming: Arc<Mutex<Incoming>>, from: NodeId, transfer: u64, number: u64, rows: Vec<Row>) -> Answer {
     let mut install = {
         let mut incoming = incoming.lock();
         match &mut incoming.staged {
-            Some(staged) if staged.transfer == transfer && staged.chunks == number => {
+            Some(staged) if staged.from == from && staged.transfer == transfer && staged.chunks == number => {
                 staged.chunks += 1;
                 staged.install.take().ok_or_else(|| failed("two chunks of a snapshot at once"))?
             }
@@ -212,11 +297,9 @@ async fn commit<RT: AsyncRuntime + Send + Sync>(
     raft: Raft<RT>,
     shared: Arc<Shared>,
     contradicted: Arc<Contradicted>,
-    incoming: Arc<Mutex<Incoming>>,
-    body: Bytes,
+    staged: Option<Staged>,
+    chunks: u64,
 ) -> Answer {
-    let (transfer, chunks) = wire::take_snapshot_commit(body)?;
-    let staged = incoming.lock().staged.take_if(|staged| staged.transfer == transfer);
     let Some(Staged { vote, meta, chunks: received, install: Some(install), .. }) = staged else {
         return Err(failed("another snapshot has begun, or a chunk is still being written"));
     };

@@ -19,6 +19,7 @@ use super::floor::{self, Vouched};
 use super::handle::{Handle, Reports};
 use super::hearing::Hearing;
 use super::leadership;
+use super::watchdog;
 use super::{GroupConfig, GroupRef, Leadership, closed};
 use crate::applier::Applier;
 use crate::grid::{Grid, Host, LogId};
@@ -105,7 +106,7 @@ where
         refuse_lost(&mut log, applied, *vouched.borrow()).await?;
     }
     let shared = applier.shared();
-    let voted_before = log.get_log_reader().await.read_vote().await?.is_some();
+    let started_with = log.get_log_reader().await.read_vote().await?;
     let logged = log.get_log_state().await?.last_log_id.map_or(0, |last| last.index + 1);
     let network = Network { mesh: mesh.clone(), group, config: config.clone(), runtime: PhantomData::<fn() -> RT> };
     let raft = openraft::Raft::build(replica, consensus, network, log, applier)
@@ -131,11 +132,17 @@ where
         barriers: Mutex::default(),
         vouched,
         contradicted: Arc::new(Contradicted::new()),
+        heard: Arc::default(),
+        started_with,
+        founders: Arc::new(founders.clone()),
+        stood: watch::Sender::new(None),
+        given_up: watch::Sender::new(None),
         closing,
         me: me.clone(),
     });
     drop(RT::spawn(leadership::follow(group, replica, raft, shared, publish, closed)));
     drop(RT::spawn(checkpoint::keep(Arc::downgrade(&handle))));
+    drop(RT::spawn(watchdog::watch(Arc::downgrade(&handle))));
     let below = handle.vouched.borrow().is_some();
     if below {
         handle.raft.runtime_config().elect(false);
@@ -143,6 +150,7 @@ where
     }
     // A group that it vouched for exists.
     let founders = if below { BTreeMap::new() } else { founders };
+    let voted_before = started_with.is_some();
     let joining = Joining { handle: handle.clone(), founders, preferred: preferred && !below, voted_before };
     joining.start().await;
     Ok(handle)

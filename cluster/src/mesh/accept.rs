@@ -1,8 +1,12 @@
 //! The other side of the peers' lanes: takes connections, checks who comes, and handles requests.
 //!
+//! A peer has one connection for each lane: a newer one ends the one before, so that nobody holds more than that. What no
+//! honest peer sends ends its connection.
+//!
 //! Requests of one connection start in the order they were written. What does not finish at once goes on in a task of
 //! its own; their number is bounded, and past the bound the connection is not read.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,13 +14,16 @@ use std::sync::atomic::Ordering;
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::frame::{self, FrameReader, Hello, Message, Operation, PROTOCOL, Status, Verdict, Welcome};
+use super::lane::Lane;
 use super::transport::{Listener, Stream};
 use super::{Inner, RAFT_PREFIX};
-use crate::ids::ClusterId;
+use crate::ids::{ClusterId, NodeId};
+use crate::metrics;
 
 /// Takes connections until the mesh is gone.
 pub(super) async fn run(mesh: Arc<Inner>, mut listener: Box<dyn Listener>) {
@@ -49,11 +56,55 @@ pub(super) async fn run(mesh: Arc<Inner>, mut listener: Box<dyn Listener>) {
     }
 }
 
+/// The connections that peers have made.
+#[derive(Default)]
+pub(super) struct Incoming {
+    places: Mutex<BTreeMap<(NodeId, u8), Arc<Notify>>>,
+}
+
+/// A peer's connection for a lane, until it ends.
+struct Place<'a> {
+    incoming: &'a Incoming,
+    key: (NodeId, u8),
+    end: Arc<Notify>,
+}
+
+impl Incoming {
+    /// Takes the place of a peer's connection for a lane. One that has it already is ended.
+    fn take(&self, key: (NodeId, u8)) -> Place<'_> {
+        let end = Arc::new(Notify::new());
+        if let Some(before) = self.places.lock().insert(key, Arc::clone(&end)) {
+            before.notify_one();
+        }
+        Place { incoming: self, key, end }
+    }
+
+    /// Ends every connection of a peer.
+    pub(super) fn hang_up(&self, node: NodeId) {
+        for (_, end) in self.places.lock().range((node, 0)..=(node, u8::MAX)) {
+            end.notify_one();
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut places = self.incoming.places.lock();
+        if places.get(&self.key).is_some_and(|end| Arc::ptr_eq(end, &self.end)) {
+            places.remove(&self.key);
+        }
+    }
+}
+
 async fn serve(mesh: Arc<Inner>, stream: Box<dyn Stream>) -> io::Result<()> {
     let (read, mut write) = tokio::io::split(stream);
-    let mut reader = FrameReader::new(read, mesh.config.frame_limit);
+    // Nothing of size before it is known who comes.
+    let mut reader = FrameReader::new(read, GREETING);
     let greeting = tokio::time::timeout(mesh.config.connect_deadline, greet(&mesh, &mut reader, &mut write));
     let hello = greeting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    reader.allow(mesh.config.frame_limit);
+    let for_place = mesh.clone();
+    let place = for_place.incoming.take((hello.from, hello.lane));
     let (answers, mut queue) = mpsc::channel::<BytesMut>(mesh.config.calls_handled);
     let codec = mesh.codec.clone();
     // A task of its own, so that a flood of requests cannot hold up the answers; it ends with this one.
@@ -62,6 +113,7 @@ async fn serve(mesh: Arc<Inner>, stream: Box<dyn Stream>) -> io::Result<()> {
     tokio::select! {
         biased;
         Some(ended) = writer.join_next() => ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked))),
+        () = place.end.notified() => Err(io::Error::new(io::ErrorKind::ConnectionReset, "a newer one, or told to begin anew")),
         ended = Handler { mesh, hello, answers, seen: Seen::default() }.run(reader) => ended,
     }
 }
@@ -74,6 +126,13 @@ where
     let Message::Hello(hello) = reader.next(&*mesh.codec).await? else {
         return Err(frame::broken("no hello"));
     };
+    let known = mesh.peers.read().clone();
+    let stranger = hello.from == mesh.node || !(known.is_empty() || known.contains(&hello.from));
+    if stranger || !Lane::ALL.iter().any(|lane| *lane as u8 == hello.lane) {
+        metrics::refused_message("hello");
+        tracing::warn!(node = mesh.node, peer = hello.from, lane = hello.lane, "refused a stranger");
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
     let mine = mesh.cluster();
     let verdict = if hello.protocol != PROTOCOL {
         Verdict::OtherProtocol
@@ -110,6 +169,11 @@ struct Seen {
     bits: u128,
 }
 
+/// Largest introduction.
+const GREETING: usize = 256;
+/// What a permit of the memory for requests stands for.
+const UNIT: usize = 1 << 10;
+
 /// Ids below the highest that are remembered.
 const WINDOW: u64 = 128;
 
@@ -135,24 +199,39 @@ type Handling = BoxFuture<'static, (Status, Bytes)>;
 impl Handler {
     async fn run<R: tokio::io::AsyncRead + Unpin>(mut self, mut reader: FrameReader<R>) -> io::Result<()> {
         let room = Arc::new(Semaphore::new(self.mesh.config.calls_handled));
+        let units = self.mesh.config.bytes_handled.div_ceil(UNIT);
+        let memory = Arc::new(Semaphore::new(units));
         let mut tasks = JoinSet::new();
         loop {
-            let Message::Request { id, operation, body } = reader.next(&*self.mesh.codec).await? else {
+            while let Some(done) = tasks.try_join_next() {
+                // A task that panicked has told nobody whether its peer is honest.
+                if done.unwrap_or(Status::Failed) == Status::Malformed {
+                    return Err(frame::broken("what no honest peer sends"));
+                }
+            }
+            let next = reader.next(&*self.mesh.codec);
+            let Message::Request { id, operation, body } = next.await? else {
                 return Err(frame::broken("not a request"));
             };
             if self.comes_again(id, operation, &body) {
                 continue;
             }
-            while tasks.try_join_next().is_some() {}
-            let permit = room.clone().acquire_owned().await.expect("never closed");
+            let bytes = u32::try_from(body.len().div_ceil(UNIT).min(units)).expect("at most 2 GiB in units of 1 KiB");
+            let held = (
+                room.clone().acquire_owned().await.expect("never closed"),
+                memory.clone().acquire_many_owned(bytes).await.expect("never closed"),
+            );
             let mut handling = self.start(operation, body);
             // Started here and now, so that entries reach their group in the order they were sent. Unconstrained,
             // because a spent task budget would look like "not ready" before anything has begun.
             if let Some((status, body)) = tokio::task::unconstrained(&mut handling).now_or_never() {
                 self.answers.send(frame::response(id, status, &body)).await.map_err(|_| gone())?;
-                drop(permit);
+                drop(held);
+                if status == Status::Malformed {
+                    return Err(frame::broken("what no honest peer sends"));
+                }
             } else {
-                tasks.spawn(finish(id, handling, self.answers.clone(), permit, self.mesh.config.handling_deadline));
+                tasks.spawn(finish(id, handling, self.answers.clone(), held, self.mesh.config.handling_deadline));
             }
         }
     }
@@ -201,7 +280,7 @@ impl Handler {
         if attached.replica != to {
             return Err(Status::WrongReplica);
         }
-        Ok(attached.peer.handle(operation, body))
+        Ok(attached.peer.handle(self.hello.from, operation, body))
     }
 }
 
@@ -213,15 +292,16 @@ async fn finish(
     id: u64,
     handling: Handling,
     answers: mpsc::Sender<BytesMut>,
-    _permit: OwnedSemaphorePermit,
+    _held: (OwnedSemaphorePermit, OwnedSemaphorePermit),
     deadline: std::time::Duration,
-) {
+) -> Status {
     let (status, body) = match tokio::time::timeout(deadline, handling).await {
         Ok(done) => done,
         Err(_) => (Status::Failed, Bytes::new()),
     };
     // A connection that is gone takes its answers with it.
     answers.send(frame::response(id, status, &body)).await.ok();
+    status
 }
 
 fn gone() -> io::Error {

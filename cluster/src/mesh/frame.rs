@@ -247,6 +247,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self { from, buffer: BytesMut::new(), limit }
     }
 
+    /// From now on bodies may be as large as this.
+    pub(super) fn allow(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// The next message. An end between two frames is an error too: connections end by failing.
     pub(super) async fn next(&mut self, codec: &dyn WireCodec) -> io::Result<Message> {
         let header = codec.header_len();
@@ -262,7 +267,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                     return parse(codec.open(self.take(wanted))?);
                 }
             }
-            self.buffer.reserve((wanted - self.buffer.len()).max(READ));
+            // As much as there is once more, and not what a header announces: it may announce what never comes.
+            let missing = wanted - self.buffer.len();
+            self.buffer.reserve(missing.min(self.buffer.len()).max(READ));
             if self.from.read_buf(&mut self.buffer).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

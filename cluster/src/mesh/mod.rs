@@ -43,8 +43,10 @@ pub struct MeshConfig {
     pub calls_queued: usize,
     /// Most calls of one connection handled at a time.
     pub calls_handled: usize,
-    /// Most connections taken.
+    /// Most connections taken. A peer has one for each lane: a newer one ends the one before.
     pub connections: usize,
+    /// Bytes of requests of one connection that are handled at a time; a single larger one is still handled.
+    pub bytes_handled: usize,
     /// Longest wait for a connection and its introduction.
     pub connect_deadline: Duration,
     /// First pause after a failed connection.
@@ -65,6 +67,7 @@ impl Default for MeshConfig {
             calls_queued: 4_096,
             calls_handled: 4_096,
             connections: 256,
+            bytes_handled: 128 << 20,
             connect_deadline: Duration::from_secs(2),
             reconnect_min: Duration::from_millis(20),
             reconnect_max: Duration::from_secs(1),
@@ -86,6 +89,7 @@ impl MeshConfig {
             (self.calls_queued > 0, "calls_queued must not be 0"),
             (self.calls_handled > 0, "calls_handled must not be 0"),
             (self.connections > 0, "connections must not be 0"),
+            (self.bytes_handled > 0 && self.bytes_handled <= 1 << 31, "bytes_handled must be within 1 and 2 GiB"),
             (!self.reconnect_min.is_zero(), "reconnect_min must not be 0"),
             (self.reconnect_min <= self.reconnect_max, "reconnect_min must not be longer than reconnect_max"),
         ];
@@ -101,8 +105,8 @@ pub type Service = Arc<dyn Fn(NodeId, Bytes) -> BoxFuture<'static, Bytes> + Send
 
 /// A replica as peers reach it. Part of the mesh's contract with `group`.
 pub(crate) trait RaftPeer: Send + Sync + 'static {
-    /// Handles a request. The first poll submits it, so that requests are submitted in the order of the calls.
-    fn handle(&self, operation: Operation, body: Bytes) -> BoxFuture<'static, (Status, Bytes)>;
+    /// Handles a request of a node. The first poll submits it, so that requests are submitted in the order of the calls.
+    fn handle(&self, from: NodeId, operation: Operation, body: Bytes) -> BoxFuture<'static, (Status, Bytes)>;
 }
 
 /// This node's side of the mesh. Clones share it; the last one to go closes it.
@@ -126,6 +130,10 @@ pub(crate) struct Inner {
     groups: RwLock<BTreeMap<u32, Attached>>,
     /// This node is to stop: it takes no leadership any more.
     leaving: AtomicBool,
+    /// The nodes that may connect; while it is empty, any.
+    peers: RwLock<BTreeSet<NodeId>>,
+    /// The connections that peers have made, by peer and lane.
+    incoming: accept::Incoming,
 }
 
 /// A replica on this node and how to hand it a message.
@@ -195,6 +203,8 @@ impl Mesh {
             probe: RwLock::default(),
             groups: RwLock::default(),
             leaving: AtomicBool::new(false),
+            peers: RwLock::default(),
+            incoming: accept::Incoming::default(),
         });
         let accept = tokio::spawn(accept::run(inner.clone(), listener)).abort_handle();
         let tasks = Tasks { lanes: Mutex::default(), accept: Mutex::new(Some(accept)) };
@@ -234,6 +244,8 @@ impl Mesh {
     pub fn set_peers(&self, peers: impl IntoIterator<Item = (NodeId, String)>) {
         let mut lanes = self.tasks.lanes.lock();
         let mut old = std::mem::take(&mut *lanes);
+        let peers: Vec<_> = peers.into_iter().collect();
+        *self.inner.peers.write() = peers.iter().map(|(node, _)| *node).collect();
         for (node, addr) in peers.into_iter().filter(|(node, _)| *node != self.inner.node) {
             let peer = match old.remove(&node) {
                 Some(peer) if peer.addr == addr => peer,
@@ -320,6 +332,11 @@ impl Mesh {
         self.tasks.lanes.lock().clear();
         self.inner.groups.write().clear();
         self.inner.services.write().clear();
+    }
+
+    /// Ends the connections that `node` has made, so that it begins anew whatever it was sending.
+    pub(crate) fn hang_up(&self, node: NodeId) {
+        self.inner.incoming.hang_up(node);
     }
 
     pub(crate) fn serve_probe(&self, answer: Service) {

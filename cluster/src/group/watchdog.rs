@@ -1,0 +1,178 @@
+//! Whether a replica goes on: it is told with every message how far its leader has committed, and must follow.
+//!
+//! A replica that stands for a while although its leader says that there is more is given new streams: the leader's
+//! connections are closed, and it begins anew. If that does not help the replica is given up, and the process with it, since
+//! nothing else starts it again from its disk. A replica that is being sent a snapshot is not standing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use openraft::AsyncRuntime;
+use tokio::time::Instant;
+
+use super::handle::Handle;
+use super::{Group, closed};
+use crate::metrics;
+
+/// A replica is given up once it has stood for so many times the bound.
+const GIVEN_UP: u32 = 4;
+/// Looks within the bound.
+const LOOKS: u32 = 4;
+
+/// What a replica was told of its leader, and what it is sent beside entries.
+pub(crate) struct Heard {
+    epoch: Instant,
+    /// One past the index up to which the leader said that it has committed.
+    committed_next: AtomicU64,
+    /// Milliseconds since the epoch at which the leader last said something, and one more; 0: never.
+    at: AtomicU64,
+    /// Parts of snapshots that came.
+    chunks: AtomicU64,
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        let (committed_next, at, chunks) = Default::default();
+        Self { epoch: Instant::now(), committed_next, at, chunks }
+    }
+}
+
+impl Heard {
+    /// The leader says how far it has committed.
+    pub(super) fn committed(&self, index: Option<u64>) {
+        self.committed_next.fetch_max(index.map_or(0, |index| index + 1), Ordering::AcqRel);
+        let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.at.store(now + 1, Ordering::Release);
+    }
+
+    /// A part of a snapshot has come.
+    pub(super) fn chunk(&self) {
+        self.chunks.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One past the leader's last committed index, as far as it has said so.
+    pub(super) fn committed_next(&self) -> u64 {
+        self.committed_next.load(Ordering::Acquire)
+    }
+
+    fn within(&self, time: Duration) -> bool {
+        let at = self.at.load(Ordering::Acquire);
+        at > 0 && (self.epoch + Duration::from_millis(at - 1)).elapsed() <= time
+    }
+}
+
+/// What to do about a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// It goes on, or there is nothing to follow.
+    Nothing,
+    /// Its leader must begin anew.
+    Restart,
+    /// It does not come back.
+    GiveUp,
+}
+
+/// How long a replica has stood.
+#[derive(Default)]
+struct Watch {
+    /// What has moved by the last look: entries applied and parts of snapshots.
+    moved: Option<(u64, u64)>,
+    since: Option<Instant>,
+    restarted: bool,
+}
+
+impl Watch {
+    /// `behind`: the leader is there, and has said that there is more than is applied.
+    fn look(&mut self, now: Instant, moved: (u64, u64), behind: bool, bound: Duration) -> (Step, Duration) {
+        if !behind || self.moved.replace(moved) != Some(moved) {
+            (self.since, self.restarted) = (behind.then_some(now), false);
+        }
+        let stood = self.since.map_or(Duration::ZERO, |since| now - since);
+        let step = if stood >= GIVEN_UP * bound {
+            Step::GiveUp
+        } else if stood >= bound && !std::mem::replace(&mut self.restarted, true) {
+            Step::Restart
+        } else {
+            self.restarted &= stood >= bound;
+            Step::Nothing
+        };
+        (step, stood)
+    }
+}
+
+/// Watches a replica until it stops.
+pub(super) async fn watch<RT: AsyncRuntime + Send + Sync>(handle: std::sync::Weak<Handle<RT>>) {
+    let Some(started) = handle.upgrade() else { return };
+    let (bound, lately) = (started.config.stall, 2 * started.config.election_max);
+    let mut closing = started.closing.subscribe();
+    drop(started);
+    let mut watch = Watch::default();
+    loop {
+        tokio::select! {
+            biased;
+            () = closed(&mut closing) => return,
+            () = tokio::time::sleep(bound / LOOKS) => {}
+        }
+        let Some(handle) = handle.upgrade() else { return };
+        let (heard, lag) = (&handle.heard, handle.lag());
+        metrics::replica_lag(handle.group, lag);
+        let moved = (handle.shared.applied_next(), heard.chunks.load(Ordering::Acquire));
+        let behind = lag > 0 && heard.within(lately);
+        let (step, stood) = watch.look(Instant::now(), moved, behind, bound);
+        handle.stood.send_replace((stood >= bound).then_some(stood));
+        match step {
+            Step::Nothing => {}
+            Step::Restart => restart(&handle, lag, stood),
+            Step::GiveUp => return give_up(&handle, lag, stood),
+        }
+    }
+}
+
+fn restart<RT: AsyncRuntime + Send + Sync>(handle: &Handle<RT>, lag: u64, stood: Duration) {
+    let leader = handle.leadership.borrow().leader;
+    metrics::replica_stalled(handle.group, "streams");
+    tracing::warn!(group = %handle.group, lag, ?stood, leader, "the replica does not follow its leader: its streams are cut");
+    if let Some(leader) = leader {
+        handle.mesh.hang_up(leader);
+    }
+}
+
+fn give_up<RT: AsyncRuntime + Send + Sync>(handle: &Handle<RT>, lag: u64, stood: Duration) {
+    metrics::replica_stalled(handle.group, "replica");
+    let why = format!("the replica has not followed its leader for {stood:?}, {lag} entries behind: it must start again");
+    tracing::error!(group = %handle.group, lag, ?stood, "the replica does not follow its leader and is given up");
+    handle.given_up.send_replace(Some(why));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stands_is_given_new_streams_and_then_given_up() {
+        use Step::{GiveUp, Nothing, Restart};
+        #[rustfmt::skip]
+        let looks = [
+            // seconds, moved,   behind, what is done
+            (0,         (5, 0),  false,  Nothing),
+            (100,       (5, 0),  true,   Nothing),
+            (109,       (5, 0),  true,   Nothing),
+            (110,       (6, 0),  true,   Nothing),
+            (119,       (6, 0),  true,   Nothing),
+            (120,       (6, 0),  true,   Restart),
+            (125,       (6, 0),  true,   Nothing),
+            (126,       (6, 1),  true,   Nothing),
+            (136,       (6, 1),  true,   Restart),
+            (165,       (6, 1),  true,   Nothing),
+            (166,       (6, 1),  true,   GiveUp),
+            (167,       (6, 1),  false,  Nothing),
+            (200,       (6, 1),  true,   Nothing),
+        ];
+        let (began, mut watch) = (Instant::now(), Watch::default());
+        for (seconds, moved, behind, expected) in looks {
+            let now = began + Duration::from_secs(seconds);
+            let (step, _) = watch.look(now, moved, behind, Duration::from_secs(10));
+            assert_eq!(step, expected, "after {seconds} s");
+        }
+    }
+}
