@@ -1,5 +1,6 @@
 //! What a node says of itself, and the cluster put together from what every node says.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,6 +102,7 @@ impl Reporter {
                 }),
             ),
             self.settings_agree(),
+            self.replicas_follow(node),
         ]
     }
 
@@ -112,6 +114,14 @@ impl Reporter {
             (group.id(), led, led && group.leadership().borrow().leader == Some(node.id))
         });
         told.collect()
+    }
+
+    /// A replica that stands although its leader goes on serves nobody well: not its clients, and not its group.
+    fn replicas_follow(&self, node: &NodeContext) -> Check {
+        let groups = std::iter::once(&self.meta).chain(node.hosts().map(|host| &host.group));
+        let standing: Vec<_> = groups.filter_map(standing).collect();
+        let name = "replicas_follow".to_owned();
+        Check { name, ok: standing.is_empty(), detail: list("a replica does not follow its leader: shards", &standing) }
     }
 
     fn settings_agree(&self) -> Check {
@@ -142,6 +152,11 @@ impl Reporter {
 
 fn stops(node: &NodeContext) -> String {
     if node.draining() { "this node is about to stop".to_owned() } else { String::new() }
+}
+
+fn standing(group: &GroupRef) -> Option<String> {
+    let stood = group.stands()?;
+    Some(format!("{} ({} entries behind for {} s)", group.id(), group.lag(), stood.as_secs()))
 }
 
 fn list(what: &str, items: &[String]) -> String {
@@ -198,7 +213,8 @@ pub(crate) async fn status(grid: &NodeGrid) -> Reply<ClusterStatus> {
     });
     let reports = join_all(asked).await;
     let shards = shards(&reporter.map, &reports);
-    let nodes: Vec<_> = reports.iter().map(|(member, report)| node_status(member, report.as_ref())).collect();
+    let committed = committed(&reports);
+    let nodes: Vec<_> = reports.iter().map(|(member, report)| node_status(member, report.as_ref(), &committed)).collect();
     let led = shards.iter().all(|shard| shard.leader.is_some());
     let whole = nodes.iter().all(|node| node.state == "ok");
     let health = match (led, whole) {
@@ -218,14 +234,24 @@ pub(crate) async fn status(grid: &NodeGrid) -> Reply<ClusterStatus> {
     Ok(Answer::new(status, Token::default()))
 }
 
-fn node_status(member: &Member, report: Option<&NodeReport>) -> NodeStatus {
+/// How far each group has committed, as far as anybody says: a replica that is not told does not know.
+fn committed(reports: &[(&Member, Option<NodeReport>)]) -> BTreeMap<GroupId, u64> {
+    let mut committed = BTreeMap::new();
+    for replica in reports.iter().filter_map(|(_, report)| report.as_ref()).flat_map(|report| &report.replicas) {
+        let most: &mut u64 = committed.entry(replica.group).or_default();
+        *most = replica.committed.max(*most);
+    }
+    committed
+}
+
+fn node_status(member: &Member, report: Option<&NodeReport>, committed: &BTreeMap<GroupId, u64>) -> NodeStatus {
     let state = match report {
         None => "unreachable",
         Some(report) if report.failing.is_empty() => "ok",
         Some(_) => "not_ready",
     };
     let replicas = report.map_or(&[][..], |report| &report.replicas);
-    let behind = |replica: &ReplicaReport| replica.committed.saturating_sub(replica.applied);
+    let behind = |replica: &ReplicaReport| committed.get(&replica.group).map_or(0, |most| most.saturating_sub(replica.applied));
     NodeStatus {
         id: member.id,
         name: member.name.clone(),

@@ -18,6 +18,8 @@ pub struct GroupConfig {
     pub election_max: Duration,
     /// How much earlier than consensus this node stops trusting its lease, for clocks that run at different speeds.
     pub lease_margin: Duration,
+    /// Reads trust the leader's lease; otherwise each asks a quorum, together with those that come at the same time.
+    pub leases: bool,
     /// A replica that has stood for this long although its leader says that there is more is given new streams, and is given
     /// up after four times as long.
     pub stall: Duration,
@@ -60,6 +62,7 @@ impl Default for GroupConfig {
             election_min: Duration::from_millis(600),
             election_max: Duration::from_millis(1_000),
             lease_margin: Duration::from_millis(100),
+            leases: true,
             stall: Duration::from_secs(15),
             delay_after_restart: true,
             checkpoint_every: Duration::from_secs(30),

@@ -143,9 +143,11 @@ impl Known<'_> {
         plausible(vote)?;
         rule(vote.committed, Forged::Vote)?;
         self.sender(vote)?;
-        let other =
-            |known: &Vote| known.committed && known.leader_id.term == vote.leader_id.term && known.leader_id != vote.leader_id;
-        rule(!self.votes.iter().flatten().any(other), Forged::SecondLeader)
+        let term = vote.leader_id.term;
+        let other = |known: &Vote| known.committed && known.leader_id.term == term && known.leader_id != vote.leader_id;
+        // Consensus tells a leader of an earlier term that it is over, which ends a term with two.
+        let over = self.votes.iter().flatten().any(|known| known.leader_id.term > term);
+        rule(over || !self.votes.iter().flatten().any(other), Forged::SecondLeader)
     }
 
     fn sender(&self, vote: &Vote) -> Result<(), Forged> {
@@ -197,6 +199,7 @@ mod tests {
             (3, won(6, 103),             id(5, 10),       vec![],                  None,          Err(Sender)),
             (1, won(6, 900),             id(5, 10),       vec![],                  None,          Err(Sender)),
             (1, won(5, 101),             id(4, 9),        vec![(5, 10)],           None,          Err(SecondLeader)),
+            (1, won(4, 101),             id(4, 9),        vec![],                  None,          Ok(())),
             (1, won(MAX, 101),           id(5, 10),       vec![],                  None,          Err(Term)),
             (1, won(MOST_TERM + 1, 101), id(5, 10),       vec![],                  None,          Err(Term)),
             (1, won(6, 101),             id(7, 10),       vec![],                  None,          Err(Term)),

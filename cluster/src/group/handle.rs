@@ -105,6 +105,9 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
                 return self.shared.applied_term() == leadership.term;
             }
         }
+        if !self.config.leases {
+            return false;
+        }
         let lease = self.config.election_max.saturating_sub(self.config.lease_margin);
         let acked = self.reports.data.borrow_watched().last_quorum_acked;
         acked.is_some_and(|acked| <Grid<RT> as TypeConfigExt>::now() < *acked + lease)

@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 use super::contradiction::{self, Contradicted};
 use super::floor::{self, Vouched};
-use super::hearing::Hearing;
 use super::guard::{Forged, Known};
 use super::handle::{Handle, Reports};
+use super::hearing::Hearing;
 use super::watchdog::Heard;
 use crate::applier::{Applier, Shared, SnapshotData};
 use crate::encoding::DecodeError;

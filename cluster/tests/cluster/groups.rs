@@ -400,3 +400,45 @@ async fn within_two_election_timeouts_everybody_tells_that_the_quorum_is_gone() 
         assert!(back.iter().all(|led| *led), "{size} nodes, {} is back: {back:?}", gone[0]);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_term_with_two_leaders_is_ended_and_every_replica_goes_on() {
+    let mut cluster = Cluster::start(3, config()).await;
+    let (first, term) = cluster.leader(&[1, 2, 3]).await;
+    let last = cluster.propose(first, term, "a=1").await.unwrap();
+    cluster.all_applied(last.index).await;
+    // Another node is elected by the third.
+    cluster.stop_node(first).await;
+    let others: Vec<_> = (1..=3).filter(|node| *node != first).collect();
+    let before = others.iter().map(|node| (*node, cluster.nodes[node].log.copy())).collect::<Vec<_>>();
+    let (second, of_second) = cluster.leader(&others).await;
+    let (voter, older) = before.iter().find(|(node, _)| *node != second).expect("there are two");
+    let voter = *voter;
+    // The voter's disk is replaced by a copy from before, and it votes once more in the same term.
+    cluster.stop_node(second).await;
+    cluster.stop_node(voter).await;
+    cluster.nodes[&voter].log.go_back_to(older);
+    cluster.start_node(voter).await;
+    cluster.start_node(first).await;
+    let (third, of_third) = cluster.leader(&[voter, first]).await;
+    assert_eq!(of_third, of_second, "the scene: two leaders of one term");
+    cluster.propose(third, of_third, "b=2").await.unwrap();
+    cluster.start_node(second).await;
+    cluster.sees(second, |now| now.term > of_second && now.leader.is_some()).await;
+    let (leader, term) = cluster.leader(&[1, 2, 3]).await;
+    let last = cluster.propose(leader, term, "c=3").await.unwrap();
+    cluster.all_applied(last.index).await;
+    assert_eq!(cluster.group(second).lag(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_leases_every_read_asks_a_quorum() {
+    let cluster = Cluster::start(3, GroupConfig { leases: false, ..config() }).await;
+    let (leader, term) = cluster.leader(&[1, 2, 3]).await;
+    let last = cluster.propose(leader, term, "a=1").await.unwrap();
+    assert!(!cluster.group(leader).has_lease());
+    assert_eq!(within(cluster.group(leader).barrier()).await, Ok(last.index));
+    cluster.isolate(leader, true);
+    // At once, long before a lease would have ended.
+    assert_eq!(within(cluster.group(leader).barrier()).await, Err(BarrierError::NoQuorum));
+}

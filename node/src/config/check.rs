@@ -7,7 +7,7 @@ use std::time::Duration;
 use ordergrid_cluster::GroupConfig;
 
 use super::load::ConfigError;
-use super::settings::{BootstrapNodeSettings, BootstrapSettings, Settings};
+use super::settings::{BootstrapNodeSettings, BootstrapSettings, Reads, Settings};
 use super::units::Size;
 use super::{BootstrapConfig, BootstrapNode, HttpAddress, Limits, MOST_NODES, MeshAddress, NodeConfig, TraceConfig};
 
@@ -122,6 +122,7 @@ fn check_times(settings: &Settings, broken: &mut Broken) {
         ("raft.election_min", raft.election_min, 2 * raft.heartbeat.0, 600 * second),
         ("raft.election_max", raft.election_max, raft.election_min.0 + Duration::from_millis(1), 600 * second),
         ("raft.lease_margin", raft.lease_margin, Duration::ZERO, raft.election_max.0),
+        ("raft.stall", raft.stall, raft.election_max.0 + second, DAY),
         ("checkpoint.every", settings.checkpoint.every, Duration::from_millis(100), DAY),
         // A hold given by a leader whose clock is behind must still be valid when it arrives.
         ("orders.hold_valid", settings.orders.hold_valid, settings.clock.skew.0 + second, 600 * second),
@@ -306,6 +307,8 @@ fn group(settings: &Settings) -> GroupConfig {
         election_min: raft.election_min.0,
         election_max: raft.election_max.0,
         lease_margin: raft.lease_margin.0,
+        stall: raft.stall.0,
+        leases: raft.reads == Reads::Lease,
         checkpoint_every: settings.checkpoint.every.0,
         checkpoint_bytes: settings.checkpoint.dirty.0,
         entries_kept: settings.log.kept,

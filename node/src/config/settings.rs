@@ -161,7 +161,7 @@ sections! {
         /// Memory of the node. A quarter holds rows, shared by its replicas, colder rows being read from the disk; the rest
         /// is for what comes with them: checkpoints under way, the databases' buffers, the logs' tails, connections.
         memory: Size = Size::mib(1_024),
-        /// Largest message between two nodes. It must hold a whole batch.
+        /// Largest message between two nodes, the same on every node. It must hold a whole batch.
         frame: Size = Size::mib(64),
         /// Most messages that wait to be sent to one peer.
         mesh_queue: usize = 4_096,
@@ -171,7 +171,7 @@ sections! {
 
     /// How a shard's replicas agree. Sized for syncs that take up to several hundred milliseconds.
     raft: RaftSettings {
-        /// How often a leader shows itself.
+        /// How often a leader shows itself. This and the next three are the same on every node.
         heartbeat: Span = Span::ms(200),
         /// Shortest time without a leader after which a replica campaigns.
         election_min: Span = Span::ms(600),
@@ -179,6 +179,12 @@ sections! {
         election_max: Span = Span::ms(1_000),
         /// How much earlier than consensus a leader stops trusting its lease, for clocks of different speed.
         lease_margin: Span = Span::ms(100),
+        /// How a leader knows that it still leads when it answers a read: by its `lease`, which needs no message and assumes that
+        /// its clock does not stand still while time goes on elsewhere (a paused virtual machine); or by a `quorum`.
+        reads: Reads = Reads::Lease,
+        /// A replica that has stood for this long although its leader has committed more is given new streams; after four
+        /// times as long the node ends, to start again from its disk.
+        stall: Span = Span::s(15),
     }
 
     /// How state reaches the disk.
@@ -218,6 +224,16 @@ sections! {
         /// One JSON object per line instead of text.
         json: bool = false,
     }
+}
+
+/// How a leader knows that it still leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Reads {
+    /// By what a quorum promised lately.
+    Lease,
+    /// By asking a quorum.
+    Quorum,
 }
 
 /// How a cluster begins: only when the disk of every node named here is empty. Later it must say the same, since where data

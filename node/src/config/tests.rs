@@ -218,7 +218,9 @@ fn the_printed_configuration_is_the_same_configuration() {
         let again = sources(&printed, &[], &[]).load().unwrap_or_else(|wrong| panic!("{wrong}\n{printed}"));
         assert_eq!(first.config, again.config, "{printed}");
         assert_eq!(printed, again.to_toml());
-        assert!(printed.contains("# Largest message between two nodes. It must hold a whole batch.\nframe = \"64MiB\""));
+        assert!(printed.contains(
+            "# Largest message between two nodes, the same on every node. It must hold a whole batch.\nframe = \"64MiB\""
+        ));
         let json = first.to_json().expect("settings are JSON");
         assert_eq!(json["limits"]["request"], "1500ms");
         assert_eq!(json["node"]["id"], first.config.id);

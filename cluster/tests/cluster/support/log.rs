@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 #[derive(Clone, Default)]
 pub(crate) struct MemLog(Arc<Mutex<Inner>>);
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Inner {
     vote: Option<Vote>,
     committed: Option<LogId>,
@@ -24,6 +24,16 @@ struct Inner {
 }
 
 impl MemLog {
+    /// A copy of the disk.
+    pub(crate) fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.0.lock().clone())))
+    }
+
+    /// A copy is put in the place of the disk.
+    pub(crate) fn go_back_to(&self, copy: &Self) {
+        *self.0.lock() = copy.0.lock().clone();
+    }
+
     /// Indexes of the entries that are still there.
     pub(crate) fn indexes(&self) -> Vec<u64> {
         self.0.lock().entries.keys().copied().collect()
