@@ -59,8 +59,15 @@ fn broken(report: &Value) -> impl Iterator<Item = String> {
         .map(|law| format!("{} {}", law["law"], law["violations"]))
 }
 
-/// What the grid tells through one node, and what each node's own replicas tell.
-pub(super) type Views = (NodeView, BTreeMap<usize, NodeView>);
+/// What is told in the end.
+pub(super) struct Views {
+    /// By the grid, through one node.
+    pub(super) grid: NodeView,
+    /// By each node's own replicas.
+    pub(super) nodes: BTreeMap<usize, NodeView>,
+    /// Why a node tells nothing.
+    pub(super) silent: Vec<String>,
+}
 
 /// Reads everything everywhere, again until all agree, or for a while.
 ///
@@ -78,14 +85,15 @@ pub(super) async fn look(asker: &mut Asker, plan: &Plan, nodes: &[usize]) -> Res
                 continue;
             }
         };
-        let mut views = BTreeMap::new();
+        let mut views = Views { grid, nodes: BTreeMap::new(), silent: Vec::new() };
         for node in nodes {
-            // A node that cannot tell what it has is asked again.
-            let Ok(view) = view(asker, plan, *node, "stale").await else { break };
-            views.insert(*node, view);
+            match view(asker, plan, *node, "stale").await {
+                Ok(view) => drop(views.nodes.insert(*node, view)),
+                Err(why) => views.silent.push(why),
+            }
         }
-        let level = views.len() == nodes.len() && views.values().all(|view| *view == grid);
-        last = Ok((grid, views));
+        let level = views.silent.is_empty() && views.nodes.values().all(|view| *view == views.grid);
+        last = Ok(views);
         if level {
             break;
         }

@@ -211,17 +211,14 @@ async fn ready_or_gone(field: &mut Field, asker: &mut Asker, nodes: &[usize]) ->
 
 /// Reads everything in the end, and judges.
 async fn conclude(evidence: &mut Evidence, asker: &mut Asker, plan: &Plan, serving: &[usize]) -> Vec<Violation> {
-    let (grid, nodes) = match ending::look(asker, plan, serving).await {
+    let views = match ending::look(asker, plan, serving).await {
         Ok(views) => views,
         Err(why) => return vec![Violation::new("Heals", format!("what the grid has cannot be read: {why}"))],
     };
-    let silent: Vec<_> = serving.iter().filter(|node| !nodes.contains_key(node)).collect();
     evidence.at = asker.now();
-    (evidence.grid, evidence.nodes) = (grid, nodes);
+    (evidence.grid, evidence.nodes) = (views.grid, views.nodes);
     let mut violations = judge(evidence);
-    if !silent.is_empty() {
-        violations.push(Violation::new("Heals", format!("nodes {silent:?} do not tell what they have")));
-    }
+    violations.extend(views.silent.into_iter().map(|why| Violation::new("Heals", why)));
     violations
 }
 
