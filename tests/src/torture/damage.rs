@@ -25,7 +25,7 @@ enum What {
 }
 
 impl Damage {
-    /// Flips one bit, in the last part of the file if it is to be what was written last.
+    /// Flips one bit.
     pub(super) fn bit(file: &Path, dice: &mut StdRng) -> Result<Self> {
         let bit = 1 << dice.random_range(0..8);
         Self::change(file, 1, dice, |byte| byte ^ bit)
@@ -96,18 +96,19 @@ impl Damage {
     }
 }
 
-/// A file below `folder` with this ending that has something in it; the newest with `newest`, else any.
-pub(super) fn file(folder: &Path, ending: &str, newest: bool, dice: &mut StdRng) -> Result<Option<PathBuf>> {
+/// A file in `folder` with this ending that has something in it; mostly the largest, where most was written, else any.
+pub(super) fn file(folder: &Path, ending: &str, dice: &mut StdRng) -> Result<Option<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
         let path = entry?.path();
-        let fits = path.extension().is_some_and(|extension| extension == ending);
-        if fits && fs::metadata(&path)?.len() > 0 {
-            found.push(path);
+        let size = fs::metadata(&path)?.len();
+        if path.extension().is_some_and(|extension| extension == ending) && size > 0 {
+            found.push((size, path));
         }
     }
     found.sort();
-    Ok(if newest { found.pop() } else { found.choose(dice).cloned() })
+    let chosen = if dice.random_ratio(3, 4) { found.last() } else { found.choose(dice) };
+    Ok(chosen.map(|(_, path)| path.clone()))
 }
 
 #[cfg(test)]
@@ -125,7 +126,7 @@ mod tests {
         fs::write(&path, [7; 10_000])?;
         let mut dice = StdRng::seed_from_u64(1);
         for damage in [Damage::bit, Damage::block] {
-            let done = damage(&file(&inner, "log", true, &mut dice)?.context("there is one")?, &mut dice)?;
+            let done = damage(&file(&inner, "log", &mut dice)?.context("there is one")?, &mut dice)?;
             assert_ne!(fs::read(&path)?, [7; 10_000], "{}", done.words());
             assert!(done.undo()?);
             assert!(!done.undo()?, "it is as it was");

@@ -223,7 +223,7 @@ impl Field {
             _ => ("state", "sst"),
         };
         let path = self.cluster.data(node).join(folder);
-        let Some(file) = damage::file(&path, ending, false, dice)? else { return Ok(format!("{folder} has no file yet")) };
+        let Some(file) = damage::file(&path, ending, dice)? else { return Ok(format!("{folder} has no file yet")) };
         let damage = match kind {
             Kind::BlockLog => Damage::block(&file, dice)?,
             Kind::FileState => Damage::gone(&file)?,
