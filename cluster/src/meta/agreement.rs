@@ -108,15 +108,17 @@ mod tests {
     use super::*;
     use crate::meta::spec::tests::spec;
 
+    type Change = fn(&mut ClusterSpec);
+
     #[test]
     fn every_key_of_a_founding_is_compared_and_named() {
-        let change = |change: fn(&mut ClusterSpec)| {
+        let change = |change: Change| {
             let mut other = spec(3, 4);
             change(&mut other);
             spec(3, 4).agreement(false).differences(&other.agreement(false)).told("here", "there")
         };
         #[rustfmt::skip]
-        let cases: [(fn(&mut ClusterSpec), &str); 8] = [
+        let cases: [(Change, &str); 8] = [
             (|_| (),                                            ""),
             (|spec| spec.nodes.reverse(),                       ""),
             (|spec| spec.shards = 16,                           "bootstrap.shards is 4 here and 16 there"),
