@@ -14,6 +14,7 @@ use ordergrid_domain::order::Status;
 use ordergrid_domain::{Order, OrderId, Rejection, Sku, SkuId, UserId};
 
 use crate::wire::WireText;
+use crate::wire::clock::{ClusterClock, RightClock};
 use crate::wire::cluster::{Check, ClusterStatus, VerifyReport};
 
 /// What HTTP asks of its node. Any node takes any request.
@@ -52,6 +53,9 @@ pub trait Grid: Send + Sync + 'static {
 
     /// The cluster as this node sees it; nodes that do not answer are in it as unreachable.
     fn status(&self) -> BoxFuture<'_, Reply<ClusterStatus>>;
+
+    /// The clocks of the nodes, after each that answers was told which is right, if that is said.
+    fn clocks(&self, right: Option<RightClock>) -> BoxFuture<'_, Reply<ClusterClock>>;
 
     /// Proves the laws over the whole cluster, at one index per shard.
     fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>>;

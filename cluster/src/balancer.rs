@@ -46,7 +46,7 @@ pub async fn balance(router: Arc<Router>, node: NodeId, config: BalancerConfig, 
         resting.retain(|_, until| *until > now);
         let groups = router.groups();
         let statuses = groups.iter().map(|group| group.status()).filter(|status| !resting.contains_key(&status.group));
-        let Some((group, to)) = next_move(&router.map(), node, config.lag, statuses) else {
+        let Some((group, to)) = next_move(&router.map(), node, config.lag, &|node| router.avoids(node), statuses) else {
             continue;
         };
         let Some(led) = router.group(group) else {
@@ -61,7 +61,13 @@ pub async fn balance(router: Arc<Router>, node: NodeId, config: BalancerConfig, 
 }
 
 /// The first shard that is led here, should be led elsewhere, and can be.
-fn next_move(map: &ShardMap, node: NodeId, lag: u64, statuses: impl Iterator<Item = GroupStatus>) -> Option<(GroupId, NodeId)> {
+fn next_move(
+    map: &ShardMap,
+    node: NodeId,
+    lag: u64,
+    avoids: &dyn Fn(NodeId) -> bool,
+    statuses: impl Iterator<Item = GroupStatus>,
+) -> Option<(GroupId, NodeId)> {
     statuses.filter(|status| status.role == Role::Leader && status.leader == Some(node)).find_map(|status| {
         let preferred = match map.shard(status.group) {
             Some(shard) => shard.preferred()?,
@@ -70,7 +76,7 @@ fn next_move(map: &ShardMap, node: NodeId, lag: u64, statuses: impl Iterator<Ite
         };
         let target = status.members.iter().find(|member| member.node == preferred && member.voter)?;
         let caught_up = target.matched? + lag >= status.last_log;
-        (preferred != node && caught_up).then_some((status.group, preferred))
+        (preferred != node && caught_up && !avoids(preferred)).then_some((status.group, preferred))
     })
 }
 
@@ -128,7 +134,9 @@ mod tests {
             ("the meta group",      vec![status(0, Role::Leader, 1, all)],     None),
         ];
         for (name, statuses, expected) in cases {
-            assert_eq!(next_move(&map(), 1, 1_000, statuses.into_iter()), expected, "{name}");
+            assert_eq!(next_move(&map(), 1, 1_000, &|_| false, statuses.into_iter()), expected, "{name}");
         }
+        let avoided = next_move(&map(), 1, 1_000, &|node| node == 2, [status(2, Role::Leader, 1, all)].into_iter());
+        assert_eq!(avoided, None, "node 2 should not lead");
     }
 }

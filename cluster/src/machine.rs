@@ -52,6 +52,11 @@ pub trait Machine: Send + Sync + 'static {
     /// Ends the group.
     fn reload(&self) -> BoxFuture<'_, Result<(), MachineError>>;
 
+    /// At a start: the last entry with a body that the log holds. It may never be applied.
+    fn logged(&self, entry: &Packed) {
+        let _ = entry;
+    }
+
     /// An estimate, in bytes, of what the next freeze would write.
     fn dirty_bytes(&self) -> u64;
 

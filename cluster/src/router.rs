@@ -1,6 +1,6 @@
 //! Who serves a slot: this node, another one, or nobody at the moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +58,8 @@ struct State {
     groups: BTreeMap<GroupId, Local>,
     /// For groups without a replica here: who last served.
     hints: BTreeMap<GroupId, NodeId>,
+    /// Nodes that should not lead at the moment.
+    avoided: BTreeSet<NodeId>,
 }
 
 struct Local {
@@ -69,7 +71,7 @@ impl Router {
     /// Routes for `node` by `map`.
     #[must_use]
     pub fn new(node: NodeId, map: Arc<ShardMap>) -> Arc<Self> {
-        let state = State { map, groups: BTreeMap::new(), hints: BTreeMap::new() };
+        let state = State { map, groups: BTreeMap::new(), hints: BTreeMap::new(), avoided: BTreeSet::new() };
         Arc::new(Self { node, state: RwLock::new(state) })
     }
 
@@ -130,6 +132,16 @@ impl Router {
         self.state.write().hints.insert(group, node);
     }
 
+    /// From now on nothing is handed over to these nodes, unless there is nobody else.
+    pub fn avoid(&self, nodes: BTreeSet<NodeId>) {
+        self.state.write().avoided = nodes;
+    }
+
+    /// Whether a node should not lead at the moment.
+    pub(crate) fn avoids(&self, node: NodeId) -> bool {
+        self.state.read().avoided.contains(&node)
+    }
+
     fn find(&self, state: &State, group: GroupId, shard: Option<&Shard>) -> Route {
         if let Some(local) = state.groups.get(&group) {
             let now = *local.leadership.borrow();
@@ -150,7 +162,7 @@ impl Router {
     /// handed over within `deadline` is left to an election.
     pub async fn hand_over_all(&self, deadline: Duration) {
         let handing_over = self.groups().into_iter().map(|group| async move {
-            if let Err(failed) = hand_over(&*group, self.node).await {
+            if let Err(failed) = self.hand_over(&*group).await {
                 tracing::info!(group = %group.id(), %failed, "leadership was not handed over");
             }
         });
@@ -158,21 +170,21 @@ impl Router {
             tracing::warn!(node = self.node, "leaderships were not handed over in time");
         }
     }
-}
 
-async fn hand_over(group: &dyn Group, here: NodeId) -> Result<(), TransferError> {
-    let status = group.status();
-    if status.leader != Some(here) {
-        return Ok(());
-    }
-    let mut others: Vec<_> = status.members.iter().filter(|member| member.voter && member.node != here).collect();
-    others.sort_by_key(|member| std::cmp::Reverse(member.matched));
-    let mut last = Ok(());
-    for other in others {
-        last = group.transfer(other.node).await;
-        if last.is_ok() {
+    async fn hand_over(&self, group: &dyn Group) -> Result<(), TransferError> {
+        let status = group.status();
+        if status.leader != Some(self.node) {
             return Ok(());
         }
+        let mut others: Vec<_> = status.members.iter().filter(|member| member.voter && member.node != self.node).collect();
+        others.sort_by_key(|member| (self.avoids(member.node), std::cmp::Reverse(member.matched)));
+        let mut last = Ok(());
+        for other in others {
+            last = group.transfer(other.node).await;
+            if last.is_ok() {
+                return Ok(());
+            }
+        }
+        last
     }
-    last
 }

@@ -58,6 +58,8 @@ pub struct NodeConfig {
     pub hold_valid: Duration,
     /// How far a peer's clock may be off.
     pub clock_skew: Duration,
+    /// How far the wall clock may be ahead of log time at a start.
+    pub clock_leap: Duration,
     /// What the process says about itself.
     pub trace: TraceConfig,
 }

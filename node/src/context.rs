@@ -7,20 +7,20 @@ use std::sync::{Arc, OnceLock};
 use ordergrid_cluster::NodeId;
 use ordergrid_domain::command::{Deliver, Release};
 use ordergrid_domain::machine::SlotOwners;
-use ordergrid_domain::{AttemptId, Command, GroupId, Outcome, Rejection, Slot};
+use ordergrid_domain::{AttemptId, Command, GroupId, Outcome, Rejection, Slot, Timestamp};
 use tokio::sync::{oneshot, watch};
 
+use crate::clocks::GridTime;
 use crate::elsewhere::Elsewhere;
 use crate::peers::{Peers, ShardAnswer, ShardCall, Waiter};
-use crate::platform::Clock;
 use crate::shard::{HoldRequest, HoldResult, HoldSink, Landings, ShardHost, ShardMessage, Verdict};
 
 /// One node, seen from its shards.
 pub(crate) struct NodeContext {
     /// Its number.
     pub(crate) id: NodeId,
-    /// Its clock.
-    pub(crate) clock: Arc<dyn Clock>,
+    /// What time it is for the grid.
+    pub(crate) time: Arc<GridTime>,
     /// Which shard owns which slot.
     owners: SlotOwners,
     /// The other nodes.
@@ -45,10 +45,10 @@ pub(crate) enum Place {
 
 impl NodeContext {
     /// A node whose shards are added by [`Self::set_hosts`].
-    pub(crate) fn new(id: NodeId, clock: Arc<dyn Clock>, owners: SlotOwners, peers: Peers, elsewhere: Arc<Elsewhere>) -> Self {
+    pub(crate) fn new(id: NodeId, time: Arc<GridTime>, owners: SlotOwners, peers: Peers, elsewhere: Arc<Elsewhere>) -> Self {
         let (failed, _) = watch::channel(None);
         let (draining, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { id, clock, owners, peers, elsewhere, hosts: OnceLock::new(), failed, draining, stopping }
+        Self { id, time, owners, peers, elsewhere, hosts: OnceLock::new(), failed, draining, stopping }
     }
 
     /// The shard that owns a slot.
@@ -69,6 +69,11 @@ impl NodeContext {
     /// One shard of this node.
     pub(crate) fn host(&self, shard: GroupId) -> Option<&Arc<ShardHost>> {
         self.hosts.get()?.get(&shard)
+    }
+
+    /// Log time: the latest stamp that any shard has applied here; zero before the first.
+    pub(crate) fn log_time(&self) -> Timestamp {
+        self.hosts().map(|host| host.replica.log_time()).max().unwrap_or_default()
     }
 
     /// Where `shard` is led as far as this node knows.

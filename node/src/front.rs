@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use futures::future::BoxFuture;
 use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery};
 use ordergrid_api::wire::cluster::{Check, ClusterStatus, VerifyReport};
+use ordergrid_api::wire::{ClusterClock, RightClock};
 use ordergrid_api::{Failure, Grid, ReadOptions, Refusal, Reply};
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuCommand};
 use ordergrid_domain::{Order, OrderId, Sku, SkuId};
@@ -99,6 +100,10 @@ impl Grid for Front {
 
     fn status(&self) -> BoxFuture<'_, Reply<ClusterStatus>> {
         self.ask(Grid::status)
+    }
+
+    fn clocks(&self, right: Option<RightClock>) -> BoxFuture<'_, Reply<ClusterClock>> {
+        self.ask(move |node| node.clocks(right))
     }
 
     fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>> {

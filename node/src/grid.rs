@@ -7,6 +7,7 @@ use bincode::{Decode, Encode};
 use futures::future::BoxFuture;
 use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery};
 use ordergrid_api::wire::cluster::{Check, ClusterStatus, VerifyReport};
+use ordergrid_api::wire::{ClusterClock, NodeClock, RightClock};
 use ordergrid_api::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, UnknownCause};
 use ordergrid_cluster::{CallError, Mesh, NodeId};
 use ordergrid_domain::audit::{Audit, Moment};
@@ -59,6 +60,8 @@ pub(crate) enum Ask {
     Cut(GroupId),
     /// Look at every row that was held under a number.
     Audit(GroupId, u64),
+    /// The node's clocks, after it was told which is right, if that is said.
+    Clock(Option<RightClock>),
 }
 
 /// What a request came to, on its way back.
@@ -92,6 +95,8 @@ pub(crate) enum Said {
     Audit(Box<Audit>),
     /// Nothing was done: the shard is led elsewhere, by this node if it is known.
     Elsewhere(Option<NodeId>),
+    /// The clocks of a node.
+    Clock(NodeClock),
 }
 
 macro_rules! expect_said {
@@ -148,7 +153,7 @@ impl NodeGrid {
             Ask::ReadOrders(query, _) => query.user.slot(),
             Ask::ReadSku(sku, _) => sku.slot(),
             Ask::Mark(shard) => return Some(*shard),
-            Ask::Report | Ask::HashAt(..) | Ask::Cut(_) | Ask::Audit(..) => return None,
+            Ask::Report | Ask::HashAt(..) | Ask::Cut(_) | Ask::Audit(..) | Ask::Clock(_) => return None,
         };
         Some(self.node.owner(slot))
     }
@@ -212,6 +217,9 @@ impl NodeGrid {
 
     /// Answers an ask that another node has forwarded; without an outcome in time it is unknown.
     pub(crate) async fn serve(&self, ask: Ask) -> Result<Said, Failure> {
+        if let Ask::Clock(right) = ask {
+            return Ok(Said::Clock(self.reporter.clock(&self.node, right)));
+        }
         if let Some(said) = self.proves(&ask).await {
             return said;
         }
@@ -230,6 +238,14 @@ impl NodeGrid {
         let asked = tokio::time::timeout(self.limits.report, self.forward(node, &Ask::Report)).await;
         match asked {
             Ok(Ok(Said::Report(report))) => Some(report),
+            _ => None,
+        }
+    }
+
+    /// Another node's clocks.
+    pub(crate) async fn clock_of(&self, node: NodeId, right: Option<RightClock>) -> Option<NodeClock> {
+        match self.forward(node, &Ask::Clock(right)).await {
+            Ok(Said::Clock(clock)) => Some(clock),
             _ => None,
         }
     }
@@ -261,7 +277,9 @@ impl NodeGrid {
                 read_sku(&leading.lead.replica, leading.lead.shard, &sku).await.map(Said::ReadSku)
             }
             Ask::Mark(_) => mark_here(leading).await.map(Said::Mark),
-            Ask::Report | Ask::HashAt(..) | Ask::Cut(_) | Ask::Audit(..) => Err(Failure::refused(Refusal::NoLeader)),
+            Ask::Report | Ask::HashAt(..) | Ask::Cut(_) | Ask::Audit(..) | Ask::Clock(_) => {
+                Err(Failure::refused(Refusal::NoLeader))
+            }
         }
     }
 
@@ -363,7 +381,7 @@ async fn outcome<T>(answer: oneshot::Receiver<T>) -> Result<T, Failure> {
 /// An entry without commands is an audit mark.
 async fn mark_here(leading: &Leading) -> Result<u64, Failure> {
     let lead = &leading.lead;
-    let mark = Proposal::pack(lead.node.clock.now(), Vec::new(), Vec::new());
+    let mark = Proposal::pack(lead.node.time.now(), Vec::new(), Vec::new());
     let landed = lead.group.propose(lead.term, mark).await;
     landed.map(|at| at.index).map_err(|_| Failure::refused(Refusal::NoLeader))
 }
@@ -423,7 +441,7 @@ impl Grid for NodeGrid {
         Box::pin(async move {
             let shard = self.node.owner(id.slot());
             if let Some(host) = self.stale(shard, &options).await {
-                return read_order(&host.replica, shard, id).await.map(|read| aged(read, host, self.node.clock.now()));
+                return read_order(&host.replica, shard, id).await.map(|read| aged(read, host, self.node.time.now()));
             }
             expect_said!(self.route(Ask::ReadOrder(id, options)).await, ReadOrder)
         })
@@ -433,7 +451,7 @@ impl Grid for NodeGrid {
         Box::pin(async move {
             let shard = self.node.owner(query.user.slot());
             if let Some(host) = self.stale(shard, &options).await {
-                return read_orders(&host.replica, shard, &query).await.map(|read| aged(read, host, self.node.clock.now()));
+                return read_orders(&host.replica, shard, &query).await.map(|read| aged(read, host, self.node.time.now()));
             }
             expect_said!(self.route(Ask::ReadOrders(query, options)).await, ReadOrders)
         })
@@ -451,7 +469,7 @@ impl Grid for NodeGrid {
         Box::pin(async move {
             let shard = self.node.owner(id.slot());
             if let Some(host) = self.stale(shard, &options).await {
-                return read_sku(&host.replica, shard, &id).await.map(|read| aged(read, host, self.node.clock.now()));
+                return read_sku(&host.replica, shard, &id).await.map(|read| aged(read, host, self.node.time.now()));
             }
             expect_said!(self.route(Ask::ReadSku(id, options)).await, ReadSku)
         })
@@ -467,6 +485,10 @@ impl Grid for NodeGrid {
 
     fn status(&self) -> BoxFuture<'_, Reply<ClusterStatus>> {
         Box::pin(crate::report::status(self))
+    }
+
+    fn clocks(&self, right: Option<RightClock>) -> BoxFuture<'_, Reply<ClusterClock>> {
+        Box::pin(crate::report::clocks(self, right))
     }
 
     fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>> {

@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, counter, gauge, histogram};
+use ordergrid_cluster::NodeId;
 use ordergrid_domain::GroupId;
 use ordergrid_storage::Stage;
 use tokio::time::Instant;
@@ -178,6 +179,12 @@ pub(crate) fn orphans_freed(holds: usize) {
 /// Rows were looked up in the state database.
 pub(crate) fn cold_rows_loaded(rows: usize) {
     counter!("ordergrid_cold_rows_loaded_total").increment(rows as u64);
+}
+
+/// How far the wall clock is from what is taken for the time, and whether anything is wrong with it.
+pub(crate) fn clock(node: NodeId, off_ms: i64, skewed: bool) {
+    gauge!("ordergrid_clock_offset_seconds", "node" => node.to_string()).set(off_ms as f64 / 1_000.0);
+    gauge!("ordergrid_clock_skew", "node" => node.to_string()).set(f64::from(u8::from(skewed)));
 }
 
 /// Bytes of rows in memory.

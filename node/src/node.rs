@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::agreement;
-use crate::clocks;
+use crate::clocks::{self, GridTime, Rules};
 use crate::config::NodeConfig;
 use crate::context::NodeContext;
 use crate::elsewhere::Elsewhere;
@@ -134,7 +134,7 @@ impl Node {
         let service = PeerService::default();
         let context = context(&config, &platform, &mesh, &map, shards);
         service.open(&context);
-        let reporter = Arc::new(reporter(&config, &platform, &spec, &map, cluster, &meta, started));
+        let reporter = Arc::new(reporter(&platform, &spec, &map, cluster, &meta, started));
         let grid = node_grid(&config, &context, &mesh, &reporter);
         serve_peers(&mesh, &service, &grid);
         for host in context.hosts() {
@@ -146,7 +146,9 @@ impl Node {
         work.spawn(watch_founding(Arc::clone(&context), founding, spec.clone(), cluster));
         let says = spec.agreement(moved(&config)).with(config.agreement());
         work.spawn(agreement::compare(Arc::clone(&context), mesh.clone(), Arc::clone(&reporter), says));
-        work.spawn(clocks::compare(Arc::clone(&context), reporter));
+        clocks::serve(&mesh, &context);
+        work.spawn(clocks::compare(Arc::clone(&context), mesh.clone(), context.peers.nodes().collect()));
+        work.spawn(clocks::give_way(Arc::clone(&context), Arc::clone(&router), config.group.election_max));
         work.spawn(watch_groups(Arc::clone(&context), meta));
         work.spawn(glue::watch_log(Arc::clone(&context), writer));
         let (settled, paused) = watch::channel(false);
@@ -382,12 +384,19 @@ fn context(config: &NodeConfig, platform: &Platform, mesh: &Mesh, map: &ShardMap
     let nodes = map.meta.iter().map(|placement| placement.node).filter(|node| *node != config.id);
     let elsewhere = Arc::new(Elsewhere::new(map, config.id));
     let peers = Peers::start(mesh, nodes, &elsewhere);
-    let context = Arc::new(NodeContext::new(config.id, Arc::clone(&platform.clock), owners(map), peers, elsewhere));
+    let log = shards.values().map(|(_, replica)| replica.log_time()).max().unwrap_or_default();
+    let time = Arc::new(GridTime::start(config.id, Arc::clone(&platform.clock), clock_rules(config, map), log));
+    let context = Arc::new(NodeContext::new(config.id, time, owners(map), peers, elsewhere));
     let limits = lead_limits(config);
     let hosts =
         shards.into_iter().map(|(shard, (group, replica))| (shard, Arc::new(ShardHost::new(shard, group, replica, limits))));
     context.set_hosts(hosts.collect());
     context
+}
+
+fn clock_rules(config: &NodeConfig, map: &ShardMap) -> Rules {
+    let ms = |span: Duration| i64::try_from(span.as_millis()).expect("the configuration says at most days");
+    Rules { nodes: map.meta.len(), skew: ms(config.clock_skew), leap: ms(config.clock_leap) }
 }
 
 fn lead_limits(config: &NodeConfig) -> LeadLimits {
@@ -412,7 +421,6 @@ fn lead_limits(config: &NodeConfig) -> LeadLimits {
 }
 
 fn reporter(
-    config: &NodeConfig,
     platform: &Platform,
     spec: &ClusterSpec,
     map: &Arc<ShardMap>,
@@ -436,8 +444,6 @@ fn reporter(
         started,
         disk_bytes: Box::new(move || log.stats().disk_bytes + state.stats().disk_bytes),
         render: render(platform),
-        skew: RwLock::new(None),
-        skew_limit: config.clock_skew,
         otherwise: RwLock::default(),
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use ordergrid_cluster::{Mesh, NodeId};
 use ordergrid_domain::command::{Deliver, Release};
-use ordergrid_domain::{AttemptId, GroupId, Timestamp};
+use ordergrid_domain::{AttemptId, GroupId};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::context::{NodeContext, Place, ask_here, deliver_here, hold_here};
@@ -41,16 +41,13 @@ pub(crate) enum ShardCall {
     Deliver(GroupId, Deliver),
     /// What became of these attempts?
     Ask(GroupId, Vec<AttemptId>),
-    /// What time is it there?
-    Clock,
 }
 
 impl ShardCall {
-    /// The shard whose leader is asked; `None` where any node may answer.
-    fn led(&self) -> Option<GroupId> {
+    /// The shard whose leader is asked.
+    fn led(&self) -> GroupId {
         match self {
-            Self::Hold(shard, _) | Self::Release(shard, _) | Self::Deliver(shard, _) | Self::Ask(shard, _) => Some(*shard),
-            Self::Clock => None,
+            Self::Hold(shard, _) | Self::Release(shard, _) | Self::Deliver(shard, _) | Self::Ask(shard, _) => *shard,
         }
     }
 }
@@ -66,8 +63,6 @@ pub(crate) enum ShardAnswer {
     Delivered(u64),
     /// One verdict per attempt.
     Verdicts(Vec<Verdict>),
-    /// The peer's clock.
-    Clock(Timestamp),
     /// The shard is not led there, or nothing could be said; who leads it, if that is known there.
     NotHere(Option<NodeId>),
 }
@@ -111,6 +106,11 @@ impl Peers {
         Self { lanes: lanes.collect() }
     }
 
+    /// The other nodes.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        self.lanes.keys().copied().collect::<Vec<_>>().into_iter()
+    }
+
     /// How many other nodes there are.
     pub(crate) fn count(&self) -> usize {
         self.lanes.len()
@@ -149,12 +149,12 @@ async fn gather(mesh: Mesh, node: NodeId, mut waiting: mpsc::Receiver<Queued>, e
         let elsewhere = Arc::clone(&elsewhere);
         tokio::spawn(async move {
             let answers = answered.await.ok().and_then(|body| decode::<Vec<ShardAnswer>>(&body));
-            let unsaid = |shard: &Option<GroupId>| shard.iter().for_each(|shard| elsewhere.not_at(*shard, node, None));
+            let unsaid = |shard: &GroupId| elsewhere.not_at(*shard, node, None);
             match answers {
                 Some(answers) => {
                     let mut landings = Landings::default();
                     for ((waiter, answer), shard) in waiters.into_iter().zip(answers).zip(shards) {
-                        if let (ShardAnswer::NotHere(named), Some(shard)) = (&answer, shard) {
+                        if let ShardAnswer::NotHere(named) = &answer {
                             elsewhere.not_at(shard, node, *named);
                         }
                         waiter.answer(answer, &mut landings);
@@ -234,7 +234,6 @@ async fn answer(node: &NodeContext, call: ShardCall) -> ShardAnswer {
             }
             _ => ShardAnswer::NotHere(node.leader_there(shard)),
         },
-        ShardCall::Clock => ShardAnswer::Clock(node.clock.now()),
     }
 }
 

@@ -13,14 +13,18 @@ use ordergrid_domain::Timestamp;
 use ordergrid_storage::{Engine, EngineError, MemEngine, RocksEngine};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::descriptors::Share;
 use crate::exporter::Exporter;
 
-/// Wall-clock time. Waiting is tokio's business, which follows simulated time by itself.
+/// Time of day, and time that passes. Waiting is tokio's business, which follows simulated time by itself.
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since 1970-01-01T00:00:00Z. It may jump, in both directions.
     fn wall_ms(&self) -> u64;
+
+    /// Milliseconds since some moment. Nobody sets it, it never goes back, and it counts while the machine is suspended.
+    fn monotonic_ms(&self) -> u64;
 
     /// The same, as the domain knows it.
     fn now(&self) -> Timestamp {
@@ -42,6 +46,12 @@ impl Clock for SystemClock {
     fn wall_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).expect("the year is before 584 million")
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        let since = clock_gettime(ClockId::Boottime);
+        let ms = since.tv_sec * 1_000 + since.tv_nsec / 1_000_000;
+        u64::try_from(ms).expect("a machine starts at zero")
     }
 }
 

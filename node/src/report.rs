@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use futures::future::join_all;
 use ordergrid_api::wire::cluster::{Check, ClusterStatus, Health, NodeStatus, ReplicaStatus, ShardStatus};
+use ordergrid_api::wire::{ClusterClock, NodeClock, RightClock};
 use ordergrid_api::{Answer, Reply, Token};
 use ordergrid_cluster::{GroupRef, GroupStatus, Role, ShardMap};
-use ordergrid_domain::GroupId;
+use ordergrid_domain::{GroupId, Timestamp};
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use crate::agreement::{self, Otherwise};
+use crate::clocks::{Right, words};
 use crate::context::NodeContext;
 use crate::grid::NodeGrid;
 
@@ -53,6 +54,8 @@ pub(crate) struct NodeReport {
     pub(crate) uptime_seconds: u64,
     pub(crate) disk_bytes: u64,
     pub(crate) resident_bytes: u64,
+    /// What is wrong with its clock.
+    pub(crate) clock: Option<String>,
     pub(crate) replicas: Vec<ReplicaReport>,
 }
 
@@ -66,9 +69,6 @@ pub(crate) struct Reporter {
     pub(crate) started: Instant,
     pub(crate) disk_bytes: Box<dyn Fn() -> u64 + Send + Sync>,
     pub(crate) render: Option<RenderMetrics>,
-    /// Largest offset of a peer's clock, with its node, as last measured.
-    pub(crate) skew: RwLock<Option<(u64, Duration)>>,
-    pub(crate) skew_limit: Duration,
     /// Peers that were started with other settings where all must be the same.
     pub(crate) otherwise: RwLock<Otherwise>,
 }
@@ -83,8 +83,7 @@ impl Reporter {
         };
         let refilled: Vec<_> =
             std::iter::once(&self.meta).chain(node.hosts().map(|host| &host.group)).filter_map(below).collect();
-        let skew = *self.skew.read();
-        let skewed = skew.filter(|(_, skew)| *skew > self.skew_limit);
+        let clocks = node.time.seen();
         vec![
             check("running", !node.draining() && node.failed().borrow().is_none(), stops(node)),
             led("meta_group_led", std::iter::once(&self.meta), node.id),
@@ -94,13 +93,8 @@ impl Reporter {
                 refilled.is_empty(),
                 list("the log has lost entries and is being refilled for shards", &refilled),
             ),
-            check(
-                "clocks_agree",
-                skewed.is_none(),
-                skewed.map_or_else(String::new, |(peer, skew)| {
-                    format!("the clock of node {peer} is {} ms off", skew.as_millis())
-                }),
-            ),
+            // Where nobody else could do better, a doubtful clock is told and does not keep the node from serving.
+            check("clocks_agree", !clocks.gives_way(), words(&clocks).unwrap_or_default()),
             self.settings_agree(),
             self.replicas_follow(node),
         ]
@@ -136,6 +130,27 @@ impl Reporter {
         self.render.as_ref().map_or_else(String::new, |render| render())
     }
 
+    /// The clocks of this node, after it was told which is right, if that is said.
+    pub(crate) fn clock(&self, node: &NodeContext, right: Option<RightClock>) -> NodeClock {
+        let log = node.log_time();
+        match right {
+            Some(RightClock::Wall) => node.time.accept(Right::Wall, log),
+            Some(RightClock::Log) => node.time.accept(Right::Log, log),
+            None => {}
+        }
+        let name = self.members.iter().find(|member| member.id == node.id).map(|member| member.name.clone());
+        NodeClock {
+            id: node.id,
+            name: name.unwrap_or_default(),
+            reachable: true,
+            wall: Some(node.time.wall()),
+            grid: Some(node.time.now()),
+            log: (log > Timestamp::default()).then_some(log),
+            expires: node.time.may_tick(),
+            wrong: words(&node.time.seen()),
+        }
+    }
+
     /// This node, as it sees itself.
     pub(crate) fn report(&self, node: &NodeContext) -> NodeReport {
         let meta = replica_report(&self.meta.status(), node.id);
@@ -145,6 +160,7 @@ impl Reporter {
             uptime_seconds: self.started.elapsed().as_secs(),
             disk_bytes: (self.disk_bytes)(),
             resident_bytes: node.hosts().map(|host| host.replica.machine().resident_bytes()).sum(),
+            clock: words(&node.time.seen()),
             replicas: std::iter::once(meta).chain(shards).collect(),
         }
     }
@@ -157,6 +173,25 @@ fn stops(node: &NodeContext) -> String {
 fn standing(group: &GroupRef) -> Option<String> {
     let stood = group.stands()?;
     Some(format!("{} ({} entries behind for {} s)", group.id(), group.lag(), stood.as_secs()))
+}
+
+fn unreachable_clock(member: &Member) -> NodeClock {
+    let (id, name) = (member.id, member.name.clone());
+    NodeClock { id, name, reachable: false, wall: None, grid: None, log: None, expires: false, wrong: None }
+}
+
+/// The clocks of every node, after each that answers was told which is right, if that is said.
+pub(crate) async fn clocks(grid: &NodeGrid, right: Option<RightClock>) -> Reply<ClusterClock> {
+    let reporter = &grid.reporter;
+    let asked = reporter.members.iter().map(|member| async move {
+        let clock = if member.id == grid.node.id {
+            Some(reporter.clock(&grid.node, right))
+        } else {
+            grid.clock_of(member.id, right).await
+        };
+        clock.unwrap_or_else(|| unreachable_clock(member))
+    });
+    Ok(Answer::new(ClusterClock { nodes: join_all(asked).await }, Token::default()))
 }
 
 fn list(what: &str, items: &[String]) -> String {
@@ -247,6 +282,7 @@ fn committed(reports: &[(&Member, Option<NodeReport>)]) -> BTreeMap<GroupId, u64
 fn node_status(member: &Member, report: Option<&NodeReport>, committed: &BTreeMap<GroupId, u64>) -> NodeStatus {
     let state = match report {
         None => "unreachable",
+        Some(report) if report.clock.is_some() => "clock_skew",
         Some(report) if report.failing.is_empty() => "ok",
         Some(_) => "not_ready",
     };
@@ -266,6 +302,7 @@ fn node_status(member: &Member, report: Option<&NodeReport>, committed: &BTreeMa
         disk_bytes: report.map(|report| report.disk_bytes),
         resident_bytes: report.map(|report| report.resident_bytes),
         uptime_seconds: report.map(|report| report.uptime_seconds),
+        clock: report.and_then(|report| report.clock.clone()),
     }
 }
 

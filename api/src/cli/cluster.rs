@@ -1,4 +1,4 @@
-//! `cluster status` and `cluster verify`.
+//! `cluster status` and `cluster verify`; `clock` has a module of its own.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,6 +19,9 @@ const VERIFY_PATIENCE: Duration = Duration::from_secs(30 * 60);
 pub enum ClusterCommand {
     /// Show nodes, shards and health; exit 7 if a shard has no quorum
     Status,
+    /// Ask about the nodes' clocks, and say which is right
+    #[command(subcommand)]
+    Clock(super::clock::ClockCommand),
     /// Prove the laws of stock, order and money on the running grid; exit 10 if one is broken, 11 if one could not be judged
     Verify,
 }
@@ -32,6 +35,7 @@ pub(super) async fn verb(command: &ClusterCommand, context: &Context<'_>) -> End
             context.show(&answer, || status_table(&status, context.screen.paint()));
             Ok(if status.health == Health::Unavailable { Exit::Unreachable } else { Exit::Done })
         }
+        ClusterCommand::Clock(command) => super::clock::verb(*command, context).await,
         ClusterCommand::Verify => {
             // Every row is looked at: one attempt may take as long as the whole call.
             let patience = context.global.timeout.unwrap_or(VERIFY_PATIENCE);
@@ -94,6 +98,11 @@ fn status_table(status: &ClusterStatus, paint: Paint) -> String {
     for node in &status.nodes {
         for check in &node.failing {
             text += &format!("{} {} {}\n", paint.bad("NOW"), node.name, failing(check));
+        }
+    }
+    for (node, clock) in status.nodes.iter().filter_map(|node| Some((node, node.clock.as_ref()?))) {
+        if node.failing.iter().all(|check| check.detail != *clock) {
+            text += &format!("{} {} {clock}\n", paint.bad("NOW"), node.name);
         }
     }
     for node in status.nodes.iter().filter(|node| !node.reachable) {
@@ -175,6 +184,8 @@ mod tests {
                  "leaders": 16, "replicas": 48, "lag": 0, "disk_bytes": 210_000_000_000_u64, "uptime_seconds": 1_036_800},
                 {"id": "2", "name": "n2", "zone": "b", "http": "http://h2:1", "state": "unreachable", "reachable": false,
                  "leaders": 0, "replicas": 48},
+                {"id": "3", "name": "n3", "zone": "b", "http": "http://h3:1", "state": "clock_skew", "reachable": true,
+                 "leaders": 0, "replicas": 48, "clock": "clock_skew: the wall clock is 8d 0h ahead of grid time"},
             ],
             "shards": [
                 {"shard": "0", "leader": "1", "term": 1, "replicas": []},
@@ -187,12 +198,14 @@ mod tests {
     #[test]
     fn a_status_as_people_see_it() {
         let expected = "\
-CLUSTER shop-eu  DEGRADED  2 zones  2 nodes  1 shard  v1.4.0   orders 2,214/s
+CLUSTER shop-eu  DEGRADED  2 zones  3 nodes  1 shard  v1.4.0   orders 2,214/s
 NODE  ZONE  STATE        LEADERS  REPLICAS    DISK  LAG  UPTIME
 n1    a     not_ready         16        48  210 GB    0     12d
 n2    b     unreachable        0        48       -    -       -
+n3    b     clock_skew         0        48       -    -       -
 NOW shard 1 has no leader that a quorum answers
 NOW n1 fails shards_led: no leader is heard of for shards 1
+NOW n3 clock_skew: the wall clock is 8d 0h ahead of grid time
 NOW n2 does not answer at http://h2:1
 ";
         assert_eq!(status_table(&status(), Paint::plain()), expected);

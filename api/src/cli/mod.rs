@@ -5,6 +5,7 @@
 //! client's verb to [`run`]; its own verbs end through [`finish`], so that they keep the same conventions.
 
 pub mod bench;
+mod clock;
 mod cluster;
 mod exit;
 mod failure;

@@ -251,6 +251,7 @@ async fn curl_shows_the_call_and_sends_nothing() {
         ("order get 17 --history", "/v1/orders/17/status-history"),
         ("sku get 85123A", "/v1/skus/85123A"),
         ("cluster status", "/admin/v1/cluster/status"),
+        ("cluster clock status", "/admin/v1/cluster/clock"),
         ("cluster verify", "/admin/v1/cluster/verify"),
     ] {
         let left = run_line(&format!("{line} --curl --endpoint http://n1:80"), &nobody()).await;

@@ -7,8 +7,8 @@ use ordergrid_domain::{FulfilmentId, Key, OrderId, RefundId, SkuId, UserId};
 use super::{Answer, Call, CallError, Client, path_segment};
 use crate::wire::{
     AdjustStock, Batch, CancelOrder, ClusterStatus, CommandBatch, Empty, FulfilmentChanged, Order, PayOrder, PickOrder,
-    PlaceBatch, PlaceOrder, PutSku, ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, Sku, StatusHistory, UserOrders,
-    VerifyReport,
+    PlaceBatch, PlaceOrder, PutSku, ReceiveStock, RefundOrder, RefundOutcome, RightClock, ShipFulfilment, Sku, StatusHistory,
+    UserOrders, VerifyReport,
 };
 
 type Ended<T> = Result<Answer<T>, CallError>;
@@ -134,6 +134,18 @@ impl Call {
     #[must_use]
     pub fn cluster_status() -> Self {
         Self::get("/admin/v1/cluster/status")
+    }
+
+    /// `GET /admin/v1/cluster/clock`.
+    #[must_use]
+    pub fn cluster_clock() -> Self {
+        Self::get("/admin/v1/cluster/clock")
+    }
+
+    /// `POST /admin/v1/cluster/clock/accept`.
+    #[must_use]
+    pub fn accept_clock(right: RightClock) -> Self {
+        Self::new(Method::POST, &format!("/admin/v1/cluster/clock/accept?right={}", right.word()))
     }
 
     /// `GET /admin/v1/cluster/verify`.

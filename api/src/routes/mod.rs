@@ -88,6 +88,8 @@ routes! {
     Receive         Command "POST /v1/skus/{id}/receive";
     Adjust          Command "POST /v1/skus/{id}/adjust";
     ClusterStatus   Read    "GET /admin/v1/cluster/status";
+    ClusterClock    Read    "GET /admin/v1/cluster/clock";
+    ClockAccept     Read    "POST /admin/v1/cluster/clock/accept";
     ClusterVerify   Read    "/admin/v1/cluster/verify";
     Livez           Read    "GET /livez";
     Readyz          Read    "GET /readyz";
@@ -165,6 +167,8 @@ fn all(api: Arc<Api>) -> Router {
         .route("/v1/skus/{id}/receive", post_to(Route::Receive, skus::receive))
         .route("/v1/skus/{id}/adjust", post_to(Route::Adjust, skus::adjust))
         .route("/admin/v1/cluster/status", get_from(Route::ClusterStatus, operators::status))
+        .route("/admin/v1/cluster/clock", get_from(Route::ClusterClock, operators::clock))
+        .route("/admin/v1/cluster/clock/accept", post_to(Route::ClockAccept, operators::accept_clock))
         .route(
             "/admin/v1/cluster/verify",
             get_from(Route::ClusterVerify, operators::verify).post(entry!(Route::ClusterVerify, operators::verify)),

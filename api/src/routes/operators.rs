@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::call::Call;
 use super::{Api, Ended, reply};
-use crate::fault::Fault;
-use crate::wire::Readiness;
+use crate::fault::{Fault, kinds};
+use crate::wire::{Readiness, RightClock};
 
 /// `GET /livez`: the process answers.
 pub(super) async fn live(_: Arc<Api>, _: Call) -> Ended {
@@ -44,6 +44,22 @@ pub(super) async fn status(api: Arc<Api>, call: Call) -> Ended {
     let [] = call.query([])?;
     let answer = api.seen(api.grid.status()).await?;
     Ok(reply::json(StatusCode::OK, &answer.value, 4_096))
+}
+
+/// `GET /admin/v1/cluster/clock`
+pub(super) async fn clock(api: Arc<Api>, call: Call) -> Ended {
+    let [] = call.query([])?;
+    let answer = api.seen(api.grid.clocks(None)).await?;
+    Ok(reply::json(StatusCode::OK, &answer.value, 1_024))
+}
+
+/// `POST /admin/v1/cluster/clock/accept?right=wall|log`. Said twice, it is the same.
+pub(super) async fn accept_clock(api: Arc<Api>, call: Call) -> Ended {
+    let [right] = call.query(["right"])?;
+    let right = right.as_deref().and_then(RightClock::of_word);
+    let right = right.ok_or_else(|| Fault::new(&kinds::INVALID_PARAMETER, "is required: wall or log").at("right"))?;
+    let answer = api.seen(api.grid.clocks(Some(right))).await?;
+    Ok(reply::json(StatusCode::OK, &answer.value, 1_024))
 }
 
 /// `POST /admin/v1/cluster/verify`, and `GET`: it changes nothing. A violation is an answer, not an error.

@@ -73,7 +73,7 @@ pub struct NodeStatus {
     pub zone: String,
     /// Where its HTTP API is.
     pub http: String,
-    /// `ok`, `not_ready` or `unreachable`.
+    /// `ok`, `clock_skew`, `not_ready` or `unreachable`.
     pub state: String,
     /// Its checks of readiness that do not hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -96,6 +96,9 @@ pub struct NodeStatus {
     /// Seconds since it started, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uptime_seconds: Option<u64>,
+    /// What is wrong with its clock, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<String>,
 }
 
 /// A group.

@@ -6,6 +6,7 @@
 
 mod answer;
 pub mod canonical;
+pub mod clock;
 pub mod cluster;
 pub mod order;
 pub mod problem;
@@ -16,6 +17,7 @@ mod words;
 pub(crate) mod written;
 
 pub(crate) use answer::created_id;
+pub use clock::{ClusterClock, NodeClock, RightClock};
 pub use cluster::{
     Check, ClusterStatus, Health, InFlight, LawReport, NodeStatus, Readiness, ReplicaHash, ReplicaStatus, ShardReport,
     ShardStatus, Verdict, VerifyReport,

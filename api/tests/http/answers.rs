@@ -387,6 +387,33 @@ async fn operators_and_probes() {
 }
 
 #[tokio::test]
+async fn clocks_are_shown_and_one_is_accepted() {
+    let site = Site::new();
+    let clock = |expires, wrong: Option<&str>| {
+        let mut node = json!({
+            "id": "1", "name": "n1", "reachable": true, "wall": "2026-11-20T14:05:06.007Z", "expires": expires,
+        });
+        wrong.into_iter().for_each(|wrong| node["wrong"] = wrong.into());
+        json!({"nodes": [node]})
+    };
+    let told = site.get("/admin/v1/cluster/clock").await;
+    assert_eq!((told.status, told.json()), (200, clock(false, Some("clock_skew: nothing expires"))));
+    for right in ["wall", "log"] {
+        let path = format!("/admin/v1/cluster/clock/accept?right={right}");
+        let told = site.send(request("POST", &path, &[], "")).await;
+        assert_eq!((told.status, told.json()), (200, clock(true, None)));
+    }
+    for (path, status, code) in [
+        ("/admin/v1/cluster/clock/accept", 422, "invalid_parameter"),
+        ("/admin/v1/cluster/clock/accept?right=both", 422, "invalid_parameter"),
+        ("/admin/v1/cluster/clock/accept?left=wall", 400, "unknown_parameter"),
+    ] {
+        let told = site.send(request("POST", path, &[], "")).await;
+        assert_eq!((told.status, &told.json()["code"]), (status, &json!(code)), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn requests_have_names() {
     let site = Site::new();
     let first = site.get("/livez").await;

@@ -8,7 +8,9 @@ use futures::future::{BoxFuture, pending, ready};
 use ordergrid_api::grid::{
     Answer, Failure, Grid, OrderChanged, ReadOptions, Reply, SkuChanged, Token, UserOrders, UserOrdersQuery,
 };
-use ordergrid_api::wire::{Check, ClusterStatus, Health, InFlight, LawReport, VerifyReport};
+use ordergrid_api::wire::{
+    Check, ClusterClock, ClusterStatus, Health, InFlight, LawReport, NodeClock, RightClock, VerifyReport,
+};
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuAction, SkuCommand};
 use ordergrid_domain::sku::Buckets;
 use ordergrid_domain::{AttemptId, GroupId, Key, Order, OrderId, Quantity, Rejection, Sku, SkuId, Text, Timestamp, UserId};
@@ -261,6 +263,22 @@ impl Grid for Scripted {
                 shards: Vec::new(),
             };
             Ok(Answer::new(status, TOKEN))
+        })
+    }
+
+    fn clocks(&self, right: Option<RightClock>) -> BoxFuture<'_, Reply<ClusterClock>> {
+        self.answers(|_| {
+            let node = NodeClock {
+                id: 1,
+                name: "n1".to_owned(),
+                reachable: true,
+                wall: Some(Timestamp::from_ms(1_795_183_506_007)),
+                grid: None,
+                log: None,
+                expires: right.is_some(),
+                wrong: right.is_none().then(|| "clock_skew: nothing expires".to_owned()),
+            };
+            Ok(Answer::new(ClusterClock { nodes: vec![node] }, TOKEN))
         })
     }
 

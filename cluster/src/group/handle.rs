@@ -289,6 +289,11 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
         self.hand_over(to).boxed()
     }
 
+    fn stand(&self, stand: bool) {
+        // Below its floor a replica never stands.
+        self.raft.runtime_config().elect(stand && self.vouched.borrow().is_none());
+    }
+
     fn checkpoint(&self) -> BoxFuture<'_, Result<(), Stopped>> {
         self.checkpoint_now().boxed()
     }

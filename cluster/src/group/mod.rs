@@ -79,6 +79,10 @@ pub trait Group: Send + Sync + 'static {
     /// end with the leadership is let finish first; then proposals are refused as [`ProposeError::NotReady`] while it lasts.
     fn transfer(&self, to: NodeId) -> BoxFuture<'_, Result<(), TransferError>>;
 
+    /// Whether this replica campaigns when it misses a leader, which it does until told otherwise, unless its log has to be
+    /// refilled. It votes all the same, and what it leads it goes on leading. To be said again from time to time.
+    fn stand(&self, stand: bool);
+
     /// Writes a checkpoint of everything applied by now; durable on return.
     fn checkpoint(&self) -> BoxFuture<'_, Result<(), Stopped>>;
 

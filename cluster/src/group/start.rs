@@ -22,7 +22,7 @@ use super::leadership;
 use super::watchdog;
 use super::{GroupConfig, GroupRef, Leadership, closed};
 use crate::applier::Applier;
-use crate::grid::{Grid, Host, LogId};
+use crate::grid::{EntryBody, Grid, Host, LogId};
 use crate::ids::{EntryId, NodeId, ReplicaId};
 use crate::machine::Machine;
 use crate::mesh::Mesh;
@@ -99,12 +99,13 @@ where
     let consensus = Arc::new(config.consensus(&group.to_string())?);
     let config = Arc::new(config);
     let dirty = dirty_limit(config.checkpoint_bytes, replica);
-    let mut applier = Applier::<RT>::open(group, machine, store, dirty).await?;
+    let mut applier = Applier::<RT>::open(group, Arc::clone(&machine), store, dirty).await?;
     let (applied, _) = applier.applied_state().await?;
     forget_superseded(group, &mut log, applied).await?;
     if founders.len() == 1 {
         refuse_lost(&mut log, applied, *vouched.borrow()).await?;
     }
+    show_last(&*machine, &mut log).await?;
     let shared = applier.shared();
     let started_with = log.get_log_reader().await.read_vote().await?;
     let logged = log.get_log_state().await?.last_log_id.map_or(0, |last| last.index + 1);
@@ -194,6 +195,29 @@ where
         }
         _ => Ok(()),
     }
+}
+
+/// Shows the machine the last entry with a body, among the newest of the log.
+async fn show_last<RT, LS>(machine: &dyn Machine, log: &mut LS) -> io::Result<()>
+where
+    RT: AsyncRuntime + Send + Sync,
+    LS: RaftLogStorage<Grid<RT>>,
+{
+    const NEWEST: u64 = 8;
+    let state = log.get_log_state().await?;
+    let Some(last) = state.last_log_id else { return Ok(()) };
+    let first = state.last_purged_log_id.map_or(0, |purged| purged.index + 1);
+    let newest = first.max((last.index + 1).saturating_sub(NEWEST))..last.index + 1;
+    if newest.is_empty() {
+        return Ok(());
+    }
+    for entry in log.get_log_reader().await.try_get_log_entries(newest).await?.iter().rev() {
+        if let EntryBody::Normal(payload) = &entry.payload {
+            machine.logged(&payload.0);
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// What is left to do before a replica takes part.

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ordergrid_cluster::GroupConfig;
+use ordergrid_domain::machine::KEY_RETENTION;
 
 use super::load::ConfigError;
 use super::settings::{BootstrapNodeSettings, BootstrapSettings, Reads, Settings};
@@ -68,6 +69,7 @@ pub(super) fn check(settings: &Settings) -> Result<NodeConfig, ConfigError> {
         log_tail: settings.log.tail.bytes(),
         hold_valid: settings.orders.hold_valid.0,
         clock_skew: settings.clock.skew.0,
+        clock_leap: settings.clock.leap.0,
         trace: TraceConfig { filter: settings.trace.filter.clone(), json: settings.trace.json },
     };
     let bootstrap = settings.bootstrap.as_ref().map(|typed| bootstrap(typed, &config, &mut broken));
@@ -127,6 +129,8 @@ fn check_times(settings: &Settings, broken: &mut Broken) {
         // A hold given by a leader whose clock is behind must still be valid when it arrives.
         ("orders.hold_valid", settings.orders.hold_valid, settings.clock.skew.0 + second, 600 * second),
         ("clock.skew", settings.clock.skew, Duration::from_millis(10), 600 * second),
+        // A leap that is believed must not make the grid forget every key.
+        ("clock.leap", settings.clock.leap, settings.clock.skew.0, KEY_RETENTION - DAY),
     ] {
         broken.within(key, &value, super::Span(least)..=super::Span(most));
     }

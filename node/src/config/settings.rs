@@ -214,6 +214,9 @@ sections! {
     clock: ClockSettings {
         /// A node whose clock differs more than this from its peers' is not ready.
         skew: Span = Span::s(5),
+        /// A start that finds the wall clock further ahead of the log than this expires nothing until an operator says
+        /// which of the two is right. Longer than a long weekend off, shorter than keys are remembered (7 days).
+        leap: Span = Span::s(5 * 24 * 60 * 60),
     }
 
     /// What the process says about itself, on stderr.

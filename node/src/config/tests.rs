@@ -135,6 +135,8 @@ fn broken_rules_name_their_key() {
         ("raft.lease_margin",       "1s",             "raft"),
         ("checkpoint.every",        "0s",             "checkpoint.every"),
         ("orders.hold_valid",       "5s",             "orders.hold_valid"),
+        ("clock.leap",              "4s",             "clock.leap"),
+        ("clock.leap",              "7d",             "clock.leap"),
     ];
     for (key, value, named) in cases {
         let wrong = sources(ONE, &[], &[(key, value)]).load().expect_err(key).to_string();

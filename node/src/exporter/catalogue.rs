@@ -49,6 +49,8 @@ families! {
     Gauge     "ordergrid_ready" "node" => "1 while the node may take requests.";
     Gauge     "ordergrid_check" "node", "check" => "1 while the check of readiness holds.";
     Gauge     "ordergrid_shard_led" "node", "shard" => "1 while the shard has a leader that a quorum answers, as the node can tell; 0 is the meta group.";
+    Gauge     "ordergrid_clock_offset_seconds" "node" => "How far the wall clock is ahead of what the node takes for the time.";
+    Gauge     "ordergrid_clock_skew" "node" => "1 while something is wrong with the node's clock, as readiness says.";
     Gauge     "ordergrid_leading" "node", "shard" => "1 while the node leads the shard and a quorum answers it.";
     Gauge     "ordergrid_settings_differ" => "Nodes whose settings differ where they must be the same.";
     Gauge     "ordergrid_clock_offset_seconds" "node" => "Offset of the node's clock from grid time.";

@@ -209,7 +209,7 @@ impl ShardState {
         self.next_attempt += 1;
         self.running.insert(attempt.counter);
         let (user, key) = (request.user.clone(), request.key.clone());
-        let now = self.lead.node.clock.now();
+        let now = self.lead.node.time.now();
         let valid_until = base.map_or(now, |base| base.max(now)).after(self.lead.limits.hold_validity);
         (Running { attempt, user, key, shard: myself.clone(), undecided: false }, valid_until)
     }

@@ -20,7 +20,7 @@ const BULK: usize = 1_000;
 pub(crate) async fn ask(lead: Arc<Lead>) {
     loop {
         tokio::time::sleep(PAUSE).await;
-        let now = lead.node.clock.now();
+        let now = lead.node.time.now();
         let tentative = lead.replica.machine().asks(now, lead.limits.hold_validity, BULK);
         let mut by_shard: BTreeMap<GroupId, Vec<(AttemptId, Vec<SkuId>)>> = BTreeMap::new();
         for (attempt, skus) in tentative {

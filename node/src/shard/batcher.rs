@@ -12,8 +12,8 @@ use tokio::sync::{Notify, mpsc};
 use super::callers::Caller;
 use super::landings::Landings;
 use super::proposal::{NotLanded, Proposal, Reply};
+use crate::clocks::GridTime;
 use crate::metrics;
-use crate::platform::Clock;
 
 /// Pause before an entry that the leader could not take at the moment is tried again.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -126,11 +126,11 @@ pub(crate) struct Batcher {
 
 impl Batcher {
     /// Starts packing for one term. It ends when every clone is dropped.
-    pub(crate) fn start(group: GroupRef, term: u64, clock: Arc<dyn Clock>, limits: BatchLimits) -> Self {
+    pub(crate) fn start(group: GroupRef, term: u64, time: Arc<GridTime>, limits: BatchLimits) -> Self {
         let (queue, waiting) = mpsc::channel(limits.queue);
         let wait = Arc::new(metrics::BatchWait::new());
         let gate = Arc::new(Gate::new(Flight::of(limits.entries, group.status().members.len())));
-        tokio::spawn(pack(waiting, Arc::clone(&wait), Arc::clone(&gate), group, term, clock, limits));
+        tokio::spawn(pack(waiting, Arc::clone(&wait), Arc::clone(&gate), group, term, time, limits));
         Self { queue, wait, gate }
     }
 
@@ -159,7 +159,7 @@ async fn pack(
     gate: Arc<Gate>,
     group: GroupRef,
     term: u64,
-    clock: Arc<dyn Clock>,
+    time: Arc<GridTime>,
     limits: BatchLimits,
 ) {
     let mut queued = Vec::with_capacity(limits.commands);
@@ -182,7 +182,7 @@ async fn pack(
         let (commands, replies): (Vec<_>, Vec<_>) = queued.drain(..fitting).unzip();
         meters.proposed(commands.len());
         under_way.carries(commands.len());
-        let packed = meters.pack.time(|| Proposal::pack(clock.now(), commands, replies));
+        let packed = meters.pack.time(|| Proposal::pack(time.now(), commands, replies));
         let applied = group.propose(term, Arc::clone(&packed));
         let group = Arc::clone(&group);
         tokio::spawn(async move {

@@ -64,20 +64,27 @@ impl ShardHost {
     }
 
     /// Follows the leadership until the group ends: opens the front door once the term's first entry is applied
-    /// (rule 1), closes it when the term is over.
+    /// (rule 1) and grid time is known (rule 21), closes it when the term is over.
     pub(crate) async fn run(self: Arc<Self>, node: Arc<NodeContext>) {
         let mut leadership = self.group.leadership();
+        let mut time_known = node.time.known();
         loop {
             let now = *leadership.borrow_and_update();
-            self.follow(&node, &now).await;
-            if leadership.changed().await.is_err() {
+            let known = *time_known.borrow_and_update();
+            self.follow(&node, &now, known).await;
+            let ended = tokio::select! {
+                biased;
+                changed = leadership.changed() => changed.is_err(),
+                changed = time_known.changed() => changed.is_err(),
+            };
+            if ended {
                 self.close();
                 return;
             }
         }
     }
 
-    async fn follow(&self, node: &Arc<NodeContext>, now: &Leadership) {
+    async fn follow(&self, node: &Arc<NodeContext>, now: &Leadership, time_known: bool) {
         let led = self.leading().map(|leading| leading.lead.term);
         if led == Some(now.term) && now.leader == Some(node.id) {
             return;
@@ -85,7 +92,7 @@ impl ShardHost {
         if led.is_some() {
             self.close();
         }
-        if now.ready_here {
+        if now.ready_here && time_known {
             self.open(node, now.term).await;
         }
     }

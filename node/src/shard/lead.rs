@@ -61,7 +61,7 @@ impl Lead {
         replica: Arc<ShardReplica>,
         limits: LeadLimits,
     ) -> Self {
-        let batcher = Batcher::start(Arc::clone(&group), term, Arc::clone(&node.clock), limits.batch);
+        let batcher = Batcher::start(Arc::clone(&group), term, Arc::clone(&node.time), limits.batch);
         Self { node, shard, group, term, replica, batcher, limits }
     }
 }

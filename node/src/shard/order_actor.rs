@@ -281,7 +281,7 @@ fn renew(placing: Placing, now: Timestamp) {
     let shard = running.shard.clone();
     // The old attempt ends, and its key becomes free, before the new one is asked for.
     drop(running);
-    let base = now.max(lead.node.clock.now());
+    let base = now.max(lead.node.time.now());
     // A shard's actor that is gone drops the caller, who is told so.
     shard.send_message(ShardMessage::Place { request, caller, base: Some(base), renewals: renewals - 1, asked: None }).ok();
 }

@@ -51,6 +51,8 @@ pub(crate) struct ShardReplica {
     audits: Mutex<VecDeque<(u64, u64)>>,
     stages: metrics::ApplyStages,
     shown: Shown,
+    /// The stamp of the last entry that was in the log at the start, in milliseconds.
+    logged: AtomicU64,
     /// Steps of evicting that are left after a checkpoint.
     tidying: AtomicUsize,
     /// The front door of the term in which this node leads.
@@ -63,18 +65,26 @@ struct Shown {
     has_undelivered: AtomicBool,
     /// Milliseconds; [`NEVER`] when nothing waits.
     due: AtomicU64,
+    /// Log time in milliseconds.
+    time: AtomicU64,
 }
 
 const NEVER: u64 = u64::MAX;
 
 impl Shown {
     fn new() -> Self {
-        Self { dirty_bytes: AtomicU64::new(0), has_undelivered: AtomicBool::new(false), due: AtomicU64::new(NEVER) }
+        Self {
+            dirty_bytes: AtomicU64::new(0),
+            has_undelivered: AtomicBool::new(false),
+            due: AtomicU64::new(NEVER),
+            time: AtomicU64::new(0),
+        }
     }
 
     fn update(&self, machine: &ShardMachine) {
         self.dirty_bytes.store(machine.dirty_bytes(), Ordering::Release);
         self.has_undelivered.store(machine.has_undelivered(), Ordering::Release);
+        self.time.store(machine.time().as_ms(), Ordering::Release);
         self.due.store(machine.due().map_or(NEVER, Timestamp::as_ms), Ordering::Release);
     }
 }
@@ -85,7 +95,19 @@ impl ShardReplica {
         let machine = RwLock::new(ShardMachine::new(config.clone()));
         let (applied, _) = watch::channel(0);
         let (audits, stages, tidying) = (Mutex::default(), metrics::ApplyStages::new(), AtomicUsize::new(0));
-        Self { config, machine, store, budget, applied, audits, stages, shown: Shown::new(), tidying, front: Mutex::default() }
+        Self {
+            config,
+            machine,
+            store,
+            budget,
+            applied,
+            audits,
+            stages,
+            shown: Shown::new(),
+            logged: AtomicU64::new(0),
+            tidying,
+            front: Mutex::default(),
+        }
     }
 
     /// The front door of a term opens, or closes.
@@ -112,6 +134,12 @@ impl ShardReplica {
     pub(crate) fn due(&self) -> Option<Timestamp> {
         let due = self.shown.due.load(Ordering::Acquire);
         (due != NEVER).then(|| Timestamp::from_ms(due))
+    }
+
+    /// Log time: the latest stamp applied, or found in the log at the start.
+    pub(crate) fn log_time(&self) -> Timestamp {
+        let logged = self.logged.load(Ordering::Acquire);
+        Timestamp::from_ms(self.shown.time.load(Ordering::Acquire).max(logged))
     }
 
     /// How long idempotency records live.
@@ -359,6 +387,13 @@ impl Machine for ShardReplica {
             self.applied.send_replace(index);
             Ok(())
         })
+    }
+
+    fn logged(&self, entry: &Packed) {
+        // Bytes that are no entry end the group when they are to be applied.
+        if let Ok(entry) = Entry::from_bytes(entry.bytes()) {
+            self.logged.store(entry.at.as_ms(), Ordering::Release);
+        }
     }
 
     fn dirty_bytes(&self) -> u64 {

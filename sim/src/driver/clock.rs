@@ -70,6 +70,10 @@ impl Clock for HostClock {
         (EPOCH_MS + self.0.true_micros.load(Ordering::Relaxed) / 1_000)
             .saturating_add_signed(self.0.offset_ms.load(Ordering::Relaxed))
     }
+
+    fn monotonic_ms(&self) -> u64 {
+        self.nanos().0 / 1_000_000
+    }
 }
 
 /// A host's chance, from a seed.

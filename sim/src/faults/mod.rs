@@ -156,6 +156,13 @@ pub enum Trouble {
         /// So far off, in milliseconds.
         offset_ms: i64,
     },
+    /// The times of day of these nodes jump together by anything up to years, and back when it is over.
+    ClockLeap {
+        /// Whose.
+        nodes: Vec<u64>,
+        /// So far off, in milliseconds.
+        offset_ms: i64,
+    },
     /// A clock runs at another speed.
     ClockRate {
         /// Whose.

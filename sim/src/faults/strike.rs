@@ -246,6 +246,7 @@ impl Striking {
                 node.iter().for_each(|node| node.disk.set_sync_time(database(log), self.calm_sync));
             }
             Trouble::ClockStep { .. } | Trouble::ClockRate { .. } => self.set_clock(grid, ended.node, None, None),
+            Trouble::ClockLeap { ref nodes, .. } => nodes.iter().for_each(|node| self.set_clock(grid, *node, None, None)),
             _ => {}
         }
         self.apply_lasting(grid);
@@ -268,6 +269,9 @@ impl Striking {
             match &active.trouble {
                 Trouble::Pause { .. } => grid.driver.pause(active.node, true),
                 Trouble::ClockStep { offset_ms, .. } => self.set_clock(grid, active.node, Some(*offset_ms), None),
+                Trouble::ClockLeap { nodes, offset_ms } => {
+                    nodes.iter().for_each(|node| self.set_clock(grid, *node, Some(*offset_ms), None));
+                }
                 Trouble::ClockRate { rate, .. } => self.set_clock(grid, active.node, None, Some(*rate)),
                 Trouble::SlowNet { most } => grid.net.set_all_links(|link| link.slowest = link.slowest.max(*most)),
                 Trouble::Lossy { permille } => grid.net.set_all_links(|link| link.loss = link.loss.max(*permille)),
@@ -347,6 +351,7 @@ impl Trouble {
             Self::Blackout
             | Self::Transfer { .. }
             | Self::Split { .. }
+            | Self::ClockLeap { .. }
             | Self::SlowNet { .. }
             | Self::Lossy { .. }
             | Self::Reset { .. } => None,
@@ -378,6 +383,7 @@ impl Trouble {
             Self::DamageRead { .. } => "damaged block",
             Self::Checkpoint { .. } => "checkpoint forced",
             Self::ClockStep { .. } => "clock step",
+            Self::ClockLeap { .. } => "clock leap",
             Self::ClockRate { .. } => "clock rate",
         }
     }

@@ -24,6 +24,9 @@ pub struct Setting {
     pub epoch: Option<Timestamp>,
     /// The furthest that any node's clock was from the perfect one, at any moment.
     pub skew: Duration,
+    /// The furthest that grid time may have been behind the perfect clock while things went wrong, if that is more: a start
+    /// that cannot tell which clock is right goes on from the log, and the time that nodes were off is missing in it.
+    pub behind: Duration,
     /// How late a timer may fire, on top of the skew, in a healed grid.
     pub timer_slack: Duration,
     /// Bytes of rows that a node may keep in memory, slack included.
@@ -31,11 +34,21 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Nobody's clock can have shown less than this then.
+    /// Nothing can have been stamped with less than this then.
     #[must_use]
     pub fn earliest(&self, at: SimTime) -> Option<Timestamp> {
+        self.before(at, self.skew.max(self.behind))
+    }
+
+    /// The same, once the grid has healed.
+    #[must_use]
+    pub fn earliest_healed(&self, at: SimTime) -> Option<Timestamp> {
+        self.before(at, self.skew)
+    }
+
+    fn before(&self, at: SimTime, by: Duration) -> Option<Timestamp> {
         let perfect = self.epoch?.after(at.since_start()).as_ms();
-        Some(Timestamp::from_ms(perfect.saturating_sub(millis(self.skew))))
+        Some(Timestamp::from_ms(perfect.saturating_sub(millis(by))))
     }
 
     /// Nobody's clock can have shown more than this then.

@@ -115,7 +115,7 @@ fn unlike_orders(book: &Book<'_>, sku: &Sighting<'_, Sku>) -> Option<String> {
     let (looked, quiet) = quiet_since(book)?;
     let last = book.last();
     let freed = |order: &Order| {
-        let before = book.setting.earliest(looked).is_some_and(|looked| order.updated_at < looked);
+        let before = book.setting.earliest_healed(looked).is_some_and(|looked| order.updated_at < looked);
         order.cancel_reason == Some(CancelReason::Timeout) && !before
     };
     if sku.op.began <= quiet || last.values().any(|order| order.op.began <= quiet) {

@@ -380,6 +380,7 @@ pub(crate) fn setting() -> Setting {
         one_attempt: true,
         epoch: Some(EPOCH),
         skew: Duration::ZERO,
+        behind: Duration::ZERO,
         timer_slack: Duration::from_secs(1),
         memory_budget: Some(1 << 20),
     }
@@ -442,6 +443,7 @@ fn status() -> ClusterStatus {
         resident_bytes: Some(1_000),
         uptime_seconds: None,
         failing: Vec::new(),
+        clock: None,
     };
     ClusterStatus {
         cluster: "shop".to_owned(),

@@ -80,7 +80,7 @@ fn late(book: &Book<'_>, sighting: &Sighting<'_, Order>) -> Option<String> {
         return None;
     }
     let Some(due) = order.payment_due_at else { return Some("it waits for money without a deadline".to_owned()) };
-    let now = book.setting.earliest(sighting.op.began)?;
+    let now = book.setting.earliest_healed(sighting.op.began)?;
     let late = now > due.after(book.setting.timer_slack);
     late.then(|| format!("operation {}: unpaid at {now:?} or later, it was due at {due:?}", sighting.op.number))
 }

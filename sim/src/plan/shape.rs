@@ -32,6 +32,7 @@ fn settings(profile: Profile, dice: &mut Dice, heartbeat: Duration, election_min
         ("checkpoint.every", format!("{}ms", dice.between(300, 8_000))),
         ("log.kept", kept.to_string()),
         ("clock.skew", "1s".to_owned()),
+        ("clock.leap", "5m".to_owned()),
         ("orders.hold_valid", format!("{hold_valid}s")),
         ("limits.request", format!("{}ms", dice.between(1_500, 10_000))),
         ("limits.actor_idle", format!("{}ms", dice.between(20, 10_000))),

@@ -62,7 +62,7 @@ fn kinds(profile: Profile, dice: &mut Dice) -> Vec<Kind> {
         (damage, 1),
         (checkpoint, 4),
     ];
-    let clocks: [Kind; 2] = [(step, 2), (rate, 1)];
+    let clocks: [Kind; 3] = [(step, 2), (leap, 2), (rate, 1)];
     let mut kinds: Vec<Kind> = match profile {
         Profile::Quick | Profile::Nightly | Profile::Flash => {
             let all = crashes.into_iter().chain(leaders).chain(network).chain(disks).chain(clocks);
@@ -205,6 +205,23 @@ fn step(dice: &mut Dice, shape: &Shape) -> Trouble {
     let most = 900;
     let by = i64::try_from(dice.below(most)).expect("small") - i64::try_from(most / 2).expect("small");
     Trouble::ClockStep { who: who(dice, shape), offset_ms: by }
+}
+
+/// Far beyond what a clock may be off, which a plan's settings make a second, and a start may find, which they make five
+/// minutes: of any nodes, all of them too. Near, in between: of fewer than half, since what more than half of the clocks
+/// say at a start is believed up to five minutes.
+fn leap(dice: &mut Dice, shape: &Shape) -> Trouble {
+    const MINUTE: i64 = 60;
+    const DAY: i64 = 24 * 60 * MINUTE;
+    let near = i64::try_from(dice.between(4, 60)).expect("small");
+    let far = *dice.pick(&[10 * MINUTE, 60 * MINUTE, DAY, 8 * DAY, 365 * DAY, 7_000 * DAY]);
+    let minority = shape.nodes.div_ceil(2) - 1;
+    let (most, seconds) = if minority > 0 && dice.percent(30) { (minority, near) } else { (shape.nodes, far) };
+    let mut nodes: Vec<u64> = (1..=shape.nodes).collect();
+    dice.shuffle(&mut nodes);
+    nodes.truncate(usize::try_from(dice.between(1, most)).expect("few"));
+    let sign = if dice.percent(50) { 1 } else { -1 };
+    Trouble::ClockLeap { nodes, offset_ms: sign * seconds * 1_000 }
 }
 
 fn rate(dice: &mut Dice, shape: &Shape) -> Trouble {

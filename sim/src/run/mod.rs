@@ -19,7 +19,7 @@ use crate::coverage;
 use crate::dice::Dice;
 use crate::disk::DiskWatch;
 use crate::driver::clock::EPOCH_MS;
-use crate::faults::Striking;
+use crate::faults::{Striking, Trouble};
 use crate::grid::{SimGrid, shard_map};
 use crate::history::SimTime;
 use crate::judges::book::Setting;
@@ -32,6 +32,8 @@ pub use panics::watch as watch_panics;
 
 /// The furthest a plan lets a node's clock be from the perfect one.
 pub const SKEW: Duration = Duration::from_millis(1_000);
+/// How wrong a node may have measured the clock of another.
+const MEASURING: Duration = Duration::from_secs(1);
 /// What a node may have in memory beside its budget: timers and messages always stay, and rows that changed since the last
 /// checkpoint cannot go.
 const NEVER_EVICTED: u64 = 2 << 20;
@@ -100,6 +102,11 @@ pub(crate) fn lived(plan: &Plan, until: Option<SimTime>, life: impl FnOnce(&mut 
     Outcome { stop, length, digest: trace::digest(), rare, operations }
 }
 
+/// Whether clocks leap, so that nodes have to believe what they measured of others.
+fn leaps(plan: &Plan) -> bool {
+    plan.troubles.iter().any(|planned| matches!(planned.trouble, Trouble::ClockLeap { .. }))
+}
+
 /// Everything of one history.
 pub(crate) struct World {
     pub(crate) grid: SimGrid,
@@ -127,7 +134,8 @@ impl World {
         let setting = Setting {
             one_attempt: true,
             epoch: Some(Timestamp::from_ms(EPOCH_MS)),
-            skew: SKEW,
+            skew: if leaps(plan) { SKEW + MEASURING } else { SKEW },
+            behind: if leaps(plan) { plan.unrest + HEALED_WITHIN } else { Duration::ZERO },
             timer_slack: TIMER_SLACK,
             memory_budget: plan.shape.squeeze.memory.map(|memory| memory / 4 + NEVER_EVICTED),
         };

@@ -11,12 +11,14 @@
 //! | `asks` | orphaned holds: rules 14 and 16 |
 //! | `mailboxes` | messages between shards: rule 17 |
 //! | `timers` | time, deadlines and money: rules 21 to 23 |
+//! | `clocks` | clocks that leap: rule 21 |
 //! | `storage` | checkpoints, snapshots, cold rows: rules 26 to 28 |
 //! | `leases` | reads and leadership |
 //! | `rush` | many buyers, few units |
 //! | `stops` | stops that were planned |
 
 mod asks;
+mod clocks;
 mod holds;
 mod leases;
 mod look;
@@ -58,12 +60,13 @@ pub struct Scenario {
 }
 
 /// All of them, by theme.
-pub const ALL: [&[Scenario]; 9] = [
+pub const ALL: [&[Scenario]; 10] = [
     &placing::SCENARIOS,
     &holds::SCENARIOS,
     &asks::SCENARIOS,
     &mailboxes::SCENARIOS,
     &timers::SCENARIOS,
+    &clocks::SCENARIOS,
     &storage::SCENARIOS,
     &leases::SCENARIOS,
     &rush::SCENARIOS,

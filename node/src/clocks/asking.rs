@@ -1,0 +1,97 @@
+//! Asks every peer for its time, and answers them. A service of its own on the mesh: what a frame of other calls waits for
+//! would count as time on the way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures::future::{join, join_all};
+use ordergrid_cluster::{Mesh, NodeId};
+use ordergrid_domain::Timestamp;
+
+use super::grid_time::ToldTime;
+use crate::context::NodeContext;
+
+/// The mesh service.
+const SERVICE: u8 = 3;
+/// Version of the bytes.
+const VERSION: u8 = 1;
+/// Pause between two questions to a peer that answers.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Pause after a question that was not answered.
+const AGAIN: Duration = Duration::from_millis(200);
+/// An answer that takes longer says too little.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Answers peers.
+pub(crate) fn serve(mesh: &Mesh, node: &Arc<NodeContext>) {
+    let node = Arc::downgrade(node);
+    mesh.serve(
+        SERVICE,
+        Arc::new(move |_, _| {
+            let told = node.upgrade().map(|node| node.time.tell());
+            Box::pin(std::future::ready(told.map_or_else(Bytes::new, to_bytes)))
+        }),
+    );
+}
+
+/// Asks the peers, and looks at the own clock, until dropped.
+pub(crate) async fn compare(node: Arc<NodeContext>, mesh: Mesh, peers: Vec<NodeId>) {
+    let asking = peers.into_iter().map(|peer| follow(&node, &mesh, peer));
+    join(watch(&node), join_all(asking)).await;
+}
+
+async fn watch(node: &NodeContext) {
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        node.time.look(node.log_time());
+    }
+}
+
+async fn follow(node: &NodeContext, mesh: &Mesh, peer: NodeId) {
+    loop {
+        let asked = node.time.monotonic();
+        let answer = mesh.call(peer, SERVICE, Bytes::from_static(&[VERSION]), DEADLINE).await;
+        let told = answer.ok().and_then(from_bytes);
+        if let Some(told) = told {
+            node.time.heard(peer, asked, told, node.log_time());
+        }
+        tokio::time::sleep(if told.is_some() { PAUSE } else { AGAIN }).await;
+    }
+}
+
+fn to_bytes(told: ToldTime) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(10);
+    bytes.put_u8(VERSION);
+    bytes.put_u8(u8::from(told.sound) | u8::from(told.asks) << 1);
+    bytes.put_u64_le(told.own.as_ms());
+    bytes.freeze()
+}
+
+/// `None` for what is no answer: a node that is only starting, or of another version.
+fn from_bytes(mut bytes: Bytes) -> Option<ToldTime> {
+    if bytes.len() != 10 || bytes.get_u8() != VERSION {
+        return None;
+    }
+    let flags = bytes.get_u8();
+    let own = Timestamp::from_ms(bytes.get_u64_le());
+    (flags < 4).then_some(ToldTime { own, sound: flags & 1 != 0, asks: flags & 2 != 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_have_fixed_bytes_and_nothing_else_is_one() {
+        let told = ToldTime { own: Timestamp::from_ms(0x0102_0304), sound: true, asks: false };
+        let golden = [1, 1, 4, 3, 2, 1, 0, 0, 0, 0];
+        assert_eq!(to_bytes(told)[..], golden);
+        assert_eq!(from_bytes(Bytes::copy_from_slice(&golden)), Some(told));
+        let asks = ToldTime { sound: false, asks: true, ..told };
+        assert_eq!(from_bytes(to_bytes(asks)), Some(asks));
+        for broken in [&golden[..9], &[2, 1, 4, 3, 2, 1, 0, 0, 0, 0], &[1, 4, 4, 3, 2, 1, 0, 0, 0, 0], &[]] {
+            assert_eq!(from_bytes(Bytes::copy_from_slice(broken)), None, "{broken:?}");
+        }
+    }
+}

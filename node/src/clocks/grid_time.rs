@@ -1,0 +1,449 @@
+//! What time it is for the grid, as this node knows it: what leaders stamp entries with (placing.md, rule 21).
+//!
+//! Each node's own clock is told to its peers. Where the clocks of a majority meet, this node's included, is grid time; a
+//! leader's wall clock counts while it lies in there, else its own clock as it knows it, if that does, or the middle of grid time,
+//! so that no wall clock by itself can carry log time away. Between two measurements, and when no majority answers, grid time goes on at the speed of the
+//! monotonic clock: a leader that cannot hear a majority cannot commit either, but what it has proposed by then may yet be
+//! committed. A term's front door opens only when a majority was heard lately (see [`GridTime::known`]), so the first
+//! entry of a leader is bounded like every other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use ordergrid_cluster::NodeId;
+use ordergrid_domain::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::agree::{Interval, agreed};
+use super::own::{OwnClock, Question, Reading, Right, Rules, Told};
+use crate::metrics;
+use crate::platform::Clock;
+
+/// What a peer said this long ago, in milliseconds, does not count any more.
+const FRESH_MS: i64 = 10_000;
+/// Clocks drift by less than one part in so many.
+const DRIFT: i64 = 1_000;
+/// Later times are taken for this one, the year 11,000: what a peer or a clock says must not overflow.
+const LATEST_MS: u64 = 285_000_000_000_000;
+
+/// A node's clock, as it tells its peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ToldTime {
+    /// Its own clock.
+    pub(crate) own: Timestamp,
+    /// Its wall clock lies in grid time as it knows it, so that it may lead.
+    pub(crate) sound: bool,
+    /// It waits for an operator.
+    pub(crate) asks: bool,
+}
+
+/// How this node's wall clock stands to grid time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It lies in it.
+    Within,
+    /// It is so many milliseconds ahead of what counts instead, or behind.
+    Outside(i64),
+    /// No majority of the clocks meets anywhere.
+    Apart,
+    /// Fewer than a majority of the nodes answered lately.
+    Unheard,
+}
+
+/// What is known of the clocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// The own wall clock.
+    pub(crate) standing: Standing,
+    /// An operator has to say which clock is right.
+    pub(crate) question: Option<Question>,
+    /// Log time is so many milliseconds ahead of grid time: timers stand until it is reached.
+    pub(crate) log_ahead: Option<i64>,
+    /// Peers whose clocks lie in grid time.
+    pub(crate) sound: BTreeSet<NodeId>,
+    /// Peers that say of themselves that they should not lead.
+    pub(crate) unsound: BTreeSet<NodeId>,
+}
+
+impl Seen {
+    /// Another node should lead what this one leads: its wall clock is wrong, and there are others whose clocks are not.
+    pub(crate) fn gives_way(&self) -> bool {
+        matches!(self.standing, Standing::Outside(_)) && !self.sound.is_empty()
+    }
+}
+
+/// What a peer said, and when it was heard.
+struct Heard {
+    /// Where its clock is, ahead of the own monotonic clock.
+    within: Interval,
+    at: i64,
+    told: ToldTime,
+}
+
+struct State {
+    own: OwnClock,
+    peers: BTreeMap<NodeId, Heard>,
+    seen: Seen,
+}
+
+/// Grid time. One for a node; every shard's leader stamps with it.
+pub(crate) struct GridTime {
+    node: NodeId,
+    clock: Arc<dyn Clock>,
+    rules: Rules,
+    /// The ends of grid time, ahead of the monotonic clock.
+    from: AtomicI64,
+    to: AtomicI64,
+    /// What counts where the wall clock does not lie between them: the own clock if that does, else the middle.
+    instead: AtomicI64,
+    ticks: AtomicBool,
+    known: watch::Sender<bool>,
+    state: Mutex<State>,
+}
+
+impl GridTime {
+    /// At a start, with log time as far as it is known.
+    pub(crate) fn start(node: NodeId, clock: Arc<dyn Clock>, rules: Rules, log: Timestamp) -> Self {
+        let now = reading(&*clock);
+        let own = OwnClock::start(now, ms(log), rules);
+        let (sound, unsound) = (BTreeSet::new(), BTreeSet::new());
+        let seen = Seen { standing: Standing::Unheard, question: own.question(), log_ahead: None, sound, unsound };
+        let time = Self {
+            node,
+            clock,
+            rules,
+            from: AtomicI64::new(own.offset().saturating_sub(rules.skew)),
+            to: AtomicI64::new(own.offset().saturating_add(rules.skew)),
+            instead: AtomicI64::new(own.offset()),
+            ticks: AtomicBool::new(own.question().is_none()),
+            known: watch::Sender::new(false),
+            state: Mutex::new(State { own, peers: BTreeMap::new(), seen }),
+        };
+        time.look(log);
+        time
+    }
+
+    /// What a leader stamps: its wall clock if that lies in grid time. No lock, and two looks at clocks.
+    pub(crate) fn now(&self) -> Timestamp {
+        let now = reading(&*self.clock);
+        let grid = Interval { from: self.from.load(Ordering::Acquire), to: self.to.load(Ordering::Acquire) };
+        let instead = now.monotonic.saturating_add(self.instead.load(Ordering::Acquire));
+        timestamp(if grid.holds(now.offset()) { now.wall } else { instead })
+    }
+
+    /// Milliseconds of the monotonic clock.
+    pub(crate) fn monotonic(&self) -> i64 {
+        reading(&*self.clock).monotonic
+    }
+
+    /// The wall clock, for people.
+    pub(crate) fn wall(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Whether the clocks of a majority were heard lately and agree. A term's first entry waits for it.
+    pub(crate) fn known(&self) -> watch::Receiver<bool> {
+        self.known.subscribe()
+    }
+
+    /// Whether anything may expire: not while an operator is to say which clock is right.
+    pub(crate) fn may_tick(&self) -> bool {
+        self.ticks.load(Ordering::Acquire)
+    }
+
+    /// What is known of the clocks.
+    pub(crate) fn seen(&self) -> Seen {
+        self.state.lock().seen.clone()
+    }
+
+    /// What this node tells its peers.
+    pub(crate) fn tell(&self) -> ToldTime {
+        let now = reading(&*self.clock);
+        let state = self.state.lock();
+        let sound = !matches!(state.seen.standing, Standing::Outside(_));
+        ToldTime { own: timestamp(state.own.time(now)), sound, asks: state.own.question().is_some() }
+    }
+
+    /// A peer has told its time, asked at a moment of the monotonic clock; it was heard just now. An answer that took longer
+    /// than clocks may be apart says too little.
+    pub(crate) fn heard(&self, peer: NodeId, asked: i64, told: ToldTime, log: Timestamp) {
+        let at = self.monotonic();
+        if at.saturating_sub(asked) > self.rules.skew {
+            return;
+        }
+        // It looked at its clock some time between the two moments.
+        let within = Interval { from: ms(told.own).saturating_sub(at), to: ms(told.own).saturating_sub(asked) };
+        self.state.lock().peers.insert(peer, Heard { within: within.widened(1), at, told });
+        self.look(log);
+    }
+
+    /// An operator says which clock is right.
+    pub(crate) fn accept(&self, right: Right, log: Timestamp) {
+        self.state.lock().own.accept(right, reading(&*self.clock), ms(log));
+        tracing::warn!(?right, "an operator has said which clock is right");
+        self.look(log);
+    }
+
+    /// Looks at everything that is known of the clocks again.
+    pub(crate) fn look(&self, log: Timestamp) {
+        let now = reading(&*self.clock);
+        let mut state = self.state.lock();
+        let State { own, peers, seen } = &mut *state;
+        peers.retain(|_, heard| now.monotonic.saturating_sub(heard.at) <= FRESH_MS);
+        let told: Vec<_> = peers.values().map(|heard| heard.as_of(now.monotonic, self.rules)).collect();
+        own.look(now, ms(log), &told, self.rules);
+        let own_interval = Interval::at(own.offset()).widened(self.rules.skew);
+        let all: Vec<_> = told.iter().map(|told| told.within).chain([own_interval]).collect();
+        let grid = agreed(&all, self.rules.majority());
+        if let Some(grid) = grid {
+            let instead = if grid.holds(own.offset()) { own.offset() } else { grid.middle() };
+            self.from.store(grid.from, Ordering::Release);
+            self.to.store(grid.to, Ordering::Release);
+            self.instead.store(instead, Ordering::Release);
+        }
+        self.ticks.store(own.question().is_none(), Ordering::Release);
+        let heard = all.len() >= self.rules.majority();
+        let instead = self.instead.load(Ordering::Acquire);
+        let off = now.offset().saturating_sub(instead);
+        let ahead = ms(log).saturating_sub(now.monotonic.saturating_add(instead));
+        let found = Seen {
+            standing: match grid {
+                Some(grid) if grid.holds(now.offset()) => Standing::Within,
+                Some(_) => Standing::Outside(off),
+                None if heard => Standing::Apart,
+                None => Standing::Unheard,
+            },
+            question: own.question(),
+            // Two leaders whose clocks lie in grid time may be so far apart.
+            log_ahead: (ahead > 2 * self.rules.skew).then_some(ahead),
+            sound: peers.iter().filter(|(_, heard)| heard.sound(grid, now.monotonic, self.rules)).map(|(id, _)| *id).collect(),
+            unsound: peers.iter().filter(|(_, heard)| !heard.told.sound).map(|(id, _)| *id).collect(),
+        };
+        report(self.node, seen, &found, off);
+        *seen = found;
+        drop(state);
+        self.known.send_if_modified(|known| std::mem::replace(known, grid.is_some()) != grid.is_some());
+    }
+}
+
+impl Heard {
+    /// The more time has passed since, the less it says.
+    fn as_of(&self, monotonic: i64, rules: Rules) -> Told {
+        let drift = monotonic.saturating_sub(self.at) / DRIFT;
+        Told { within: self.within.widened(drift.saturating_add(rules.skew)), asks: self.told.asks }
+    }
+
+    fn sound(&self, grid: Option<Interval>, monotonic: i64, rules: Rules) -> bool {
+        self.told.sound && grid.is_some_and(|grid| grid.meets(self.as_of(monotonic, rules).within))
+    }
+}
+
+/// Tells of a change, once.
+fn report(node: NodeId, before: &Seen, now: &Seen, off: i64) {
+    metrics::clock(node, off, words(now).is_some());
+    let kind = |seen: &Seen| (std::mem::discriminant(&seen.standing), seen.question, seen.log_ahead.is_some());
+    if kind(before) != kind(now) {
+        match words(now) {
+            Some(words) => tracing::warn!(node.id = node, "{words}"),
+            None => tracing::info!(node.id = node, standing = ?now.standing, "the clocks"),
+        }
+    }
+}
+
+/// What is wrong with the clocks, in words; `None` when nothing is.
+pub(crate) fn words(seen: &Seen) -> Option<String> {
+    let mut wrong = Vec::new();
+    match seen.standing {
+        Standing::Within | Standing::Unheard => {}
+        Standing::Outside(off) => {
+            let leads = if seen.gives_way() { "it gives way as leader" } else { "it is not believed" };
+            wrong.push(format!("the wall clock is {} grid time; {leads}", distance(off)));
+        }
+        Standing::Apart => wrong.push("the clocks of no majority of the nodes agree".to_owned()),
+    }
+    let how = "until `ordergrid cluster clock accept` says which is right";
+    match seen.question {
+        Some(Question::Behind) => wrong.push(format!("it is behind log time: nothing expires {how}")),
+        Some(Question::Ahead) => wrong.push(format!("it is further ahead of log time than clock.leap: nothing expires {how}")),
+        None => {}
+    }
+    if let (Some(ahead), None) = (seen.log_ahead, seen.question) {
+        wrong.push(format!("log time is {} grid time: timers wait for it", distance(ahead)));
+    }
+    (!wrong.is_empty()).then(|| format!("clock_skew: {}", wrong.join("; ")))
+}
+
+/// As `8d 0h ahead of`.
+fn distance(ms: i64) -> String {
+    let seconds = ms.unsigned_abs() / 1_000;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    let length = match (days, hours, minutes) {
+        (0, 0, 0) => format!("{}.{}s", seconds, ms.unsigned_abs() % 1_000 / 100),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, ..) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    };
+    format!("{length} {}", if ms < 0 { "behind" } else { "ahead of" })
+}
+
+fn reading(clock: &dyn Clock) -> Reading {
+    let bounded = |ms: u64| i64::try_from(ms.min(LATEST_MS)).expect("bounded");
+    Reading { wall: bounded(clock.wall_ms()), monotonic: bounded(clock.monotonic_ms()) }
+}
+
+fn ms(time: Timestamp) -> i64 {
+    i64::try_from(time.as_ms().min(LATEST_MS)).expect("bounded")
+}
+
+fn timestamp(ms: i64) -> Timestamp {
+    Timestamp::from_ms(u64::try_from(ms).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    const SECOND: i64 = 1_000;
+    const DAY: i64 = 86_400 * SECOND;
+    const BOOT: i64 = 20_000 * DAY;
+
+    #[derive(Default)]
+    struct Hands {
+        monotonic: AtomicU64,
+        off: AtomicI64,
+    }
+
+    impl Clock for Hands {
+        fn wall_ms(&self) -> u64 {
+            let off = self.off.load(Ordering::Relaxed);
+            self.monotonic_ms().saturating_add_signed(BOOT + off)
+        }
+
+        fn monotonic_ms(&self) -> u64 {
+            self.monotonic.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Hands {
+        fn pass(&self, seconds: u64) {
+            self.monotonic.fetch_add(seconds * 1_000, Ordering::Relaxed);
+        }
+
+        fn step(&self, off: i64) {
+            self.off.store(off, Ordering::Relaxed);
+        }
+
+        /// A stamp, as it differs from what a perfect clock shows.
+        fn stamp(&self, time: &GridTime) -> i64 {
+            ms(time.now()) - BOOT - i64::try_from(self.monotonic_ms()).expect("small")
+        }
+    }
+
+    fn grid(nodes: usize) -> (Arc<Hands>, GridTime) {
+        let hands = Arc::new(Hands::default());
+        let rules = Rules { nodes, skew: 5 * SECOND, leap: 5 * DAY };
+        let time = GridTime::start(1, Arc::clone(&hands) as Arc<dyn Clock>, rules, Timestamp::from_ms(0));
+        (hands, time)
+    }
+
+    /// The peers tell their times, off by so much.
+    fn tell(hands: &Hands, time: &GridTime, offs: &[i64]) {
+        let at = i64::try_from(hands.monotonic_ms()).expect("small");
+        for (peer, off) in (2..).zip(offs) {
+            let told = ToldTime { own: timestamp(BOOT + at + off), sound: true, asks: false };
+            time.heard(peer, at, told, Timestamp::from_ms(0));
+        }
+    }
+
+    #[test]
+    fn stamps_follow_the_clocks_of_the_majority() {
+        #[rustfmt::skip]
+        let cases: &[(i64, &[i64], i64, Standing)] = &[
+            // own wall clock steps, peers,      stamps are off by, the wall clock
+            (0,                &[0, 0],          0,                 Standing::Within),
+            (3 * SECOND,       &[0, 0],          3 * SECOND,        Standing::Within),
+            (8 * DAY,          &[0, 0],          0,                 Standing::Outside(8 * DAY)),
+            (8 * DAY,          &[0],             0,                 Standing::Outside(8 * DAY)),
+            (-8 * DAY,         &[0, 0],          0,                 Standing::Outside(-8 * DAY)),
+            (7_000 * DAY,      &[0, 0],          0,                 Standing::Outside(7_000 * DAY)),
+            (0,                &[8 * DAY, 0],    0,                 Standing::Within),
+            (0,                &[8 * DAY, -DAY], 0,                 Standing::Apart),
+            (8 * DAY,          &[8 * DAY; 2],    8 * DAY,           Standing::Within),
+        ];
+        for (off, peers, stamped, standing) in cases {
+            let (hands, time) = grid(3);
+            tell(&hands, &time, &[0, 0]);
+            hands.step(*off);
+            hands.pass(11);
+            tell(&hands, &time, peers);
+            let close = (hands.stamp(&time) - stamped).abs() <= 2;
+            assert!(close, "{off} among {peers:?}: {}", hands.stamp(&time));
+            match (time.seen().standing, standing) {
+                (Standing::Outside(off), Standing::Outside(expected)) => assert!((off - expected).abs() <= 2, "{off}"),
+                (seen, expected) => assert_eq!(seen, *expected, "{off} among {peers:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_stamp_is_bounded_before_anybody_has_looked_at_the_clock_again() {
+        let (hands, time) = grid(3);
+        tell(&hands, &time, &[0, 0]);
+        for off in [8 * DAY, -8 * DAY] {
+            hands.step(off);
+            assert!(hands.stamp(&time).abs() <= 2, "{}", hands.stamp(&time));
+        }
+    }
+
+    #[test]
+    fn without_a_majority_time_goes_on_and_no_term_begins() {
+        let (hands, time) = grid(3);
+        assert!(!*time.known().borrow(), "nobody was heard yet");
+        tell(&hands, &time, &[0]);
+        assert!(*time.known().borrow());
+        hands.step(8 * DAY);
+        hands.pass(3_600);
+        time.look(Timestamp::from_ms(0));
+        assert!(!*time.known().borrow());
+        assert_eq!(time.seen().standing, Standing::Unheard);
+        assert!(hands.stamp(&time).abs() <= 2);
+    }
+
+    #[test]
+    fn a_node_gives_way_only_to_others_that_can_lead() {
+        let (hands, time) = grid(3);
+        hands.step(8 * DAY);
+        tell(&hands, &time, &[0, 0]);
+        assert!(time.seen().gives_way() && !time.tell().sound);
+
+        let (hands, time) = grid(1);
+        hands.step(8 * DAY);
+        hands.pass(1);
+        time.look(Timestamp::from_ms(0));
+        assert_eq!(time.seen().standing, Standing::Outside(8 * DAY));
+        assert!(!time.seen().gives_way() && *time.known().borrow() && time.may_tick());
+        assert_eq!(hands.stamp(&time), 0);
+        let words = words(&time.seen()).expect("it is wrong");
+        assert_eq!(words, "clock_skew: the wall clock is 8d 0h ahead of grid time; it is not believed");
+    }
+
+    #[test]
+    fn a_start_in_doubt_goes_on_from_the_log_without_ticks_until_told() {
+        for (log, right, ticks_at) in [(BOOT - 30 * DAY, Right::Wall, 0), (BOOT + 8 * DAY, Right::Log, 8 * DAY)] {
+            let hands = Arc::new(Hands::default());
+            let rules = Rules { nodes: 1, skew: 5 * SECOND, leap: 5 * DAY };
+            let time = GridTime::start(1, Arc::clone(&hands) as Arc<dyn Clock>, rules, timestamp(log));
+            hands.pass(60);
+            time.look(timestamp(log));
+            assert!(!time.may_tick());
+            assert_eq!(hands.stamp(&time), log - BOOT);
+            time.accept(right, timestamp(log));
+            assert!(time.may_tick());
+            assert_eq!(hands.stamp(&time), ticks_at);
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! What a node takes for its own clock: the wall clock as long as it runs beside the monotonic one. Pure.
+//!
+//! A wall clock may be stepped by whoever administers it, the monotonic clock may not. So a step is not believed unless the
+//! clocks of a majority say the same. What was before the start only the log knows: if the wall clock is behind log time,
+//! or ahead of it by more than a leap that a node may have been off for, nobody here can tell which of the two is right.
+//! Then time goes on from where the log stands, and whether anything may expire is a [`Question`] for an operator.
+//!
+//! The same question is asked when all nodes start together and their clocks agree: the machines of one grid mostly have
+//! their time from one source, so their agreement is worth little against days, while asking costs little (orders are
+//! taken meanwhile) and a wrong answer cannot be taken back.
+
+use super::agree::{Interval, agreed};
+
+/// A wall clock that is corrected moves by at most one part in so many of the time that passes: what adjusting a clock
+/// gradually does, and more than any clock drifts.
+const SLEW: i64 = 10;
+/// Two clocks of a machine drift apart by less than one part in so many: a wall clock that is set right again after a long
+/// time is that far off the monotonic one.
+const DRIFT: i64 = 1_000;
+
+/// Both clocks at one moment, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// Since 1970.
+    pub(crate) wall: i64,
+    /// Since the machine started, or any other moment.
+    pub(crate) monotonic: i64,
+}
+
+impl Reading {
+    /// The wall clock as it stands ahead of the monotonic one.
+    pub(crate) fn offset(self) -> i64 {
+        self.wall.saturating_sub(self.monotonic)
+    }
+}
+
+/// Why time goes on from the log until an operator says which clock is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// The wall clock is behind log time.
+    Behind,
+    /// It is ahead of it by more than a leap.
+    Ahead,
+}
+
+/// Which of the two is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// The wall clock.
+    Wall,
+    /// Where the log stands, and the time that has passed since.
+    Log,
+}
+
+/// What is not doubted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// Nodes of the grid.
+    pub(crate) nodes: usize,
+    /// How far two clocks may be apart.
+    pub(crate) skew: i64,
+    /// How far a wall clock may be ahead of the log at a start.
+    pub(crate) leap: i64,
+}
+
+impl Rules {
+    pub(crate) fn majority(self) -> usize {
+        self.nodes / 2 + 1
+    }
+
+    fn asks(self, ahead: i64) -> Option<Question> {
+        match ahead {
+            _ if ahead < -self.skew => Some(Question::Behind),
+            _ if ahead > self.leap => Some(Question::Ahead),
+            _ => None,
+        }
+    }
+}
+
+/// A peer's clock as it was told lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Where it is, widened by how far clocks may be apart, ahead of the own monotonic clock.
+    pub(crate) within: Interval,
+    /// It is not in doubt itself.
+    pub(crate) asks: bool,
+}
+
+/// A node's own clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OwnClock {
+    /// How far it is ahead of the monotonic clock.
+    offset: i64,
+    looked: i64,
+    /// When the wall clock was last seen beside it.
+    beside: i64,
+    question: Option<Question>,
+    /// An operator has said which is right: log time is no reason to ask again.
+    answered: bool,
+}
+
+impl OwnClock {
+    /// At a start. `log` is log time; 0 when nothing was ever written.
+    pub(crate) fn start(now: Reading, log: i64, rules: Rules) -> Self {
+        let (offset, looked) = (now.offset(), now.monotonic);
+        let mut own = Self { offset, looked, beside: looked, question: None, answered: false };
+        if log > 0 {
+            own.doubt(now, log, rules);
+        }
+        own
+    }
+
+    fn doubt(&mut self, now: Reading, log: i64, rules: Rules) {
+        let from_log = log.saturating_sub(now.monotonic);
+        self.question = rules.asks(now.offset().saturating_sub(from_log));
+        if self.question.is_some() {
+            self.offset = from_log;
+        }
+    }
+
+    /// Looks at both clocks again. `told` is what the peers said lately.
+    pub(crate) fn look(&mut self, now: Reading, log: i64, told: &[Told], rules: Rules) {
+        let ahead = now.offset().saturating_sub(self.offset);
+        let passed = now.monotonic.saturating_sub(self.looked).max(0);
+        self.looked = now.monotonic;
+        let alone = rules.nodes == 1;
+        if self.question.is_some() {
+            let others: Vec<_> = told.iter().filter(|told| !told.asks).copied().collect();
+            if rules.asks(ahead).is_none() || (!alone && supported(now.offset(), &others, rules)) {
+                // The wall clock was set right, or the others know better than the log.
+                self.believe(now.offset());
+            } else if !alone && supported(self.offset, &others, rules) {
+                self.question = None;
+            }
+            return;
+        }
+        if !supported(self.offset, told, rules) && supported(now.offset(), told, rules) {
+            self.believe(now.offset());
+        } else if ahead.abs() <= rules.skew.saturating_add((now.monotonic - self.beside) / DRIFT) {
+            let most = passed / SLEW + 1;
+            self.offset = self.offset.saturating_add(ahead.clamp(-most, most));
+            if ahead.abs() <= rules.skew {
+                self.beside = now.monotonic;
+            }
+        }
+        // Its log was ahead of the checkpoint it started from.
+        if alone && !self.answered && log.saturating_sub(self.time(now)) > rules.skew {
+            self.doubt(now, log, rules);
+        }
+    }
+
+    /// An operator says which is right.
+    pub(crate) fn accept(&mut self, right: Right, now: Reading, log: i64) {
+        match right {
+            Right::Wall => self.believe(now.offset()),
+            Right::Log => self.believe(self.offset.max(log.saturating_sub(now.monotonic))),
+        }
+        self.answered = true;
+    }
+
+    fn believe(&mut self, offset: i64) {
+        self.offset = offset;
+        self.question = None;
+    }
+
+    /// How far it is ahead of the monotonic clock.
+    pub(crate) fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    /// What it shows.
+    pub(crate) fn time(&self, now: Reading) -> i64 {
+        now.monotonic.saturating_add(self.offset)
+    }
+
+    /// Whether an operator has to say which clock is right, and why.
+    pub(crate) fn question(&self) -> Option<Question> {
+        self.question
+    }
+}
+
+/// Whether a clock there would be one of a majority that agrees.
+fn supported(offset: i64, told: &[Told], rules: Rules) -> bool {
+    let own = Interval::at(offset).widened(rules.skew);
+    let all: Vec<_> = told.iter().map(|told| told.within).chain([own]).collect();
+    agreed(&all, rules.majority()).is_some_and(|agreed| agreed.meets(own))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000;
+    const DAY: i64 = 86_400 * SECOND;
+    /// What the wall clock showed when the monotonic one began.
+    const BOOT: i64 = 20_000 * DAY;
+
+    fn rules(nodes: usize) -> Rules {
+        Rules { nodes, skew: 5 * SECOND, leap: 5 * DAY }
+    }
+
+    /// Both clocks some seconds after the beginning, the wall clock off by so many milliseconds.
+    fn at(seconds: i64, off: i64) -> Reading {
+        Reading { wall: BOOT + seconds * SECOND + off, monotonic: seconds * SECOND }
+    }
+
+    fn told(off: i64) -> Told {
+        Told { within: Interval::at(BOOT + off).widened(5 * SECOND), asks: false }
+    }
+
+    #[test]
+    fn a_start_asks_when_the_wall_clock_and_the_log_contradict_each_other() {
+        use Question::{Ahead, Behind};
+        #[rustfmt::skip]
+        let cases = [
+            // wall clock ahead of the log, question
+            (-20_000 * DAY,                 Some(Behind)),
+            (-8 * DAY,                      Some(Behind)),
+            (-6 * SECOND,                   Some(Behind)),
+            (-4 * SECOND,                   None),
+            (0,                             None),
+            (4 * DAY,                       None),
+            (6 * DAY,                       Some(Ahead)),
+            (7_000 * DAY,                   Some(Ahead)),
+        ];
+        for (ahead, question) in cases {
+            let own = OwnClock::start(at(0, 0), BOOT - ahead, rules(1));
+            assert_eq!(own.question(), question, "{ahead} ms ahead");
+            let shown = if question.is_some() { BOOT - ahead } else { BOOT };
+            assert_eq!(own.time(at(0, 0)), shown, "{ahead} ms ahead");
+        }
+        assert_eq!(OwnClock::start(at(0, 0), 0, rules(1)).question(), None, "an empty log says nothing");
+    }
+
+    #[test]
+    fn alone_a_step_of_the_wall_clock_is_not_believed_and_a_correction_is_followed_slowly() {
+        #[rustfmt::skip]
+        let cases = [
+            // the wall clock is off by, what is believed of it after a second and after a minute
+            (8 * DAY,      0,    0),
+            (-8 * DAY,     0,    0),
+            (6 * SECOND,   0,    0),
+            (3 * SECOND,   101,  3_000),
+            (-3 * SECOND, -101, -3_000),
+            (40,           40,   40),
+        ];
+        for (off, soon, later) in cases {
+            let mut own = OwnClock::start(at(0, 0), BOOT, rules(1));
+            own.look(at(1, off), BOOT, &[], rules(1));
+            assert_eq!(own.offset() - BOOT, soon, "{off}");
+            (2..=61).for_each(|second| own.look(at(second, off), BOOT, &[], rules(1)));
+            assert_eq!(own.offset() - BOOT, later, "{off}");
+            assert_eq!(own.question(), None);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_right_after_long_is_believed_though_the_machine_has_drifted() {
+        const DRIFTED: i64 = 17 * SECOND;
+        let mut own = OwnClock::start(at(0, 0), BOOT, rules(1));
+        (1..=24).for_each(|hour| own.look(at(hour * 3_600, 8 * DAY), BOOT, &[], rules(1)));
+        assert_eq!(own.offset(), BOOT);
+        (1..=200).for_each(|second| own.look(at(24 * 3_600 + second, DRIFTED), BOOT, &[], rules(1)));
+        assert_eq!(own.offset() - BOOT, DRIFTED);
+    }
+
+    #[test]
+    fn among_others_the_wall_clock_is_believed_where_a_majority_is() {
+        #[rustfmt::skip]
+        let cases: &[(i64, &[i64], i64)] = &[
+            // wall clock, peers,                        believed after a second
+            (8 * DAY,      &[0, 10],                     0),
+            (8 * DAY,      &[8 * DAY, 8 * DAY],          8 * DAY),
+            (8 * DAY,      &[8 * DAY],                   8 * DAY),
+            (8 * DAY,      &[0],                         0),
+            (8 * DAY,      &[],                          0),
+            (8 * DAY,      &[8 * DAY, 0],                0),
+        ];
+        for (off, peers, believed) in cases {
+            let mut own = OwnClock::start(at(0, 0), BOOT, rules(3));
+            let peers: Vec<_> = peers.iter().map(|off| told(*off)).collect();
+            own.look(at(1, *off), BOOT, &peers, rules(3));
+            assert_eq!(own.offset() - BOOT, *believed, "{off} among {peers:?}");
+        }
+    }
+
+    #[test]
+    fn a_question_ends_when_the_clock_is_set_right_or_others_know_or_an_operator_says() {
+        let asking = |nodes| OwnClock::start(at(0, 0), BOOT - 30 * DAY, rules(nodes));
+        let log = BOOT - 30 * DAY;
+
+        let mut alone = asking(1);
+        alone.look(at(1, 0), log, &[], rules(1));
+        assert_eq!((alone.question(), alone.offset()), (Some(Question::Ahead), log), "time does not help");
+        alone.look(at(2, -30 * DAY), log, &[], rules(1));
+        assert_eq!((alone.question(), alone.offset()), (None, log));
+
+        let mut late = asking(3);
+        late.look(at(1, 0), log, &[told(0)], rules(3));
+        assert_eq!((late.question(), late.offset()), (None, BOOT), "the grid went on without this node");
+        let mut wrong = asking(3);
+        wrong.look(at(1, 0), log, &[told(-30 * DAY)], rules(3));
+        assert_eq!((wrong.question(), wrong.offset()), (None, log), "its wall clock is wrong");
+        let mut all = asking(3);
+        let doubtful = Told { asks: true, ..told(0) };
+        all.look(at(1, 0), log, &[doubtful, doubtful], rules(3));
+        assert_eq!(all.question(), Some(Question::Ahead), "who asks knows nothing");
+
+        for (right, offset) in [(Right::Wall, BOOT), (Right::Log, log)] {
+            let mut own = asking(1);
+            own.accept(right, at(5, 0), log);
+            own.look(at(6, 0), log, &[], rules(1));
+            assert_eq!((own.question(), own.offset()), (None, offset), "{right:?}");
+        }
+    }
+
+    #[test]
+    fn alone_a_log_that_turns_out_to_be_ahead_is_asked_about_once() {
+        let mut own = OwnClock::start(at(0, 0), BOOT, rules(1));
+        own.look(at(1, 0), BOOT + 8 * DAY, &[], rules(1));
+        assert_eq!((own.question(), own.time(at(1, 0))), (Some(Question::Behind), BOOT + 8 * DAY));
+        own.accept(Right::Wall, at(2, 0), BOOT + 8 * DAY);
+        own.look(at(3, 0), BOOT + 8 * DAY, &[], rules(1));
+        assert_eq!((own.question(), own.offset()), (None, BOOT));
+    }
+}

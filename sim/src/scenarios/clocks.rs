@@ -1,0 +1,162 @@
+//! Rule 21: clocks that jump by days, of one node, of all, and while all are off.
+//!
+//! In each a buyer has an order that waits for its money, its clock or clocks jump, and the order's key must go on naming
+//! it: a grid that believed the jump would have cancelled the order and forgotten the key. Then the clocks are right again,
+//! and the order's time is up when it should be.
+
+use std::time::Duration;
+
+use ordergrid_api::wire::{Order, PlaceOrder};
+use ordergrid_domain::order::{CancelReason, Phase, Terms};
+use ordergrid_domain::{Key, SkuId};
+
+use super::setup::Setup;
+use super::stage::{Played, SOON, Stage, expect, scene};
+use super::{ORDERS, Scenario};
+use crate::driver::clock::EPOCH_MS;
+use crate::history::{Ask, SimTime};
+
+/// Longer than keys are remembered.
+const EIGHT_DAYS: i64 = 8 * 24 * 60 * 60 * 1_000;
+/// How long a clock is wrong.
+const WRONG: Duration = Duration::from_secs(6);
+/// Seconds that an order waits for its money: longer than all of it.
+const WINDOW: u64 = 40;
+
+pub(super) const SCENARIOS: [Scenario; 4] = [
+    Scenario {
+        name: "a-leader-whose-clock-leaps-doubles-nothing",
+        rule: "rule 21",
+        story: "a leader's clock is eight days ahead for six seconds, then as many behind: it gives way, and every key is known",
+        mutant: Some("stamp-ignores-the-majority"),
+        setup: || Setup::of(3, 1).window(WINDOW),
+        script: leader,
+    },
+    Scenario {
+        name: "alone-a-leap-of-the-clock-is-not-believed",
+        rule: "rule 21",
+        story: "the only node's clock is eight days ahead for six seconds, then as many behind",
+        mutant: Some("stamp-ignores-the-majority"),
+        setup: || Setup::of(1, 1).window(WINDOW),
+        script: alone,
+    },
+    Scenario {
+        name: "all-clocks-leap-together-and-nobody-believes-them",
+        rule: "rule 21",
+        story: "the clocks of all nodes are eight days ahead for six seconds while they run",
+        mutant: None,
+        setup: || Setup::of(3, 1).window(WINDOW),
+        script: together,
+    },
+    Scenario {
+        name: "clocks-that-leap-while-all-is-off-are-asked-about",
+        rule: "rule 21",
+        story: "three nodes lose power and come back eight days later by their clocks: nothing expires until they are right",
+        mutant: None,
+        setup: || Setup::of(3, 1).window(WINDOW),
+        script: while_off,
+    },
+];
+
+/// The time of day of these nodes is off by so much.
+fn leap(stage: &Stage<'_>, nodes: &[u64], off: i64) {
+    crate::trace::note(format_args!("script: clocks of {nodes:?} are off by {off} ms"));
+    nodes.iter().for_each(|node| stage.world.grid.nodes[node].clock.set_offset_ms(off));
+}
+
+/// An order that waits for its money, and how it was asked for.
+struct Bought {
+    sku: SkuId,
+    key: Key,
+    asked: PlaceOrder,
+    order: Order,
+}
+
+fn buy(stage: &mut Stage<'_>) -> Played<Bought> {
+    let (user, sku) = (stage.user(ORDERS, 0), stage.sku(ORDERS, 0));
+    stage.stock(&[(&sku, 10)])?;
+    let mut asked = stage.order(&user, &[(&sku, 2)]);
+    (asked.terms, asked.payment_window_seconds) = (Terms::Prepaid, Some(WINDOW));
+    let key = stage.key();
+    let leader = stage.leader(ORDERS).unwrap_or(1);
+    let call = stage.place(leader, &key, &asked);
+    let (order, _) = stage.order_of(call)?;
+    Ok(Bought { sku, key, asked, order })
+}
+
+impl Bought {
+    /// The key names the order, and the order waits.
+    fn is_known(&self, stage: &mut Stage<'_>) -> Played {
+        let again = Ask::Place(self.key.clone(), Box::new(self.asked.clone()));
+        let (order, replayed) = stage.order_after_all(&again)?;
+        expect(replayed && order.id == self.order.id, || format!("a second order under one key: {order:?}"))?;
+        let (order, _) = stage.order_after_all(&Ask::ReadOrder(self.order.id))?;
+        expect(order.phase == Phase::PendingPayment, || format!("it waits for its money, and is {order:?}"))
+    }
+
+    /// Its time is up when it should be.
+    fn expires(&self, stage: &mut Stage<'_>) -> Played {
+        let due = self.order.payment_due_at.map(|due| SimTime((due.as_ms() - EPOCH_MS) * 1_000));
+        let due = due.ok_or_else(|| scene(false, "the order has a deadline").expect_err("a scene that is not reached"))?;
+        scene(stage.now() < due, "its time is not up yet")?;
+        let over = due.after(Duration::from_secs(2));
+        stage.until("its time is up", 2 * SOON, |stage| stage.now() >= over)?;
+        let (order, _) = stage.order_after_all(&Ask::ReadOrder(self.order.id))?;
+        let expired = order.phase == Phase::Cancelled && order.cancel_reason == Some(CancelReason::Timeout);
+        expect(expired, || format!("its time is up, and it is {order:?}"))?;
+        stage.conclude()?;
+        stage.expect_stock(&self.sku, 10, 0, 10)
+    }
+}
+
+fn leader(stage: &mut Stage<'_>) -> Played {
+    let bought = buy(stage)?;
+    for off in [EIGHT_DAYS, -EIGHT_DAYS] {
+        let wrong = stage.leader(ORDERS).unwrap_or(1);
+        leap(stage, &[wrong], off);
+        stage.another_leads(ORDERS, wrong)?;
+        stage.pass(WRONG)?;
+        bought.is_known(stage)?;
+        leap(stage, &[wrong], 0);
+        stage.pass(Duration::from_secs(2))?;
+    }
+    bought.expires(stage)
+}
+
+fn alone(stage: &mut Stage<'_>) -> Played {
+    let bought = buy(stage)?;
+    for off in [EIGHT_DAYS, -EIGHT_DAYS] {
+        leap(stage, &[1], off);
+        stage.pass(WRONG)?;
+        bought.is_known(stage)?;
+        leap(stage, &[1], 0);
+    }
+    bought.expires(stage)
+}
+
+fn together(stage: &mut Stage<'_>) -> Played {
+    let bought = buy(stage)?;
+    let all = stage.nodes();
+    leap(stage, &all, EIGHT_DAYS);
+    stage.pass(WRONG)?;
+    bought.is_known(stage)?;
+    leap(stage, &all, 0);
+    bought.expires(stage)
+}
+
+fn while_off(stage: &mut Stage<'_>) -> Played {
+    let bought = buy(stage)?;
+    let all = stage.nodes();
+    all.iter().for_each(|node| stage.cut_power(*node));
+    leap(stage, &all, EIGHT_DAYS);
+    for node in &all {
+        stage.start(*node)?;
+    }
+    stage.ready()?;
+    stage.pass(WRONG)?;
+    bought.is_known(stage)?;
+    leap(stage, &all, 0);
+    stage.pass(Duration::from_secs(2))?;
+    bought.is_known(stage)?;
+    bought.expires(stage)
+}
