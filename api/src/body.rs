@@ -1,12 +1,13 @@
 //! From the bytes of a body to a typed request: fast when it is right, exact about what is wrong when it is not.
 
+use std::error::Error;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
@@ -14,30 +15,73 @@ use serde::Deserialize;
 use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 
+use crate::account::{Account, Full, Taken, Use};
 use crate::fault::{Fault, kinds};
 use crate::wire::request::UNBUILT;
 pub(crate) use strict::Strictly;
 
 mod strict;
 
-/// Reads a whole body.
+/// Bodies up to this size are not counted: a connection stands for one of them.
+const SMALL: u64 = 4 << 10;
+/// Memory is taken for so many bytes of a body at a time.
+const STEP: u64 = 64 << 10;
+
+/// Reads a whole body, and takes the memory for it, and for what it becomes, as it arrives: one that is announced and does
+/// not come holds nothing. There must be room for all that is announced before anything is read.
 ///
 /// Dropped while waiting, the rest of the body is not read and nothing has happened.
-pub(crate) async fn read(body: Body, limit: usize, patience: Duration) -> Result<Bytes, Fault> {
-    if body.size_hint().lower() > limit as u64 {
+pub(crate) async fn read(
+    body: Body,
+    limit: usize,
+    patience: Duration,
+    account: &Account,
+) -> Result<(Bytes, Option<Taken>), Fault> {
+    let (least, exact) = (body.size_hint().lower(), body.size_hint().exact());
+    if least > limit as u64 {
         return Err(too_large(limit));
     }
-    let mut whole = pin!(Limited::new(body, limit).collect());
-    let read = match soon(whole.as_mut()).await {
-        Some(read) => Ok(read),
-        None => tokio::time::timeout(patience, whole).await,
-    };
-    match read {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
-        Ok(Err(_)) => Err(Fault::new(&kinds::INCOMPLETE_BODY, "the connection ended before the body did")),
-        Err(_) => Err(Fault::new(&kinds::BODY_TOO_SLOW, format!("the body was not here after {} s", patience.as_secs()))),
+    if exact.is_some_and(|size| size <= SMALL) {
+        let whole = pin!(Limited::new(body, limit).collect());
+        return Ok((in_time(whole, patience).await?.map_err(|error| broken(&*error, limit))?.to_bytes(), None));
     }
+    if least > SMALL && !account.has(Use::Bodies, Account::cost_of_body(least)) {
+        return Err(Full.into());
+    }
+    let whole = pin!(counted(body, limit, account));
+    let (whole, taken) = in_time(whole, patience).await??;
+    Ok((whole, Some(taken)))
+}
+
+async fn in_time<F: Future>(mut whole: Pin<&mut F>, patience: Duration) -> Result<F::Output, Fault> {
+    if let Some(read) = soon(whole.as_mut()).await {
+        return Ok(read);
+    }
+    let late = |_| Fault::new(&kinds::BODY_TOO_SLOW, format!("the body was not here after {} s", patience.as_secs()));
+    tokio::time::timeout(patience, whole).await.map_err(late)
+}
+
+async fn counted(body: Body, limit: usize, account: &Account) -> Result<(Bytes, Taken), Fault> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
+    let mut taken = account.take(Use::Bodies, 0)?;
+    // Pages of it are given by the system as they are written to.
+    let mut whole = BytesMut::with_capacity(announced);
+    let mut body = Limited::new(body, limit);
+    while let Some(frame) = body.frame().await {
+        let Ok(bytes) = frame.map_err(|error| broken(&*error, limit))?.into_data() else { continue };
+        let size = (whole.len() + bytes.len()) as u64;
+        let counted = if size <= STEP { size } else { size.next_multiple_of(STEP) };
+        taken.grow_to(Account::cost_of_body(counted))?;
+        whole.extend_from_slice(&bytes);
+    }
+    Ok((whole.freeze(), taken))
+}
+
+fn broken(error: &(dyn Error + 'static), limit: usize) -> Fault {
+    if error.is::<LengthLimitError>() {
+        return too_large(limit);
+    }
+    Fault::new(&kinds::INCOMPLETE_BODY, "the connection ended before the body did")
 }
 
 /// What is ready at the first look or the second; most bodies come with their heads, and a timer for each would be felt.

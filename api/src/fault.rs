@@ -10,7 +10,8 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use ordergrid_domain::Rejection;
 use serde::Serialize;
 
-use crate::fault::kinds::Kind;
+use crate::account::Full;
+use crate::fault::kinds::{Kind, OVERLOADED};
 use crate::grid::{Failure, Refusal, UnknownCause};
 use crate::wire::{PROBLEM_JSON, ShortLine};
 
@@ -136,6 +137,12 @@ impl Fault {
             (None, 429 | 503) => Some(1),
             (None, _) => None,
         }
+    }
+}
+
+impl From<Full> for Fault {
+    fn from(full: Full) -> Self {
+        Self::new(&OVERLOADED, full.to_string())
     }
 }
 

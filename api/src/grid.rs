@@ -32,7 +32,9 @@ pub trait Grid: Send + Sync + 'static {
     /// An order as it is now. None: [`Rejection::NoSuchOrder`].
     fn order(&self, id: OrderId, options: ReadOptions) -> BoxFuture<'_, Reply<Arc<Order>>>;
 
-    /// A page of a user's orders, newest first. A user without orders, known or not, has an empty page.
+    /// A page of a user's orders, newest first. A user without orders, known or not, has an empty page. Of a page that would
+    /// take more than some hundred kilobytes of memory a first run is answered, of one order at least: it has fewer orders
+    /// than were asked for and names the one to go on behind.
     fn orders_of(&self, query: UserOrdersQuery, options: ReadOptions) -> BoxFuture<'_, Reply<UserOrders>>;
 
     /// Does something to an order.
@@ -145,7 +147,7 @@ pub struct UserOrdersQuery {
 pub struct UserOrders {
     /// Newest first.
     pub orders: Vec<Order>,
-    /// The cursor of the next page: the last order of this one; `None` on the last page.
+    /// The cursor of the next page, or of the rest of this one: the last order here; `None` when nothing follows.
     pub next: Option<OrderId>,
     /// How many match on all pages, where that is known without reading them: not with a status, nor above 10,000.
     pub total: Option<u64>,

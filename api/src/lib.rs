@@ -3,6 +3,7 @@
 //! The server asks its node through one seam, [`Grid`]; the node implements it. Start with `grid` (what can be asked), then
 //! `wire` (the JSON), then `routes` (one request from bytes to bytes) and `serve` (connections).
 
+pub mod account;
 mod body;
 mod check;
 pub mod cli;
@@ -16,6 +17,7 @@ mod routes;
 pub mod serve;
 pub mod wire;
 
+pub use account::Account;
 pub use grid::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, Token, UnknownCause};
 pub use limits::Limits;
 pub use routes::router;

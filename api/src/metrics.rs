@@ -2,13 +2,15 @@
 //!
 //! `ordergrid_http_request_seconds{route,outcome}`, `ordergrid_stage_seconds{work,stage}`,
 //! `ordergrid_http_problems_total{code}`, `ordergrid_http_connections`, `ordergrid_http_connections_refused_total`,
-//! `ordergrid_http_requests_in_flight`.
+//! `ordergrid_http_requests_in_flight`, `ordergrid_memory_account_bytes{use}`,
+//! `ordergrid_memory_account_limit_bytes{use}`.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
+use crate::account::{Account, Use};
 use crate::fault::kinds::{self, Kind};
 use crate::routes::Route;
 
@@ -140,4 +142,14 @@ pub(crate) fn connections() -> Gauge {
 /// Connections that were turned away at the limit.
 pub(crate) fn connections_refused() -> Counter {
     counter!("ordergrid_http_connections_refused_total")
+}
+
+/// What the memory account stands at: asked for when metrics are, since it moves with every request.
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats; bytes of memory are far below 2^53")]
+pub(crate) fn account(account: &Account) {
+    for what in Use::ALL {
+        gauge!("ordergrid_memory_account_bytes", "use" => what.word()).set(account.taken(what) as f64);
+        gauge!("ordergrid_memory_account_limit_bytes", "use" => what.word()).set(account.most(what) as f64);
+    }
+    gauge!("ordergrid_memory_account_limit_bytes", "use" => "requests").set(account.limit() as f64);
 }

@@ -4,12 +4,13 @@
 //! Stopping has two steps ([`Course`]): first it goes on serving and asks its clients to go elsewhere, then it closes. Read
 //! next: `places` (how many there may be), `parting` (how one ends), `activity` (when one ends by itself).
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::Request;
+use axum::http::{HeaderName, HeaderValue, Request, Version};
 use futures::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -19,15 +20,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::account::{Account, Full, Taken, Use};
 use crate::grid::Grid;
 use crate::limits::Limits;
 use crate::metrics;
 use crate::routes::Routes;
-use activity::{Activity, Watched};
+use activity::{Activity, Patience, Watched};
+use outgoing::Outgoing;
+pub(crate) use outgoing::PIECE;
 use parting::{Lingering, Parting};
 use places::{Place, Places, Seldom};
 
 mod activity;
+mod outgoing;
 mod parting;
 mod places;
 
@@ -68,8 +73,10 @@ pub struct ServeConfig {
     pub request_id_prefix: u64,
     /// Open connections; one more is told so and closed; default 10,000.
     pub connections: usize,
-    /// How long a connection may be without a request, or with an incomplete one, or leave an answer unread; default 60 s.
+    /// How long a connection may be without a request, or take nothing of an answer; default 60 s.
     pub idle: Duration,
+    /// How long a request's headers may take to arrive; default 10 s.
+    pub headers: Duration,
     /// How long requests that are under way may take once the server closes; default 10 s.
     pub finish: Duration,
     /// How much longer a client is heard that was answered before it had sent everything; default 10 s and 64 MiB.
@@ -85,12 +92,22 @@ impl Default for ServeConfig {
             request_id_prefix: 0,
             connections: 10_000,
             idle: Duration::from_secs(60),
+            headers: Duration::from_secs(10),
             finish: Duration::from_secs(10),
             linger: Linger { time: Duration::from_secs(10), bytes: 64 << 20 },
             streams: 256,
         }
     }
 }
+
+/// Most bytes of a request's headers together.
+const HEADERS: usize = 64 << 10;
+/// Most bytes of bodies that an HTTP/2 peer may send before they are asked for: of a request, and of a connection.
+const WINDOWS: (u32, u32) = (256 << 10, 512 << 10);
+/// Most bytes of an answer that wait beside the piece that is being sent.
+const SEND_BUFFER: usize = 64 << 10;
+/// Memory of a request on an HTTP/2 connection, with the headers and the answer of a small one.
+const STREAM: u64 = 16 << 10;
 
 /// Pause after a failed accept: most often the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -160,24 +177,26 @@ struct Server {
 struct Shared {
     routes: Routes,
     http: Arc<auto::Builder<TokioExecutor>>,
-    idle: Duration,
+    patience: Patience,
+    account: Account,
     linger: Linger,
     course: watch::Receiver<Course>,
 }
 
 impl Server {
     fn new(routes: Routes, config: &ServeConfig, course: watch::Receiver<Course>) -> Self {
-        let http = Arc::new(http(config));
-        let shared = Shared { routes, http, idle: config.idle, linger: config.linger, course };
-        Self { shared, places: Places::new(config.connections), told: Seldom::default(), tasks: JoinSet::new() }
+        let (http, account) = (Arc::new(http(config)), config.limits.account.clone());
+        let patience = Patience { idle: config.idle, headers: config.headers };
+        let shared = Shared { routes, http, patience, account: account.clone(), linger: config.linger, course };
+        Self { shared, places: Places::new(config.connections, account), told: Seldom::default(), tasks: JoinSet::new() }
     }
 
     fn take(&mut self, stream: Box<dyn Stream>, peer: String) {
         match self.places.take() {
-            Place::Taken(place) => {
+            Place::Taken(place, memory) => {
                 let shared = self.shared.clone();
                 self.tasks.spawn(async move {
-                    connection(stream, &peer, shared).await;
+                    connection(stream, &peer, memory, shared).await;
                     drop(place);
                 });
             }
@@ -199,29 +218,41 @@ impl Server {
 /// How HTTP is spoken. Idle and slow connections are [`Watched`]'s business, at the cost of one timer per connection.
 fn http(config: &ServeConfig) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(None);
-    http.http2().timer(TokioTimer::new()).max_concurrent_streams(config.streams);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEADERS);
+    let (request, connection) = WINDOWS;
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(config.streams)
+        .max_header_list_size(HEADERS as u32)
+        .initial_stream_window_size(request)
+        .initial_connection_window_size(connection)
+        .max_send_buf_size(SEND_BUFFER);
     http
 }
 
-async fn connection(stream: Box<dyn Stream>, peer: &str, shared: Shared) {
-    let Shared { routes, http, idle, linger, mut course } = shared;
+async fn connection(stream: Box<dyn Stream>, peer: &str, memory: Taken, shared: Shared) {
+    let Shared { routes, http, patience, account, linger, mut course } = shared;
     let open = metrics::connections();
     open.increment(1.0);
     let (activity, parting) = (Arc::new(Activity::new()), Arc::new(Parting::default()));
-    let stream = Watched::new(stream, Arc::clone(&activity), idle);
+    let stream = Watched::new(stream, Arc::clone(&activity), patience, memory);
     let stream = Lingering::new(stream, Arc::clone(&parting), linger);
     let service = service_fn(|request: Request<Incoming>| {
         let under_way = activity.begin();
-        let answer = routes.call(request.map(|body| parting.lend(body)));
+        let memory = of_stream(&account, &request);
+        let answer = match &memory {
+            Ok(_) => Ok(routes.call(request.map(|body| parting.lend(body)))),
+            Err(full) => Err(routes.refuse(*full)),
+        };
         let parting = Arc::clone(&parting);
         async move {
-            let mut answer = answer.await;
-            if let Ok(answer) = &mut answer {
-                parting.tell(answer).await;
-            }
-            drop(under_way);
-            answer
+            let mut answer = match answer {
+                Ok(answer) => answer.await?,
+                Err(refused) => refused,
+            };
+            parting.tell(&mut answer).await;
+            let answering = under_way.answers(parting.is_http2());
+            Ok::<_, Infallible>(answer.map(|body| Outgoing::new(body, answering, memory.ok().flatten())))
         }
     });
     let mut served = pin!(http.serve_connection(TokioIo::new(stream), service));
@@ -246,4 +277,15 @@ async fn connection(stream: Box<dyn Stream>, peer: &str, shared: Shared) {
         tracing::debug!(peer, %error, "a connection ended early");
     }
     open.decrement(1.0);
+}
+
+/// Memory of a request beside others on its connection, with its headers. A connection of HTTP/1.1 stands for its one request
+/// itself.
+fn of_stream<B>(account: &Account, request: &Request<B>) -> Result<Option<Taken>, Full> {
+    if request.version() != Version::HTTP_2 {
+        return Ok(None);
+    }
+    let bytes = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    let headers: usize = request.headers().iter().map(bytes).sum();
+    account.take(Use::Streams, STREAM + headers as u64).map(Some)
 }

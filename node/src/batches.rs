@@ -102,7 +102,9 @@ impl<T: Clone, R> Batch<'_, T, R> {
     async fn once(&self, part: Vec<T>) -> Vec<Reply<R>> {
         let count = part.len();
         let same = |failure: &Failure| (0..count).map(|_| Err(failure.clone())).collect();
-        let results = match self.grid.route((self.ask)(part)).await {
+        // Those of the other shards are told before whoever waits for all gives up.
+        let routed = tokio::time::timeout(self.grid.limits.request * 39 / 40, self.grid.route((self.ask)(part))).await;
+        let results = match routed.unwrap_or_else(|_| Err(Failure::unknown(UnknownCause::TimedOut))) {
             Ok(said) => (self.answered)(said).filter(|results| results.len() == count),
             Err(failure) => Some(same(&failure)),
         };

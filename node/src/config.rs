@@ -5,6 +5,7 @@
 
 mod check;
 mod load;
+mod memory;
 mod parts;
 mod settings;
 mod units;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use ordergrid_cluster::{GroupConfig, NodeId};
 
 pub use load::{ConfigError, Loaded, Sources};
+pub use memory::MemorySplit;
 pub use units::{Size, Span};
 
 /// What every environment variable of ours begins with.
@@ -50,6 +52,8 @@ pub struct NodeConfig {
     pub bootstrap: Option<BootstrapConfig>,
     /// How much of everything.
     pub limits: Limits,
+    /// How much memory for whom.
+    pub memory: MemorySplit,
     /// How replicas agree, and how their state reaches the disk.
     pub group: GroupConfig,
     /// Bytes of the newest log entries of each replica that stay in memory.
@@ -129,8 +133,10 @@ pub struct Limits {
     pub linger: Duration,
     /// Bytes of it.
     pub linger_bytes: usize,
-    /// Bytes that large bodies may take together while they arrive.
-    pub bodies: usize,
+    /// Bytes of memory that requests may take together.
+    pub requests: u64,
+    /// Longest that the headers of a request may take to arrive.
+    pub header_wait: Duration,
     /// Longest a body may take to arrive.
     pub body_wait: Duration,
     /// Orders that may be skipped by page numbers.
@@ -155,8 +161,6 @@ pub struct Limits {
     pub shard_actors: usize,
     /// Longest an entity actor stays without being asked anything.
     pub actor_idle: Duration,
-    /// Bytes of memory of the node; see [`NodeConfig::row_memory`].
-    pub memory: u64,
     /// Bytes of a message between two nodes.
     pub frame: usize,
     /// Messages that wait to be sent to one peer.

@@ -168,7 +168,8 @@ impl DevArgs {
             let share = descriptors::share_out(limit, bootstrap.nodes.len(), &mut config)?;
             let transport = Arc::new(TcpTransport::with_listener(of.mesh));
             let http = Box::new(tcp::adopt(of.http)?);
-            Ok((config, Platform::production(&data, transport, http, exporter.clone(), &share)?))
+            let platform = Platform::production(&data, transport, http, exporter.clone(), &share, config.memory)?;
+            Ok((config, platform))
         };
         bootstrap.nodes.iter().zip(listeners).map(part).collect()
     }

@@ -20,7 +20,8 @@ use crate::context::{NodeContext, Place};
 use crate::metrics;
 use crate::peers::{decode, encode};
 use crate::shard::{
-    Caller, Landed, Leading, NotLanded, PlaceCaller, Placed, Proposal, Reply as Waiter, ShardHost, ShardMessage, answer,
+    Caller, Deadline, Landed, Leading, NotLanded, PlaceCaller, Placed, Proposal, Reply as Waiter, ShardHost, ShardMessage,
+    answer, bytes_of_request,
 };
 use crate::verify::Verifier;
 use crate::verify::cuts::Cuts;
@@ -28,6 +29,8 @@ use crate::verify::marks::HashAt;
 
 /// The mesh service of forwarded requests.
 pub(crate) const SERVICE: u8 = 2;
+/// What a command on an order takes of the log, roughly.
+const BYTES_OF_COMMAND: usize = 192;
 /// Pause before the way to a shard without a known leader is looked up again.
 pub(crate) const REROUTE: Duration = Duration::from_millis(20);
 
@@ -319,12 +322,17 @@ async fn place_many_here(leading: &Leading, requests: Vec<Arc<OrderRequest>>, as
     if requests.is_empty() {
         return Ok(Vec::new());
     }
-    let (callers, answers) = PlaceCaller::many(requests.len());
+    let lead = &leading.lead;
+    let bytes: usize = requests.iter().map(|request| bytes_of_request(request)).sum();
+    let admitted = lead.pace.admit(bytes as u64)?;
+    let (callers, answers) = PlaceCaller::many(requests.len(), Deadline::within(lead.limits.request));
     let requests = requests.into_iter().zip(callers).collect();
     if leading.actor.send_message(ShardMessage::PlaceMany { requests, asked }).is_err() {
         return Err(Failure::refused(Refusal::NoLeader));
     }
-    outcome(answers).await
+    let answers = answers.wait().await;
+    drop(admitted);
+    Ok(answers)
 }
 
 /// Short cut past an entity actor: a command on one entity needs no step in another shard, so it goes straight to the
@@ -341,11 +349,14 @@ async fn command_orders_here(
     if commands.is_empty() {
         return Ok(Vec::new());
     }
-    let (callers, answers) = Caller::many(commands.len());
+    let lead = &leading.lead;
+    let admitted = lead.pace.admit((commands.len() * BYTES_OF_COMMAND) as u64)?;
+    let (callers, answers) = Caller::many(commands.len(), Deadline::within(lead.limits.request));
     for (command, caller) in commands.into_iter().zip(callers) {
         leading.lead.batcher.propose(Command::Order(Box::new(command)), Waiter::Caller(caller));
     }
-    let landed = outcome(answers).await?;
+    let landed = answers.wait().await;
+    drop(admitted);
     Ok(landed.into_iter().map(|landed| order_changed(leading.lead.shard, landed)).collect())
 }
 
@@ -395,6 +406,7 @@ fn aged<T>(read: Answer<T>, host: &ShardHost, now: Timestamp) -> Answer<T> {
 fn not_landed(why: NotLanded) -> Failure {
     match why {
         NotLanded::NotAppended => Failure::refused(Refusal::NoLeader),
+        NotLanded::TooLate => Failure::refused(Refusal::Overloaded),
         NotLanded::Unknown => Failure::unknown(UnknownCause::LeaderChanged),
     }
 }

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, select_all};
 use openraft::impls::TokioRuntime;
-use ordergrid_api::Course;
+use ordergrid_api::account::{Account, Use};
 use ordergrid_api::serve::serve;
+use ordergrid_api::{Course, Failure, Refusal};
 use ordergrid_cluster::{
     BalancerConfig, BootstrapError, Bootstrapper, ClusterId, ClusterSpec, Founded, GroupParts, GroupRef, Listener, Machine,
     Mesh, MetaMachine, MetaView, NodeId, NodeSpec, Placement, Router, ShardMap, StateStore, balance, found_meta,
@@ -31,7 +32,7 @@ use crate::context::NodeContext;
 use crate::elsewhere::Elsewhere;
 use crate::front::Front;
 use crate::glue::{self, HttpAccept, Identity, WireFrames};
-use crate::grid::{self, Ask, GridLimits, NodeGrid};
+use crate::grid::{self, Ask, GridLimits, NodeGrid, Said};
 use crate::health;
 use crate::peers::{self, PeerService, Peers};
 use crate::platform::Platform;
@@ -42,6 +43,8 @@ use crate::shard::{BatchLimits, LeadLimits, ShardHost, ShardReplica};
 const WAITING_PER_KEY: usize = 64;
 /// Times an attempt is taken anew after a hold came too late.
 const RENEWALS: u8 = 2;
+/// Requests of other nodes up to this size are not counted: a connection has a bounded number of them.
+const SMALL_FORWARD: usize = 16 << 10;
 /// A request waits so long for its shard to have a leader.
 const LEADER_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -106,7 +109,9 @@ impl Node {
         let http = platform.http.take().expect("a platform is for one node, which takes its listener here");
         let http_url = config.http.advertise.clone().unwrap_or_else(|| format!("http://{}", http.local_addr()));
         // Before anything is waited for, so that the process can be seen to live. Without `course` it ends.
-        let serving = Mutex::new(Some(tokio::spawn(serve_http(&config, &platform, http, Arc::clone(&front), steps))));
+        let account = config.account();
+        let serving = serve_http(&config, &platform, http, Arc::clone(&front), account.clone(), steps);
+        let serving = Mutex::new(Some(tokio::spawn(serving)));
         let mesh = open_mesh(&config, &platform).await?;
         let founded = bootstrap(&config, &platform, &spec, &mesh).await?;
         let cluster = founded.cluster;
@@ -136,7 +141,7 @@ impl Node {
         service.open(&context);
         let reporter = Arc::new(reporter(&platform, &spec, &map, cluster, &meta, started));
         let grid = node_grid(&config, &context, &mesh, &reporter);
-        serve_peers(&mesh, &service, &grid);
+        serve_peers(&mesh, &service, &grid, &account);
         for host in context.hosts() {
             work.spawn(Arc::clone(host).run(Arc::clone(&context)));
         }
@@ -411,6 +416,7 @@ fn lead_limits(config: &NodeConfig) -> LeadLimits {
         // Half of it is left for the place.
         hold_patience: LEADER_PATIENCE.min(config.hold_valid / 2),
         idle: limits.actor_idle,
+        request: limits.request,
         batch: BatchLimits {
             queue: limits.shard_queue,
             commands: limits.entry_commands,
@@ -469,19 +475,25 @@ fn node_grid(config: &NodeConfig, context: &Arc<NodeContext>, mesh: &Mesh, repor
 }
 
 /// Answers the other nodes: what shards ask of shards, and forwarded requests.
-fn serve_peers(mesh: &Mesh, service: &PeerService, grid: &NodeGrid) {
+fn serve_peers(mesh: &Mesh, service: &PeerService, grid: &NodeGrid, account: &Account) {
     let calls = service.clone();
     mesh.serve(peers::SERVICE, Arc::new(move |_, body: Bytes| calls.serve(body)));
-    let grid = grid.clone();
+    let (grid, account) = (grid.clone(), account.clone());
     // What a client asks is done or refused once: a second try might find what the first did not.
     mesh.serve_once(
         grid::SERVICE,
         Arc::new(move |_, body: Bytes| {
-            let grid = grid.clone();
+            let (grid, account) = (grid.clone(), account.clone());
             Box::pin(async move {
+                let cost = if body.len() > SMALL_FORWARD { Account::cost_of_body(body.len() as u64) } else { 0 };
+                let Ok(taken) = account.take(Use::Forwarded, cost) else {
+                    return peers::encode(&Err::<Said, _>(Failure::refused(Refusal::Overloaded)));
+                };
                 // Bytes of another version get an answer that the asker cannot read, which it takes as unknown.
                 let Some(ask) = peers::decode::<Ask>(&body) else { return Bytes::new() };
-                peers::encode(&grid.serve(ask).await)
+                let said = peers::encode(&grid.serve(ask).await);
+                drop(taken);
+                said
             })
         }),
     );
@@ -523,8 +535,9 @@ fn serve_http(
     platform: &Platform,
     http: Box<dyn Listener>,
     front: Arc<Front>,
+    account: Account,
     course: watch::Receiver<Course>,
 ) -> impl Future<Output = usize> + use<> {
-    let settings = config.serving(platform.entropy.next_u64());
+    let settings = config.serving(platform.entropy.next_u64(), account);
     serve(HttpAccept(http), front, settings, course)
 }

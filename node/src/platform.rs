@@ -10,11 +10,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ordergrid_cluster::{Listener, Transport};
 use ordergrid_domain::Timestamp;
-use ordergrid_storage::{Engine, EngineError, MemEngine, RocksEngine};
+use ordergrid_storage::{Engine, EngineError, MemEngine, RocksBounds, RocksEngine};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::config::MemorySplit;
 use crate::descriptors::Share;
 use crate::exporter::Exporter;
 
@@ -115,7 +116,7 @@ pub enum DataError {
 impl Platform {
     /// Production: the machine's clock and randomness, and the databases under `data`, which are made when missing.
     /// The databases are locked: no second process can open them while this one lives. They keep as many files open as `share`
-    /// gives them.
+    /// gives them, and to their parts of `memory`.
     ///
     /// # Errors
     /// If the data folder cannot be used; nothing is left open.
@@ -125,9 +126,12 @@ impl Platform {
         http: Box<dyn Listener>,
         exporter: Option<Exporter>,
         share: &Share,
+        memory: MemorySplit,
     ) -> Result<Self, DataError> {
-        let log_engine = open(data.join("log"), |folder| RocksEngine::open_log_within(folder, share.log_files))?;
-        let state_engine = open(data.join("state"), |folder| RocksEngine::open_state_within(folder, share.state_files))?;
+        let files = |files| RocksBounds { files: Some(files), ..RocksBounds::default() };
+        let (log, state) = (memory.log(files(share.log_files)), memory.state(files(share.state_files)));
+        let log_engine = open(data.join("log"), |folder| RocksEngine::open_log_within(folder, log))?;
+        let state_engine = open(data.join("state"), |folder| RocksEngine::open_state_within(folder, state))?;
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
         Ok(Self { transport, http: Some(http), clock, entropy, log_engine, state_engine, exporter })
     }
@@ -182,7 +186,7 @@ mod tests {
     async fn production(data: &Path) -> Result<Platform, DataError> {
         let http = tcp::bind("127.0.0.1:0").await.expect("a port is free");
         let share = Share { log_files: 32, state_files: 64, connections: 16 };
-        Platform::production(data, Arc::new(TcpTransport::new()), Box::new(http), None, &share)
+        Platform::production(data, Arc::new(TcpTransport::new()), Box::new(http), None, &share, MemorySplit::of(1 << 30))
     }
 
     #[tokio::test]

@@ -94,7 +94,7 @@ pub(crate) async fn start(mut config: NodeConfig, inherited: Inherited, exporter
         None => tcp::bind(&config.http.listen).await?,
     };
     let transport = Arc::new(inherited.mesh.map_or_else(TcpTransport::new, TcpTransport::with_listener));
-    let platform = Platform::production(&config.data, transport, Box::new(http), Some(exporter), &share)?;
+    let platform = Platform::production(&config.data, transport, Box::new(http), Some(exporter), &share, config.memory)?;
     Ok(Running::start(vec![(config, platform)]).await?)
 }
 

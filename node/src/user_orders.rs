@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use ordergrid_api::grid::{UserOrders, UserOrdersQuery};
 use ordergrid_cluster::StoreError;
+use ordergrid_domain::machine::Run;
 use ordergrid_domain::rows::{list_of, listed_at, listed_order};
 use ordergrid_domain::{OrderId, UserId};
 
@@ -16,17 +17,35 @@ const AT_ONCE: usize = 256;
 /// Most bytes of rows of a list that are read together.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Reads the page.
+/// Bytes of orders in memory after which a page is cut off: who asked goes on behind the last order of it.
+const RUN_BYTES: u64 = 256 << 10;
+
+/// Reads the page, or of one whose orders are large its first run.
 ///
 /// # Errors
 /// The store failed: the node stops.
 pub(crate) async fn page(replica: &ShardReplica, query: &UserOrdersQuery) -> Result<UserOrders, StoreError> {
+    run(replica, query, RUN_BYTES).await
+}
+
+/// The same, of some `bytes` at the most, but one order at least.
+async fn run(replica: &ShardReplica, query: &UserOrdersQuery, bytes: u64) -> Result<UserOrders, StoreError> {
     let skip = query.page.saturating_sub(1) as usize * query.size as usize;
-    if query.status.is_some() { filtered(replica, query, skip).await } else { whole(replica, query, skip, COUNTED).await }
+    if query.status.is_some() {
+        filtered(replica, query, skip, bytes).await
+    } else {
+        whole(replica, query, skip, COUNTED, bytes).await
+    }
 }
 
 /// Those of any status, counted up to `counted`.
-async fn whole(replica: &ShardReplica, query: &UserOrdersQuery, skip: usize, counted: usize) -> Result<UserOrders, StoreError> {
+async fn whole(
+    replica: &ShardReplica,
+    query: &UserOrdersQuery,
+    skip: usize,
+    counted: usize,
+    bytes: u64,
+) -> Result<UserOrders, StoreError> {
     let size = query.size as usize;
     let all = ids(replica, &query.user, None, counted + 1).await?;
     let total = (all.len() <= counted).then_some(all.len() as u64);
@@ -39,25 +58,36 @@ async fn whole(replica: &ShardReplica, query: &UserOrdersQuery, skip: usize, cou
     };
     let ids = ids.get(skip..).unwrap_or_default();
     let (ids, more) = if ids.len() > size { (&ids[..size], true) } else { (ids, false) };
-    let orders = replica.look(|machine| machine.orders(ids)).await?.unwrap_or_default();
-    Ok(UserOrders { orders, next: ids.last().copied().filter(|_| more), total })
+    let Run { orders, looked } = replica.look(|machine| machine.orders_within(ids, bytes)).await?.unwrap_or_default();
+    let more = more || looked < ids.len();
+    Ok(UserOrders { orders, next: ids[..looked].last().copied().filter(|_| more), total })
 }
 
 /// Those of a status: orders are looked at one after the other until the page is full.
-async fn filtered(replica: &ShardReplica, query: &UserOrdersQuery, mut skip: usize) -> Result<UserOrders, StoreError> {
+async fn filtered(
+    replica: &ShardReplica,
+    query: &UserOrdersQuery,
+    mut skip: usize,
+    bytes: u64,
+) -> Result<UserOrders, StoreError> {
     let size = query.size as usize;
-    let (mut page, mut cursor) = (UserOrders::default(), query.cursor);
+    let (mut page, mut cursor, mut taken) = (UserOrders::default(), query.cursor, 0);
     loop {
         let ids = ids(replica, &query.user, cursor, AT_ONCE).await?;
-        let orders = replica.look(|machine| machine.orders(&ids)).await?.unwrap_or_default();
-        for order in orders.into_iter().filter(|order| Some(order.status()) == query.status) {
-            if skip > 0 {
-                skip -= 1;
-            } else if page.orders.len() < size {
-                page.orders.push(order);
-            } else {
-                page.next = page.orders.last().map(|order| order.id);
-                return Ok(page);
+        let mut left = ids.as_slice();
+        while !left.is_empty() {
+            let run = replica.look(|machine| machine.orders_within(left, bytes)).await?.unwrap_or_default();
+            left = &left[run.looked..];
+            for order in run.orders.into_iter().filter(|order| Some(order.status()) == query.status) {
+                if skip > 0 {
+                    skip -= 1;
+                } else if page.orders.len() < size && taken < bytes {
+                    taken += order.bytes_in_memory();
+                    page.orders.push(order);
+                } else {
+                    page.next = page.orders.last().map(|order| order.id);
+                    return Ok(page);
+                }
             }
         }
         if ids.len() < AT_ONCE {
@@ -247,6 +277,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_page_of_large_orders_comes_in_runs_that_are_complete_together() {
+        let mut shop = Shop::open().await;
+        shop.place(30).await;
+        shop.checkpoint().await;
+        shop.place(10).await;
+        let all = shop.walk(shop.query(300)).await;
+        let one = shop.page(&shop.query(1)).await.orders[0].bytes_in_memory();
+        for (bytes, orders) in [(1, 1), (one, 1), (one + 1, 2), (5 * one, 5)] {
+            for status in [None, Some(Status::PendingPayment)] {
+                let (mut seen, mut query) = (Vec::new(), UserOrdersQuery { status, ..shop.query(100) });
+                loop {
+                    let run = run(&shop.replica, &query, bytes).await.expect("the store works");
+                    assert!(run.orders.len() <= orders && (run.next.is_none() || run.orders.len() == orders), "{bytes}");
+                    seen.extend(run.orders.iter().map(|order| order.id));
+                    let Some(next) = run.next else { break };
+                    assert_eq!(seen.last(), Some(&next), "it goes on behind the last order");
+                    query.cursor = Some(next);
+                }
+                assert_eq!(seen, all, "runs of {bytes} bytes, {status:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn more_orders_than_are_counted_have_all_their_pages_and_no_total() {
         let mut shop = Shop::open().await;
         shop.place(60).await;
@@ -256,13 +310,13 @@ mod tests {
         for (counted, total) in [(69, None), (70, Some(70)), (5, None)] {
             let mut query = shop.query(20);
             for pages in all.chunks(20) {
-                let page = whole(&shop.replica, &query, 0, counted).await.expect("the store works");
+                let page = whole(&shop.replica, &query, 0, counted, u64::MAX).await.expect("the store works");
                 assert_eq!(page.orders.iter().map(|order| order.id).collect::<Vec<_>>(), pages);
                 assert_eq!(page.total, total);
                 query.cursor = page.next;
             }
             assert_eq!(query.cursor, None, "that was the last page");
-            let deep = whole(&shop.replica, &shop.query(20), 60, counted).await.expect("the store works");
+            let deep = whole(&shop.replica, &shop.query(20), 60, counted, u64::MAX).await.expect("the store works");
             assert_eq!(deep.orders.iter().map(|order| order.id).collect::<Vec<_>>(), all[60..]);
         }
     }

@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 
 pub use batch::{Batch, Operation};
 pub use mem::{Fault, MemEngine};
-pub use rocks::RocksEngine;
+pub use rocks::{RocksBounds, RocksEngine};
 
 /// A key and its value.
 pub type Row = (Bytes, Bytes);

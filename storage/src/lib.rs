@@ -19,8 +19,8 @@ pub mod state;
 
 pub use codec::{FrameError, Kind};
 pub use engine::{
-    Batch, Durability, Engine, EngineError, EngineStats, EngineView, Fault, KeyRange, MemEngine, Operation, RocksEngine, Row,
-    RowSink, ScanLimit, ShowRows,
+    Batch, Durability, Engine, EngineError, EngineStats, EngineView, Fault, KeyRange, MemEngine, Operation, RocksBounds,
+    RocksEngine, Row, RowSink, ScanLimit, ShowRows,
 };
 pub use log::{BoxError, EntryCodec, LogFailure, LogLimits, LogReader, LogStore, LogWriter, WriterLimits, WriterStats};
 pub use metrics::Stage;

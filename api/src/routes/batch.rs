@@ -3,15 +3,24 @@
 mod commands;
 mod orders;
 
+use std::sync::Arc;
+use std::time::Duration;
+use std::vec::IntoIter;
+
 use axum::body::Body;
 use axum::http::{Response, StatusCode};
+use futures::future::BoxFuture;
+use ordergrid_domain::command::Created;
 use ordergrid_domain::{Key, Order};
 
 use super::call::Call;
+use super::pieces::{self, Parts};
 use super::{Api, reply};
+use crate::account::Taken;
 use crate::fault::{Fault, kinds};
-use crate::grid::{Answer, Failure, Reply, UnknownCause};
+use crate::grid::{Answer, Failure, Grid, Refusal, Reply, UnknownCause};
 use crate::metrics::Stage;
+use crate::request_id::RequestId;
 use crate::wire::OrderWords;
 use crate::wire::written::Writer;
 
@@ -57,12 +66,6 @@ impl Count {
     }
 }
 
-/// The order of an item that was done.
-fn write_order(json: &mut Writer<'_>, order: &Order, minimal: bool) {
-    json.raw(",\"order\":");
-    if minimal { json.value("", &OrderWords::from(order)) } else { json.order(order) }
-}
-
 /// The key of an item, which must have one.
 fn its_own(key: Option<Key>) -> Result<Key, Fault> {
     let missing = || Fault::new(&kinds::MISSING_IDEMPOTENCY_KEY, "every item of a batch has its own").at("idempotency_key");
@@ -83,18 +86,45 @@ fn sort<T, R>(checked: impl Iterator<Item = Result<T, Fault>>) -> (Vec<T>, Vec<I
     (asked, items)
 }
 
-/// Waits for the grid's answers; none in time is an unknown outcome of each.
-async fn answered<T>(api: &Api, count: usize, asked: impl Future<Output = Vec<Reply<T>>>) -> Vec<Reply<T>> {
+/// Waits for the grid's answers; none in time is an unknown outcome of each. The grid goes on then, and the memory of the
+/// body is given back when it has ended.
+async fn answered<T: Send + 'static>(
+    api: &Api,
+    taken: Option<Arc<Taken>>,
+    count: usize,
+    ask: impl FnOnce(Arc<dyn Grid>) -> BoxFuture<'static, Vec<Reply<T>>>,
+) -> Vec<Reply<T>> {
     if count == 0 {
         return Vec::new();
     }
-    match tokio::time::timeout(api.limits.grid_patience, asked).await {
-        Ok(answers) => {
+    let asked = ask(Arc::clone(&api.grid));
+    let asked = tokio::spawn(async move {
+        let answers = asked.await;
+        drop(taken);
+        answers
+    });
+    let cause = match tokio::time::timeout(api.limits.grid_patience, asked).await {
+        Ok(Ok(answers)) => {
             assert_eq!(answers.len(), count, "the grid gave another number of answers than it was asked for");
-            answers
+            return answers;
         }
-        Err(_) => (0..count).map(|_| Err(Failure::unknown(UnknownCause::TimedOut))).collect(),
+        Ok(Err(_)) => UnknownCause::ActorFailed,
+        Err(_) => UnknownCause::TimedOut,
+    };
+    (0..count).map(|_| Err(Failure::unknown(cause))).collect()
+}
+
+/// Why the whole batch is refused: the grid has begun none of it, since it could not be done in time.
+fn turned_away<T>(items: &[Item<T>], answers: &[Reply<T>]) -> Option<Fault> {
+    let overloaded = |answer: &Reply<T>| matches!(answer, Err(Failure::Refused { reason: Refusal::Overloaded, .. }));
+    if answers.is_empty() || answers.len() < items.len() || !answers.iter().all(overloaded) {
+        return None;
     }
+    let longest = answers.iter().filter_map(|answer| answer.as_ref().err()).max_by_key(|failure| match failure {
+        Failure::Refused { retry_after, .. } => *retry_after,
+        _ => Duration::ZERO,
+    });
+    longest.cloned().map(Fault::from)
 }
 
 /// Puts the answers where their items stand; `fault` says why the item at an index was not done.
@@ -108,45 +138,99 @@ fn fill<T>(items: &mut [Item<T>], answers: Vec<Reply<T>>, mut fault: impl FnMut(
     }
 }
 
-/// The answer to the batch; `done` writes what is told of an item beside its status and token.
-fn respond<T>(
+/// What is told of an item that was done.
+struct Told<T> {
+    status: fn(&T) -> StatusCode,
+    order: fn(&T) -> &Order,
+    created: fn(&T) -> Option<Created>,
+}
+
+/// The answer to the batch. The memory of its body stands for its items too.
+fn respond<T: Send + Unpin + 'static>(
     api: &Api,
     call: &mut Call,
-    items: &[Item<T>],
+    items: Vec<Item<T>>,
     minimal: bool,
-    status: impl Fn(&T) -> StatusCode,
-    done: impl Fn(&mut Writer<'_>, &T),
+    told: Told<T>,
 ) -> Response<Body> {
-    count_problems(api, items);
-    let (id, bytes) = (call.id.clone(), if minimal { 160 } else { 1_024 });
-    let response = reply::written(StatusCode::OK, items.len() * bytes, |json| {
-        json.raw("{\"results\":[");
-        for (index, item) in items.iter().enumerate() {
-            let begin = if index == 0 { "{\"status\":" } else { ",{\"status\":" };
-            match item {
-                Item::Done(answer) => {
-                    json.number(begin, status(&answer.value).as_u16());
-                    if answer.replayed {
-                        json.raw(",\"replayed\":true");
-                    }
-                    json.number(",\"token\":\"", answer.token.shard);
-                    json.number(":", answer.token.index);
-                    json.raw("\"");
-                    done(json, &answer.value);
-                }
-                Item::Wrong(fault) => {
-                    json.number(begin, fault.kind().status);
-                    let problem = fault.body(id.as_str());
-                    if minimal { json.value(",\"error\":", &problem.minimal()) } else { json.value(",\"error\":", &problem) }
-                }
-                Item::Asked => unreachable!("everything that was asked has its answer"),
-            }
-            json.raw("}");
-        }
-        json.raw("]}");
-    });
+    count_problems(api, &items);
+    let room = items.len() * if minimal { 160 } else { 1_024 };
+    let id = call.id.clone();
+    let results =
+        Results { items: items.into_iter(), begun: false, item: None, line: None, id, minimal, told, _taken: call.taken() };
+    let response = reply::with(StatusCode::OK, pieces::in_pieces(api.account(), room, results, None));
     call.ends(api, Stage::Write);
     response
+}
+
+/// Results that are being written: each item is let go of when it is.
+struct Results<T> {
+    items: IntoIter<Item<T>>,
+    begun: bool,
+    /// The order that is being written, and its next line.
+    item: Option<Answer<T>>,
+    line: Option<usize>,
+    id: RequestId,
+    minimal: bool,
+    told: Told<T>,
+    _taken: Option<Arc<Taken>>,
+}
+
+impl<T: Send + Unpin + 'static> Parts for Results<T> {
+    fn write(&mut self, json: &mut Writer<'_>) -> bool {
+        if self.item.is_none() {
+            let begin = if std::mem::replace(&mut self.begun, true) { ",{\"status\":" } else { "{\"results\":[{\"status\":" };
+            match self.items.next() {
+                Some(Item::Done(answer)) => self.begin(json, begin, answer),
+                Some(Item::Wrong(fault)) => self.wrong(json, begin, &fault),
+                Some(Item::Asked) => unreachable!("everything that was asked has its answer"),
+                None => unreachable!("nothing is written behind the last item"),
+            }
+        }
+        if let Some(answer) = &self.item
+            && json.part((self.told.order)(&answer.value), None, &mut self.line)
+        {
+            json.raw("}");
+            self.item = None;
+        }
+        if self.item.is_some() || self.items.len() > 0 {
+            return true;
+        }
+        json.raw("]}");
+        false
+    }
+}
+
+impl<T> Results<T> {
+    /// Writes all of an item that was done but its order, unless that is small.
+    fn begin(&mut self, json: &mut Writer<'_>, begin: &str, answer: Answer<T>) {
+        json.number(begin, (self.told.status)(&answer.value).as_u16());
+        if answer.replayed {
+            json.raw(",\"replayed\":true");
+        }
+        json.number(",\"token\":\"", answer.token.shard);
+        json.number(":", answer.token.index);
+        json.raw("\"");
+        json.created((self.told.created)(&answer.value));
+        json.raw(",\"order\":");
+        if self.minimal {
+            json.value("", &OrderWords::from((self.told.order)(&answer.value)));
+            json.raw("}");
+        } else {
+            self.item = Some(answer);
+        }
+    }
+
+    fn wrong(&self, json: &mut Writer<'_>, begin: &str, fault: &Fault) {
+        json.number(begin, fault.kind().status);
+        let problem = fault.body(self.id.as_str());
+        if self.minimal {
+            json.value(",\"error\":", &problem.minimal())
+        } else {
+            json.value(",\"error\":", &problem)
+        }
+        json.raw("}");
+    }
 }
 
 fn count_problems<T>(api: &Api, items: &[Item<T>]) {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_ENCODING, HeaderName, IF_MATCH};
@@ -10,11 +11,11 @@ use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use ordergrid_domain::{Key, OrderId, SkuId, UserId};
 use percent_encoding::percent_decode_str;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::Api;
 use super::commands::order_at;
+use crate::account::Taken;
 use crate::body;
 use crate::fault::{Fault, kinds};
 use crate::grid::{ReadOptions, Token};
@@ -32,13 +33,13 @@ pub(crate) struct Call {
     pub(super) id: RequestId,
     work: Work,
     since: Instant,
-    /// Of the memory that large bodies may take together; given back when the request ends.
-    room: Option<OwnedSemaphorePermit>,
+    /// Memory of a body that is not small, and of what it becomes; given back when nobody works on it any more.
+    taken: Option<Arc<Taken>>,
 }
 
 impl Call {
     pub(super) fn new(head: Parts, body: Body, id: RequestId, work: Work, since: Instant) -> Self {
-        Self { head, body, id, work, since, room: None }
+        Self { head, body, id, work, since, taken: None }
     }
 
     /// Ends a stage and begins the next.
@@ -56,10 +57,15 @@ impl Call {
             return Err(Fault::new(&kinds::UNSUPPORTED_ENCODING, "send the body as it is").at("Content-Encoding"));
         }
         let body = std::mem::take(&mut self.body);
-        self.room = api.room.take(&body, limit)?;
-        let bytes = body::read(body, limit, api.limits.body_patience).await?;
+        let (bytes, taken) = body::read(body, limit, api.limits.body_patience, api.account()).await?;
+        self.taken = taken.map(Arc::new);
         self.ends(api, Stage::Body);
         Ok(bytes)
+    }
+
+    /// The memory of the body, for whoever works on it longer than this request lasts.
+    pub(super) fn taken(&self) -> Option<Arc<Taken>> {
+        self.taken.clone()
     }
 
     /// A segment of the path as it was sent.

@@ -185,8 +185,8 @@ pub(super) async fn command(api: Arc<Api>, mut call: Call) -> Ended {
     let answer = answer?;
     let OrderChanged { order, created } = &answer.value;
     let response = match picked(&answer.value) {
-        Some(body) => reply::versioned(StatusCode::CREATED, &answer, order.version, &body),
-        None => reply::changed(reply::created_or_ok(created.is_some()), &answer, order, *created),
+        Some(body) => reply::versioned(api.account(), StatusCode::CREATED, &answer, order.version, &body),
+        None => reply::changed(api.account(), reply::created_or_ok(created.is_some()), &answer, order, *created),
     };
     call.ends(&api, Stage::Write);
     Ok(response)

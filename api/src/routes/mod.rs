@@ -8,6 +8,8 @@ mod call;
 mod commands;
 mod operators;
 mod orders;
+mod pages;
+mod pieces;
 mod reply;
 mod skus;
 
@@ -27,9 +29,10 @@ use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::account::{Account, Full};
 use crate::fault::{Fault, kinds};
 use crate::grid::{Failure, Grid, Refusal, Reply, UnknownCause};
-use crate::limits::{Limits, Room};
+use crate::limits::Limits;
 use crate::metrics::{Ending, Meters, Work};
 use crate::request_id::{self, RequestId, RequestIds};
 use call::Call;
@@ -40,7 +43,6 @@ pub(crate) struct Api {
     limits: Limits,
     meters: Meters,
     ids: RequestIds,
-    room: Room,
 }
 
 macro_rules! routes {
@@ -120,14 +122,15 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn new(grid: Arc<dyn Grid>, limits: Limits, request_id_prefix: u64) -> Self {
-        let api = Arc::new(Api {
-            grid,
-            meters: Meters::new(),
-            ids: RequestIds::new(request_id_prefix),
-            room: Room::new(limits.buffered_bytes),
-            limits,
-        });
+        let api = Arc::new(Api { grid, meters: Meters::new(), ids: RequestIds::new(request_id_prefix), limits });
         Self { router: all(Arc::clone(&api)), api }
+    }
+
+    /// The answer to a request for which there is no memory.
+    pub(crate) fn refuse(&self, full: Full) -> Response<Body> {
+        let fault = Fault::from(full);
+        self.api.meters.problem(fault.kind());
+        fault.answer("")
     }
 
     /// Answers a request.
@@ -175,7 +178,7 @@ fn all(api: Arc<Api>) -> Router {
         )
         .route("/livez", get_from(Route::Livez, operators::live))
         .route("/readyz", get_from(Route::Readyz, operators::ready))
-        .route("/metrics", get_from(Route::Metrics, operators::metrics))
+        .route("/metrics", get_from(Route::Metrics, operators::measures))
         .fallback(entry!(Route::Nowhere, no_such_route))
         .method_not_allowed_fallback(entry!(Route::WrongMethod, wrong_method))
         .with_state(api)
@@ -248,6 +251,11 @@ impl Api {
         }
         let ending = if fault.outcome_unknown() { Ending::Unknown } else { Ending::Refused };
         (fault.answer(id.as_str()), ending)
+    }
+
+    /// The memory that all requests share.
+    fn account(&self) -> &Account {
+        &self.limits.account
     }
 
     /// Waits for a command: no answer in time is an unknown outcome.

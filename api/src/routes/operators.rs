@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use super::call::Call;
-use super::{Api, Ended, reply};
+use super::{Api, Ended, pieces, reply};
 use crate::fault::{Fault, kinds};
+use crate::metrics;
 use crate::wire::{Readiness, RightClock};
 
 /// `GET /livez`: the process answers.
-pub(super) async fn live(_: Arc<Api>, _: Call) -> Ended {
+pub(super) async fn live(api: Arc<Api>, _: Call) -> Ended {
     #[derive(Serialize)]
     struct Live {
         live: bool,
     }
-    Ok(reply::json(StatusCode::OK, &Live { live: true }, 16))
+    Ok(reply::json(api.account(), StatusCode::OK, &Live { live: true }, 16))
 }
 
 /// `GET /readyz`: this node can take requests. With `?verbose` every check is told, else those that fail.
@@ -28,12 +28,13 @@ pub(super) async fn ready(api: Arc<Api>, call: Call) -> Ended {
     let ready = checks.iter().all(|check| check.ok);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let checks = checks.into_iter().filter(|check| verbose || !check.ok).collect();
-    Ok(reply::json(status, &Readiness { ready, checks }, 256))
+    Ok(reply::json(api.account(), status, &Readiness { ready, checks }, 256))
 }
 
 /// `GET /metrics`
-pub(super) async fn metrics(api: Arc<Api>, _: Call) -> Ended {
-    let mut response = Response::new(Body::from(api.grid.metrics()));
+pub(super) async fn measures(api: Arc<Api>, _: Call) -> Ended {
+    metrics::account(api.account());
+    let mut response = Response::new(pieces::whole(api.account(), api.grid.metrics().into_bytes()));
     let prometheus = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, prometheus);
     Ok(response)
@@ -43,14 +44,14 @@ pub(super) async fn metrics(api: Arc<Api>, _: Call) -> Ended {
 pub(super) async fn status(api: Arc<Api>, call: Call) -> Ended {
     let [] = call.query([])?;
     let answer = api.seen(api.grid.status()).await?;
-    Ok(reply::json(StatusCode::OK, &answer.value, 4_096))
+    Ok(reply::json(api.account(), StatusCode::OK, &answer.value, 4_096))
 }
 
 /// `GET /admin/v1/cluster/clock`
 pub(super) async fn clock(api: Arc<Api>, call: Call) -> Ended {
     let [] = call.query([])?;
     let answer = api.seen(api.grid.clocks(None)).await?;
-    Ok(reply::json(StatusCode::OK, &answer.value, 1_024))
+    Ok(reply::json(api.account(), StatusCode::OK, &answer.value, 1_024))
 }
 
 /// `POST /admin/v1/cluster/clock/accept?right=wall|log`. Said twice, it is the same.
@@ -59,7 +60,7 @@ pub(super) async fn accept_clock(api: Arc<Api>, call: Call) -> Ended {
     let right = right.as_deref().and_then(RightClock::of_word);
     let right = right.ok_or_else(|| Fault::new(&kinds::INVALID_PARAMETER, "is required: wall or log").at("right"))?;
     let answer = api.seen(api.grid.clocks(Some(right))).await?;
-    Ok(reply::json(StatusCode::OK, &answer.value, 1_024))
+    Ok(reply::json(api.account(), StatusCode::OK, &answer.value, 1_024))
 }
 
 /// `POST /admin/v1/cluster/verify`, and `GET`: it changes nothing. A violation is an answer, not an error.
@@ -67,5 +68,5 @@ pub(super) async fn verify(api: Arc<Api>, call: Call) -> Ended {
     let [] = call.query([])?;
     let answer = api.at_length(api.grid.verify(), api.limits.verify_patience).await;
     let answer = answer.map_err(|failure| Fault::from(failure).of_a_read())?;
-    Ok(reply::json(StatusCode::OK, &answer.value, 4_096))
+    Ok(reply::json(api.account(), StatusCode::OK, &answer.value, 4_096))
 }

@@ -7,7 +7,7 @@ use ordergrid_domain::order::{Order, Status};
 use ordergrid_domain::{Key, OrderId, Quantity, Rejection, SkuId};
 
 use super::call::Call;
-use super::{Api, Ended, reply};
+use super::{Api, Ended, pages, reply};
 use crate::body;
 use crate::check;
 use crate::fault::{Fault, kinds};
@@ -32,8 +32,7 @@ pub(super) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
     let answer = api.done(api.grid.place(order)).await;
     call.ends(&api, Stage::Grid);
     let answer = answer.map_err(|failure| of_place(failure, || only.map_or_else(|| lines_of(&bytes), |line| vec![line])))?;
-    let placed: &Order = &answer.value;
-    let response = reply::order(StatusCode::CREATED, &answer, placed);
+    let response = reply::order(api.account(), StatusCode::CREATED, &answer, &answer.value);
     call.ends(&api, Stage::Write);
     Ok(response)
 }
@@ -107,14 +106,14 @@ fn short_lines(lines: &[PlaceLine], mut available: Vec<(SkuId, Quantity)>) -> Ve
 /// `GET /v1/orders/{id}`
 pub(super) async fn order(api: Arc<Api>, mut call: Call) -> Ended {
     let answer = read(&api, &mut call).await?;
-    Ok(reply::order(StatusCode::OK, &answer, &answer.value))
+    Ok(reply::order(api.account(), StatusCode::OK, &answer, &answer.value))
 }
 
 /// `GET /v1/orders/{id}/status-history`
 pub(super) async fn status_history(api: Arc<Api>, mut call: Call) -> Ended {
     let answer = read(&api, &mut call).await?;
     let order: &Order = &answer.value;
-    Ok(reply::versioned(StatusCode::OK, &answer, order.version, &wire::StatusHistory::from(order)))
+    Ok(reply::versioned(api.account(), StatusCode::OK, &answer, order.version, &wire::StatusHistory::from(order)))
 }
 
 async fn read(api: &Api, call: &mut Call) -> Result<Answer<Arc<Order>>, Fault> {
@@ -145,15 +144,9 @@ pub(super) async fn of_user(api: Arc<Api>, mut call: Call) -> Ended {
     let status = status.map(|word| Status::read(&word)).transpose();
     let status = status.map_err(|detail| Fault::new(&kinds::INVALID_STATUS, detail).at("status"))?;
     let query = UserOrdersQuery { user: call.user()?, status, page, size, cursor };
-    let answer = page_of(&api, query, options).await?;
+    let answer = page_of(&api, query.clone(), options).await?;
     call.ends(&api, Stage::Grid);
-    let page = wire::UserOrders {
-        orders: answer.value.orders.iter().map(Into::into).collect(),
-        total: answer.value.total,
-        next_cursor: answer.value.next.map(|order| order.to_string()),
-    };
-    let mut response = reply::json(StatusCode::OK, &page, 256 + page.orders.len() * 1_024);
-    reply::stamp(&mut response, &answer);
+    let response = pages::answer(&api, query, options, answer).await?;
     call.ends(&api, Stage::Write);
     Ok(response)
 }

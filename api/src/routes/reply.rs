@@ -1,4 +1,6 @@
-//! Answers that are no errors: serialised straight into one buffer.
+//! Answers that are no errors: serialised straight into one buffer, or in pieces if they are large.
+
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -6,6 +8,8 @@ use ordergrid_domain::Order;
 use ordergrid_domain::command::Created;
 use serde::Serialize;
 
+use super::pieces::{self, LargeOrder};
+use crate::account::{Account, Use};
 use crate::grid::{Answer, Token};
 use crate::wire::written::Writer;
 use crate::wire::{GRID_AGE, GRID_TOKEN, IDEMPOTENT_REPLAYED, JSON};
@@ -18,33 +22,57 @@ static AGE: HeaderName = HeaderName::from_static(GRID_AGE);
 const USUAL_BYTES: usize = 1_536;
 
 /// A JSON answer.
-pub(super) fn json(status: StatusCode, value: &impl Serialize, bytes: usize) -> Response<Body> {
-    written(status, bytes, |json| json.value("", value))
+pub(super) fn json(account: &Account, status: StatusCode, value: &impl Serialize, bytes: usize) -> Response<Body> {
+    written(account, status, bytes, |json| json.value("", value))
 }
 
 /// A JSON answer of some `bytes` bytes.
-pub(super) fn written(status: StatusCode, bytes: usize, write: impl FnOnce(&mut Writer<'_>)) -> Response<Body> {
+fn written(account: &Account, status: StatusCode, bytes: usize, write: impl FnOnce(&mut Writer<'_>)) -> Response<Body> {
     let mut buffer = Vec::with_capacity(bytes);
     write(&mut Writer(&mut buffer));
-    let mut response = Response::new(Body::from(buffer));
+    with(status, pieces::whole(account, buffer))
+}
+
+/// An answer whose body is JSON.
+pub(super) fn with(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     response
 }
 
 /// The answer about one thing that has a version: with `Grid-Token`, `ETag`, and `Idempotent-Replayed` where it is.
-pub(super) fn versioned<T>(status: StatusCode, answer: &Answer<T>, version: u64, body: &impl Serialize) -> Response<Body> {
-    stamped(json(status, body, USUAL_BYTES), answer, version)
+pub(super) fn versioned<T>(
+    account: &Account,
+    status: StatusCode,
+    answer: &Answer<T>,
+    version: u64,
+    body: &impl Serialize,
+) -> Response<Body> {
+    stamped(json(account, status, body, USUAL_BYTES), answer, version)
 }
 
 /// The answer about an order.
-pub(super) fn order<T>(status: StatusCode, answer: &Answer<T>, order: &Order) -> Response<Body> {
-    stamped(written(status, USUAL_BYTES, |json| json.order(order)), answer, order.version)
+pub(super) fn order<T>(account: &Account, status: StatusCode, answer: &Answer<T>, order: &Arc<Order>) -> Response<Body> {
+    changed(account, status, answer, order, None)
 }
 
 /// The answer about an order after a command, with what the command created.
-pub(super) fn changed<T>(status: StatusCode, answer: &Answer<T>, order: &Order, created: Option<Created>) -> Response<Body> {
-    stamped(written(status, USUAL_BYTES, |json| json.changed(order, created)), answer, order.version)
+pub(super) fn changed<T>(
+    account: &Account,
+    status: StatusCode,
+    answer: &Answer<T>,
+    order: &Arc<Order>,
+    created: Option<Created>,
+) -> Response<Body> {
+    let response = match LargeOrder::of(order, created) {
+        None => written(account, status, USUAL_BYTES, |json| json.changed(order, created)),
+        Some(large) => {
+            let taken = account.owe(Use::Answers, order.bytes_in_memory());
+            with(status, pieces::in_pieces(account, usize::MAX, large, Some(taken)))
+        }
+    };
+    stamped(response, answer, order.version)
 }
 
 fn stamped<T>(mut response: Response<Body>, answer: &Answer<T>, version: u64) -> Response<Body> {

@@ -23,7 +23,7 @@ pub(super) async fn sku(api: Arc<Api>, mut call: Call) -> Ended {
     let answer = api.seen(api.grid.sku(call.sku()?, options)).await?;
     call.ends(&api, Stage::Grid);
     let body = Sku::new(&answer.value, answer.token.index);
-    Ok(reply::versioned(StatusCode::OK, &answer, body.version, &body))
+    Ok(reply::versioned(api.account(), StatusCode::OK, &answer, body.version, &body))
 }
 
 /// `PUT /v1/skus/{id}`: idempotent by itself, so a key is not asked for.
@@ -60,7 +60,7 @@ async fn command(api: &Api, mut call: Call, sku: SkuId, key: Option<Key>, action
     call.ends(api, Stage::Grid);
     let answer = answer?;
     let body = Sku::new(&answer.value.sku, answer.token.index);
-    let response = reply::versioned(reply::created_or_ok(answer.value.created), &answer, body.version, &body);
+    let response = reply::versioned(api.account(), reply::created_or_ok(answer.value.created), &answer, body.version, &body);
     call.ends(api, Stage::Write);
     Ok(response)
 }

@@ -1,10 +1,12 @@
-//! Ends connections on which nothing happens. What counts is whole requests, not bytes: a client that trickles a byte now and
-//! then holds its connection no longer than one that is silent.
+//! Ends connections on which nothing happens. What counts is whole requests and answers that are taken, not bytes: a client
+//! that trickles a byte now and then, or sends pings and leaves its answers unread, holds its connection no longer than one
+//! that is silent. It also keeps the account of what a connection buffers before a request has begun.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,74 +14,207 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::Stream;
+use crate::account::Taken;
+
+/// Memory of a connection: its task, its socket, and the buffer that a small request is read into.
+pub(super) const CONNECTION: u64 = 12 << 10;
+/// The buffer that hyper reads into as long as reads do not fill it.
+const SMALL_READ: usize = 8 << 10;
+/// Memory of a connection that reads more at once, or whose headers are large: what is buffered, and the copy while that
+/// grows; with HTTP/2 the frames as well.
+const LARGE_CONNECTION: u64 = CONNECTION + 2 * super::HEADERS as u64;
+/// Bytes of answers that count as progress where they are not told from others by pieces.
+const PROGRESS: usize = 16 << 10;
+/// How every HTTP/2 connection begins.
+const PREFACE: &[u8] = b"PRI * HTTP/2";
 
 /// What happens on a connection.
 #[derive(Debug)]
 pub(super) struct Activity {
     opened: Instant,
     under_way: AtomicU32,
-    /// Milliseconds from `opened` to the last end of a request, or the last bytes that the client took.
+    /// Requests that have begun so far.
+    begun: AtomicU64,
+    /// Milliseconds from `opened` to the last progress: the end of a request, or a piece of an answer that was asked for.
     last: AtomicU64,
+    /// The same for each answer of an HTTP/2 connection that is being sent: one that is taken does not excuse another.
+    answers: Mutex<BTreeMap<u64, u64>>,
 }
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self { opened: Instant::now(), under_way: AtomicU32::new(0), last: AtomicU64::new(0) }
+        Self {
+            opened: Instant::now(),
+            under_way: AtomicU32::new(0),
+            begun: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            answers: Mutex::default(),
+        }
     }
 
     /// A request is under way for as long as this lives.
     pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
         self.under_way.fetch_add(1, Ordering::Relaxed);
-        UnderWay(Arc::clone(self))
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        UnderWay { activity: Arc::clone(self), number }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn touch(&self) {
-        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.fetch_max(now, Ordering::Relaxed);
+        self.last.fetch_max(self.now(), Ordering::Relaxed);
+    }
+
+    fn answers(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the connection ends if nothing more happens.
     fn ends_at(&self, idle: Duration) -> Instant {
-        if self.under_way.load(Ordering::Relaxed) > 0 {
-            return Instant::now() + idle;
-        }
-        self.opened + Duration::from_millis(self.last.load(Ordering::Relaxed)) + idle
+        let at = |ms: u64| self.opened + Duration::from_millis(ms) + idle;
+        let stuck = self.answers().values().min().copied().map(at);
+        let quiet = if self.under_way.load(Ordering::Relaxed) > 0 {
+            Instant::now() + idle
+        } else {
+            at(self.last.load(Ordering::Relaxed))
+        };
+        stuck.map_or(quiet, |stuck| stuck.min(quiet))
     }
 }
 
 /// A request that is under way.
 #[derive(Debug)]
-pub(super) struct UnderWay(Arc<Activity>);
+pub(super) struct UnderWay {
+    activity: Arc<Activity>,
+    number: u64,
+}
+
+impl UnderWay {
+    /// The request is over and its answer is being sent; beside others, if the connection speaks HTTP/2.
+    pub(super) fn answers(self, beside_others: bool) -> Answering {
+        let (activity, number) = (Arc::clone(&self.activity), self.number);
+        drop(self);
+        let answering = Answering { activity, number: beside_others.then_some(number) };
+        answering.progress();
+        answering
+    }
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.touch();
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.activity.touch();
+        self.activity.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A connection that fails once it has been idle for too long.
+/// An answer that is being sent.
+#[derive(Debug)]
+pub(super) struct Answering {
+    activity: Arc<Activity>,
+    number: Option<u64>,
+}
+
+impl Answering {
+    /// A piece of it was asked for.
+    pub(super) fn progress(&self) {
+        let now = self.activity.now();
+        self.activity.last.fetch_max(now, Ordering::Relaxed);
+        if let Some(number) = self.number {
+            self.activity.answers().insert(number, now);
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.activity.answers().remove(&number);
+        }
+    }
+}
+
+/// How long a connection may be without progress.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Without a request, or with an answer of which nothing is taken.
+    pub(super) idle: Duration,
+    /// With a request whose headers have begun and do not end.
+    pub(super) headers: Duration,
+}
+
+/// A connection that fails once it has been idle for too long, or holds more than there is memory for.
 pub(super) struct Watched {
     stream: Box<dyn Stream>,
     activity: Arc<Activity>,
-    idle: Duration,
+    patience: Patience,
     alarm: Pin<Box<Sleep>>,
+    head: Head,
+    /// Bytes written since there was progress last; all that is written on HTTP/1.1 are answers.
+    written: usize,
+    taken: Taken,
+}
+
+/// What has been read of a request that has not begun.
+#[derive(Debug, Default)]
+struct Head {
+    /// Requests that had begun when it was looked at last.
+    seen: u64,
+    bytes: usize,
+    /// When the first of the bytes came.
+    since: Option<Instant>,
+    /// Bytes are frames of all kinds, and headers are bounded by the protocol.
+    http2: bool,
+}
+
+impl Head {
+    /// Forgets what has become a request.
+    fn look(&mut self, activity: &Activity) {
+        let begun = activity.begun.load(Ordering::Relaxed);
+        if self.seen != begun || activity.under_way.load(Ordering::Relaxed) > 0 {
+            (self.seen, self.bytes, self.since) = (begun, 0, None);
+        }
+    }
+
+    fn read(&mut self, activity: &Activity, bytes: &[u8]) {
+        if self.http2 || activity.under_way.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        self.http2 = self.seen == 0 && self.bytes == 0 && bytes.starts_with(PREFACE);
+        if !self.http2 && !bytes.is_empty() {
+            self.bytes += bytes.len();
+            self.since.get_or_insert_with(Instant::now);
+        }
+    }
 }
 
 impl Watched {
-    pub(super) fn new(stream: Box<dyn Stream>, activity: Arc<Activity>, idle: Duration) -> Self {
-        let alarm = Box::pin(tokio::time::sleep(idle));
-        Self { stream, activity, idle, alarm }
+    /// `taken` is the memory of the connection; it grows with what the connection buffers.
+    pub(super) fn new(stream: Box<dyn Stream>, activity: Arc<Activity>, patience: Patience, taken: Taken) -> Self {
+        let alarm = Box::pin(tokio::time::sleep(patience.idle));
+        Self { stream, activity, patience, alarm, head: Head::default(), written: 0, taken }
     }
 
-    /// Looks at the clock while the other side keeps us waiting. The alarm is moved only when it rings, so that a busy
-    /// connection pays nothing for it.
+    /// When the connection ends if nothing more happens.
+    fn ends_at(&self) -> Instant {
+        let idle = self.activity.ends_at(self.patience.idle);
+        self.head.since.map_or(idle, |since| idle.min(since + self.patience.headers))
+    }
+
+    /// Looks at the clock while the other side keeps us waiting. The alarm is moved only when it rings or a head is waited
+    /// for, so that a busy connection pays nothing for it.
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        self.head.look(&self.activity);
+        if self.head.since.is_some_and(|since| since + self.patience.headers < self.alarm.deadline()) {
+            let ends_at = self.ends_at();
+            self.alarm.as_mut().reset(ends_at);
+        }
         loop {
             ready!(self.alarm.as_mut().poll(context));
-            let ends_at = self.activity.ends_at(self.idle);
+            let ends_at = self.ends_at();
             if ends_at <= Instant::now() {
-                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "no whole request in time"));
+                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "no whole request and no progress in time"));
             }
             self.alarm.as_mut().reset(ends_at);
         }
@@ -92,25 +227,57 @@ impl Watched {
         }
     }
 
-    fn written<T>(&mut self, polled: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if matches!(polled, Poll::Ready(Ok(_))) {
-            self.activity.touch();
+    fn wrote(&mut self, polled: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = polled
+            && !self.head.http2
+        {
+            self.written += bytes;
+            if self.written >= PROGRESS {
+                self.written = 0;
+                self.activity.touch();
+            }
         }
-        self.or_idle(polled, context)
+    }
+
+    /// How much may be read at once. A read that fills hyper's buffer makes it read twice as much the next time; without
+    /// memory for that, no read fills it.
+    fn may_read(&mut self, offered: usize) -> io::Result<usize> {
+        self.head.look(&self.activity);
+        let large = self.head.http2 || offered > SMALL_READ || self.head.bytes >= SMALL_READ / 2;
+        if !large || self.taken.grow_to(LARGE_CONNECTION).is_ok() {
+            return Ok(offered);
+        }
+        if self.head.http2 || self.head.bytes >= SMALL_READ {
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, "no memory for what this connection buffers"));
+        }
+        Ok(offered.min(SMALL_READ - 1))
     }
 }
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.or_idle(polled, context)
+        let most = self.may_read(buffer.remaining())?;
+        let before = buffer.filled().len();
+        let polled = if most == buffer.remaining() {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        } else {
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
+            let polled = Pin::new(&mut self.stream).poll_read(context, &mut part);
+            let read = part.filled().len();
+            buffer.advance(read);
+            polled
+        };
+        let this = &mut *self;
+        this.head.read(&this.activity, &buffer.filled()[before..]);
+        this.or_idle(polled, context)
     }
 }
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.written(polled, context)
+        self.wrote(&polled);
+        self.or_idle(polled, context)
     }
 
     fn poll_write_vectored(
@@ -119,7 +286,8 @@ impl AsyncWrite for Watched {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.written(polled, context)
+        self.wrote(&polled);
+        self.or_idle(polled, context)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -8,7 +8,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::Stream;
+use super::activity::CONNECTION;
 use super::parting::{Linger, hear_out};
+use crate::account::{Account, Taken, Use};
 use crate::fault::{Fault, kinds};
 use crate::metrics;
 
@@ -25,13 +27,14 @@ pub(super) struct Places {
     most: usize,
     free: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
+    account: Account,
     told: Seldom,
 }
 
 /// What becomes of a connection.
 pub(super) enum Place {
-    /// It has a place, for as long as this lives.
-    Taken(OwnedSemaphorePermit),
+    /// It has a place, for as long as this lives, and memory.
+    Taken(OwnedSemaphorePermit, Taken),
     /// It is refused with a word.
     Refused(OwnedSemaphorePermit),
     /// It is closed.
@@ -39,19 +42,21 @@ pub(super) enum Place {
 }
 
 impl Places {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize, account: Account) -> Self {
         let most = most.min(Semaphore::MAX_PERMITS);
         let (free, refusals) = (Arc::new(Semaphore::new(most)), Arc::new(Semaphore::new(REFUSALS)));
-        Self { most, free, refusals, told: Seldom::default() }
+        Self { most, free, refusals, account, told: Seldom::default() }
     }
 
     pub(super) fn take(&mut self) -> Place {
-        if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
-            return Place::Taken(place);
+        if let Ok(place) = Arc::clone(&self.free).try_acquire_owned()
+            && let Ok(memory) = self.account.take(Use::Connections, CONNECTION)
+        {
+            return Place::Taken(place, memory);
         }
         metrics::connections_refused().increment(1);
         if self.told.now() {
-            tracing::warn!(connections = self.most, "all places for connections are taken; more are refused");
+            tracing::warn!(connections = self.most, "all places, or all memory, for connections are taken; more are refused");
         }
         Arc::clone(&self.refusals).try_acquire_owned().map_or(Place::Closed, Place::Refused)
     }

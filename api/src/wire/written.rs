@@ -9,6 +9,9 @@ use serde::{Serialize, Serializer};
 use super::text::{self, WireText};
 use super::{Address, Fulfilment, Payment, Refund, created_id};
 
+/// Lines of an order that are written at once where it is written in parts.
+const LINES_AT_ONCE: usize = 16;
+
 /// Appends JSON to a buffer. A name is handed over with all that surrounds it, as `,"name":`.
 pub(crate) struct Writer<'a>(pub(crate) &'a mut Vec<u8>);
 
@@ -63,13 +66,32 @@ impl Writer<'_> {
         }
     }
 
-    /// An order.
-    pub(crate) fn order(&mut self, order: &Order) {
-        self.changed(order, None);
-    }
-
     /// An order after a command, with what the command created.
     pub(crate) fn changed(&mut self, order: &Order, created: Option<Created>) {
+        self.head(order, created);
+        self.lines(order, 0, order.lines.len());
+        self.tail(order);
+    }
+
+    /// The next part of the same: some lines at a time, `at` being the next one, or `None` before the first part. True once
+    /// the order is complete, and `at` is as in the beginning.
+    pub(crate) fn part(&mut self, order: &Order, created: Option<Created>, at: &mut Option<usize>) -> bool {
+        let from = at.unwrap_or_else(|| {
+            self.head(order, created);
+            0
+        });
+        let to = order.lines.len().min(from + LINES_AT_ONCE);
+        self.lines(order, from, to);
+        if to < order.lines.len() {
+            *at = Some(to);
+            return false;
+        }
+        self.tail(order);
+        *at = None;
+        true
+    }
+
+    fn head(&mut self, order: &Order, created: Option<Created>) {
         self.text("{\"id\":", &order.id);
         self.text(",\"user_id\":", &order.user);
         self.some(",\"reference\":", order.reference.as_ref());
@@ -96,9 +118,15 @@ impl Writer<'_> {
             self.value(",\"ship_to\":", &Address::from(ship_to));
         }
         self.raw(",\"lines\":[");
-        for (number, one) in (1_u32..).zip(&order.lines) {
-            self.line(if number == 1 { "{\"line\":" } else { ",{\"line\":" }, number, one);
+    }
+
+    fn lines(&mut self, order: &Order, from: usize, to: usize) {
+        for (at, one) in (from..to).zip(&order.lines[from..to]) {
+            self.line(if at == 0 { "{\"line\":" } else { ",{\"line\":" }, at + 1, one);
         }
+    }
+
+    fn tail(&mut self, order: &Order) {
         self.raw("]");
         self.list(",\"payments\":", &order.payments, |one| Payment::from(one));
         self.list(",\"refunds\":", &order.refunds, |one| Refund::of(order, one));
@@ -119,7 +147,7 @@ impl Writer<'_> {
         }
     }
 
-    fn line(&mut self, begin: &str, number: u32, line: &Line) {
+    fn line(&mut self, begin: &str, number: usize, line: &Line) {
         self.number(begin, number);
         self.text(",\"sku\":", &line.sku);
         self.text(",\"name\":", &line.name);
@@ -245,11 +273,14 @@ mod tests {
 
     #[test]
     fn it_is_what_the_wire_type_says_down_to_the_order_of_names() {
-        for order in [plain(&["85123A"]), full()] {
+        for order in [plain(&["85123A"]), full(), plain(&["85123A"; 3 * LINES_AT_ONCE]), plain(&["b"; LINES_AT_ONCE + 1])] {
             let mut written = Vec::new();
-            Writer(&mut written).order(&order);
+            Writer(&mut written).changed(&order, None);
             let expected = serde_json::to_string(&crate::wire::Order::from(&order)).expect("it can be written");
             assert_eq!(String::from_utf8(written).expect("it is text"), expected);
+            let (mut parts, mut at) = (Vec::new(), None);
+            while !Writer(&mut parts).part(&order, None, &mut at) {}
+            assert_eq!(String::from_utf8(parts).expect("it is text"), expected, "part by part");
             for created in [Created::Fulfilment(order.fulfilment_id(1)), Created::Refund(order.refund_id(2)), Created::Payment]
             {
                 let mut written = Vec::new();

@@ -3,9 +3,10 @@
 use axum::body::Body;
 use axum::http::Request;
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
+use ordergrid_api::account::{Account, Use};
 use serde_json::{Value, json};
 
 use crate::site::{CAPTURE, SMALLEST, Site, Told, request};
@@ -346,14 +347,28 @@ async fn bodies_must_arrive_in_time_and_whole() {
 }
 
 #[tokio::test]
-async fn large_bodies_share_what_memory_there_is() {
-    let limits = ordergrid_api::Limits { buffered_bytes: 100 << 10, ..ordergrid_api::Limits::default() };
-    let site = Site::with(limits);
-    let large = format!("{SMALLEST}{}", " ".repeat(200 << 10));
-    let told = site.post("/v1/orders", "k", &large).await;
-    refused(&site, &told, 503, "overloaded", None, "larger than all the room");
-    let fits = format!("{SMALLEST}{}", " ".repeat(80 << 10));
-    for key in ["a", "b"] {
-        assert_eq!(site.post("/v1/orders", key, &fits).await.status, 201, "the room is given back");
+async fn bodies_share_what_memory_there_is() {
+    let account = Account::new(1 << 20);
+    let site = Site::with(ordergrid_api::Limits { account: account.clone(), ..ordergrid_api::Limits::default() });
+    let padded = |size: usize| format!("{SMALLEST}{}", " ".repeat(size - SMALLEST.len()));
+    let most = usize::try_from(account.largest_body()).expect("small");
+    let told = site.post("/v1/orders", "k", &padded(most + 1)).await;
+    refused(&site, &told, 503, "overloaded", None, "larger than there can be memory for");
+    assert_eq!(told.headers["retry-after"], "1");
+    let fits = padded(most / 2);
+    for key in ["a", "b", "c"] {
+        assert_eq!(site.post("/v1/orders", key, &fits).await.status, 201, "the memory is given back");
     }
+    assert_eq!(account.taken(Use::Bodies), 0);
+    // A body that does not say how large it is takes its memory as it comes, and one that stops coming no more than that.
+    let part = Bytes::from(padded(8 << 10));
+    let slow = stream::iter([Ok(Frame::data(part))]).chain(stream::pending::<Result<_, std::io::Error>>());
+    let request = Request::post("/v1/orders").header("idempotency-key", "d").body(Body::new(StreamBody::new(slow)));
+    {
+        let mut slow = std::pin::pin!(site.send(request.expect("valid")));
+        assert!(futures::poll!(slow.as_mut()).is_pending() && futures::poll!(slow.as_mut()).is_pending());
+        assert_eq!(account.taken(Use::Bodies), Account::cost_of_body(8 << 10));
+        assert_eq!(site.post("/v1/orders", "e", &fits).await.status, 201, "there is room beside it");
+    }
+    assert_eq!(account.taken(Use::Bodies), 0, "given back when nobody waits any more");
 }

@@ -36,15 +36,15 @@ impl Accept for Connected {
 }
 
 /// A running server.
-struct Server {
-    grid: Arc<Scripted>,
+pub(crate) struct Server {
+    pub(crate) grid: Arc<Scripted>,
     connect: mpsc::UnboundedSender<io::Result<DuplexStream>>,
     course: watch::Sender<Course>,
     served: JoinHandle<usize>,
 }
 
 impl Server {
-    fn start(config: ServeConfig) -> Self {
+    pub(crate) fn start(config: ServeConfig) -> Self {
         let grid = Arc::new(Scripted::default());
         let (connect, connections) = mpsc::unbounded_channel();
         let (course, steps) = watch::channel(Course::Serving);
@@ -52,14 +52,14 @@ impl Server {
         Self { grid, connect, course, served }
     }
 
-    fn connect(&self) -> DuplexStream {
+    pub(crate) fn connect(&self) -> DuplexStream {
         let (ours, theirs) = duplex(64 << 10);
         self.connect.send(Ok(theirs)).expect("the server runs");
         ours
     }
 
     /// Stops it; gives the number of connections it cut off.
-    async fn stop(self) -> usize {
+    pub(crate) async fn stop(self) -> usize {
         self.course.send_replace(Course::Closing);
         self.served.await.expect("the server does not panic")
     }
@@ -69,18 +69,18 @@ fn quick() -> ServeConfig {
     ServeConfig { idle: Duration::from_secs(60), finish: Duration::from_secs(10), connections: 2, ..ServeConfig::default() }
 }
 
-fn order() -> Request<Full<Bytes>> {
+pub(crate) fn order() -> Request<Full<Bytes>> {
     let request = Request::post("http://grid/v1/orders").header("host", "grid").header("idempotency-key", "k");
     request.body(Full::from(SMALLEST)).expect("valid")
 }
 
-async fn http1(stream: DuplexStream) -> (http1::SendRequest<Full<Bytes>>, JoinHandle<hyper::Result<()>>) {
+pub(crate) async fn http1(stream: DuplexStream) -> (http1::SendRequest<Full<Bytes>>, JoinHandle<hyper::Result<()>>) {
     let (client, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a connection");
     (client, tokio::spawn(connection))
 }
 
 /// Everything the server says until it closes the connection, and when it did.
-async fn until_closed(mut stream: DuplexStream) -> (String, Duration) {
+pub(crate) async fn until_closed(mut stream: DuplexStream) -> (String, Duration) {
     let since = Instant::now();
     let mut said = Vec::new();
     stream.read_to_end(&mut said).await.expect("a clean end");

@@ -8,5 +8,6 @@ mod command_batches;
 mod connections;
 mod failures;
 mod measures;
+mod memory;
 mod scripted;
 mod site;

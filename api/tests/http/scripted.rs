@@ -51,6 +51,7 @@ struct State {
     asked: Vec<Asked>,
     reads: Vec<ReadOptions>,
     queries: Vec<UserOrdersQuery>,
+    run: Option<usize>,
     many: usize,
 }
 
@@ -71,6 +72,11 @@ impl Scripted {
     /// Of this SKU, orders can have so many units and no more.
     pub(crate) fn runs_out_of(&self, sku: &str, left: u64) {
         self.state().out_of.insert(SkuId::new(sku).expect("a valid SKU"), Quantity(left));
+    }
+
+    /// No more than so many orders of a page are answered at once.
+    pub(crate) fn gives_runs_of(&self, orders: usize) {
+        self.state().run = Some(orders);
     }
 
     /// One check of readiness does not hold.
@@ -180,7 +186,8 @@ impl State {
         let total = matching().count() as u64;
         let skipped = (query.page as usize - 1) * query.size as usize;
         let mut rest = matching().filter(|order| order.id < before).skip(skipped);
-        let orders: Vec<_> = rest.by_ref().take(query.size as usize).cloned().collect();
+        let most = self.run.unwrap_or(usize::MAX).min(query.size as usize);
+        let orders: Vec<_> = rest.by_ref().take(most).cloned().collect();
         let next = rest.next().and(orders.last()).map(|order| order.id);
         UserOrders { orders, next, total: Some(total) }
     }

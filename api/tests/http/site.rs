@@ -54,8 +54,13 @@ impl Site {
         })
     }
 
+    /// The answer, its body still to be taken.
+    pub(crate) async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        self.routes.call(request).await.expect("the routes always answer")
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Told {
-        let response: Response<Body> = self.routes.call(request).await.expect("the routes always answer");
+        let response = self.answer(request).await;
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.expect("bodies are whole").to_bytes();
         Told { status: head.status.as_u16(), headers: head.headers, bytes }

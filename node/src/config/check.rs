@@ -4,15 +4,21 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ordergrid_api::Account;
 use ordergrid_cluster::GroupConfig;
 use ordergrid_domain::machine::KEY_RETENTION;
 
 use super::load::ConfigError;
 use super::settings::{BootstrapNodeSettings, BootstrapSettings, Reads, Settings};
 use super::units::Size;
-use super::{BootstrapConfig, BootstrapNode, HttpAddress, Limits, MOST_NODES, MeshAddress, NodeConfig, TraceConfig};
+use super::{
+    BootstrapConfig, BootstrapNode, HttpAddress, Limits, MOST_NODES, MemorySplit, MeshAddress, NodeConfig, TraceConfig,
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
+
+/// Larger batches are not taken unless they are asked for.
+const USUAL_BATCH: u64 = 32 << 20;
 
 /// What a frame holds beside the body of a batch.
 const FRAME_SLACK: u64 = 1 << 20;
@@ -65,8 +71,9 @@ pub(super) fn check(settings: &Settings) -> Result<NodeConfig, ConfigError> {
         http,
         bootstrap: None,
         limits: limits(settings),
+        memory: split(settings),
         group,
-        log_tail: settings.log.tail.bytes(),
+        log_tail: tail(settings).bytes(),
         hold_valid: settings.orders.hold_valid.0,
         clock_skew: settings.clock.skew.0,
         clock_leap: settings.clock.leap.0,
@@ -97,16 +104,56 @@ fn check_limits(settings: &Settings, broken: &mut Broken) {
     broken.within("limits.entries_in_flight", &limits.entries_in_flight, 0..=1 << 24);
     broken.within("node.workers", &settings.node.workers, 0..=1_024);
     let gib = |gib: u64| Size(gib << 30);
-    broken.within("limits.order_body", &limits.order_body, Size(1 << 10)..=limits.batch_body);
-    broken.within("limits.batch_body", &limits.batch_body, Size(1 << 10)..=gib(1));
-    broken.within("limits.bodies", &limits.bodies, limits.batch_body..=gib(64));
+    broken.within("limits.order_body", &limits.order_body, Size(1 << 10)..=Size(1 << 30));
+    broken.within("limits.batch_body", &batch_body(settings), Size(1 << 10)..=gib(1));
+    check_memory(settings, broken);
     broken.within("limits.linger_bytes", &limits.linger_bytes, Size(0)..=gib(64));
     broken.within("limits.entry_bytes", &limits.entry_bytes, Size(1 << 10)..=Size(16 << 20));
-    broken.within("limits.memory", &limits.memory, Size(16 << 20)..=gib(1 << 20));
-    let frame = Size(limits.batch_body.0.max(limits.entry_bytes.0).saturating_add(FRAME_SLACK));
+    let frame = Size(batch_body(settings).0.max(limits.entry_bytes.0).saturating_add(FRAME_SLACK));
     broken.within("limits.frame", &limits.frame, frame..=gib(2));
-    broken.within("checkpoint.dirty", &settings.checkpoint.dirty, Size(1 << 20)..=gib(16));
-    broken.within("log.tail", &settings.log.tail, Size(1 << 20)..=gib(16));
+    broken.within("checkpoint.dirty", &dirty(settings), Size(64 << 10)..=gib(16));
+    broken.within("log.tail", &tail(settings), Size(1 << 10)..=gib(16));
+}
+
+/// The largest body that is allowed must fit, or it would be refused for ever as if others were in its way.
+fn check_memory(settings: &Settings, broken: &mut Broken) {
+    let limits = &settings.limits;
+    let least = Size(MemorySplit::least_for_body(limits.order_body.0)).up();
+    broken.rule(limits.memory >= least, "limits.memory", || {
+        format!("{} is too little: limits.order_body of {} needs {least}", limits.memory, limits.order_body)
+    });
+    let largest = Size(Account::new(requests(settings)).largest_body());
+    for (key, body) in [("limits.order_body", limits.order_body), ("limits.batch_body", batch_body(settings))] {
+        broken.rule(limits.memory < least || body <= largest, key, || {
+            format!("{body} is more than the memory for requests ({}) can hold, which is {largest}", Size(requests(settings)))
+        });
+    }
+    let order_first = limits.order_body <= batch_body(settings) || limits.memory < least;
+    broken.rule(order_first, "limits.order_body", || format!("{} is more than limits.batch_body", limits.order_body));
+    broken.within("limits.requests", &Size(requests(settings)), Size(64 << 10)..=limits.memory);
+}
+
+fn split(settings: &Settings) -> MemorySplit {
+    MemorySplit::of(settings.limits.memory.0)
+}
+
+fn requests(settings: &Settings) -> u64 {
+    settings.limits.requests.map_or_else(|| split(settings).requests(), |typed| typed.0)
+}
+
+fn batch_body(settings: &Settings) -> Size {
+    let fits = || Size(Account::new(requests(settings)).largest_body().min(USUAL_BATCH));
+    settings.limits.batch_body.unwrap_or_else(fits)
+}
+
+fn dirty(settings: &Settings) -> Size {
+    settings.checkpoint.dirty.unwrap_or_else(|| Size(split(settings).dirty()))
+}
+
+fn tail(settings: &Settings) -> Size {
+    // The meta group has a replica too.
+    let replicas = settings.bootstrap.as_ref().map_or(1, |bootstrap| usize::from(bootstrap.shards)) + 1;
+    settings.log.tail.unwrap_or_else(|| Size(split(settings).tail(replicas)))
 }
 
 fn check_times(settings: &Settings, broken: &mut Broken) {
@@ -117,6 +164,7 @@ fn check_times(settings: &Settings, broken: &mut Broken) {
         ("limits.connection_idle", settings.limits.connection_idle, second, DAY),
         ("http.drain", settings.http.drain, Duration::ZERO, 600 * second),
         ("limits.linger", settings.limits.linger, Duration::ZERO, 600 * second),
+        ("limits.header_wait", settings.limits.header_wait, Duration::from_millis(100), 600 * second),
         ("limits.body_wait", settings.limits.body_wait, Duration::from_millis(100), 600 * second),
         ("limits.verify", settings.limits.verify, second, DAY),
         ("limits.actor_idle", settings.limits.actor_idle, Duration::from_millis(10), DAY),
@@ -275,7 +323,7 @@ fn limits(settings: &Settings) -> Limits {
     let limits = &settings.limits;
     Limits {
         order_body: limits.order_body.bytes(),
-        batch_body: limits.batch_body.bytes(),
+        batch_body: batch_body(settings).bytes(),
         batch_orders: limits.batch_orders,
         order_lines: limits.order_lines,
         connections: limits.connections,
@@ -283,7 +331,8 @@ fn limits(settings: &Settings) -> Limits {
         connection_streams: limits.connection_streams,
         linger: limits.linger.0,
         linger_bytes: limits.linger_bytes.bytes(),
-        bodies: limits.bodies.bytes(),
+        requests: requests(settings),
+        header_wait: limits.header_wait.0,
         body_wait: limits.body_wait.0,
         page_depth: limits.page_depth,
         request: limits.request.0,
@@ -296,7 +345,6 @@ fn limits(settings: &Settings) -> Limits {
         entries_in_flight: limits.entries_in_flight,
         shard_actors: limits.shard_actors,
         actor_idle: limits.actor_idle.0,
-        memory: limits.memory.0,
         frame: limits.frame.bytes(),
         mesh_queue: limits.mesh_queue,
         log_queue: limits.log_queue,
@@ -314,7 +362,7 @@ fn group(settings: &Settings) -> GroupConfig {
         stall: raft.stall.0,
         leases: raft.reads == Reads::Lease,
         checkpoint_every: settings.checkpoint.every.0,
-        checkpoint_bytes: settings.checkpoint.dirty.0,
+        checkpoint_bytes: dirty(settings).0,
         entries_kept: settings.log.kept,
         ..base
     }

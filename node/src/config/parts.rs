@@ -1,6 +1,6 @@
 //! The parts of the configuration in the words of those who are given them.
 
-use ordergrid_api::{Linger, ServeConfig};
+use ordergrid_api::{Account, Linger, ServeConfig};
 use ordergrid_cluster::{Agreement, GroupConfig, MeshConfig};
 
 use super::{NodeConfig, Size, Span};
@@ -10,9 +10,15 @@ use crate::descriptors;
 const LEAST_CHECKPOINT: u64 = 1 << 20;
 
 impl NodeConfig {
+    /// The memory that all requests to this node share.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        Account::new(self.limits.requests)
+    }
+
     /// What the HTTP server needs. `request_id_prefix` is drawn at random once per start.
     #[must_use]
-    pub fn serving(&self, request_id_prefix: u64) -> ServeConfig {
+    pub fn serving(&self, request_id_prefix: u64, account: Account) -> ServeConfig {
         let limits = &self.limits;
         ServeConfig {
             limits: ordergrid_api::Limits {
@@ -20,7 +26,7 @@ impl NodeConfig {
                 batch_bytes: limits.batch_body,
                 batch_orders: limits.batch_orders,
                 order_lines: limits.order_lines,
-                buffered_bytes: limits.bodies,
+                account,
                 body_patience: limits.body_wait,
                 grid_patience: limits.request,
                 verify_patience: limits.verify,
@@ -29,6 +35,7 @@ impl NodeConfig {
             request_id_prefix,
             connections: limits.connections,
             idle: limits.connection_idle,
+            headers: limits.header_wait,
             // The other half is for handing leaderships over.
             finish: self.stop_within / 2,
             linger: Linger { time: limits.linger, bytes: limits.linger_bytes },
@@ -36,11 +43,10 @@ impl NodeConfig {
         }
     }
 
-    /// Bytes of rows that each of `replicas` may keep in memory. Measured with a million orders: what comes with a row
-    /// (its copies in a checkpoint under way, database buffers, allocator slack) takes up to three times its size.
+    /// Bytes of rows that each of `replicas` may keep in memory.
     #[must_use]
     pub fn row_memory(&self, replicas: usize) -> u64 {
-        self.limits.memory / 4 / replicas.max(1) as u64
+        self.memory.rows(replicas)
     }
 
     /// How each of `replicas` agrees with its peers and reaches the disk.

@@ -115,15 +115,15 @@ sections! {
     limits: LimitSettings {
         /// Largest body of a request that is not a batch.
         order_body: Size = Size::mib(1),
-        /// Largest body of a batch.
-        batch_body: Size = Size::mib(32),
+        /// Largest body of a batch. Default: what `requests` has memory for, at most 32 MiB.
+        batch_body: Option<Size> = None,
         /// Most orders in a batch, 1 to 1000.
         batch_orders: usize = 1_000,
         /// Most lines in an order, 1 to 1000.
         order_lines: usize = 1_000,
         /// Most open client connections of the node.
         connections: usize = 10_000,
-        /// Longest a client connection may be without a request, or with half of one.
+        /// Longest a client connection may be without a request, or take less than 64 KiB of an answer.
         connection_idle: Span = Span::s(60),
         /// Longest a client is heard that was answered before it had sent everything, so that it does not miss the answer.
         linger: Span = Span::s(10),
@@ -131,8 +131,11 @@ sections! {
         linger_bytes: Size = Size::mib(64),
         /// Most requests at a time on one HTTP/2 connection.
         connection_streams: u32 = 256,
-        /// Memory that large bodies may take together while they arrive.
-        bodies: Size = Size::mib(256),
+        /// Memory that requests may take together: connections, headers, bodies and what becomes of them, answers that are not
+        /// read yet, requests of other nodes. Beyond it they are refused. Default: a quarter of `memory`.
+        requests: Option<Size> = None,
+        /// Longest that the headers of a request may take to arrive.
+        header_wait: Span = Span::s(10),
         /// Longest a body may take to arrive.
         body_wait: Span = Span::s(30),
         /// Most orders that may be skipped by page numbers; a cursor has no such limit.
@@ -158,8 +161,9 @@ sections! {
         shard_actors: usize = 20_000,
         /// Longest an entity actor stays without being asked anything.
         actor_idle: Span = Span::s(10),
-        /// Memory of the node. A quarter holds rows, shared by its replicas, colder rows being read from the disk; the rest
-        /// is for what comes with them: checkpoints under way, the databases' buffers, the logs' tails, connections.
+        /// Memory of the node. Less what the process takes by itself, a quarter holds rows, shared by its replicas, colder rows
+        /// being read from the disk; more than a quarter is for requests; the rest for checkpoints under way, the databases'
+        /// buffers and the logs' tails.
         memory: Size = Size::mib(1_024),
         /// Largest message between two nodes, the same on every node. It must hold a whole batch.
         frame: Size = Size::mib(64),
@@ -191,14 +195,16 @@ sections! {
     checkpoint: CheckpointSettings {
         /// Longest time between two checkpoints of a replica that changes.
         every: Span = Span::s(30),
-        /// Checkpoints are written at the latest when this much of the node's rows is dirty, shared by its replicas.
-        dirty: Size = Size::mib(64),
+        /// Checkpoints are written at the latest when this much of the node's rows is dirty, shared by its replicas. Default: a
+        /// sixteenth of `limits.memory`, at most 64 MiB.
+        dirty: Option<Size> = None,
     }
 
     /// The replicated log.
     log: LogSettings {
-        /// Newest entries of each replica that stay in memory.
-        tail: Size = Size::mib(8),
+        /// Newest entries of each replica that stay in memory. Default: its share of a twentieth of `limits.memory`, at most
+        /// 8 MiB.
+        tail: Option<Size> = None,
         /// Entries kept below a checkpoint, so that a slow replica needs no snapshot.
         kept: u64 = 50_000,
     }

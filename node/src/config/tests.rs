@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use ordergrid_cluster::GroupConfig;
 
-use crate::config::{BootstrapConfig, BootstrapNode, NodeConfig};
+use crate::config::{BootstrapConfig, BootstrapNode, MemorySplit, NodeConfig};
 
 const ONE: &str = "[node]\nid = 1\ndata = \"/data\"\n[bootstrap]\n";
 
@@ -56,8 +56,9 @@ fn three_lines_are_a_node() {
     let config = load(ONE).expect("the smallest file is valid");
     assert_eq!((config.id, config.name.as_str(), config.zone.as_str()), (1, "n1", "default"));
     assert_eq!(config.limits.order_body, 1 << 20);
-    assert_eq!(config.limits.memory, 1 << 30);
-    assert_eq!(config.group, GroupConfig::default(), "the cluster's own defaults");
+    assert_eq!(config.memory, MemorySplit::of(1 << 30));
+    let checkpoint_bytes = config.memory.dirty();
+    assert_eq!(config.group, GroupConfig { checkpoint_bytes, ..GroupConfig::default() }, "the cluster's own defaults");
     let bootstrap = config.bootstrap.expect("the section is there");
     assert_eq!(bootstrap.shards, 4);
     assert_eq!(bootstrap.nodes.len(), 1, "this node alone");
@@ -68,10 +69,31 @@ fn three_lines_are_a_node() {
 fn what_is_configured_reaches_http_and_mesh() {
     let flags = [("limits.order_body", "2MiB"), ("limits.request", "3s"), ("limits.frame", "40MiB")];
     let config = sources(ONE, &[], &flags).load().expect("valid").config;
-    let (serving, meshing) = (config.serving(7), config.meshing());
+    let (serving, meshing) = (config.serving(7, config.account()), config.meshing());
     assert_eq!((serving.limits.body_bytes, serving.request_id_prefix), (2 << 20, 7));
     assert_eq!(serving.limits.grid_patience, Duration::from_secs(3));
     assert_eq!(meshing.frame_limit, 40 << 20);
+}
+
+#[test]
+fn memory_is_split_and_too_little_of_it_is_refused_with_words() {
+    let with = |flags: &[(&str, &str)]| sources(ONE, &[], flags).load().map(|loaded| loaded.config);
+    let small = with(&[("limits.memory", "128MiB")]).expect("small, and enough");
+    let usual = with(&[]).expect("valid");
+    assert_eq!(usual.limits.batch_body, 32 << 20);
+    assert!(small.limits.batch_body < 8 << 20 && small.limits.batch_body >= small.limits.order_body);
+    assert!(small.group.checkpoint_bytes < usual.group.checkpoint_bytes / 8 && small.log_tail < usual.log_tail);
+    #[rustfmt::skip]
+    let refused: [(&[_], _); 4] = [
+        (&[("limits.memory", "64MiB")],                                    "limits.memory: 64MiB is too little: limits.order_body of 1MiB needs "),
+        (&[("limits.memory", "128MiB"), ("limits.batch_body", "32MiB")],   "limits.batch_body: 32MiB is more than the memory for requests"),
+        (&[("limits.memory", "128MiB"), ("limits.order_body", "3MiB"), ("limits.requests", "8MiB")], "limits.order_body: 3MiB is more than the memory for requests"),
+        (&[("limits.requests", "2GiB")],                                   "limits.requests: 2GiB is not within 64KiB and 1GiB"),
+    ];
+    for (flags, words) in refused {
+        let wrong = with(flags).expect_err(words).to_string();
+        assert!(wrong.lines().any(|line| line.starts_with(words)), "{flags:?}: {wrong}");
+    }
 }
 
 #[test]

@@ -36,6 +36,11 @@ impl Size {
         Self(mib << 20)
     }
 
+    /// The next whole number of MiB.
+    pub(super) fn up(self) -> Self {
+        Self(self.0.next_multiple_of(1 << 20))
+    }
+
     /// As a number this machine can address; the largest one when it cannot.
     pub(super) fn bytes(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use ordergrid_cluster::{EntryId, Group, GroupRef, Packed, ProposeError};
 use ordergrid_domain::Command;
+use ordergrid_domain::command::OrderRequest;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use super::callers::Caller;
 use super::landings::Landings;
@@ -178,6 +180,10 @@ async fn pack(
             queued.push(next);
         }
         wait.ends();
+        refuse_late(&mut queued, Instant::now());
+        if queued.is_empty() {
+            continue;
+        }
         let fitting = fitting(&queued, limits.bytes);
         let (commands, replies): (Vec<_>, Vec<_>) = queued.drain(..fitting).unzip();
         meters.proposed(commands.len());
@@ -194,6 +200,18 @@ async fn pack(
                 Err(_) => Proposal::fail(&packed, NotLanded::NotAppended),
             }
         });
+    }
+}
+
+/// What waited until it is of no use to anybody is not begun.
+fn refuse_late(queued: &mut Vec<(Command, Reply)>, now: Instant) {
+    if queued.iter().all(|(_, reply)| !reply.is_late(now)) {
+        return;
+    }
+    let mut landings = Landings::default();
+    for (_, reply) in queued.extract_if(.., |(_, reply)| reply.is_late(now)) {
+        metrics::batcher_refused();
+        reply.fail(NotLanded::TooLate, &mut landings);
     }
 }
 
@@ -224,11 +242,22 @@ fn fitting(queued: &[(Command, Reply)], bytes: usize) -> usize {
     within.count().max(1)
 }
 
+/// What a command takes beside its parts.
+const FIXED: usize = 96;
+
+/// A cheap estimate of the encoded size of a request to place an order. What clients may make large is counted.
+pub(crate) fn bytes_of_request(request: &OrderRequest) -> usize {
+    let pairs: usize = request.metadata.iter().map(|(name, value)| name.as_str().len() + value.as_str().len()).sum();
+    FIXED + 80 * request.lines.len() + pairs
+}
+
 /// A cheap estimate of a command's encoded size.
 fn size_of_command(command: &Command) -> usize {
-    const FIXED: usize = 96;
     match command {
-        Command::Place(place) | Command::PlaceLocal(place) => FIXED + 80 * place.request.lines.len(),
+        Command::Place(place) | Command::PlaceLocal(place) => {
+            let names: usize = place.names.iter().map(|name| name.as_str().len()).sum();
+            bytes_of_request(&place.request) + names
+        }
         Command::Release(release) => FIXED + 24 * release.skus.len(),
         Command::Gone(holds) => FIXED + 48 * holds.len(),
         Command::Deliver(run) => FIXED + 128 * run.messages.len(),

@@ -1,11 +1,14 @@
-//! Who waits for an outcome: one caller, or one that asked for many together and is answered once.
+//! Who waits for an outcome: one caller, or one that asked for many together and is answered once: when all have their
+//! answers, or in time with those that are there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ordergrid_api::{Answer, Failure, UnknownCause};
 use ordergrid_domain::Order;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::proposal::{Landed, NotLanded};
 
@@ -43,8 +46,44 @@ enum Part<T> {
     Done,
 }
 
+/// Until when what was asked for together is of use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    /// What has not been begun by then is not begun any more, and refused.
+    begin: Instant,
+    /// What has no answer by then is unknown.
+    answer: Instant,
+}
+
+impl Deadline {
+    /// For what may take `patience` from now on: what is begun in its last quarter could not be told of in time.
+    pub(crate) fn within(patience: Duration) -> Self {
+        let now = Instant::now();
+        Self { begin: now + patience * 3 / 4, answer: now + patience * 19 / 20 }
+    }
+}
+
 /// Gathers the answers to what was asked for together; the last one sends them all.
-struct Gather<T>(Mutex<Gathered<T>>);
+struct Gather<T> {
+    gathered: Mutex<Gathered<T>>,
+    deadline: Deadline,
+}
+
+/// All answers to what was asked for together.
+pub(crate) struct Answers<T> {
+    gather: Arc<Gather<T>>,
+    all: oneshot::Receiver<Vec<T>>,
+}
+
+impl<T: Lost> Answers<T> {
+    /// Waits for them; those that are not there in time are unknown.
+    pub(crate) async fn wait(self) -> Vec<T> {
+        match tokio::time::timeout_at(self.gather.deadline.answer, self.all).await {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(_)) | Err(_) => self.gather.close(),
+        }
+    }
+}
 
 struct Gathered<T> {
     left: usize,
@@ -60,11 +99,16 @@ impl<T: Lost> Caller<T> {
     }
 
     /// Who waits for `count` answers, at least one: a caller for each, and all answers in the same order.
-    pub(crate) fn many(count: usize) -> (Vec<Self>, oneshot::Receiver<Vec<T>>) {
-        let (caller, answers) = oneshot::channel();
+    pub(crate) fn many(count: usize, deadline: Deadline) -> (Vec<Self>, Answers<T>) {
+        let (caller, all) = oneshot::channel();
         let gathered = Gathered { left: count, answers: (0..count).map(|_| None).collect(), to: Some(caller) };
-        let gather = Arc::new(Gather(Mutex::new(gathered)));
-        ((0..count).map(|index| Self(Part::OneOf(Arc::clone(&gather), index))).collect(), answers)
+        let gather = Arc::new(Gather { gathered: Mutex::new(gathered), deadline });
+        ((0..count).map(|index| Self(Part::OneOf(Arc::clone(&gather), index))).collect(), Answers { gather, all })
+    }
+
+    /// What it waits for is not to be begun any more.
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
+        matches!(&self.0, Part::OneOf(gather, _) if gather.deadline.begin <= now)
     }
 
     /// Answers. A caller that went away finds its answer under its key.
@@ -87,10 +131,12 @@ impl<T: Lost> Drop for Caller<T> {
     }
 }
 
-impl<T> Gather<T> {
+impl<T: Lost> Gather<T> {
     fn put(&self, index: usize, answer: T) {
-        let mut gathered = self.0.lock();
-        gathered.answers[index] = Some(answer);
+        let mut gathered = self.gathered.lock();
+        // Answers that come after the end are found under their keys.
+        let Some(slot) = gathered.answers.get_mut(index) else { return };
+        *slot = Some(answer);
         gathered.left -= 1;
         if gathered.left == 0
             && let Some(caller) = gathered.to.take()
@@ -99,6 +145,12 @@ impl<T> Gather<T> {
             let answers = answers.map(|answer| answer.expect("every part has been answered once")).collect();
             caller.send(answers).ok();
         }
+    }
+
+    /// The answers that are there, and that of the others nobody knows.
+    fn close(&self) -> Vec<T> {
+        let answers = std::mem::take(&mut self.gathered.lock().answers);
+        answers.into_iter().map(|answer| answer.unwrap_or_else(T::lost)).collect()
     }
 }
 
@@ -110,16 +162,28 @@ mod tests {
 
     #[tokio::test]
     async fn many_are_answered_together_in_the_order_asked() {
-        let (mut callers, answers) = PlaceCaller::many(3);
+        let (mut callers, answers) = PlaceCaller::many(3, Deadline::within(Duration::from_secs(10)));
         let (last, second, first) = (callers.pop().unwrap(), callers.pop().unwrap(), callers.pop().unwrap());
         last.send(Err(Failure::refused(Refusal::NoLeader)));
         // Lost on the way: nobody knows.
         drop(second);
         first.send(Err(Failure::refused(Refusal::Overloaded)));
-        let said: Vec<_> = answers.await.unwrap().into_iter().map(|answer| answer.unwrap_err().to_string()).collect();
+        let said: Vec<_> = answers.wait().await.into_iter().map(|answer| answer.unwrap_err().to_string()).collect();
         let unknown = Failure::unknown(UnknownCause::LeaderChanged);
         let expected = [Failure::refused(Refusal::Overloaded), unknown, Failure::refused(Refusal::NoLeader)];
         assert_eq!(said, expected.map(|failure| failure.to_string()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_have_answers_in_time_get_them() {
+        let (mut callers, answers) = PlaceCaller::many(2, Deadline::within(Duration::from_secs(10)));
+        let (slow, quick) = (callers.pop().unwrap(), callers.pop().unwrap());
+        assert!(!slow.is_late(Instant::now()) && slow.is_late(Instant::now() + Duration::from_millis(7_500)));
+        quick.send(Err(Failure::refused(Refusal::Overloaded)));
+        let said: Vec<_> = answers.wait().await.into_iter().map(Result::unwrap_err).collect();
+        assert_eq!(said, [Failure::refused(Refusal::Overloaded), Failure::unknown(UnknownCause::LeaderChanged)]);
+        // Its answer comes too late and does no harm.
+        slow.send(Err(Failure::refused(Refusal::Overloaded)));
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use ordergrid_cluster::GroupRef;
 use ordergrid_domain::GroupId;
 
 use super::batcher::{BatchLimits, Batcher};
+use super::pace::Pace;
 use super::replica::ShardReplica;
 use crate::context::NodeContext;
 
@@ -29,6 +30,8 @@ pub(crate) struct LeadLimits {
     pub(crate) hold_patience: Duration,
     /// How long an entity actor may be idle.
     pub(crate) idle: Duration,
+    /// How long a batch may take.
+    pub(crate) request: Duration,
     /// Bounds of the batcher.
     pub(crate) batch: BatchLimits,
 }
@@ -47,6 +50,8 @@ pub(crate) struct Lead {
     pub(crate) replica: Arc<ShardReplica>,
     /// The way into the log.
     pub(crate) batcher: Batcher,
+    /// What it gets done of batches.
+    pub(crate) pace: Arc<Pace>,
     /// Bounds.
     pub(crate) limits: LeadLimits,
 }
@@ -62,6 +67,7 @@ impl Lead {
         limits: LeadLimits,
     ) -> Self {
         let batcher = Batcher::start(Arc::clone(&group), term, Arc::clone(&node.time), limits.batch);
-        Self { node, shard, group, term, replica, batcher, limits }
+        let pace = Pace::new(limits.request);
+        Self { node, shard, group, term, replica, batcher, pace, limits }
     }
 }

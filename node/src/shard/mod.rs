@@ -15,6 +15,7 @@ mod landings;
 mod lead;
 mod mailbox;
 mod order_actor;
+mod pace;
 mod proposal;
 mod refuse;
 mod replica;
@@ -31,8 +32,8 @@ use ordergrid_domain::{AttemptId, Timestamp};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-pub(crate) use batcher::BatchLimits;
-pub(crate) use callers::{Caller, PlaceCaller, Placed};
+pub(crate) use batcher::{BatchLimits, bytes_of_request};
+pub(crate) use callers::{Caller, Deadline, PlaceCaller, Placed};
 pub(crate) use holds::{HoldCaller, HoldRequest, HoldResult, HoldSink};
 pub(crate) use host::{Leading, ShardHost};
 pub(crate) use landings::Landings;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use ordergrid_cluster::{EntryId, Packed};
 use ordergrid_domain::{Command, Entry, Outcome, Timestamp};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::callers::Caller;
 use super::landings::Landings;
@@ -28,6 +29,8 @@ pub(crate) struct Landed {
 pub(crate) enum NotLanded {
     /// It never entered the log: nothing happened.
     NotAppended,
+    /// It was to be begun by a time that has passed while it waited: nothing happened.
+    TooLate,
     /// It may or may not take effect.
     Unknown,
 }
@@ -53,6 +56,15 @@ impl Reply {
             Self::Caller(caller) => caller.send(Ok(Landed { outcome, at })),
             Self::Place(ticket) => ticket.land(outcome, at, landings),
             Self::Hold(ticket) => ticket.land(outcome, landings),
+        }
+    }
+
+    /// Nobody wants it any more who does not have an answer already: it is not to be begun.
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
+        match self {
+            Self::Caller(caller) => caller.is_late(now),
+            Self::Place(ticket) => ticket.caller.is_late(now),
+            Self::Nobody | Self::Hold(_) => false,
         }
     }
 

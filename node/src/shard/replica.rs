@@ -26,6 +26,8 @@ use crate::metrics;
 const EVICT_EVERY: u64 = 64;
 /// Steps of evicting while apply waits: about a millisecond's worth.
 const EVICT_AT_ONCE: usize = 8;
+/// Rows that are read make room once they take this part of the budget, and look through this part of the rows then.
+const ROOM_AT_ONCE: u64 = 8;
 /// Rows that a checkpoint takes while apply waits: half a millisecond's worth.
 const FREEZE_AT_ONCE: usize = 512;
 /// Bytes that changed while a checkpoint is under way, for each of which as much again is done at once.
@@ -57,6 +59,8 @@ pub(crate) struct ShardReplica {
     tidying: AtomicUsize,
     /// The front door of the term in which this node leads.
     front: Mutex<Option<ActorRef<ShardMessage>>>,
+    /// Bytes in memory when room was made last for rows that are read.
+    settled: AtomicU64,
 }
 
 /// What is asked so often that nobody should wait for the machine to hear it: as of the last change.
@@ -106,6 +110,7 @@ impl ShardReplica {
             shown: Shown::new(),
             logged: AtomicU64::new(0),
             tidying,
+            settled: AtomicU64::new(0),
             front: Mutex::default(),
         }
     }
@@ -241,8 +246,21 @@ impl ShardReplica {
             for row in absent {
                 machine.admit(row, None, epoch);
             }
+            self.make_room(machine);
         });
         Ok(())
+    }
+
+    /// Lets rows go that others were read into memory for; apply may not come by for long. Not with every read: rows that
+    /// are being read meanwhile have to be read again (rule 28).
+    fn make_room(&self, machine: &mut ShardMachine) {
+        let (now, settled) = (machine.resident_bytes(), self.settled.load(Ordering::Relaxed));
+        if now <= self.budget || now.saturating_sub(settled) <= self.budget / ROOM_AT_ONCE {
+            self.settled.fetch_min(now, Ordering::Relaxed);
+            return;
+        }
+        machine.evict_some(self.budget, machine.eviction_steps() / ROOM_AT_ONCE as usize);
+        self.settled.store(machine.resident_bytes(), Ordering::Relaxed);
     }
 
     /// Brings the next timers into memory, or the knowledge that there are none.

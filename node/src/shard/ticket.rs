@@ -85,10 +85,11 @@ impl PlaceTicket {
 
     pub(crate) fn fail(mut self, why: NotLanded) {
         match why {
-            NotLanded::NotAppended => {
+            NotLanded::NotAppended | NotLanded::TooLate => {
                 self.running.undecided = false;
                 self.release();
-                self.caller.send(Err(Failure::refused(Refusal::NoLeader)));
+                let why = if why == NotLanded::TooLate { Refusal::Overloaded } else { Refusal::NoLeader };
+                self.caller.send(Err(Failure::refused(why)));
             }
             NotLanded::Unknown => {
                 // Rule 7: after a place was proposed, nothing is released.
@@ -147,6 +148,7 @@ impl HoldTicket {
     pub(crate) fn fail(mut self, why: NotLanded, landings: &mut Landings) {
         let result = match why {
             NotLanded::NotAppended => HoldResult::NoLeader,
+            NotLanded::TooLate => HoldResult::Overloaded,
             NotLanded::Unknown => HoldResult::Unknown,
         };
         self.settle(result, landings);

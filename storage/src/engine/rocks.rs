@@ -60,6 +60,25 @@ struct Inner {
     db: Arc<DB>,
 }
 
+/// What a database may take of memory and descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RocksBounds {
+    /// Bytes of a buffer for what is written; a full one becomes a file.
+    pub write_buffer: usize,
+    /// Most buffers, with those that are becoming files; writes wait when there would be more.
+    pub write_buffers: u8,
+    /// Bytes of blocks that have been read and are kept.
+    pub blocks: usize,
+    /// Files that are kept open beside those that are being written; others are opened anew when they are read. `None`: all.
+    pub files: Option<u32>,
+}
+
+impl Default for RocksBounds {
+    fn default() -> Self {
+        Self { write_buffer: 64 * MEBI, write_buffers: 4, blocks: 32 * MEBI, files: None }
+    }
+}
+
 type ReadJob = Box<dyn FnOnce(&DB) + Send>;
 
 #[derive(Default)]
@@ -81,16 +100,15 @@ impl RocksEngine {
     /// # Errors
     /// If it cannot be opened: another process has it open, or it is damaged.
     pub fn open_log(path: &Path) -> Result<Self, EngineError> {
-        Self::open(path, Flavour::Log, None)
+        Self::open_log_within(path, RocksBounds { blocks: 8 * MEBI, ..RocksBounds::default() })
     }
 
-    /// The same, keeping at most `files` of its files open beside those that are being written. Those that are read anew are
-    /// opened anew.
+    /// The same within other bounds. Blocks.
     ///
     /// # Errors
     /// As [`open_log`](Self::open_log).
-    pub fn open_log_within(path: &Path, files: u32) -> Result<Self, EngineError> {
-        Self::open(path, Flavour::Log, Some(files))
+    pub fn open_log_within(path: &Path, bounds: RocksBounds) -> Result<Self, EngineError> {
+        Self::open(path, Flavour::Log, bounds)
     }
 
     /// Opens the state database in the folder `path`, which is made when missing. Blocks.
@@ -98,15 +116,15 @@ impl RocksEngine {
     /// # Errors
     /// As [`open_log`](Self::open_log).
     pub fn open_state(path: &Path) -> Result<Self, EngineError> {
-        Self::open(path, Flavour::State, None)
+        Self::open_state_within(path, RocksBounds::default())
     }
 
-    /// The same within `files` open files, as [`open_log_within`](Self::open_log_within).
+    /// The same within other bounds. Blocks.
     ///
     /// # Errors
     /// As [`open_log`](Self::open_log).
-    pub fn open_state_within(path: &Path, files: u32) -> Result<Self, EngineError> {
-        Self::open(path, Flavour::State, Some(files))
+    pub fn open_state_within(path: &Path, bounds: RocksBounds) -> Result<Self, EngineError> {
+        Self::open(path, Flavour::State, bounds)
     }
 
     /// Makes the folder `to`, which must not exist, a database of its own with everything written so far; files that do
@@ -118,13 +136,13 @@ impl RocksEngine {
         Checkpoint::new(&self.inner.db).and_then(|copy| copy.create_checkpoint(to)).map_err(failure)
     }
 
-    fn open(path: &Path, flavour: Flavour, files: Option<u32>) -> Result<Self, EngineError> {
+    fn open(path: &Path, flavour: Flavour, bounds: RocksBounds) -> Result<Self, EngineError> {
         let mut options = match flavour {
-            Flavour::Log => log_options(),
-            Flavour::State => state_options(),
+            Flavour::Log => log_options(bounds),
+            Flavour::State => state_options(bounds),
         };
         // Without a bound every file stays open.
-        options.set_max_open_files(files.map_or(-1, |files| i32::try_from(files).unwrap_or(i32::MAX)));
+        options.set_max_open_files(bounds.files.map_or(-1, |files| i32::try_from(files).unwrap_or(i32::MAX)));
         priority::start_mergers();
         let behind = if flavour == Flavour::Log { wal::behind_damage(path)? } else { Vec::new() };
         let db = Arc::new(DB::open(&options, path).map_err(failure)?);
@@ -269,11 +287,11 @@ fn learn(db: &DB, file: &mut VouchFile, behind: Vec<Written>) -> Result<(), Engi
     file.sync()
 }
 
-fn common_options() -> Options {
+fn common_options(bounds: RocksBounds) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
-    options.set_write_buffer_size(64 * MEBI);
-    options.set_max_write_buffer_number(4);
+    options.set_write_buffer_size(bounds.write_buffer);
+    options.set_max_write_buffer_number(bounds.write_buffers.into());
     options.set_max_background_jobs(2);
     // Background files are written out bit by bit: one large write-back would stand before the next sync.
     options.set_bytes_per_sync(MEBI as u64);
@@ -286,15 +304,15 @@ fn common_options() -> Options {
     options
 }
 
-fn log_options() -> Options {
-    let mut options = common_options();
+fn log_options(bounds: RocksBounds) -> Options {
+    let mut options = common_options(bounds);
     options.set_compression_type(DBCompressionType::None);
     options.set_recycle_log_file_num(4);
     // Recycling needs a recovery that ends at the first record which does not follow; the default, written out.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_manual_wal_flush(true);
     let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(&Cache::new_lru_cache(8 * MEBI));
+    blocks.set_block_cache(&Cache::new_lru_cache(bounds.blocks));
     options.set_block_based_table_factory(&blocks);
     options
 }
@@ -306,8 +324,8 @@ const LEVELS: [DBCompressionType; 7] = {
     levels
 };
 
-fn state_options() -> Options {
-    let mut options = common_options();
+fn state_options(bounds: RocksBounds) -> Options {
+    let mut options = common_options(bounds);
     options.set_compression_type(DBCompressionType::Lz4);
     // A checkpoint of each replica is a file of its own, soon merged: compressing it first is work done twice. Files of
     // about one size are merged: every checkpoint touches all tables from end to end, so that merging it into a level would
@@ -320,7 +338,7 @@ fn state_options() -> Options {
     runs.set_min_merge_width(4);
     options.set_universal_compaction_options(&runs);
     let mut blocks = state_blocks();
-    blocks.set_block_cache(&Cache::new_lru_cache(32 * MEBI));
+    blocks.set_block_cache(&Cache::new_lru_cache(bounds.blocks));
     options.set_block_based_table_factory(&blocks);
     options
 }

@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use ordergrid_domain::Key;
 use ordergrid_domain::command::OrderCommand;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Count, Item, answered, fill, its_own, respond, sort, wants_minimal, write_order};
+use super::{Count, Item, Told, answered, fill, its_own, respond, sort, turned_away, wants_minimal};
 use crate::body;
 use crate::fault::{Fault, kinds};
-use crate::grid::OrderChanged;
+use crate::grid::{Grid, OrderChanged};
 use crate::metrics::Stage;
 use crate::routes::call::Call;
 use crate::routes::commands::Target;
@@ -31,15 +32,21 @@ pub(in crate::routes) async fn command(api: Arc<Api>, mut call: Call) -> Ended {
     let mut canon = Canon::new();
     let checked = commands.into_iter().map(|command| command?.read(&mut canon));
     let (commands, mut items): (Vec<_>, Vec<Item<OrderChanged>>) = sort(checked);
+    let count = commands.len();
     call.ends(&api, Stage::Parse);
-    let answers = answered(&api, commands.len(), api.grid.command_orders(commands)).await;
+    let command = |grid: Arc<dyn Grid>| async move { grid.command_orders(commands).await }.boxed();
+    let answers = answered(&api, call.taken(), count, command).await;
     call.ends(&api, Stage::Grid);
+    if let Some(fault) = turned_away(&items, &answers) {
+        return Err(fault);
+    }
     fill(&mut items, answers, |_, failure| failure.into());
-    let status = |changed: &OrderChanged| reply::created_or_ok(changed.created.is_some());
-    Ok(respond(&api, &mut call, &items, minimal, status, |json, changed| {
-        json.created(changed.created);
-        write_order(json, &changed.order, minimal);
-    }))
+    let told = Told {
+        status: |changed: &OrderChanged| reply::created_or_ok(changed.created.is_some()),
+        order: |changed| &changed.order,
+        created: |changed| changed.created,
+    };
+    Ok(respond(&api, &mut call, items, minimal, told))
 }
 
 /// Reads the batch in one go; when something in it is wrong, each command by itself, so that the others are done. What is

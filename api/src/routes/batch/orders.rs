@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use futures::FutureExt;
 use ordergrid_domain::Order;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Count, Item, answered, fill, its_own, respond, sort, wants_minimal, write_order};
+use super::{Count, Item, Told, answered, fill, its_own, respond, sort, turned_away, wants_minimal};
 use crate::body;
 use crate::fault::{Fault, kinds};
+use crate::grid::Grid;
 use crate::metrics::Stage;
 use crate::routes::call::Call;
 use crate::routes::{Api, Ended, orders};
@@ -31,9 +33,14 @@ pub(in crate::routes) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
         orders::request(order, key, &mut canon, api.limits.order_lines)
     });
     let (requests, mut items): (Vec<_>, Vec<Item<Arc<Order>>>) = sort(checked);
+    let count = requests.len();
     call.ends(&api, Stage::Parse);
-    let answers = answered(&api, requests.len(), api.grid.place_many(requests)).await;
+    let place = |grid: Arc<dyn Grid>| async move { grid.place_many(requests).await }.boxed();
+    let answers = answered(&api, call.taken(), count, place).await;
     call.ends(&api, Stage::Grid);
+    if let Some(fault) = turned_away(&items, &answers) {
+        return Err(fault);
+    }
     let mut sent: Option<Vec<Result<PlaceOrder, Fault>>> = None;
     fill(&mut items, answers, |index, failure| {
         let lines = || {
@@ -43,10 +50,8 @@ pub(in crate::routes) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
         };
         orders::of_place(failure, lines)
     });
-    let created = |_: &_| StatusCode::CREATED;
-    Ok(respond(&api, &mut call, &items, minimal, created, |json, order| {
-        write_order(json, order, minimal);
-    }))
+    let told = Told { status: |_| StatusCode::CREATED, order: |order: &Arc<Order>| order, created: |_| None };
+    Ok(respond(&api, &mut call, items, minimal, told))
 }
 
 /// Reads the batch in one go; when something in it is wrong, each order by itself, so that the others are placed.

@@ -42,7 +42,7 @@ pub(crate) use orders::STATUSES;
 pub use crate::rows::RowSink;
 pub use crate::rows::timers::TimerScan;
 pub use mailbox::{BelowTrim, Stream};
-pub use reads::{Available, HoldView, Lookup, PlacedKey};
+pub use reads::{Available, HoldView, Lookup, PlacedKey, Run};
 
 /// Most items that one tick expires (rule 22).
 pub const TICK_LIMIT: usize = 1_000;

@@ -48,6 +48,18 @@ pub struct Available {
     pub version: u64,
 }
 
+/// Orders that were read together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// Those that exist.
+    pub orders: Vec<Order>,
+    /// How many of the ids that were given have been looked at.
+    pub looked: usize,
+}
+
+/// Cold orders of a run that are loaded at once.
+const COLD_AT_ONCE: usize = 32;
+
 /// What an attempt has at a SKU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldView {
@@ -159,15 +171,33 @@ impl ShardMachine {
     /// Orders as they stand, those left out that do not exist.
     #[must_use]
     pub fn orders(&self, ids: &[OrderId]) -> Lookup<Vec<Order>> {
-        let (mut orders, mut cold) = (Vec::with_capacity(ids.len()), Vec::new());
+        match self.orders_within(ids, u64::MAX) {
+            Lookup::Found(run) => Lookup::Found(run.orders),
+            Lookup::Absent => Lookup::Absent,
+            Lookup::Cold(keys) => Lookup::Cold(keys),
+        }
+    }
+
+    /// The first of these orders, as they stand: at least one, and no more than take `bytes` in memory together.
+    #[must_use]
+    pub fn orders_within(&self, ids: &[OrderId], bytes: u64) -> Lookup<Run> {
+        let (mut run, mut cold, mut taken) = (Run::default(), Vec::new(), 0);
         for id in ids {
             match self.order(*id) {
-                Lookup::Found(order) => orders.push(order),
+                Lookup::Found(order) => {
+                    taken += order.bytes_in_memory();
+                    run.orders.push(order);
+                }
                 Lookup::Absent => {}
                 Lookup::Cold(keys) => cold.extend(keys),
             }
+            run.looked += 1;
+            // What is cold is loaded a few at a time: how large it is, is not known.
+            if taken >= bytes || (cold.len() >= COLD_AT_ONCE && bytes < u64::MAX) {
+                break;
+            }
         }
-        if cold.is_empty() { Lookup::Found(orders) } else { Lookup::Cold(cold) }
+        if cold.is_empty() { Lookup::Found(run) } else { Lookup::Cold(cold) }
     }
 
     fn bytes(&self, key: RowKey) -> Lookup<&[u8]> {

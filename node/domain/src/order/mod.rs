@@ -20,6 +20,7 @@ mod shortfall;
 #[cfg(test)]
 pub(crate) mod testing;
 mod units;
+mod weight;
 mod words;
 
 use std::time::Duration;

@@ -102,7 +102,5 @@ impl RowTable {
 
 /// What a decoded order costs in memory, roughly.
 pub(super) fn order_bytes(row: &OrderRow) -> u64 {
-    let order = &row.order;
-    let parts = order.payments.len() + order.fulfilments.len() + order.refunds.len() + order.metadata.len() + row.keys.len();
-    (800 + 200 * order.lines.len() + 64 * order.events.len() + 128 * parts) as u64
+    row.order.bytes_in_memory() + 128 * row.keys.len() as u64
 }

@@ -1,0 +1,245 @@
+//! The one account of the memory that requests make grow: connections, bodies and what becomes of them, answers, requests
+//! of other nodes. Bytes are taken before they are allocated and given back when the [`Taken`] is dropped; what does not fit
+//! is refused. It counts connections and large pieces, never orders.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What memory is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Open connections, their buffers and the headers in them.
+    Connections,
+    /// Requests under way on HTTP/2 connections, with their headers and small answers.
+    Streams,
+    /// Bodies, and what they become on their way to the disk.
+    Bodies,
+    /// Answers that their readers have not taken yet.
+    Answers,
+    /// Requests that other nodes have forwarded.
+    Forwarded,
+}
+
+impl Use {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Connections, Self::Streams, Self::Bodies, Self::Answers, Self::Forwarded];
+
+    /// As metrics name it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Streams => "streams",
+            Self::Bodies => "bodies",
+            Self::Answers => "answers",
+            Self::Forwarded => "forwarded",
+        }
+    }
+
+    /// Eighths of the account that it may take at the most, so that no use shuts out all others: connections are cheap to
+    /// open and to hold, and whoever leaves answers unread must not keep orders from coming in.
+    fn eighths(self) -> u64 {
+        match self {
+            Self::Connections | Self::Streams | Self::Answers => 4,
+            Self::Bodies | Self::Forwarded => 6,
+        }
+    }
+}
+
+/// Memory that a body costs until nobody works on it any more, by its size: the bytes, the typed request, the commands of
+/// the grid, the entry of the log.
+const BODY: u64 = 4;
+
+/// There is not so much memory left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("memory for requests is used up")]
+pub struct Full;
+
+/// The account. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Account(Arc<Books>);
+
+#[derive(Debug)]
+struct Books {
+    limit: u64,
+    all: AtomicU64,
+    uses: [AtomicU64; Use::ALL.len()],
+}
+
+impl Account {
+    /// An account of so many bytes.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        Self(Arc::new(Books { limit, all: AtomicU64::new(0), uses: Default::default() }))
+    }
+
+    /// Takes bytes.
+    ///
+    /// # Errors
+    /// [`Full`]: nothing was taken. Refuse what they were for.
+    pub fn take(&self, what: Use, bytes: u64) -> Result<Taken, Full> {
+        self.add(what, bytes)?;
+        Ok(Taken { account: self.clone(), what, bytes })
+    }
+
+    /// Takes bytes whether or not there are so many left: for what has been allocated already and cannot be refused any more.
+    /// Others wait until the account is even again.
+    #[must_use]
+    pub fn owe(&self, what: Use, bytes: u64) -> Taken {
+        self.0.uses[what as usize].fetch_add(bytes, Ordering::Relaxed);
+        self.0.all.fetch_add(bytes, Ordering::Relaxed);
+        Taken { account: self.clone(), what, bytes }
+    }
+
+    /// All bytes there are.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.0.limit
+    }
+
+    /// Bytes that one use may take at the most.
+    #[must_use]
+    pub fn most(&self, what: Use) -> u64 {
+        self.0.limit / 8 * what.eighths()
+    }
+
+    /// Bytes that a use has taken.
+    #[must_use]
+    pub fn taken(&self, what: Use) -> u64 {
+        self.0.uses[what as usize].load(Ordering::Relaxed)
+    }
+
+    /// The largest body that there can be memory for.
+    #[must_use]
+    pub fn largest_body(&self) -> u64 {
+        self.most(Use::Bodies) / BODY
+    }
+
+    /// The smallest account in which there can be memory for a body of so many bytes.
+    #[must_use]
+    pub fn least_for_body(body: u64) -> u64 {
+        (body * BODY).div_ceil(Use::Bodies.eighths()) * 8
+    }
+
+    /// What to take for a body of so many bytes.
+    #[must_use]
+    pub fn cost_of_body(body: u64) -> u64 {
+        body * BODY
+    }
+
+    /// Whether so many more could be taken now.
+    #[must_use]
+    pub fn has(&self, what: Use, bytes: u64) -> bool {
+        let fits = |taken: &AtomicU64, most: u64| taken.load(Ordering::Relaxed).saturating_add(bytes) <= most;
+        fits(&self.0.uses[what as usize], self.most(what)) && fits(&self.0.all, self.0.limit)
+    }
+
+    fn add(&self, what: Use, bytes: u64) -> Result<(), Full> {
+        let (books, most) = (&*self.0, self.most(what));
+        if !within(&books.uses[what as usize], bytes, most) {
+            return Err(Full);
+        }
+        if !within(&books.all, bytes, books.limit) {
+            books.uses[what as usize].fetch_sub(bytes, Ordering::Relaxed);
+            return Err(Full);
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, what: Use, bytes: u64) {
+        self.0.uses[what as usize].fetch_sub(bytes, Ordering::Relaxed);
+        self.0.all.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Adds if the sum stays within `most`. Two that would together be too much may both be refused, never both admitted.
+fn within(sum: &AtomicU64, bytes: u64, most: u64) -> bool {
+    let before = sum.fetch_add(bytes, Ordering::Relaxed);
+    let fits = before.saturating_add(bytes) <= most;
+    if !fits {
+        sum.fetch_sub(bytes, Ordering::Relaxed);
+    }
+    fits
+}
+
+/// Bytes that were taken; dropped, they are given back.
+#[derive(Debug)]
+pub struct Taken {
+    account: Account,
+    what: Use,
+    bytes: u64,
+}
+
+impl Taken {
+    /// How many.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes as many more as are missing to `bytes`.
+    ///
+    /// # Errors
+    /// [`Full`]: no more were taken than there were.
+    pub fn grow_to(&mut self, bytes: u64) -> Result<(), Full> {
+        let more = bytes.saturating_sub(self.bytes);
+        if more > 0 {
+            self.account.add(self.what, more)?;
+            self.bytes = bytes;
+        }
+        Ok(())
+    }
+
+    /// Gives back all but `bytes`.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.account.give_back(self.what, less);
+        self.bytes -= less;
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.account.give_back(self.what, self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_comes_back_and_no_more_is_given_than_there_is() {
+        let account = Account::new(800);
+        let body = account.take(Use::Bodies, 500).expect("there is room");
+        let mut answer = account.take(Use::Answers, 200).expect("there is room");
+        assert_eq!(account.take(Use::Connections, 101).unwrap_err(), Full, "800 in all");
+        assert_eq!(account.taken(Use::Connections), 0, "nothing was taken");
+        assert_eq!(answer.grow_to(301), Err(Full));
+        assert_eq!(answer.grow_to(300), Ok(()));
+        assert!(!account.has(Use::Connections, 1));
+        answer.shrink_to(100);
+        assert!(account.has(Use::Connections, 200) && !account.has(Use::Connections, 201));
+        drop(body);
+        assert_eq!(Use::ALL.map(|what| account.taken(what)), [0, 0, 0, 100, 0]);
+        drop(answer);
+        assert_eq!(Use::ALL.map(|what| account.taken(what)), [0; 5]);
+    }
+
+    #[test]
+    fn no_use_shuts_out_the_others() {
+        let account = Account::new(800);
+        let idle = account.take(Use::Connections, 400).expect("half of it");
+        assert!(account.take(Use::Connections, 1).is_err() && account.take(Use::Bodies, 400).is_ok());
+        drop(idle);
+    }
+
+    #[test]
+    fn what_is_owed_keeps_others_out_until_it_is_given_back() {
+        let account = Account::new(800);
+        let owed = account.owe(Use::Answers, 1_000);
+        assert!(account.take(Use::Bodies, 1).is_err());
+        drop(owed);
+        assert!(account.take(Use::Bodies, 600).is_ok());
+    }
+}
