@@ -54,6 +54,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// How much memory for whom.
     pub memory: MemorySplit,
+    /// Bytes of rows that its replicas may keep in memory together: their part of it.
+    pub rows: u64,
     /// How replicas agree, and how their state reaches the disk.
     pub group: GroupConfig,
     /// Bytes of the newest log entries of each replica that stay in memory.

@@ -106,10 +106,10 @@ async fn a_batch_for_which_there_is_no_memory_is_refused_before_it_is_read() -> 
 
 #[test]
 fn too_little_memory_is_refused_with_words() -> Result<()> {
-    let grid = Grid::prepare(1, "[limits]\nmemory = \"60MiB\"\n")?;
+    let grid = Grid::prepare(1, "[limits]\nmemory = \"90MiB\"\n")?;
     let ran = std::process::Command::new(program()?).args(["serve", "--check", "--config"]).arg(grid.config(1)).output()?;
     let words = String::from_utf8(ran.stderr)?;
-    assert!(!ran.status.success() && words.contains("limits.memory: 60MiB is too little"), "{words}");
+    assert!(!ran.status.success() && words.contains("limits.memory: 90MiB is too little"), "{words}");
     Ok(())
 }
 

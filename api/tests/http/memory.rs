@@ -126,8 +126,11 @@ async fn headers_have_a_size_and_a_time() {
     // Too large: refused as soon as that is clear.
     let mut large = server.connect();
     large.write_all(b"GET /livez HTTP/1.1\r\nhost: grid\r\na: ").await.expect("taken");
-    let written = pour(&mut large, 1 << 20).await;
-    assert!(written < 256 << 10, "{written} bytes of a header were taken");
+    pour(&mut large, 128 << 10).await;
+    let mut said = vec![0; 64];
+    let count = large.read(&mut said).await.expect("an answer");
+    assert!(said[..count].starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&said[..count]));
+    drop(large);
     // Unfinished: ended after ten seconds, and held no more memory than was taken for it.
     let mut slow = server.connect();
     slow.write_all(b"GET /livez HTTP/1.1\r\nhost: grid\r\na: ").await.expect("taken");
@@ -211,7 +214,7 @@ async fn who_reads_slowly_gets_all_of_it() {
         assert_ne!(count, 0, "cut off after {:?} and {} bytes", since.elapsed(), read.len());
         read.extend_from_slice(&buffer[..count]);
     }
-    assert!(since.elapsed() > Duration::from_secs(120), "it took long: {:?}", since.elapsed());
+    assert!(since.elapsed() > Duration::from_secs(100), "it took long: {:?}", since.elapsed());
     // The last of the answer is not taken: nor is that waited for.
     let asked = "GET /v1/orders/1 HTTP/1.1\r\nhost: grid\r\n\r\n";
     stream.write_all(asked.as_bytes()).await.expect("taken");

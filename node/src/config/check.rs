@@ -72,6 +72,7 @@ pub(super) fn check(settings: &Settings) -> Result<NodeConfig, ConfigError> {
         bootstrap: None,
         limits: limits(settings),
         memory: split(settings),
+        rows: split(settings).rows(),
         group,
         log_tail: tail(settings).bytes(),
         hold_valid: settings.orders.hold_valid.0,

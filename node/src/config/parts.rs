@@ -46,7 +46,7 @@ impl NodeConfig {
     /// Bytes of rows that each of `replicas` may keep in memory.
     #[must_use]
     pub fn row_memory(&self, replicas: usize) -> u64 {
-        self.memory.rows(replicas)
+        self.rows / replicas.max(1) as u64
     }
 
     /// How each of `replicas` agrees with its peers and reaches the disk.

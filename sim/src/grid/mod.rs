@@ -48,7 +48,7 @@ pub struct Shape {
 /// Sizes far below what a configuration may say, so that seconds do what else takes days; `None` leaves them.
 #[derive(Clone, Debug, Default)]
 pub struct Squeeze {
-    /// `limits.memory`, in bytes.
+    /// Bytes of rows in memory, and three times as much for everything else, of which there is nothing here.
     pub memory: Option<u64>,
     /// `log.tail`, in bytes.
     pub log_tail: Option<usize>,
@@ -65,7 +65,7 @@ const LONGEST_INSTALL: Duration = Duration::from_secs(20);
 
 impl Squeeze {
     fn apply(&self, config: &mut NodeConfig) {
-        config.limits.memory = self.memory.unwrap_or(config.limits.memory);
+        config.rows = self.memory.map_or(config.rows, |memory| memory / 4);
         config.log_tail = self.log_tail.unwrap_or(config.log_tail);
         config.group.checkpoint_bytes = self.checkpoint_bytes.unwrap_or(config.group.checkpoint_bytes);
         config.limits.entry_bytes = self.entry_bytes.unwrap_or(config.limits.entry_bytes);
