@@ -120,18 +120,19 @@ fn check_limits(settings: &Settings, broken: &mut Broken) {
 fn check_memory(settings: &Settings, broken: &mut Broken) {
     let limits = &settings.limits;
     let least = Size(MemorySplit::least_for_body(limits.order_body.0)).up();
-    broken.rule(limits.memory >= least, "limits.memory", || {
+    let enough = limits.requests.is_some() || limits.memory >= least;
+    broken.rule(enough, "limits.memory", || {
         format!("{} is too little: limits.order_body of {} needs {least}", limits.memory, limits.order_body)
     });
     let largest = Size(Account::new(requests(settings)).largest_body());
     for (key, body) in [("limits.order_body", limits.order_body), ("limits.batch_body", batch_body(settings))] {
-        broken.rule(limits.memory < least || body <= largest, key, || {
+        broken.rule(!enough || body <= largest, key, || {
             format!("{body} is more than the memory for requests ({}) can hold, which is {largest}", Size(requests(settings)))
         });
     }
-    let order_first = limits.order_body <= batch_body(settings) || limits.memory < least;
+    let order_first = !enough || limits.order_body <= batch_body(settings);
     broken.rule(order_first, "limits.order_body", || format!("{} is more than limits.batch_body", limits.order_body));
-    broken.within("limits.requests", &Size(requests(settings)), Size(64 << 10)..=limits.memory);
+    broken.within("limits.requests", &Size(requests(settings)), Size(64 << 10)..=Size(split(settings).most_requests()));
 }
 
 fn split(settings: &Settings) -> MemorySplit {

@@ -65,6 +65,12 @@ impl MemorySplit {
         (Account::least_for_body(body) * PARTS).div_ceil(REQUESTS) + BASE
     }
 
+    /// The most that requests may be given, so that the other parts are not starved.
+    #[must_use]
+    pub fn most_requests(self) -> u64 {
+        self.left / 2
+    }
+
     fn part(self, parts: u64) -> u64 {
         self.left / PARTS * parts
     }

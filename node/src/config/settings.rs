@@ -202,8 +202,8 @@ sections! {
 
     /// The replicated log.
     log: LogSettings {
-        /// Newest entries of each replica that stay in memory. Default: its share of a twentieth of `limits.memory`, at most
-        /// 8 MiB.
+        /// Newest entries of each replica that stay in memory. Default: its share of a twentieth of
+        /// `limits.memory`, at most 8 MiB.
         tail: Option<Size> = None,
         /// Entries kept below a checkpoint, so that a slow replica needs no snapshot.
         kept: u64 = 50_000,

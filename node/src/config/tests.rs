@@ -88,7 +88,7 @@ fn memory_is_split_and_too_little_of_it_is_refused_with_words() {
         (&[("limits.memory", "96MiB")],                                    "limits.memory: 96MiB is too little: limits.order_body of 1MiB needs "),
         (&[("limits.memory", "128MiB"), ("limits.batch_body", "32MiB")],   "limits.batch_body: 32MiB is more than the memory for requests"),
         (&[("limits.memory", "128MiB"), ("limits.order_body", "3MiB"), ("limits.requests", "8MiB")], "limits.order_body: 3MiB is more than the memory for requests"),
-        (&[("limits.requests", "2GiB")],                                   "limits.requests: 2GiB is not within 64KiB and 1GiB"),
+        (&[("limits.requests", "2GiB")],                                   "limits.requests: 2GiB is not within 64KiB and 472MiB"),
     ];
     for (flags, words) in refused {
         let wrong = with(flags).expect_err(words).to_string();

@@ -178,10 +178,12 @@ impl ShardMachine {
         }
     }
 
-    /// The first of these orders, as they stand: at least one, and no more than take `bytes` in memory together.
+    /// The first of these orders, as they stand: at least one, and no more than take `bytes` in memory together. Behind some
+    /// that are in memory it does not wait for those that are not: loading them might drive the first ones out.
     #[must_use]
     pub fn orders_within(&self, ids: &[OrderId], bytes: u64) -> Lookup<Run> {
         let (mut run, mut cold, mut taken) = (Run::default(), Vec::new(), 0);
+        let at_once = if bytes == u64::MAX { usize::MAX } else { COLD_AT_ONCE };
         for id in ids {
             match self.order(*id) {
                 Lookup::Found(order) => {
@@ -189,11 +191,11 @@ impl ShardMachine {
                     run.orders.push(order);
                 }
                 Lookup::Absent => {}
+                Lookup::Cold(_) if run.looked > 0 && at_once != usize::MAX && cold.is_empty() => break,
                 Lookup::Cold(keys) => cold.extend(keys),
             }
             run.looked += 1;
-            // What is cold is loaded a few at a time: how large it is, is not known.
-            if taken >= bytes || (cold.len() >= COLD_AT_ONCE && bytes < u64::MAX) {
+            if taken >= bytes || cold.len() >= at_once {
                 break;
             }
         }
