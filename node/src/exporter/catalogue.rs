@@ -43,6 +43,8 @@ families! {
     Gauge     "ordergrid_http_connections" => "Client connections that are open.";
     Counter   "ordergrid_http_connections_refused_total" => "Client connections turned away at the limit.";
     Gauge     "ordergrid_http_requests_in_flight" => "Requests under way.";
+    Gauge     "ordergrid_memory_account_bytes" "use" => "Memory that requests have taken, by what for.";
+    Gauge     "ordergrid_memory_account_limit_bytes" "use" => "Most memory that a use of requests may take; of all of them together under requests.";
     Counter   "ordergrid_refused_total" "reason" => "Commands refused because a queue or a limit was full.";
     Counter   "ordergrid_sold_out_from_memory_total" => "Holds refused as out of stock without an entry in the log.";
     // Whether the node serves.
