@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::runtime::Runtime;
 
 use crate::dev::{self, DevArgs, Folder};
+use crate::offline_verbs::OfflineCommand;
 use crate::running::run_until_stopped;
 use crate::serve::{self, Inherited, ServeArgs};
 
@@ -39,6 +40,9 @@ enum Verb {
     /// Run one node
     #[command(after_long_help = SERVE_HELP)]
     Serve(Box<ServeArgs>),
+    /// Look at the data of a node that is stopped, and repair it
+    #[command(subcommand)]
+    Offline(OfflineCommand),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -67,6 +71,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let ended = match verb {
         Verb::Dev(args) => dev(&args, &global, &screen),
         Verb::Serve(args) => serve(&args, &global, &screen),
+        Verb::Offline(command) => command.run(&global, &screen),
         Verb::Client(ClientCommand::Bench(args)) if args.nodes.is_some() => {
             crate::bench::self_started(&args, args.nodes.unwrap_or_default(), &global, &screen)
         }
@@ -179,7 +184,7 @@ pub(crate) fn failed(wrong: &anyhow::Error) -> VerbFailure {
 }
 
 /// The variables that are text; ours always are.
-fn environment() -> BTreeMap<String, String> {
+pub(crate) fn environment() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
 }
 

@@ -3,6 +3,7 @@
 mod bench;
 mod cli;
 mod dev;
+mod offline_verbs;
 mod running;
 mod serve;
 

@@ -241,7 +241,7 @@ impl Node {
     }
 }
 
-fn spec(config: &NodeConfig) -> Result<ClusterSpec, StartError> {
+pub(crate) fn spec(config: &NodeConfig) -> Result<ClusterSpec, StartError> {
     let bootstrap = config.bootstrap.as_ref().ok_or(StartError::NoBootstrap)?;
     let nodes = bootstrap.nodes.iter().map(|node| NodeSpec {
         id: node.id,

@@ -56,6 +56,11 @@ pub(crate) enum LoadError {
 }
 
 impl ServeArgs {
+    /// Of a file, with another folder of data than it has if one is given.
+    pub(crate) fn of(config: PathBuf, data: Option<String>) -> Self {
+        Self { config, check: false, data, http: None, mesh: None, set: Vec::new() }
+    }
+
     /// Reads and checks file, environment and flags.
     pub(crate) fn load(&self, environment: BTreeMap<String, String>) -> Result<Loaded, LoadError> {
         let name = self.config.display().to_string();

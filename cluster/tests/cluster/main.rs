@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod chaos;
+mod damage;
 mod groups;
 mod mesh;
 mod suite;

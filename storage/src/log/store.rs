@@ -81,6 +81,28 @@ where
         writer.flush().await.map_err(io::Error::other)
     }
 
+    /// Goes on without what is missing below the floor, durably. Whatever was acknowledged because this replica had it is lost
+    /// unless another replica has it: an operator's decision.
+    ///
+    /// # Errors
+    /// If the log has failed.
+    pub async fn accept_loss(&mut self) -> io::Result<()> {
+        let shared = &self.shared;
+        let mut batch = Batch::new();
+        batch.delete(&keys::floor(shared.replica));
+        let slot = shared.writer.slot(batch.bytes()).await?;
+        let request = {
+            let mut log = shared.log.write();
+            (log.floor, log.reaches_floor) = (None, None);
+            let number = log.next_request();
+            self.moves(&mut log, number, batch, 0, true)
+        };
+        slot.queue(request);
+        shared.writer.flush().await.map_err(io::Error::other)?;
+        shared.floor.send_replace(None);
+        Ok(())
+    }
+
     /// A vote that was vouched for is put back. The floor stays unless the log reaches it.
     async fn stand_on_floor(&mut self) -> io::Result<()> {
         let (vote, below) = {

@@ -38,6 +38,14 @@ impl MemLog {
     pub(crate) fn indexes(&self) -> Vec<u64> {
         self.0.lock().entries.keys().copied().collect()
     }
+
+    /// The medium loses the entries after `index`, and with them what stood behind them. Answers the last one there was.
+    pub(crate) fn lose_after(&self, index: u64) -> LogId {
+        let mut inner = self.0.lock();
+        let lost = inner.entries.split_off(&(index + 1));
+        inner.committed = inner.committed.filter(|committed| committed.index <= index);
+        lost.last_key_value().expect("there were entries after it").1.log_id
+    }
 }
 
 impl<RT: AsyncRuntime> RaftLogReader<Grid<RT>> for MemLog {

@@ -12,10 +12,11 @@ use bytes::Bytes;
 use openraft::TokioRuntime;
 use openraft_rt::deterministic_rng::DeterministicRng;
 use ordergrid_cluster::{
-    ClusterId, EntryId, GroupConfig, GroupParts, GroupRef, Leadership, Mesh, MeshConfig, NodeId, Packed, ProposeError,
-    ReplicaId, start_group,
+    ClusterId, EntryId, GroupConfig, GroupParts, GroupRef, Leadership, LogId, Mesh, MeshConfig, NodeId, Packed, ProposeError,
+    ReplicaId, StartError, start_group,
 };
 use ordergrid_domain::GroupId;
+use tokio::sync::watch;
 
 use self::log::MemLog;
 use self::net::{Plain, Wires};
@@ -47,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) log: MemLog,
     pub(crate) store: MemStore,
+    /// What its log vouched for and has lost.
+    pub(crate) vouched: watch::Sender<Option<LogId>>,
     pub(crate) running: Option<Running>,
 }
 
@@ -71,7 +74,10 @@ impl Cluster {
     }
 
     pub(crate) async fn start_with(size: u64, config: GroupConfig, seeded: bool) -> Self {
-        let node = |id| (id, Node { id, log: MemLog::default(), store: MemStore::default(), running: None });
+        let node = |id| {
+            let vouched = watch::channel(None).0;
+            (id, Node { id, log: MemLog::default(), store: MemStore::default(), vouched, running: None })
+        };
         let mut cluster = Self { wires: Wires::default(), nodes: (1..=size).map(node).collect(), config, seeded };
         for id in 1..=size {
             cluster.start_node(id).await;
@@ -84,6 +90,14 @@ impl Cluster {
     }
 
     pub(crate) async fn start_replica(&mut self, id: NodeId, replica: ReplicaId) {
+        self.try_start_replica(id, replica).await.expect("a sound disk");
+    }
+
+    pub(crate) async fn try_start_node(&mut self, id: NodeId) -> Result<(), StartError> {
+        self.try_start_replica(id, 100 + id).await
+    }
+
+    async fn try_start_replica(&mut self, id: NodeId, replica: ReplicaId) -> Result<(), StartError> {
         let everybody: Vec<NodeId> = self.nodes.keys().copied().collect();
         let mesh = mesh(&self.wires, id, Some(CLUSTER), MeshConfig::default()).await;
         mesh.set_peers(everybody.iter().map(|node| (*node, addr(*node))));
@@ -98,15 +112,15 @@ impl Cluster {
             machine: machine.clone(),
             store: Arc::new(node.store.clone()),
             mesh: mesh.clone(),
-            vouched: ordergrid_cluster::whole(),
+            vouched: node.vouched.subscribe(),
         };
         let started = if self.seeded {
             start_group::<DeterministicRng<TokioRuntime>, _>(parts, node.log.clone()).await
         } else {
             start_group::<TokioRuntime, _>(parts, node.log.clone()).await
         };
-        let group = started.expect("a sound disk");
-        node.running = Some(Running { mesh, group, machine });
+        node.running = Some(Running { mesh, group: started?, machine });
+        Ok(())
     }
 
     pub(crate) async fn stop_node(&mut self, id: NodeId) {

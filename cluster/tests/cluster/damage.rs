@@ -1,0 +1,55 @@
+//! Replicas whose logs have lost entries that were acknowledged, and those that meet them.
+
+use ordergrid_cluster::{GroupConfig, LogId};
+
+use crate::support::{Cluster, within};
+
+/// Three nodes of which the third has missed what the first two committed last, and the second has lost it. All are stopped.
+/// Answers the last index that is committed, and what node 2 vouched for.
+async fn second_loses_what_third_never_had() -> (Cluster, u64, LogId) {
+    let mut cluster = Cluster::start(3, GroupConfig::default()).await;
+    let (leader, term) = cluster.leader(&[1]).await;
+    let common = cluster.propose(leader, term, "a=1").await.expect("it leads").index;
+    cluster.all_applied(common).await;
+    cluster.stop_node(3).await;
+    let mut last = common;
+    for n in 0..5 {
+        last = cluster.propose(leader, term, &format!("b={n}")).await.expect("it leads").index;
+    }
+    cluster.all_applied(last).await;
+    within(cluster.group(1).checkpoint()).await.expect("the group runs");
+    cluster.stop_node(1).await;
+    cluster.stop_node(2).await;
+    let vouched = cluster.nodes[&2].log.lose_after(common);
+    (cluster, last, vouched)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_alone_refuses_to_start_below_its_floor() {
+    let mut cluster = Cluster::start(1, GroupConfig::default()).await;
+    let (_, term) = cluster.leader(&[1]).await;
+    let kept = cluster.propose(1, term, "a=1").await.unwrap().index;
+    cluster.propose(1, term, "b=1").await.unwrap();
+    cluster.stop_node(1).await;
+    let vouched = cluster.nodes[&1].log.lose_after(kept);
+    cluster.nodes[&1].vouched.send_replace(Some(vouched));
+    let refused = cluster.try_start_node(1).await.expect_err("what is missing was acknowledged").to_string();
+    let words = format!("the last entry found is {term}.{kept}, and it vouched for all up to {term}.{}", kept + 1);
+    assert!(refused.contains(&words), "{refused}");
+}
+
+/// As if nobody had noticed: the two that know nothing of the last entries lead, and go on.
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_applied_what_its_leader_never_had_stops() {
+    let (mut cluster, last, _) = second_loses_what_third_never_had().await;
+    cluster.start_node(2).await;
+    cluster.start_node(3).await;
+    let (leader, term) = cluster.leader(&[2, 3]).await;
+    for n in 0..10 {
+        cluster.propose(leader, term, &format!("z={n}")).await.unwrap();
+    }
+    cluster.start_node(1).await;
+    let why = within(cluster.group(1).stopped()).await.expect("it does not go on");
+    assert!(why.contains(&format!(".{last} and all before it are applied here")), "{why}");
+    assert_eq!(cluster.machine(1).get("z"), None);
+}
