@@ -38,7 +38,8 @@ impl Site {
             return Ok(());
         }
         let mut command = Command::new("unshare");
-        command.args(["--net", "--mount", "--propagation", "private", "--"]);
+        // With processes of its own too, so that every node goes with the run, however it ends.
+        command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "--"]);
         command.arg(std::env::current_exe()?).args(std::env::args_os().skip(1)).env(INSIDE, "1");
         Err(command.exec()).context("start again in namespaces")
     }
