@@ -73,8 +73,11 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// What is said to a follower of term 4, as (ms, term, committed), and whether it believes in a leader at the end.
-    fn believes(said: &[(u32, u64, u64)], at: u32) -> bool {
+    /// When, in ms, a leader of which term is heard, and what it has committed.
+    type Voice = (u32, u64, u64);
+
+    /// What is said to a follower of term 4, and whether it believes in a leader at the end.
+    fn believes(said: &[Voice], at: u32) -> bool {
         let (_known, known) = watch::channel(Leadership { term: 4, ..Leadership::default() });
         let hearing = Hearing::new(&GroupConfig::default(), known);
         let start = Instant::now();
@@ -89,7 +92,7 @@ mod tests {
         let shown: Vec<_> = (15..=46).map(|tick| (tick * 100, 4, 7)).collect();
         let first = (0, 4, 7);
         #[rustfmt::skip]
-        let cases: [(&str, Vec<(u32, u64, u64)>, u32, bool); 9] = [
+        let cases: [(&str, Vec<Voice>, u32, bool); 9] = [
             ("nobody was heard",                          vec![],                              0,     false),
             ("the first voice",                           vec![first],                         1_000, true),
             ("silence",                                   vec![first],                         1_001, false),

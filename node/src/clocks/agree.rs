@@ -67,11 +67,14 @@ mod tests {
 
     use super::*;
 
+    /// Earliest and latest.
+    type Ends = (i64, i64);
+
     #[test]
     fn what_a_majority_says_is_agreed() {
         const DAY: i64 = 86_400_000;
         #[rustfmt::skip]
-        let cases: &[(&[(i64, i64)], Option<(i64, i64)>)] = &[
+        let cases: &[(&[Ends], Option<Ends>)] = &[
             // clocks                                            agreed by more than half of them
             (&[(-5, 5)],                                         Some((-5, 5))),
             (&[(0, 10), (5, 15)],                                Some((5, 10))),
