@@ -55,10 +55,6 @@ families! {
     Gauge     "ordergrid_clock_skew" "node" => "1 while something is wrong with the node's clock, as readiness says.";
     Gauge     "ordergrid_leading" "node", "shard" => "1 while the node leads the shard and a quorum answers it.";
     Gauge     "ordergrid_settings_differ" => "Nodes whose settings differ where they must be the same.";
-    Gauge     "ordergrid_clock_offset_seconds" "node" => "Offset of the node's clock from grid time.";
-    Gauge     "ordergrid_clock_skew" "node" => "1 while the node's clock lies outside of what a majority says.";
-    Gauge     "ordergrid_memory_account_bytes" "use" => "Memory that requests have taken, by use.";
-    Gauge     "ordergrid_memory_account_limit_bytes" "use" => "Memory that requests may take, by use.";
     // Consensus.
     Counter   "ordergrid_mesh_refused_total" "reason" => "Messages of nodes that no honest one sends.";
     Gauge     "ordergrid_replica_lag_entries" "group" => "Entries that the replica is behind its leader.";
