@@ -293,12 +293,14 @@ impl NodeGrid {
         }
     }
 
-    /// A replica here that may be behind, for reads that allow it; it has caught up with the token, if one is given.
+    /// A replica here that may be behind, for reads that allow it; it has caught up with the token, if one is given. Not one below
+    /// its floor: it may have shown what its log has lost, and without a leader it stays behind that for ever. Such reads go to
+    /// the leader, as all others do.
     async fn stale(&self, shard: GroupId, options: &ReadOptions) -> Option<&Arc<ShardHost>> {
         if !options.stale {
             return None;
         }
-        let host = self.node.host(shard)?;
+        let host = self.node.host(shard).filter(|host| !host.group.below_floor())?;
         if let Some(token) = options.token.filter(|token| token.shard == shard.0) {
             let seen = host.group.wait_applied(token.index);
             tokio::time::timeout(self.limits.leader, seen).await.ok()?.ok()?;

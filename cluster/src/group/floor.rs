@@ -3,7 +3,8 @@
 //! A leader may have acknowledged an entry because this replica had it, and may lead because of its vote. Both were lost here, and
 //! the others count on them. So until a leader has refilled its log past that point the replica gives no vote and no promise of
 //! one, does not stand, takes over from no leader and does not found its group: whoever leads meanwhile was elected by replicas
-//! that have everything they vouched for. The log says when that is over ([`GroupParts::vouched`](super::GroupParts::vouched)).
+//! that have everything they vouched for. It shows nobody what it has applied either ([`Group::below_floor`](super::Group)): a node
+//! that has shown more before would go back, and without a leader stay there. The log says when that is over ([`GroupParts::vouched`](super::GroupParts::vouched)).
 
 use std::sync::Arc;
 

@@ -277,6 +277,10 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
         self.heard.committed_next().saturating_sub(self.shared.applied_next())
     }
 
+    fn below_floor(&self) -> bool {
+        self.vouched.borrow().is_some()
+    }
+
     fn stands(&self) -> Option<Duration> {
         *self.stood.borrow()
     }
@@ -291,7 +295,7 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
 
     fn stand(&self, stand: bool) {
         // Below its floor a replica never stands.
-        self.raft.runtime_config().elect(stand && self.vouched.borrow().is_none());
+        self.raft.runtime_config().elect(stand && !self.below_floor());
     }
 
     fn checkpoint(&self) -> BoxFuture<'_, Result<(), Stopped>> {

@@ -68,6 +68,10 @@ pub trait Group: Send + Sync + 'static {
     /// Entries that the leader said are committed and that are not applied here.
     fn lag(&self) -> u64;
 
+    /// Its log has lost what it vouched for and is being refilled: it neither votes nor leads, and what is applied may be less
+    /// than what was read here before.
+    fn below_floor(&self) -> bool;
+
     /// For how long the replica has stood although its leader is there and said that there is more; `None` while it goes
     /// on, or has not stood for as long as [`GroupConfig::stall`].
     fn stands(&self) -> Option<std::time::Duration>;

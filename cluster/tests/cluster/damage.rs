@@ -1,5 +1,7 @@
 //! Replicas whose logs have lost entries that were acknowledged, and those that meet them.
 
+use std::time::Duration;
+
 use ordergrid_cluster::{GroupConfig, LogId};
 
 use crate::support::{Cluster, within};
@@ -32,7 +34,7 @@ async fn a_replica_alone_refuses_to_start_below_its_floor() {
     cluster.propose(1, term, "b=1").await.unwrap();
     cluster.stop_node(1).await;
     let vouched = cluster.nodes[&1].log.lose_after(kept);
-    cluster.nodes[&1].vouched.send_replace(Some(vouched));
+    cluster.nodes[&1].log.stand_below(vouched);
     let refused = cluster.try_start_node(1).await.expect_err("what is missing was acknowledged").to_string();
     let words = format!("the last entry found is {term}.{kept}, and it vouched for all up to {term}.{}", kept + 1);
     assert!(refused.contains(&words), "{refused}");
@@ -52,4 +54,36 @@ async fn a_replica_that_applied_what_its_leader_never_had_stops() {
     let why = within(cluster.group(1).stopped()).await.expect("it does not go on");
     assert!(why.contains(&format!(".{last} and all before it are applied here")), "{why}");
     assert_eq!(cluster.machine(1).get("z"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_below_its_floor_helps_nobody_to_lead_and_is_refilled() {
+    let (mut cluster, last, vouched) = second_loses_what_third_never_had().await;
+    cluster.nodes[&2].log.stand_below(vouched);
+    let floor = cluster.nodes[&2].log.floor();
+    cluster.start_node(2).await;
+    cluster.start_node(3).await;
+    // Together they are a majority, and none of the two has what was acknowledged last.
+    let nobody = tokio::time::timeout(Duration::from_secs(60), cluster.leader(&[2, 3])).await;
+    assert!(nobody.is_err(), "node {} leads", nobody.unwrap().0);
+    assert!(cluster.group(2).below_floor() && cluster.group(2).status().vouched.is_some(), "it says so meanwhile");
+
+    cluster.start_node(1).await;
+    let (leader, term) = cluster.leader(&[1, 2, 3]).await;
+    assert_eq!(leader, 1, "nobody else has all that was acknowledged");
+    cluster.all_applied(last).await;
+    assert_eq!(*floor.borrow(), None);
+    assert!(!cluster.group(2).below_floor());
+    assert_eq!(cluster.machine(2).get("b"), Some("4".into()));
+
+    // Without the one that has refilled it nothing goes on unless it votes again.
+    let newest = cluster.propose(leader, term, "c=1").await.unwrap().index;
+    cluster.all_applied(newest).await;
+    cluster.stop_node(1).await;
+    let (leader, term) = cluster.leader(&[2, 3]).await;
+    let newest = cluster.propose(leader, term, "d=1").await.unwrap().index;
+    cluster.all_applied(newest).await;
+    // And it stands: the other one is asked for nothing but its vote.
+    within(cluster.group(leader).transfer(5 - leader)).await.unwrap();
+    cluster.leader(&[5 - leader]).await;
 }

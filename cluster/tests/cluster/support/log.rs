@@ -10,6 +10,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{AsyncRuntime, OptionalSend};
 use ordergrid_cluster::{Grid, LogId, RaftEntry, Vote};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// Clones share the log, as a restart would.
 #[derive(Clone, Default)]
@@ -21,6 +22,8 @@ struct Inner {
     committed: Option<LogId>,
     purged: Option<LogId>,
     entries: BTreeMap<u64, RaftEntry>,
+    /// What was vouched for and is lost, until entries up to there have come.
+    floor: watch::Sender<Option<LogId>>,
 }
 
 impl MemLog {
@@ -45,6 +48,15 @@ impl MemLog {
         let lost = inner.entries.split_off(&(index + 1));
         inner.committed = inner.committed.filter(|committed| committed.index <= index);
         lost.last_key_value().expect("there were entries after it").1.log_id
+    }
+
+    /// It is noticed that the log has lost entries up to this one.
+    pub(crate) fn stand_below(&self, vouched: LogId) {
+        self.0.lock().floor.send_replace(Some(vouched));
+    }
+
+    pub(crate) fn floor(&self) -> watch::Receiver<Option<LogId>> {
+        self.0.lock().floor.subscribe()
     }
 }
 
@@ -103,7 +115,11 @@ impl<RT: AsyncRuntime> RaftLogStorage<Grid<RT>> for MemLog {
         I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        self.0.lock().entries.extend(entries.into_iter().map(|entry| (entry.log_id.index, entry)));
+        let mut inner = self.0.lock();
+        inner.entries.extend(entries.into_iter().map(|entry| (entry.log_id.index, entry)));
+        let last = inner.entries.last_key_value().map(|(_, entry)| entry.log_id);
+        inner.floor.send_if_modified(|floor| floor.take_if(|floor| last >= Some(*floor)).is_some());
+        drop(inner);
         callback.io_completed(Ok(()));
         Ok(())
     }

@@ -12,11 +12,10 @@ use bytes::Bytes;
 use openraft::TokioRuntime;
 use openraft_rt::deterministic_rng::DeterministicRng;
 use ordergrid_cluster::{
-    ClusterId, EntryId, GroupConfig, GroupParts, GroupRef, Leadership, LogId, Mesh, MeshConfig, NodeId, Packed, ProposeError,
+    ClusterId, EntryId, GroupConfig, GroupParts, GroupRef, Leadership, Mesh, MeshConfig, NodeId, Packed, ProposeError,
     ReplicaId, StartError, start_group,
 };
 use ordergrid_domain::GroupId;
-use tokio::sync::watch;
 
 use self::log::MemLog;
 use self::net::{Plain, Wires};
@@ -48,8 +47,6 @@ pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) log: MemLog,
     pub(crate) store: MemStore,
-    /// What its log vouched for and has lost.
-    pub(crate) vouched: watch::Sender<Option<LogId>>,
     pub(crate) running: Option<Running>,
 }
 
@@ -74,10 +71,7 @@ impl Cluster {
     }
 
     pub(crate) async fn start_with(size: u64, config: GroupConfig, seeded: bool) -> Self {
-        let node = |id| {
-            let vouched = watch::channel(None).0;
-            (id, Node { id, log: MemLog::default(), store: MemStore::default(), vouched, running: None })
-        };
+        let node = |id| (id, Node { id, log: MemLog::default(), store: MemStore::default(), running: None });
         let mut cluster = Self { wires: Wires::default(), nodes: (1..=size).map(node).collect(), config, seeded };
         for id in 1..=size {
             cluster.start_node(id).await;
@@ -112,7 +106,7 @@ impl Cluster {
             machine: machine.clone(),
             store: Arc::new(node.store.clone()),
             mesh: mesh.clone(),
-            vouched: node.vouched.subscribe(),
+            vouched: node.log.floor(),
         };
         let started = if self.seeded {
             start_group::<DeterministicRng<TokioRuntime>, _>(parts, node.log.clone()).await
