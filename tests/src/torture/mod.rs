@@ -2,7 +2,7 @@
 //!
 //! A round draws the number of nodes, a load and its strikes ([`Plan`]), lets the load run while one strike after another
 //! hurts the grid and is mended ([`Field`]), heals everything, asks again what had no answer, reads everything through every
-//! node, and hands it to the judges ([`judge`]). The plan of a seed is always the same; the moments at which real processes
+//! node, and hands it to the judges (`judge`). The plan of a seed is always the same; the moments at which real processes
 //! meet are not. What a machine does not allow (namespaces, mounts, a clock that can be set for one process) is left out
 //! with words ([`Site`]). Read next: `plan` (what can be drawn), `field` (how it is done), `judge` (what must hold).
 
