@@ -121,6 +121,17 @@ impl Driver {
         self.host(host).rate = rate;
     }
 
+    /// What is seen from within a host: its clocks, and those of its runtime, are the ones that are looked at.
+    pub fn within<T>(&self, host: u64, look: impl FnOnce() -> T) -> T {
+        let host = self.hosts.get(&host).expect("the host was added");
+        clock::running(Some(&host.clock));
+        let entered = host.runtime.as_ref().map(|running| running.runtime.enter());
+        let seen = look();
+        drop(entered);
+        clock::running(None);
+        seen
+    }
+
     /// One tick passes.
     pub fn step(&mut self) {
         self.now = self.now.after(self.tick);

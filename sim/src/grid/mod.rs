@@ -148,7 +148,12 @@ impl SimGrid {
     #[must_use]
     pub fn statuses(&self) -> BTreeMap<u64, Vec<GroupStatus>> {
         let running = self.nodes.iter().filter_map(|(id, node)| Some((*id, node.running()?)));
-        running.map(|(id, node)| (id, node.groups().iter().map(|group| group.status()).collect())).collect()
+        running
+            .map(|(id, node)| {
+                let statuses = || node.groups().iter().map(|group| group.status()).collect();
+                (id, self.driver.within(id, statuses))
+            })
+            .collect()
     }
 
     /// The node that leads a group, as those know who have the highest term.
