@@ -12,13 +12,14 @@ use ordergrid_api::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, UnknownC
 use ordergrid_cluster::{CallError, Mesh, NodeId};
 use ordergrid_domain::audit::{Audit, Moment};
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuCommand};
-use ordergrid_domain::{Command, GroupId, Order, OrderId, Outcome, Rejection, Sku, SkuId, Timestamp};
+use ordergrid_domain::{Command, GroupId, Order, OrderId, Outcome, Sku, SkuId, Timestamp};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::context::{NodeContext, Place};
 use crate::metrics;
 use crate::peers::{decode, encode};
+use crate::reads;
 use crate::shard::{
     Caller, Deadline, Landed, Leading, NotLanded, PlaceCaller, Placed, Proposal, Reply as Waiter, ShardHost, ShardMessage,
     answer, bytes_of_request,
@@ -269,15 +270,15 @@ impl NodeGrid {
             Ask::Sku(command) => command_sku_here(leading, command).await.map(Said::Sku),
             Ask::ReadOrder(order, _) => {
                 self.barrier(leading).await?;
-                read_order(&leading.lead.replica, leading.lead.shard, order).await.map(Said::ReadOrder)
+                reads::order(&leading.lead.replica, leading.lead.shard, order).await.map(Said::ReadOrder)
             }
             Ask::ReadOrders(query, _) => {
                 self.barrier(leading).await?;
-                read_orders(&leading.lead.replica, leading.lead.shard, &query).await.map(Said::ReadOrders)
+                reads::orders(&leading.lead.replica, leading.lead.shard, &query).await.map(Said::ReadOrders)
             }
             Ask::ReadSku(sku, _) => {
                 self.barrier(leading).await?;
-                read_sku(&leading.lead.replica, leading.lead.shard, &sku).await.map(Said::ReadSku)
+                reads::sku(&leading.lead.replica, leading.lead.shard, &sku).await.map(Said::ReadSku)
             }
             Ask::Mark(_) => mark_here(leading).await.map(Said::Mark),
             Ask::Report | Ask::HashAt(..) | Ask::Cut(_) | Ask::Audit(..) | Ask::Clock(_) => {
@@ -413,34 +414,6 @@ fn not_landed(why: NotLanded) -> Failure {
     }
 }
 
-type Replica = crate::shard::ShardReplica;
-
-async fn read_order(replica: &Replica, shard: GroupId, id: OrderId) -> Result<Answer<Arc<Order>>, Failure> {
-    let token = answer::token(shard, *replica.applied().borrow());
-    match replica.look(|machine| machine.order(id)).await {
-        Ok(Some(value)) => Ok(Answer::new(Arc::new(value), token)),
-        Ok(None) => Err(Failure::Rejected(Rejection::NoSuchOrder(id))),
-        Err(_) => Err(Failure::refused(Refusal::NotReady)),
-    }
-}
-
-async fn read_sku(replica: &Replica, shard: GroupId, id: &SkuId) -> Result<Answer<Box<Sku>>, Failure> {
-    let token = answer::token(shard, *replica.applied().borrow());
-    match replica.look(|machine| machine.sku(id)).await {
-        Ok(Some(value)) => Ok(Answer::new(Box::new(value), token)),
-        Ok(None) => Err(Failure::Rejected(Rejection::NoSuchSku(id.clone()))),
-        Err(_) => Err(Failure::refused(Refusal::NotReady)),
-    }
-}
-
-async fn read_orders(replica: &Replica, shard: GroupId, query: &UserOrdersQuery) -> Result<Answer<UserOrders>, Failure> {
-    let token = answer::token(shard, *replica.applied().borrow());
-    match crate::user_orders::page(replica, query).await {
-        Ok(value) => Ok(Answer::new(value, token)),
-        Err(_) => Err(Failure::refused(Refusal::NotReady)),
-    }
-}
-
 impl Grid for NodeGrid {
     fn place(&self, request: OrderRequest) -> BoxFuture<'_, Reply<Arc<Order>>> {
         let ask = Ask::Place(Arc::new(request));
@@ -455,7 +428,7 @@ impl Grid for NodeGrid {
         Box::pin(async move {
             let shard = self.node.owner(id.slot());
             if let Some(host) = self.stale(shard, &options).await {
-                return read_order(&host.replica, shard, id).await.map(|read| aged(read, host, self.node.time.now()));
+                return reads::order(&host.replica, shard, id).await.map(|read| aged(read, host, self.node.time.now()));
             }
             expect_said!(self.route(Ask::ReadOrder(id, options)).await, ReadOrder)
         })
@@ -465,7 +438,7 @@ impl Grid for NodeGrid {
         Box::pin(async move {
             let shard = self.node.owner(query.user.slot());
             if let Some(host) = self.stale(shard, &options).await {
-                return read_orders(&host.replica, shard, &query).await.map(|read| aged(read, host, self.node.time.now()));
+                return reads::orders(&host.replica, shard, &query).await.map(|read| aged(read, host, self.node.time.now()));
             }
             expect_said!(self.route(Ask::ReadOrders(query, options)).await, ReadOrders)
         })
@@ -483,7 +456,7 @@ impl Grid for NodeGrid {
         Box::pin(async move {
             let shard = self.node.owner(id.slot());
             if let Some(host) = self.stale(shard, &options).await {
-                return read_sku(&host.replica, shard, &id).await.map(|read| aged(read, host, self.node.time.now()));
+                return reads::sku(&host.replica, shard, &id).await.map(|read| aged(read, host, self.node.time.now()));
             }
             expect_said!(self.route(Ask::ReadSku(id, options)).await, ReadSku)
         })

@@ -1,4 +1,4 @@
-//! How a node runs: actors, sagas, timers and wiring.
+//! How a node runs: actors, timers and wiring.
 //!
 //! [`Node::start`] is the only assembly, in production, in tests and in the simulation: it takes a [`NodeConfig`] and a
 //! [`Platform`].
@@ -26,6 +26,8 @@ mod health;
 mod metrics;
 mod node;
 mod peers;
+mod reads;
+mod replicas;
 mod report;
 mod shard;
 mod user_orders;

@@ -1,25 +1,21 @@
 //! The one assembly of a node: disks, mesh, identity, groups, shards, HTTP. Production, tests and the simulation start it
 //! alike, with another [`Platform`].
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::{BoxFuture, join_all, select_all};
-use openraft::impls::TokioRuntime;
+use futures::future::{join_all, select_all};
 use ordergrid_api::account::{Account, Use};
 use ordergrid_api::serve::serve;
 use ordergrid_api::{Course, Failure, Refusal};
 use ordergrid_cluster::{
-    BalancerConfig, BootstrapError, Bootstrapper, ClusterId, ClusterSpec, Founded, GroupParts, GroupRef, Listener, Machine,
-    Mesh, MetaMachine, MetaView, NodeId, NodeSpec, Placement, Router, ShardMap, StateStore, balance, found_meta,
-    record_founding, start_group,
+    BalancerConfig, BootstrapError, Bootstrapper, ClusterId, ClusterSpec, Founded, GroupRef, Listener, Mesh, MetaView,
+    NodeSpec, Router, ShardMap, balance,
 };
-use ordergrid_domain::machine::{ShardConfig, SlotOwners};
+use ordergrid_domain::machine::SlotOwners;
 use ordergrid_domain::{GroupId, Slot};
-use ordergrid_storage::LogWriter;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -36,8 +32,9 @@ use crate::grid::{self, Ask, GridLimits, NodeGrid, Said};
 use crate::health;
 use crate::peers::{self, PeerService, Peers};
 use crate::platform::Platform;
+use crate::replicas::{Replicas, Shards};
 use crate::report::{Member, RenderMetrics, Reporter};
-use crate::shard::{BatchLimits, LeadLimits, ShardHost, ShardReplica};
+use crate::shard::{BatchLimits, LeadLimits, ShardHost};
 
 /// Requests that wait for one idempotency key.
 const WAITING_PER_KEY: usize = 64;
@@ -274,112 +271,15 @@ async fn bootstrap(config: &NodeConfig, platform: &Platform, spec: &ClusterSpec,
     Ok(bootstrapper.run().await?)
 }
 
-fn identity(platform: &Platform) -> Identity {
+pub(crate) fn identity(platform: &Platform) -> Identity {
     Identity::new(Arc::clone(&platform.log_engine), Arc::clone(&platform.state_engine))
 }
 
-fn moved(config: &NodeConfig) -> bool {
+pub(crate) fn moved(config: &NodeConfig) -> bool {
     config.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.moved)
 }
 
-/// What every replica of this node is made from.
-struct Replicas<'a> {
-    config: &'a NodeConfig,
-    platform: &'a Platform,
-    mesh: &'a Mesh,
-    writer: &'a LogWriter,
-    /// How many there are.
-    replicas: usize,
-}
-
-impl Replicas<'_> {
-    /// The meta group, and the work of founding it.
-    async fn meta(
-        &self,
-        spec: &ClusterSpec,
-        map: &ShardMap,
-        cluster: ClusterId,
-    ) -> Result<(GroupRef, BoxFuture<'static, Option<Arc<MetaView>>>), StartError> {
-        let lowest = map.meta.first().map(|placement| placement.node);
-        let replica = own(&map.meta, self.config.id).ok_or_else(|| missing(GroupId::META))?;
-        let store = self.store(GroupId::META, replica).await?;
-        let machine = MetaMachine::new(Arc::clone(&store));
-        let preferred = lowest == Some(self.config.id);
-        let group = self.group(GroupId::META, &map.meta, preferred, machine.clone(), store).await?;
-        let founding = found_meta(Arc::clone(&group), machine, spec.clone(), cluster);
-        Ok((group, Box::pin(founding)))
-    }
-
-    /// What the cluster was founded with is not on this disk, which an earlier version wrote: the meta group knows it.
-    async fn prove(&self, spec: &ClusterSpec, cluster: ClusterId, view: Option<Arc<MetaView>>) -> Result<(), StartError> {
-        let reason = || "it has stopped before it knew what the cluster was founded with".to_owned();
-        let view = view.ok_or_else(|| StartError::Group { group: GroupId::META, reason: reason() })?;
-        let (store, id) = (identity(self.platform), self.config.id);
-        Ok(record_founding(&store, id, cluster, spec, view.founding(), moved(self.config)).await?)
-    }
-
-    /// Every shard that has a replica here.
-    async fn shards(&self, map: &ShardMap) -> Result<Shards, StartError> {
-        let owners = owners(map);
-        let here = map.shards.iter().filter(|shard| shard.replica_on(self.config.id).is_some());
-        let budget = self.config.row_memory(here.clone().count());
-        let started = here.map(|shard| {
-            let owners = owners.clone();
-            async move {
-                let replica = own(&shard.replicas, self.config.id).ok_or_else(|| missing(shard.group))?;
-                let store = self.store(shard.group, replica).await?;
-                let settings = ShardConfig::new(shard.group, owners);
-                let machine = Arc::new(ShardReplica::new(settings, Arc::clone(&store), budget));
-                let preferred = shard.preferred() == Some(self.config.id);
-                let group = self.group(shard.group, &shard.replicas, preferred, machine.clone(), store).await?;
-                Ok((shard.group, (group, machine)))
-            }
-        });
-        join_all(started).await.into_iter().collect()
-    }
-
-    async fn store(&self, group: GroupId, replica: u64) -> Result<Arc<dyn StateStore>, StartError> {
-        let opened = glue::state_store(Arc::clone(&self.platform.state_engine), replica).await;
-        opened.map_err(|reason| StartError::Group { group, reason: reason.to_string() })
-    }
-
-    async fn group(
-        &self,
-        group: GroupId,
-        replicas: &[Placement],
-        preferred: bool,
-        machine: Arc<dyn Machine>,
-        store: Arc<dyn StateStore>,
-    ) -> Result<GroupRef, StartError> {
-        let failed = |reason: String| StartError::Group { group, reason };
-        let replica = own(replicas, self.config.id).ok_or_else(|| missing(group))?;
-        let log = glue::log_store(self.writer, replica, self.config).await.map_err(|error| failed(error.to_string()))?;
-        let parts = GroupParts {
-            group,
-            replica,
-            founders: replicas.iter().map(|placement| (placement.replica, placement.node)).collect(),
-            preferred,
-            config: self.config.grouping(self.replicas),
-            machine,
-            store,
-            mesh: self.mesh.clone(),
-            vouched: log.floor(),
-        };
-        start_group::<TokioRuntime, _>(parts, log).await.map_err(|error| failed(error.to_string()))
-    }
-}
-
-type Shards = BTreeMap<GroupId, (GroupRef, Arc<ShardReplica>)>;
-
-fn own(replicas: &[Placement], node: NodeId) -> Option<u64> {
-    replicas.iter().find(|placement| placement.node == node).map(|placement| placement.replica)
-}
-
-fn missing(group: GroupId) -> StartError {
-    StartError::Group { group, reason: "the map has no replica of it on this node".to_owned() }
-}
-
-fn owners(map: &ShardMap) -> SlotOwners {
+pub(crate) fn owners(map: &ShardMap) -> SlotOwners {
     let slot = |number: u16| Slot::new(number).expect("a shard map names slots below 4,096");
     let ranges: Vec<_> = map.shards.iter().map(|shard| (shard.group, slot(shard.first), slot(shard.last))).collect();
     SlotOwners::from_ranges(&ranges)

@@ -12,7 +12,8 @@ async fn a_grid_without_a_quorum_says_so() -> Result<()> {
     let mut shop = Shop::open(&grid.url(1), "regular").await?;
     shop.stock("A", 10).await?;
     let mut node = Http::connect(&grid.url(1)).await?;
-    assert_eq!(node.metric("ordergrid_ready").await?, 1.0);
+    until("the gauge tells that it is ready", async || Ok((node.metric("ordergrid_ready").await? == 1.0).then_some(())))
+        .await?;
     grid.kill(2)?;
     grid.kill(3)?;
     until("node 1 tells it of the meta group and of shards", async || {
