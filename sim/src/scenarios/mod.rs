@@ -74,11 +74,15 @@ pub const ALL: [&[Scenario]; 10] = [
 ];
 
 /// Rules that no script can break from outside: why, and what watches them instead.
-pub const UNSCRIPTED: [(&str, &str); 9] = [
+pub const UNSCRIPTED: [(&str, &str); 10] = [
     ("rule 3", "an actor cannot be made to fail from outside; a lost term is scripted, the actor's end is a test of the node"),
     (
         "rule 5",
         "releasing the second attempt's holds: a busy key and rule 1 keep a second attempt from being proposed; domain tests",
+    ),
+    (
+        "rule 10",
+        "a newer connection ends the one before it, so that no release overtakes its hold; domain tests, TombstonesHold in every chain",
     ),
     (
         "rule 15",
