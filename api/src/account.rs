@@ -40,8 +40,8 @@ impl Use {
     /// open and to hold, and whoever leaves answers unread must not keep orders from coming in.
     fn eighths(self) -> u64 {
         match self {
-            Self::Connections | Self::Streams | Self::Answers => 4,
-            Self::Bodies | Self::Forwarded => 6,
+            Self::Streams | Self::Answers => 4,
+            Self::Connections | Self::Bodies | Self::Forwarded => 6,
         }
     }
 }
@@ -229,8 +229,8 @@ mod tests {
     #[test]
     fn no_use_shuts_out_the_others() {
         let account = Account::new(800);
-        let idle = account.take(Use::Connections, 400).expect("half of it");
-        assert!(account.take(Use::Connections, 1).is_err() && account.take(Use::Bodies, 400).is_ok());
+        let idle = account.take(Use::Connections, 600).expect("three quarters of it");
+        assert!(account.take(Use::Connections, 1).is_err() && account.take(Use::Bodies, 200).is_ok());
         drop(idle);
     }
 

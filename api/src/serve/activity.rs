@@ -16,13 +16,19 @@ use tokio::time::{Instant, Sleep};
 use super::Stream;
 use crate::account::Taken;
 
-/// Memory of a connection: its task, its socket, and the buffer that a small request is read into.
-pub(super) const CONNECTION: u64 = 12 << 10;
-/// The buffer that hyper reads into as long as reads do not fill it.
-const SMALL_READ: usize = 8 << 10;
-/// Memory of a connection that reads more at once, or whose headers are large: what is buffered, and the copy while that
-/// grows; with HTTP/2 the frames as well.
-const LARGE_CONNECTION: u64 = CONNECTION + 2 * super::HEADERS as u64;
+/// A read that fills so much makes hyper read twice as much the next time.
+const FULL_READ: usize = 8 << 10;
+/// The buffer that hyper reads small requests into.
+const SMALL_BUFFER: usize = 2 * FULL_READ;
+/// Memory of a connection of HTTP/1.1 whose requests have been small: its task, its socket, and that buffer. Taken before it
+/// has said a word, so that whoever is let in can also ask.
+pub(super) const CONNECTION: u64 = (6 << 10) + SMALL_BUFFER as u64;
+/// Memory of an HTTP/2 connection beside its streams: frames that are read and written, and names that are known.
+const HTTP2: u64 = 48 << 10;
+/// Bytes of HTTP/2 that no request has come of, from which on they may be large headers.
+const SMALL_FRAMES: usize = 4 << 10;
+/// What large headers take beside that, and large reads: what is buffered, and the copy while that grows.
+const LARGE: u64 = 2 * super::HEADERS as u64;
 /// Bytes of answers that count as progress where they are not told from others by pieces.
 const PROGRESS: usize = 16 << 10;
 /// How every HTTP/2 connection begins.
@@ -164,7 +170,7 @@ struct Head {
     bytes: usize,
     /// When the first of the bytes came.
     since: Option<Instant>,
-    /// Bytes are frames of all kinds, and headers are bounded by the protocol.
+    /// Bytes are frames of all kinds. Headers are bounded by the protocol.
     http2: bool,
 }
 
@@ -172,18 +178,18 @@ impl Head {
     /// Forgets what has become a request.
     fn look(&mut self, activity: &Activity) {
         let begun = activity.begun.load(Ordering::Relaxed);
-        if self.seen != begun || activity.under_way.load(Ordering::Relaxed) > 0 {
+        if self.seen != begun || (!self.http2 && activity.under_way.load(Ordering::Relaxed) > 0) {
             (self.seen, self.bytes, self.since) = (begun, 0, None);
         }
     }
 
     fn read(&mut self, activity: &Activity, bytes: &[u8]) {
-        if self.http2 || activity.under_way.load(Ordering::Relaxed) > 0 {
+        if !self.http2 && activity.under_way.load(Ordering::Relaxed) > 0 {
             return;
         }
-        self.http2 = self.seen == 0 && self.bytes == 0 && bytes.starts_with(PREFACE);
+        self.http2 |= self.seen == 0 && self.bytes == 0 && bytes.starts_with(PREFACE);
+        self.bytes += bytes.len();
         if !self.http2 && !bytes.is_empty() {
-            self.bytes += bytes.len();
             self.since.get_or_insert_with(Instant::now);
         }
     }
@@ -239,18 +245,29 @@ impl Watched {
         }
     }
 
+    /// What the connection takes if so many bytes can be read at once.
+    fn needs(&self, offered: usize) -> u64 {
+        let head = self.head.bytes;
+        match self.head.http2 {
+            true if head <= SMALL_FRAMES => HTTP2,
+            true => HTTP2 + LARGE,
+            false if offered + head <= SMALL_BUFFER => CONNECTION,
+            false => CONNECTION + LARGE,
+        }
+    }
+
     /// How much may be read at once. A read that fills hyper's buffer makes it read twice as much the next time; without
     /// memory for that, no read fills it.
     fn may_read(&mut self, offered: usize) -> io::Result<usize> {
         self.head.look(&self.activity);
-        let large = self.head.http2 || offered > SMALL_READ || self.head.bytes >= SMALL_READ / 2;
-        if !large || self.taken.grow_to(LARGE_CONNECTION).is_ok() {
+        let needs = self.needs(offered);
+        if needs <= self.taken.bytes() || self.taken.grow_to(needs).is_ok() {
             return Ok(offered);
         }
-        if self.head.http2 || self.head.bytes >= SMALL_READ {
+        if self.head.http2 || self.head.bytes >= FULL_READ {
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, "no memory for what this connection buffers"));
         }
-        Ok(offered.min(SMALL_READ - 1))
+        Ok(offered.min(FULL_READ - 1))
     }
 }
 

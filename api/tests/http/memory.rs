@@ -165,6 +165,23 @@ async fn headers_for_which_there_is_no_memory_end_their_connection() {
     assert_eq!(server.stop().await, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn clients_that_ask_for_little_and_stay_are_many() {
+    let account = Account::new(1 << 20);
+    let server = Server::start(config(&account));
+    let mut staying = Vec::new();
+    for _ in 0..30 {
+        let (mut client, connection) = http1(server.connect()).await;
+        for _ in 0..3 {
+            assert_eq!(client.send_request(order()).await.expect("an answer").status(), StatusCode::CREATED);
+        }
+        staying.push((client, connection));
+    }
+    assert!(account.taken(Use::Connections) < 30 * (24 << 10), "{}", account.taken(Use::Connections));
+    drop(staying);
+    assert_eq!(server.stop().await, 0);
+}
+
 /// An order whose answer is a megabyte.
 fn large_order() -> Request<Full<Bytes>> {
     let request = Request::post("http://grid/v1/orders").header("host", "grid").header("idempotency-key", "large");
