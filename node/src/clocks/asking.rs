@@ -15,7 +15,9 @@ use crate::context::NodeContext;
 /// The mesh service.
 const SERVICE: u8 = 3;
 /// Version of the bytes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Length of an answer.
+const LENGTH: usize = 18;
 /// Pause between two questions to a peer that answers.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Pause after a question that was not answered.
@@ -61,21 +63,22 @@ async fn follow(node: &NodeContext, mesh: &Mesh, peer: NodeId) {
 }
 
 fn to_bytes(told: ToldTime) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(10);
+    let mut bytes = BytesMut::with_capacity(LENGTH);
     bytes.put_u8(VERSION);
     bytes.put_u8(u8::from(told.sound) | u8::from(told.asks) << 1);
     bytes.put_u64_le(told.own.as_ms());
+    bytes.put_u64_le(told.log.as_ms());
     bytes.freeze()
 }
 
 /// `None` for what is no answer: a node that is only starting, or of another version.
 fn from_bytes(mut bytes: Bytes) -> Option<ToldTime> {
-    if bytes.len() != 10 || bytes.get_u8() != VERSION {
+    if bytes.len() != LENGTH || bytes.get_u8() != VERSION {
         return None;
     }
     let flags = bytes.get_u8();
-    let own = Timestamp::from_ms(bytes.get_u64_le());
-    (flags < 4).then_some(ToldTime { own, sound: flags & 1 != 0, asks: flags & 2 != 0 })
+    let (own, log) = (Timestamp::from_ms(bytes.get_u64_le()), Timestamp::from_ms(bytes.get_u64_le()));
+    (flags < 4).then_some(ToldTime { own, sound: flags & 1 != 0, asks: flags & 2 != 0, log })
 }
 
 #[cfg(test)]
@@ -84,14 +87,21 @@ mod tests {
 
     #[test]
     fn answers_have_fixed_bytes_and_nothing_else_is_one() {
-        let told = ToldTime { own: Timestamp::from_ms(0x0102_0304), sound: true, asks: false };
-        let golden = [1, 1, 4, 3, 2, 1, 0, 0, 0, 0];
+        let (own, log) = (Timestamp::from_ms(0x0102_0304), Timestamp::from_ms(0x0506));
+        let told = ToldTime { own, sound: true, asks: false, log };
+        let golden = [2, 1, 4, 3, 2, 1, 0, 0, 0, 0, 6, 5, 0, 0, 0, 0, 0, 0];
         assert_eq!(to_bytes(told)[..], golden);
         assert_eq!(from_bytes(Bytes::copy_from_slice(&golden)), Some(told));
         let asks = ToldTime { sound: false, asks: true, ..told };
         assert_eq!(from_bytes(to_bytes(asks)), Some(asks));
-        for broken in [&golden[..9], &[2, 1, 4, 3, 2, 1, 0, 0, 0, 0], &[1, 4, 4, 3, 2, 1, 0, 0, 0, 0], &[]] {
-            assert_eq!(from_bytes(Bytes::copy_from_slice(broken)), None, "{broken:?}");
+        let changed = |at: usize, byte| {
+            let mut bytes = golden;
+            bytes[at] = byte;
+            bytes.to_vec()
+        };
+        let earlier = vec![1, 1, 4, 3, 2, 1, 0, 0, 0, 0];
+        for broken in [golden[..17].to_vec(), changed(0, 1), changed(0, 3), changed(1, 4), earlier, Vec::new()] {
+            assert_eq!(from_bytes(Bytes::from(broken.clone())), None, "{broken:?}");
         }
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct ToldTime {
     pub(crate) sound: bool,
     /// It waits for an operator.
     pub(crate) asks: bool,
+    /// Log time as far as it knows; 0 while it knows of none.
+    pub(crate) log: Timestamp,
 }
 
 /// How this node's wall clock stands to grid time.
@@ -85,6 +87,8 @@ struct Heard {
 struct State {
     own: OwnClock,
     peers: BTreeMap<NodeId, Heard>,
+    /// A majority has agreed since the start.
+    settled: bool,
     seen: Seen,
 }
 
@@ -119,7 +123,7 @@ impl GridTime {
             instead: AtomicI64::new(own.offset()),
             ticks: AtomicBool::new(own.question().is_none()),
             known: watch::Sender::new(false),
-            state: Mutex::new(State { own, peers: BTreeMap::new(), seen }),
+            state: Mutex::new(State { own, peers: BTreeMap::new(), settled: false, seen }),
         };
         time.look(log);
         time
@@ -163,7 +167,8 @@ impl GridTime {
         let now = reading(&*self.clock);
         let state = self.state.lock();
         let sound = !matches!(state.seen.standing, Standing::Outside(_));
-        ToldTime { own: timestamp(state.own.time(now)), sound, asks: state.own.question().is_some() }
+        let (own, log) = (timestamp(state.own.time(now)), timestamp(state.own.log()));
+        ToldTime { own, sound, asks: state.own.question().is_some(), log }
     }
 
     /// A peer has told its time, asked at a moment of the monotonic clock; it was heard just now. An answer that took longer
@@ -190,14 +195,18 @@ impl GridTime {
     pub(crate) fn look(&self, log: Timestamp) {
         let now = reading(&*self.clock);
         let mut state = self.state.lock();
-        let State { own, peers, seen } = &mut *state;
+        let State { own, peers, settled, seen } = &mut *state;
         peers.retain(|_, heard| now.monotonic.saturating_sub(heard.at) <= FRESH_MS);
-        let told: Vec<_> = peers.values().map(|heard| heard.as_of(now.monotonic, self.rules)).collect();
-        own.look(now, ms(log), &told, self.rules);
+        let known = peers.values().map(|heard| ms(heard.told.log)).fold(ms(log), i64::max);
+        let counted = peers.values().filter(|heard| !heard.is_doubtful(now.monotonic, known, self.rules));
+        let told: Vec<_> = counted.map(|heard| heard.as_of(now.monotonic, self.rules)).collect();
+        own.look(now, known, &told, self.rules);
         let own_interval = Interval::at(own.offset()).widened(self.rules.skew);
         let all: Vec<_> = told.iter().map(|told| told.within).chain([own_interval]).collect();
         let grid = agreed(&all, self.rules.majority());
-        if let Some(grid) = grid {
+        *settled |= grid.is_some();
+        // Nothing else is known until then.
+        if let Some(grid) = grid.or((!*settled).then_some(own_interval)) {
             let instead = if grid.holds(own.offset()) { own.offset() } else { grid.middle() };
             self.from.store(grid.from, Ordering::Release);
             self.to.store(grid.to, Ordering::Release);
@@ -233,6 +242,12 @@ impl Heard {
     fn as_of(&self, monotonic: i64, rules: Rules) -> Told {
         let drift = monotonic.saturating_sub(self.at) / DRIFT;
         Told { within: self.within.widened(drift.saturating_add(rules.skew)), asks: self.told.asks }
+    }
+
+    /// It has not heard of any log time, and its clock is one that it will doubt when it does.
+    fn is_doubtful(&self, monotonic: i64, log: i64, rules: Rules) -> bool {
+        let ahead = monotonic.saturating_add(self.within.middle()).saturating_sub(log);
+        ms(self.told.log) == 0 && log > 0 && rules.asks(ahead).is_some()
     }
 
     fn sound(&self, grid: Option<Interval>, monotonic: i64, rules: Rules) -> bool {
@@ -354,7 +369,7 @@ mod tests {
     fn tell(hands: &Hands, time: &GridTime, offs: &[i64]) {
         let at = i64::try_from(hands.monotonic_ms()).expect("small");
         for (peer, off) in (2..).zip(offs) {
-            let told = ToldTime { own: timestamp(BOOT + at + off), sound: true, asks: false };
+            let told = ToldTime { own: timestamp(BOOT + at + off), sound: true, asks: false, log: Timestamp::default() };
             time.heard(peer, at, told, Timestamp::from_ms(0));
         }
     }
@@ -387,6 +402,48 @@ mod tests {
                 (seen, expected) => assert_eq!(seen, *expected, "{off} among {peers:?}"),
             }
         }
+    }
+
+    /// A peer's clock, and whether it knows log time.
+    type Peer = (i64, bool);
+
+    #[test]
+    fn clocks_that_know_no_log_time_do_not_outvote_it() {
+        const LEAP: i64 = 7_000 * DAY;
+        // Five nodes start while the clocks of most are wrong. The last two keep no replica.
+        let log = timestamp(BOOT);
+        #[rustfmt::skip]
+        let cases: &[(i64, &[Peer], Option<Question>, i64)] = &[
+            // own clock,   peers,                                                            question,              stamps
+            (LEAP,          &[(0, true), (LEAP, false), (LEAP, false)],                     Some(Question::Ahead), 0),
+            (LEAP,          &[(LEAP, false), (LEAP, false)],                                Some(Question::Ahead), 0),
+            (0,             &[(LEAP, false), (LEAP, false), (LEAP, false), (LEAP, false)],  None,                  0),
+            (LEAP,          &[(0, true), (0, true), (LEAP, false), (LEAP, false)],          None,                  0),
+            (0,             &[(0, false), (0, false), (LEAP, false)],                       None,                  0),
+        ];
+        for (off, peers, question, stamped) in cases {
+            let hands = Arc::new(Hands::default());
+            hands.step(*off);
+            let rules = Rules { nodes: 5, skew: 5 * SECOND, leap: 5 * DAY };
+            let time = GridTime::start(1, Arc::clone(&hands) as Arc<dyn Clock>, rules, log);
+            for (peer, (off, knows)) in (2..).zip(*peers) {
+                let known = if *knows { log } else { Timestamp::default() };
+                time.heard(peer, 0, ToldTime { own: timestamp(BOOT + off), sound: true, asks: false, log: known }, log);
+            }
+            assert_eq!((time.seen().question, hands.stamp(&time)), (*question, *stamped), "{off} among {peers:?}");
+        }
+    }
+
+    #[test]
+    fn log_time_is_told_on() {
+        let hands = Arc::new(Hands::default());
+        hands.step(7_000 * DAY);
+        let rules = Rules { nodes: 5, skew: 5 * SECOND, leap: 5 * DAY };
+        let none = Timestamp::default();
+        let time = GridTime::start(5, Arc::clone(&hands) as Arc<dyn Clock>, rules, none);
+        assert_eq!((time.tell().log, time.tell().asks), (none, false));
+        time.heard(1, 0, ToldTime { own: timestamp(BOOT), sound: true, asks: true, log: timestamp(BOOT) }, none);
+        assert_eq!((time.tell().log, time.tell().asks, hands.stamp(&time)), (timestamp(BOOT), true, 0));
     }
 
     #[test]

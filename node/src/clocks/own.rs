@@ -5,6 +5,9 @@
 //! or ahead of it by more than a leap that a node may have been off for, nobody here can tell which of the two is right.
 //! Then time goes on from where the log stands, and whether anything may expire is a [`Question`] for an operator.
 //!
+//! A node that keeps no replica finds no log time on its disk. Its wall clock says as little about the time before its
+//! start as any other, so it is judged as soon as a peer has told how far the log is.
+//!
 //! The same question is asked when all nodes start together and their clocks agree: the machines of one grid mostly have
 //! their time from one source, so their agreement is worth little against days, while asking costs little (orders are
 //! taken meanwhile) and a wrong answer cannot be taken back.
@@ -68,7 +71,8 @@ impl Rules {
         self.nodes / 2 + 1
     }
 
-    fn asks(self, ahead: i64) -> Option<Question> {
+    /// Whether a clock so far ahead of log time is in doubt at a start.
+    pub(super) fn asks(self, ahead: i64) -> Option<Question> {
         match ahead {
             _ if ahead < -self.skew => Some(Question::Behind),
             _ if ahead > self.leap => Some(Question::Ahead),
@@ -94,16 +98,18 @@ pub(crate) struct OwnClock {
     looked: i64,
     /// When the wall clock was last seen beside it.
     beside: i64,
+    /// Log time as far as it is known here; 0 until it is.
+    log: i64,
     question: Option<Question>,
     /// An operator has said which is right: log time is no reason to ask again.
     answered: bool,
 }
 
 impl OwnClock {
-    /// At a start. `log` is log time; 0 when nothing was ever written.
+    /// At a start. `log` is log time; 0 when nothing was ever written, or nothing of it is here.
     pub(crate) fn start(now: Reading, log: i64, rules: Rules) -> Self {
         let (offset, looked) = (now.offset(), now.monotonic);
-        let mut own = Self { offset, looked, beside: looked, question: None, answered: false };
+        let mut own = Self { offset, looked, beside: looked, log, question: None, answered: false };
         if log > 0 {
             own.doubt(now, log, rules);
         }
@@ -113,13 +119,25 @@ impl OwnClock {
     fn doubt(&mut self, now: Reading, log: i64, rules: Rules) {
         let from_log = log.saturating_sub(now.monotonic);
         self.question = rules.asks(now.offset().saturating_sub(from_log));
+        self.offset = if self.question.is_some() { from_log } else { now.offset() };
+    }
+
+    /// Log time, once it is known, is what a start is judged by, however late.
+    fn learn(&mut self, now: Reading, log: i64, rules: Rules) {
+        let first = self.log == 0 && log > 0;
+        self.log = self.log.max(log);
+        if first && !self.answered && rules.asks(self.time(now).saturating_sub(log)).is_some() {
+            self.doubt(now, log, rules);
+        }
         if self.question.is_some() {
-            self.offset = from_log;
+            // The others go on, and what they stamp is not behind the time.
+            self.offset = self.offset.max(self.log.saturating_sub(now.monotonic));
         }
     }
 
-    /// Looks at both clocks again. `told` is what the peers said lately.
+    /// Looks at both clocks again. `log` is log time as far as anybody has told, `told` what the peers said lately.
     pub(crate) fn look(&mut self, now: Reading, log: i64, told: &[Told], rules: Rules) {
+        self.learn(now, log, rules);
         let ahead = now.offset().saturating_sub(self.offset);
         let passed = now.monotonic.saturating_sub(self.looked).max(0);
         self.looked = now.monotonic;
@@ -171,6 +189,11 @@ impl OwnClock {
     /// What it shows.
     pub(crate) fn time(&self, now: Reading) -> i64 {
         now.monotonic.saturating_add(self.offset)
+    }
+
+    /// Log time as far as it is known here; 0 until it is.
+    pub(crate) fn log(&self) -> i64 {
+        self.log
     }
 
     /// Whether an operator has to say which clock is right, and why.
@@ -312,6 +335,37 @@ mod tests {
             own.look(at(6, 0), log, &[], rules(1));
             assert_eq!((own.question(), own.offset()), (None, offset), "{right:?}");
         }
+    }
+
+    #[test]
+    fn log_time_that_is_heard_of_late_is_what_the_start_is_judged_by() {
+        #[rustfmt::skip]
+        let cases = [
+            // wall clock at the start, log time heard of,  question,               time is taken to be
+            (0,                         0,                  None,                    0),
+            (4 * DAY,                   0,                  None,                    4 * DAY),
+            (7_000 * DAY,               0,                  Some(Question::Ahead),   0),
+            (-8 * DAY,                  0,                  Some(Question::Behind),  0),
+        ];
+        for (off, log, question, taken) in cases {
+            let mut own = OwnClock::start(at(0, off), 0, rules(5));
+            own.look(at(1, off), 0, &[], rules(5));
+            assert_eq!((own.question(), own.offset() - BOOT), (None, off), "nothing is known yet");
+            own.look(at(2, off), BOOT + 2 * SECOND + log, &[], rules(5));
+            assert_eq!((own.question(), own.offset() - BOOT), (question, taken), "{off}");
+            own.look(at(9, off), BOOT + 9 * SECOND + log, &[told(taken)], rules(5));
+            assert_eq!((own.question(), own.offset() - BOOT), (question, taken), "{off}: one more is no majority of five");
+        }
+    }
+
+    #[test]
+    fn whoever_asks_follows_the_log_of_the_others() {
+        let mut own = OwnClock::start(at(0, 7_000 * DAY), BOOT - DAY, rules(3));
+        assert_eq!(own.offset(), BOOT - DAY);
+        own.look(at(3, 7_000 * DAY), BOOT + 3 * SECOND, &[], rules(3));
+        assert_eq!((own.question(), own.offset()), (Some(Question::Ahead), BOOT));
+        own.look(at(4, 0), BOOT + 3 * SECOND, &[], rules(3));
+        assert_eq!((own.question(), own.offset()), (None, BOOT), "the clock was set right");
     }
 
     #[test]

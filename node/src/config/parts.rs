@@ -82,6 +82,7 @@ impl NodeConfig {
             .and("raft.lease_margin", Span(group.lease_margin))
             .and("orders.hold_valid", Span(self.hold_valid))
             .and("clock.skew", Span(self.clock_skew))
+            .and("clock.leap", Span(self.clock_leap))
             .and("limits.frame", Size(limits.frame as u64))
     }
 }

@@ -23,7 +23,7 @@ const WRONG: Duration = Duration::from_secs(6);
 /// Seconds that an order waits for its money: longer than all of it.
 const WINDOW: u64 = 40;
 
-pub(super) const SCENARIOS: [Scenario; 4] = [
+pub(super) const SCENARIOS: [Scenario; 5] = [
     Scenario {
         name: "a-leader-whose-clock-leaps-doubles-nothing",
         rule: "rule 21",
@@ -54,6 +54,14 @@ pub(super) const SCENARIOS: [Scenario; 4] = [
         story: "three nodes lose power and come back eight days later by their clocks: nothing expires until they are right",
         mutant: None,
         setup: || Setup::of(3, 1).window(WINDOW),
+        script: while_off,
+    },
+    Scenario {
+        name: "nodes-without-a-replica-do-not-outvote-the-log",
+        rule: "rule 21",
+        story: "as before with five nodes, two of which have no log to contradict their clocks: the others do not believe them",
+        mutant: Some("clocks-without-a-log-are-believed"),
+        setup: || Setup::of(5, 1).window(WINDOW),
         script: while_off,
     },
 ];
