@@ -278,6 +278,7 @@ pub(crate) fn kind_of_refusal(reason: Refusal) -> &'static Kind {
         Refusal::HoldTimedOut => &kinds::HOLD_TIMED_OUT,
         Refusal::Unreachable => &kinds::UNREACHABLE,
         Refusal::TokenAhead => &kinds::TOKEN_AHEAD,
+        Refusal::Damaged => &kinds::DAMAGED,
     }
 }
 

@@ -237,6 +237,9 @@ pub enum Refusal {
     /// The read needs more than this replica has seen in time.
     #[error("this replica has not seen the write of the token yet")]
     TokenAhead,
+    /// What this node has stored of the shard is damaged, and no other node is known to have it.
+    #[error("the stored rows of the shard are damaged on the node that was asked")]
+    Damaged,
 }
 
 /// What went wrong after a request may have taken effect.

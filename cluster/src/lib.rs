@@ -39,7 +39,7 @@ pub use grid::{
 };
 pub use group::{
     BarrierError, ConfigError, Group, GroupConfig, GroupParts, GroupRef, GroupStatus, Leadership, Member, ProposeError, Role,
-    StartError, Stopped, TransferError, Vouched, start_group, whole,
+    StartError, Stopped, TransferError, Vouched, start_group, vacant, whole,
 };
 pub use ids::{ClusterId, EntryId, NodeId, ReplicaId};
 pub use machine::{DirtyRows, Machine, MachineError};

@@ -58,14 +58,29 @@ pub trait Install: Send + 'static {
     fn commit(self: Box<Self>, meta: Bytes) -> BoxFuture<'static, Result<(), StoreError>>;
 }
 
-/// The state database failed. The process should stop: a write that failed once is never tried again.
+/// The state database failed. The process should stop: a write that failed once is never tried again. If what is stored
+/// is damaged, the replica alone is lost, and can be filled anew from the others.
 #[derive(Debug, thiserror::Error)]
-#[error("the state store failed: {0}")]
-pub struct StoreError(String);
+#[error("the state store failed: {reason}")]
+pub struct StoreError {
+    reason: String,
+    damage: bool,
+}
 
 impl StoreError {
     /// With the reason, as the operator will read it.
     pub fn new(reason: impl std::fmt::Display) -> Self {
-        Self(reason.to_string())
+        Self { reason: reason.to_string(), damage: false }
+    }
+
+    /// What is stored is not what was written.
+    pub fn damaged(reason: impl std::fmt::Display) -> Self {
+        Self { reason: reason.to_string(), damage: true }
+    }
+
+    /// Whether the rows are damaged, where nothing else is wrong with the disk.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        self.damage
     }
 }

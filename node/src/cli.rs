@@ -4,12 +4,14 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::future::Future;
+use std::os::unix::process::CommandExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use ordergrid_api::cli::{self, ClientCommand, Exit, Format, GlobalArgs, Screen, VerbFailure};
 use ordergrid_api::client::TcpConnector;
+use ordergrid_node::FatalError;
 use ordergrid_node::config::TraceConfig;
 use ordergrid_node::exporter::{Exporter, FILTER_VARIABLE, init_traces};
 use serde::Serialize;
@@ -102,9 +104,23 @@ fn serve(args: &ServeArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit,
         });
     };
     let config = loaded.config.clone();
-    run_in(config.workers, |exporter| run_until_stopped(serve::start(config, inherited, exporter), announce))
-        .map_err(|wrong| failed(&wrong))?;
-    Ok(Exit::Done)
+    let sockets = inherited.is_any();
+    let ended = run_in(config.workers, |exporter| run_until_stopped(serve::start(config, inherited, exporter), announce));
+    let Err(wrong) = ended else { return Ok(Exit::Done) };
+    // Sockets that were handed to this process are gone with it: whoever made them starts another one.
+    if !sockets && wrong.downcast_ref::<FatalError>().is_some_and(|fatal| fatal.again) {
+        tracing::error!("{wrong:#}; beginning again");
+        return Err(failed(&begin_again().into()));
+    }
+    Err(failed(&wrong))
+}
+
+/// The program takes its own place, with everything closed and forgotten that it had; returns only if it cannot.
+fn begin_again() -> std::io::Error {
+    match std::env::current_exe() {
+        Ok(program) => std::process::Command::new(program).args(std::env::args_os().skip(1)).exec(),
+        Err(unknown) => unknown,
+    }
 }
 
 fn dev(args: &DevArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit, VerbFailure> {

@@ -58,6 +58,8 @@ pub struct NodeConfig {
     pub rows: u64,
     /// How replicas agree, and how their state reaches the disk.
     pub group: GroupConfig,
+    /// How everything that is stored is read in the background.
+    pub scrub: ScrubConfig,
     /// Bytes of the newest log entries of each replica that stay in memory.
     pub log_tail: usize,
     /// How long a hold may be tentative: its valid-until, and the age at which its shard asks.
@@ -169,6 +171,15 @@ pub struct Limits {
     pub mesh_queue: usize,
     /// Appends that wait for the node's log writer.
     pub log_queue: usize,
+}
+
+/// Reading everything that is stored; off if either is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScrubConfig {
+    /// Bytes in a second.
+    pub rate: u64,
+    /// Pause between two rounds.
+    pub every: Duration,
 }
 
 /// What the process says about itself, on stderr.

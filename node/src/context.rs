@@ -29,6 +29,7 @@ pub(crate) struct NodeContext {
     pub(crate) elsewhere: Arc<Elsewhere>,
     hosts: OnceLock<BTreeMap<GroupId, Arc<ShardHost>>>,
     failed: watch::Sender<Option<String>>,
+    again: AtomicBool,
     draining: AtomicBool,
     stopping: AtomicBool,
 }
@@ -48,7 +49,18 @@ impl NodeContext {
     pub(crate) fn new(id: NodeId, time: Arc<GridTime>, owners: SlotOwners, peers: Peers, elsewhere: Arc<Elsewhere>) -> Self {
         let (failed, _) = watch::channel(None);
         let (draining, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { id, time, owners, peers, elsewhere, hosts: OnceLock::new(), failed, draining, stopping }
+        Self {
+            id,
+            time,
+            owners,
+            peers,
+            elsewhere,
+            hosts: OnceLock::new(),
+            failed,
+            again: AtomicBool::new(false),
+            draining,
+            stopping,
+        }
     }
 
     /// The shard that owns a slot.
@@ -73,7 +85,7 @@ impl NodeContext {
 
     /// Log time: the latest stamp that any shard has applied here; zero before the first.
     pub(crate) fn log_time(&self) -> Timestamp {
-        self.hosts().map(|host| host.replica.log_time()).max().unwrap_or_default()
+        self.hosts().map(|host| host.replica().log_time()).max().unwrap_or_default()
     }
 
     /// Where `shard` is led as far as this node knows.
@@ -82,10 +94,17 @@ impl NodeContext {
         if let Some(leading) = host.leading() {
             return Place::Here(leading);
         }
-        match host.group.leadership().borrow().leader {
+        match host.group().leadership().borrow().leader {
             Some(leader) if leader != self.id => Place::There(leader),
+            // A replica whose rows are damaged leads nothing and knows nobody.
+            _ if !host.is_whole() => self.elsewhere.leader(shard).map_or(Place::Nowhere, Place::There),
             _ => Place::Nowhere,
         }
+    }
+
+    /// What is stored of the shard is damaged here, and no other node has it.
+    pub(crate) fn is_lost(&self, shard: GroupId) -> bool {
+        self.host(shard).is_some_and(|host| !host.is_whole()) && self.elsewhere.leader(shard).is_none()
     }
 
     /// Who leads a shard, if it is another node and known here: what somebody is told who asked the wrong one.
@@ -105,6 +124,17 @@ impl NodeContext {
             }
             first
         });
+    }
+
+    /// As [`Self::fail`], where another start mends what is wrong.
+    pub(crate) fn fail_for_now(&self, reason: String) {
+        self.again.store(true, Ordering::Release);
+        self.fail(reason);
+    }
+
+    /// Another start mends what the node has failed for.
+    pub(crate) fn begins_again(&self) -> bool {
+        self.again.load(Ordering::Acquire)
     }
 
     /// Resolves with the reason when the node has failed.

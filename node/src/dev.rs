@@ -168,7 +168,8 @@ impl DevArgs {
             let share = descriptors::share_out(limit, bootstrap.nodes.len(), &mut config)?;
             let transport = Arc::new(TcpTransport::with_listener(of.mesh));
             let http = Box::new(tcp::adopt(of.http)?);
-            let platform = Platform::production(&data, transport, http, exporter.clone(), &share, config.memory)?;
+            let alone = bootstrap.nodes.len() == 1;
+            let platform = Platform::production(&data, transport, http, exporter.clone(), &share, config.memory, alone)?;
             Ok((config, platform))
         };
         bootstrap.nodes.iter().zip(listeners).map(part).collect()

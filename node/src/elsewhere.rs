@@ -1,4 +1,5 @@
-//! Where shards are led that have no replica on this node: learnt from answers, since no replica here could know.
+//! Where shards are led of which no replica on this node knows, because it has none or its own does not run: learnt from
+//! answers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ordergrid_cluster::{NodeId, ShardMap};
 use ordergrid_domain::GroupId;
 
-/// What is believed of every shard without a replica here. Wrong beliefs cost a refused request each, which is asked again.
+/// What is believed of every shard that has a replica on another node. Wrong beliefs cost a refused request each, which is asked again.
 #[derive(Debug, Default)]
 pub(crate) struct Elsewhere {
     shards: BTreeMap<GroupId, Belief>,
@@ -14,7 +15,7 @@ pub(crate) struct Elsewhere {
 
 #[derive(Debug)]
 struct Belief {
-    /// The nodes with a replica, the preferred one first.
+    /// The other nodes with a replica, the preferred one first.
     replicas: Vec<NodeId>,
     /// Who is asked next.
     leader: AtomicU64,
@@ -23,17 +24,17 @@ struct Belief {
 impl Elsewhere {
     /// Everything is believed to be led where the map prefers it.
     pub(crate) fn new(map: &ShardMap, here: NodeId) -> Self {
-        let foreign = map.shards.iter().filter(|shard| shard.replica_on(here).is_none());
-        let beliefs = foreign.filter_map(|shard| {
-            let mut replicas: Vec<_> = shard.replicas.iter().map(|placement| placement.node).collect();
-            let preferred = shard.preferred().or_else(|| replicas.first().copied())?;
-            replicas.sort_by_key(|node| *node != preferred);
-            Some((shard.group, Belief { replicas, leader: AtomicU64::new(preferred) }))
+        let beliefs = map.shards.iter().filter_map(|shard| {
+            // The first of the map is the preferred one.
+            let others = shard.replicas.iter().map(|placement| placement.node).filter(|node| *node != here);
+            let replicas: Vec<_> = others.collect();
+            let first = *replicas.first()?;
+            Some((shard.group, Belief { replicas, leader: AtomicU64::new(first) }))
         });
         Self { shards: beliefs.collect() }
     }
 
-    /// Who is believed to lead a shard; `None` if it has a replica here, or does not exist.
+    /// Who is believed to lead a shard, if it is another node; `None` if no other node can.
     pub(crate) fn leader(&self, shard: GroupId) -> Option<NodeId> {
         self.shards.get(&shard).map(|belief| belief.leader.load(Ordering::Relaxed))
     }
@@ -73,14 +74,15 @@ mod tests {
     }
 
     #[test]
-    fn every_shard_without_a_replica_here_is_believed_to_be_led_where_one_is() {
+    fn every_shard_is_believed_to_be_led_on_another_node_that_has_it() {
         let map = five();
         for here in 1..=5 {
             let elsewhere = Elsewhere::new(&map, here);
             for shard in &map.shards {
                 let believed = elsewhere.leader(shard.group);
-                assert_eq!(believed.is_none(), shard.replica_on(here).is_some());
-                assert!(believed.is_none_or(|node| Some(node) == shard.preferred()));
+                let believed = believed.expect("three of five have a replica");
+                assert!(believed != here && shard.replica_on(believed).is_some());
+                assert!(Some(believed) == shard.preferred() || shard.preferred() == Some(here));
             }
         }
     }

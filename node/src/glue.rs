@@ -10,6 +10,7 @@ use ordergrid_cluster::{
     ClusterSpec, DirtyRows, Grid, IdentityStore, Install, Listener, LogId, RaftEntry, Row, StateStore, StateView, StoreError,
     Vote, WireCodec, encoding, founding_of,
 };
+use ordergrid_domain::GroupId;
 use ordergrid_storage::{
     BoxError, ChangedRows, Engine, EntryCodec, Kind, LogLimits, LogStore, LogWriter, NodeRecords, RowSink, StateError,
     StateRows, WriterLimits, codec,
@@ -18,6 +19,7 @@ use ordergrid_storage::{
 use crate::config::{MOST_NODES, NodeConfig};
 use crate::context::NodeContext;
 use crate::platform::Platform;
+use crate::wholeness::Wholeness;
 
 /// The kind of frame that carries messages between nodes.
 const MESSAGE: Kind = Kind(64);
@@ -102,17 +104,63 @@ pub(crate) async fn watch_log(context: Arc<NodeContext>, writer: LogWriter) {
     }
 }
 
-/// Opens the rows of one replica.
-pub(crate) async fn state_store(engine: Arc<dyn Engine>, replica: u64) -> Result<Arc<dyn StateStore>, StoreError> {
-    let rows = StateRows::open(engine, replica).await.map_err(failed)?;
-    Ok(Arc::new(Rows(rows)))
+/// Opens the rows of one replica. Damage that is found in them, now or later, is told to `whole`.
+pub(crate) async fn state_store(
+    engine: Arc<dyn Engine>,
+    replica: u64,
+    whole: &Arc<Wholeness>,
+) -> Result<Arc<dyn StateStore>, StoreError> {
+    let rows = StateRows::open(engine, replica).await.map_err(|error| failed(whole, error))?;
+    Ok(Arc::new(Rows(rows, Arc::clone(whole))))
 }
 
-fn failed(error: StateError) -> StoreError {
-    StoreError::new(error)
+fn failed(whole: &Wholeness, error: StateError) -> StoreError {
+    if !error.is_damage() {
+        return StoreError::new(error);
+    }
+    whole.damaged(&error.to_string());
+    StoreError::damaged(error)
 }
 
-struct Rows(StateRows);
+/// The rows of a replica, and who is told of damage in them.
+struct Rows(StateRows, Arc<Wholeness>);
+
+/// The rows of a replica that does not run: none, and none can be written.
+pub(crate) struct NoRows;
+
+fn vacant<T: Send + 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
+    Box::pin(std::future::ready(Err(StoreError::damaged("the replica's stored rows are damaged"))))
+}
+
+impl StateStore for NoRows {
+    fn meta(&self) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        vacant()
+    }
+
+    fn get_many(&self, _keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, StoreError>> {
+        vacant()
+    }
+
+    fn may_have(&self, _key: &[u8]) -> bool {
+        true
+    }
+
+    fn scan(&self, _prefix: Bytes, _after: Option<Bytes>, _max_bytes: usize) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        vacant()
+    }
+
+    fn checkpoint(&self, _meta: Bytes, _rows: DirtyRows) -> BoxFuture<'_, Result<(), StoreError>> {
+        vacant()
+    }
+
+    fn view(&self) -> BoxFuture<'_, Result<Option<Arc<dyn StateView>>, StoreError>> {
+        vacant()
+    }
+
+    fn install(&self) -> BoxFuture<'_, Result<Box<dyn Install>, StoreError>> {
+        vacant()
+    }
+}
 
 impl StateStore for Rows {
     fn meta(&self) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
@@ -120,7 +168,7 @@ impl StateStore for Rows {
     }
 
     fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, StoreError>> {
-        Box::pin(async { self.0.get_many(keys).await.map_err(failed) })
+        Box::pin(async { self.0.get_many(keys).await.map_err(|error| failed(&self.1, error)) })
     }
 
     fn may_have(&self, key: &[u8]) -> bool {
@@ -128,22 +176,22 @@ impl StateStore for Rows {
     }
 
     fn scan(&self, prefix: Bytes, after: Option<Bytes>, max_bytes: usize) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        Box::pin(async move { self.0.scan(prefix, after, max_bytes).await.map_err(failed) })
+        Box::pin(async move { self.0.scan(prefix, after, max_bytes).await.map_err(|error| failed(&self.1, error)) })
     }
 
     fn checkpoint(&self, meta: Bytes, rows: DirtyRows) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.0.checkpoint(meta, Changed(rows)).await.map_err(failed) })
+        Box::pin(async move { self.0.checkpoint(meta, Changed(rows)).await.map_err(|error| failed(&self.1, error)) })
     }
 
     fn view(&self) -> BoxFuture<'_, Result<Option<Arc<dyn StateView>>, StoreError>> {
         Box::pin(async {
-            let view = self.0.view().await.map_err(failed)?;
-            Ok(view.map(|view| Arc::new(View(view)) as Arc<dyn StateView>))
+            let view = self.0.view().await.map_err(|error| failed(&self.1, error))?;
+            Ok(view.map(|view| Arc::new(View(view, Arc::clone(&self.1))) as Arc<dyn StateView>))
         })
     }
 
     fn install(&self) -> BoxFuture<'_, Result<Box<dyn Install>, StoreError>> {
-        Box::pin(async { Ok(Box::new(Installing(self.0.install().await)) as Box<dyn Install>) })
+        Box::pin(async { Ok(Box::new(Installing(self.0.install().await, Arc::clone(&self.1))) as Box<dyn Install>) })
     }
 }
 
@@ -164,7 +212,7 @@ impl ChangedRows for Changed {
     }
 }
 
-struct View(ordergrid_storage::StateView);
+struct View(ordergrid_storage::StateView, Arc<Wholeness>);
 
 impl StateView for View {
     fn meta(&self) -> Bytes {
@@ -172,19 +220,19 @@ impl StateView for View {
     }
 
     fn next_chunk(&self, after: Option<Bytes>, max_bytes: usize) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        Box::pin(async move { self.0.next_chunk(after, max_bytes).await.map_err(failed) })
+        Box::pin(async move { self.0.next_chunk(after, max_bytes).await.map_err(|error| failed(&self.1, error)) })
     }
 }
 
-struct Installing(ordergrid_storage::Install);
+struct Installing(ordergrid_storage::Install, Arc<Wholeness>);
 
 impl Install for Installing {
     fn put(&mut self, rows: Vec<Row>) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async { self.0.put(rows).await.map_err(failed) })
+        Box::pin(async { self.0.put(rows).await.map_err(|error| failed(&self.1, error)) })
     }
 
     fn commit(self: Box<Self>, meta: Bytes) -> BoxFuture<'static, Result<(), StoreError>> {
-        Box::pin(async { self.0.commit(meta).await.map_err(failed) })
+        Box::pin(async { self.0.commit(meta).await.map_err(|error| failed(&self.1, error)) })
     }
 }
 
@@ -223,7 +271,9 @@ impl IdentityStore for Identity {
             // The meta group was the first to be given replica ids, one for each node; which is this node's depends on what
             // is being looked for.
             for replica in 1..=MOST_NODES as u64 {
-                let store = state_store(Arc::clone(&self.state), replica).await.map_err(io::Error::other)?;
+                // Damage is told as an error: nothing runs yet that would be mended.
+                let whole = Arc::new(Wholeness::new(GroupId::META));
+                let store = state_store(Arc::clone(&self.state), replica, &whole).await.map_err(io::Error::other)?;
                 if let Some(founding) = founding_of(&*store).await.map_err(io::Error::other)? {
                     return Ok(Some(founding));
                 }
@@ -268,7 +318,8 @@ mod tests {
                 drop(tokio::spawn(task));
             });
             let log = LogStore::open(writer, 1, GridCodec, LogLimits::default()).await.expect("an empty log opens");
-            let store = state_store(Arc::new(MemEngine::new()), 1).await.expect("an empty state opens");
+            let store = state_store(Arc::new(MemEngine::new()), 1, &Arc::new(Wholeness::new(GroupId::META))).await;
+            let store = store.expect("an empty state opens");
             let machine = MetaMachine::new(Arc::clone(&store));
             let applier = Applier::open(GroupId::META, machine, store, u64::MAX).await.expect("an empty store opens");
             Ok(((), log, applier))

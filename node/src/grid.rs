@@ -27,11 +27,14 @@ use crate::shard::{
 use crate::verify::Verifier;
 use crate::verify::cuts::Cuts;
 use crate::verify::marks::HashAt;
+use crate::verify::stored::OnDisk;
 
 /// The mesh service of forwarded requests.
 pub(crate) const SERVICE: u8 = 2;
 /// What a command on an order takes of the log, roughly.
 const BYTES_OF_COMMAND: usize = 192;
+/// Longest wait for another node to have read all that one of its replicas has stored.
+const READ_ALL: Duration = Duration::from_secs(600);
 /// Pause before the way to a shard without a known leader is looked up again.
 pub(crate) const REROUTE: Duration = Duration::from_millis(20);
 
@@ -66,6 +69,8 @@ pub(crate) enum Ask {
     Audit(GroupId, u64),
     /// The node's clocks, after it was told which is right, if that is said.
     Clock(Option<RightClock>),
+    /// Look whether every stored row of a shard's replica there is whole.
+    OnDisk(GroupId),
 }
 
 /// What a request came to, on its way back.
@@ -101,6 +106,8 @@ pub(crate) enum Said {
     Elsewhere(Option<NodeId>),
     /// The clocks of a node.
     Clock(NodeClock),
+    /// What a replica's disk has.
+    OnDisk(OnDisk),
 }
 
 macro_rules! expect_said {
@@ -113,9 +120,10 @@ macro_rules! expect_said {
     };
 }
 
-/// Nothing happened, because nobody who leads was reached: worth another look at who does.
+/// Nothing happened, because nobody who leads was reached: worth another look at who does. A replica that finds its rows
+/// damaged leads no longer: another one is about to.
 pub(crate) fn lost(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refused { reason: Refusal::NoLeader | Refusal::Unreachable, .. })
+    matches!(failure, Failure::Refused { reason: Refusal::NoLeader | Refusal::Unreachable | Refusal::Damaged, .. })
 }
 
 /// How long requests may take.
@@ -157,7 +165,7 @@ impl NodeGrid {
             Ask::ReadOrders(query, _) => query.user.slot(),
             Ask::ReadSku(sku, _) => sku.slot(),
             Ask::Mark(shard) => return Some(*shard),
-            Ask::Report | Ask::HashAt(..) | Ask::Cut(_) | Ask::Audit(..) | Ask::Clock(_) => return None,
+            Ask::Report | Ask::HashAt(..) | Ask::Cut(_) | Ask::Audit(..) | Ask::Clock(_) | Ask::OnDisk(_) => return None,
         };
         Some(self.node.owner(slot))
     }
@@ -172,6 +180,7 @@ impl NodeGrid {
             let said = match self.node.place(shard) {
                 Place::Here(leading) => self.handle(&leading, ask.clone(), asked).await,
                 Place::There(node) => self.forward_to_leader(shard, node, &ask).await,
+                Place::Nowhere if self.node.is_lost(shard) => return Err(Failure::refused(Refusal::Damaged)),
                 Place::Nowhere => Err(Failure::refused(Refusal::NoLeader)),
             };
             if !said.as_ref().is_err_and(lost) || Instant::now() >= patience {
@@ -227,6 +236,10 @@ impl NodeGrid {
         if let Some(said) = self.proves(&ask).await {
             return said;
         }
+        if let Ask::OnDisk(shard) = ask {
+            let Some(host) = self.node.host(shard) else { return Ok(Said::Elsewhere(None)) };
+            return Ok(Said::OnDisk(crate::verify::stored::on_disk(host).await));
+        }
         let Some(shard) = self.shard_of(&ask) else { return Err(Failure::refused(Refusal::NoLeader)) };
         match self.node.place(shard) {
             Place::Here(leading) => {
@@ -234,6 +247,16 @@ impl NodeGrid {
                 handled.unwrap_or_else(|_| Err(Failure::unknown(UnknownCause::TimedOut)))
             }
             _ => Ok(Said::Elsewhere(self.node.leader_there(shard))),
+        }
+    }
+
+    /// What another node's disk has of a shard.
+    pub(crate) async fn on_disk_of(&self, node: NodeId, shard: GroupId) -> OnDisk {
+        // Reading all of a replica takes longer than a request may.
+        let answered = self.mesh.call(node, SERVICE, encode(&Ask::OnDisk(shard)), READ_ALL).await;
+        match answered.ok().and_then(|body| decode::<Result<Said, Failure>>(&body)) {
+            Some(Ok(Said::OnDisk(found))) => found,
+            _ => OnDisk::Unjudged,
         }
     }
 
@@ -281,7 +304,7 @@ impl NodeGrid {
                 reads::sku(&leading.lead.replica, leading.lead.shard, &sku).await.map(Said::ReadSku)
             }
             Ask::Mark(_) => mark_here(leading).await.map(Said::Mark),
-            Ask::Report | Ask::HashAt(..) | Ask::Cut(_) | Ask::Audit(..) | Ask::Clock(_) => {
+            Ask::Report | Ask::HashAt(..) | Ask::Cut(_) | Ask::Audit(..) | Ask::Clock(_) | Ask::OnDisk(_) => {
                 Err(Failure::refused(Refusal::NoLeader))
             }
         }
@@ -301,10 +324,10 @@ impl NodeGrid {
         if !options.stale {
             return None;
         }
-        let host = self.node.host(shard).filter(|host| !host.group.below_floor())?;
+        let host = self.node.host(shard).filter(|host| host.is_whole() && !host.group().below_floor())?;
         if let Some(token) = options.token.filter(|token| token.shard == shard.0) {
-            let seen = host.group.wait_applied(token.index);
-            tokio::time::timeout(self.limits.leader, seen).await.ok()?.ok()?;
+            let group = host.group();
+            tokio::time::timeout(self.limits.leader, group.wait_applied(token.index)).await.ok()?.ok()?;
         }
         Some(host)
     }
@@ -402,7 +425,7 @@ async fn mark_here(leading: &Leading) -> Result<u64, Failure> {
 
 /// How old a follower's answer may be: since its last entry, which overstates it on an idle shard.
 fn aged<T>(read: Answer<T>, host: &ShardHost, now: Timestamp) -> Answer<T> {
-    let age = now.since(host.replica.machine().time());
+    let age = now.since(host.replica().machine().time());
     Answer { age_ms: Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)), ..read }
 }
 
@@ -412,6 +435,10 @@ fn not_landed(why: NotLanded) -> Failure {
         NotLanded::TooLate => Failure::refused(Refusal::Overloaded),
         NotLanded::Unknown => Failure::unknown(UnknownCause::LeaderChanged),
     }
+}
+
+fn is_damage<T>(read: &Result<T, Failure>) -> bool {
+    matches!(read, Err(Failure::Refused { reason: Refusal::Damaged, .. }))
 }
 
 impl Grid for NodeGrid {
@@ -428,7 +455,10 @@ impl Grid for NodeGrid {
         Box::pin(async move {
             let shard = self.node.owner(id.slot());
             if let Some(host) = self.stale(shard, &options).await {
-                return reads::order(&host.replica, shard, id).await.map(|read| aged(read, host, self.node.time.now()));
+                let read = reads::order(&host.replica(), shard, id).await;
+                if !is_damage(&read) {
+                    return read.map(|read| aged(read, host, self.node.time.now()));
+                }
             }
             expect_said!(self.route(Ask::ReadOrder(id, options)).await, ReadOrder)
         })
@@ -438,7 +468,10 @@ impl Grid for NodeGrid {
         Box::pin(async move {
             let shard = self.node.owner(query.user.slot());
             if let Some(host) = self.stale(shard, &options).await {
-                return reads::orders(&host.replica, shard, &query).await.map(|read| aged(read, host, self.node.time.now()));
+                let read = reads::orders(&host.replica(), shard, &query).await;
+                if !is_damage(&read) {
+                    return read.map(|read| aged(read, host, self.node.time.now()));
+                }
             }
             expect_said!(self.route(Ask::ReadOrders(query, options)).await, ReadOrders)
         })
@@ -456,7 +489,10 @@ impl Grid for NodeGrid {
         Box::pin(async move {
             let shard = self.node.owner(id.slot());
             if let Some(host) = self.stale(shard, &options).await {
-                return reads::sku(&host.replica, shard, &id).await.map(|read| aged(read, host, self.node.time.now()));
+                let read = reads::sku(&host.replica(), shard, &id).await;
+                if !is_damage(&read) {
+                    return read.map(|read| aged(read, host, self.node.time.now()));
+                }
             }
             expect_said!(self.route(Ask::ReadSku(id, options)).await, ReadSku)
         })

@@ -23,14 +23,18 @@ mod front;
 mod glue;
 mod grid;
 mod health;
+mod mend;
 mod metrics;
 mod node;
 mod peers;
 mod reads;
+mod refill;
 mod replicas;
 mod report;
+mod scrub;
 mod shard;
 mod user_orders;
 mod verify;
+mod wholeness;
 
 pub use node::{FatalError, Node, StartError};

@@ -105,6 +105,33 @@ impl EntryMeters {
     }
 }
 
+/// What a replica has stored was found to be damaged.
+pub(crate) fn damage_found(group: GroupId) {
+    counter!("ordergrid_state_damaged_total", "shard" => group.to_string()).increment(1);
+}
+
+/// Whether what a replica has stored is whole, as far as is known.
+pub(crate) fn replica_whole(group: GroupId, whole: bool) {
+    gauge!("ordergrid_state_whole", "shard" => group.to_string()).set(f64::from(u8::from(whole)));
+}
+
+/// Rows came from another replica to fill a damaged one.
+pub(crate) fn refilled(bytes: usize) {
+    counter!("ordergrid_refill_bytes_total").increment(bytes as u64);
+}
+
+/// The scrub has read rows.
+pub(crate) fn scrubbed_rows(group: GroupId, rows: usize, bytes: usize) {
+    counter!("ordergrid_scrub_rows_total", "shard" => group.to_string()).increment(rows as u64);
+    counter!("ordergrid_scrub_bytes_total", "shard" => group.to_string()).increment(bytes as u64);
+}
+
+/// The scrub has been through all replicas once, in `took`; `whole`: it has read all there is, and found nothing.
+pub(crate) fn scrubbed(whole: bool, took: std::time::Duration) {
+    histogram!("ordergrid_scrub_seconds").record(took.as_secs_f64());
+    counter!("ordergrid_scrub_rounds_total", "whole" => if whole { "yes" } else { "no" }).increment(1);
+}
+
 /// A command was refused because the batcher's queue was full.
 pub(crate) fn batcher_refused() {
     counter!("ordergrid_refused_total", "reason" => "batcher_full").increment(1);

@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::{join_all, select_all};
+use futures::future::join_all;
 use ordergrid_api::account::{Account, Use};
 use ordergrid_api::serve::serve;
 use ordergrid_api::{Course, Failure, Refusal};
 use ordergrid_cluster::{
     BalancerConfig, BootstrapError, Bootstrapper, ClusterId, ClusterSpec, Founded, GroupRef, Listener, Mesh, MetaView,
-    NodeSpec, Router, ShardMap, balance,
+    NodeSpec, Router, ShardMap, balance, record_founding,
 };
-use ordergrid_domain::machine::SlotOwners;
-use ordergrid_domain::{GroupId, Slot};
+use ordergrid_domain::GroupId;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -32,9 +31,12 @@ use crate::grid::{self, Ask, GridLimits, NodeGrid, Said};
 use crate::health;
 use crate::peers::{self, PeerService, Peers};
 use crate::platform::Platform;
-use crate::replicas::{Replicas, Shards};
+use crate::refill::RefillService;
+use crate::replicas::{Replicas, Seats, owners};
 use crate::report::{Member, RenderMetrics, Reporter};
 use crate::shard::{BatchLimits, LeadLimits, ShardHost};
+use crate::wholeness::Wholeness;
+use crate::{mend, scrub};
 
 /// Requests that wait for one idempotency key.
 const WAITING_PER_KEY: usize = 64;
@@ -74,8 +76,12 @@ pub enum StartError {
 
 /// Why a running node must not go on.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("this node must not go on: {0}")]
-pub struct FatalError(String);
+#[error("this node must not go on: {reason}")]
+pub struct FatalError {
+    reason: String,
+    /// Another start goes on, and mends it.
+    pub again: bool,
+}
 
 /// A running node. Dropped, it stops without handing anything over, as in a crash.
 pub struct Node {
@@ -114,33 +120,31 @@ impl Node {
         let cluster = founded.cluster;
         let map = Arc::new(spec.shard_map());
         let writer = glue::log_writer(&platform, &config);
-        let replicas = Replicas {
-            config: &config,
-            platform: &platform,
-            mesh: &mesh,
-            writer: &writer,
-            replicas: map.groups_on(config.id).len(),
-        };
+        let replicas = Arc::new(Replicas::new(&config, &platform, &mesh, &writer, &map));
+        let refills = RefillService::start(&mesh);
         let mut work = JoinSet::new();
-        let (meta, founding) = replicas.meta(&spec, &map, cluster).await?;
+        let (meta, meta_whole, founding) = replicas.meta(&spec, cluster, &refills).await?;
         let founding = founding.shared();
         if !founded.proven {
-            replicas.prove(&spec, cluster, founding.clone().await).await?;
+            prove(&config, &platform, &spec, cluster, founding.clone().await).await?;
         }
-        let shards = replicas.shards(&map).await?;
+        let shards = replicas.shards().await?;
         let router = Router::new(config.id, Arc::clone(&map));
         router.add(Arc::clone(&meta));
-        for (group, _) in shards.values() {
-            router.add(Arc::clone(group));
+        for seat in shards.values() {
+            router.add(Arc::clone(&seat.group));
         }
         let service = PeerService::default();
         let context = context(&config, &platform, &mesh, &map, shards);
         service.open(&context);
+        refills.open(&context);
         let reporter = Arc::new(reporter(&platform, &spec, &map, cluster, &meta, started));
         let grid = node_grid(&config, &context, &mesh, &reporter);
         serve_peers(&mesh, &service, &grid, &account);
         for host in context.hosts() {
             work.spawn(Arc::clone(host).run(Arc::clone(&context)));
+            let (replicas, router) = (Arc::clone(&replicas), Arc::clone(&router));
+            work.spawn(mend::keep_whole(Arc::clone(&context), Arc::clone(host), replicas, router));
         }
         // A new leader shows itself within two election timeouts; more often than it does nobody needs to look.
         let (pause, grace) = (config.group.heartbeat, 2 * config.group.election_max);
@@ -151,7 +155,8 @@ impl Node {
         clocks::serve(&mesh, &context);
         work.spawn(clocks::compare(Arc::clone(&context), mesh.clone(), context.peers.nodes().collect()));
         work.spawn(clocks::give_way(Arc::clone(&context), Arc::clone(&router), config.group.election_max));
-        work.spawn(watch_groups(Arc::clone(&context), meta));
+        work.spawn(watch_meta(Arc::clone(&context), meta, meta_whole));
+        work.spawn(scrub::scrub(Arc::clone(&context), config.scrub));
         work.spawn(glue::watch_log(Arc::clone(&context), writer));
         let (settled, paused) = watch::channel(false);
         work.spawn(balance(Arc::clone(&router), config.id, BalancerConfig::default(), paused));
@@ -174,8 +179,8 @@ impl Node {
 
     /// Resolves when the node knows a leader for every shard, and where it leads itself, is ready to.
     pub async fn ready(&self) {
-        for group in self.router.groups() {
-            let mut leadership = group.leadership();
+        if let Some(meta) = self.router.group(GroupId::META) {
+            let mut leadership = meta.leadership();
             let led = leadership.wait_for(|now| match now.leader {
                 Some(leader) if leader == self.context.id => now.ready_here,
                 Some(_) => true,
@@ -185,20 +190,22 @@ impl Node {
             led.await.ok();
         }
         for host in self.context.hosts() {
-            let mut leading = host.watch();
-            let here = host.group.leadership().borrow().leader == Some(self.context.id);
-            if here {
-                leading.wait_for(|leading| *leading).await.ok();
-            }
+            host.ready(self.context.id).await;
         }
+    }
+
+    /// The shards whose stored rows are damaged here, in words: they are being filled anew, and are served elsewhere.
+    #[must_use]
+    pub fn damaged(&self) -> Vec<String> {
+        self.context.hosts().filter_map(|host| Some(format!("shard {}: {}", host.shard, host.damage()?.what))).collect()
     }
 
     /// Resolves when the node must not go on: its disk failed, or an actor whose knowledge cannot be rebuilt.
     pub async fn failed(&self) -> FatalError {
         let mut failed = self.context.failed();
         match failed.wait_for(Option::is_some).await {
-            Ok(reason) => FatalError(reason.clone().unwrap_or_default()),
-            Err(_) => FatalError("the node was dropped".to_owned()),
+            Ok(reason) => FatalError { reason: reason.clone().unwrap_or_default(), again: self.context.begins_again() },
+            Err(_) => FatalError { reason: "the node was dropped".to_owned(), again: false },
         }
     }
 
@@ -271,30 +278,36 @@ async fn bootstrap(config: &NodeConfig, platform: &Platform, spec: &ClusterSpec,
     Ok(bootstrapper.run().await?)
 }
 
-pub(crate) fn identity(platform: &Platform) -> Identity {
+fn identity(platform: &Platform) -> Identity {
     Identity::new(Arc::clone(&platform.log_engine), Arc::clone(&platform.state_engine))
 }
 
-pub(crate) fn moved(config: &NodeConfig) -> bool {
+fn moved(config: &NodeConfig) -> bool {
     config.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.moved)
 }
 
-pub(crate) fn owners(map: &ShardMap) -> SlotOwners {
-    let slot = |number: u16| Slot::new(number).expect("a shard map names slots below 4,096");
-    let ranges: Vec<_> = map.shards.iter().map(|shard| (shard.group, slot(shard.first), slot(shard.last))).collect();
-    SlotOwners::from_ranges(&ranges)
+/// What the cluster was founded with is not on this disk, which an earlier version wrote: the meta group knows it.
+async fn prove(
+    config: &NodeConfig,
+    platform: &Platform,
+    spec: &ClusterSpec,
+    cluster: ClusterId,
+    view: Option<Arc<MetaView>>,
+) -> Result<(), StartError> {
+    let reason = || "it has stopped before it knew what the cluster was founded with".to_owned();
+    let view = view.ok_or_else(|| StartError::Group { group: GroupId::META, reason: reason() })?;
+    Ok(record_founding(&identity(platform), config.id, cluster, spec, view.founding(), moved(config)).await?)
 }
 
-fn context(config: &NodeConfig, platform: &Platform, mesh: &Mesh, map: &ShardMap, shards: Shards) -> Arc<NodeContext> {
+fn context(config: &NodeConfig, platform: &Platform, mesh: &Mesh, map: &ShardMap, seats: Seats) -> Arc<NodeContext> {
     let nodes = map.meta.iter().map(|placement| placement.node).filter(|node| *node != config.id);
     let elsewhere = Arc::new(Elsewhere::new(map, config.id));
     let peers = Peers::start(mesh, nodes, &elsewhere);
-    let log = shards.values().map(|(_, replica)| replica.log_time()).max().unwrap_or_default();
+    let log = seats.values().map(|seat| seat.replica.log_time()).max().unwrap_or_default();
     let time = Arc::new(GridTime::start(config.id, Arc::clone(&platform.clock), clock_rules(config, map), log));
     let context = Arc::new(NodeContext::new(config.id, time, owners(map), peers, elsewhere));
     let limits = lead_limits(config);
-    let hosts =
-        shards.into_iter().map(|(shard, (group, replica))| (shard, Arc::new(ShardHost::new(shard, group, replica, limits))));
+    let hosts = seats.into_iter().map(|(shard, seat)| (shard, Arc::new(ShardHost::new(shard, seat, limits))));
     context.set_hosts(hosts.collect());
     context
 }
@@ -416,17 +429,16 @@ async fn watch_founding(
     }
 }
 
-/// A group that stops by itself has lost its disk or its machine: the process must end.
-async fn watch_groups(context: Arc<NodeContext>, meta: GroupRef) {
-    let shards = context.hosts().map(|host| Arc::clone(&host.group));
-    let groups: Vec<_> = std::iter::once(meta).chain(shards).collect();
-    let stopped = groups.iter().map(|group| {
-        let (id, stopped) = (group.id(), group.stopped());
-        Box::pin(async move { (id, stopped.await) })
-    });
-    let ((group, reason), _, _) = select_all(stopped).await;
+/// A group that stops by itself has lost its disk or its machine: the process must end. Shards watch their own.
+/// The meta group's rows are few and are read at every start alone: damaged, they are filled anew by the next one.
+async fn watch_meta(context: Arc<NodeContext>, meta: GroupRef, whole: Arc<Wholeness>) {
+    let reason = tokio::select! {
+        biased;
+        what = whole.found() => Some(what),
+        reason = meta.stopped() => reason,
+    };
     if !context.stopping() {
-        context.fail(format!("group {group} has stopped: {}", reason.unwrap_or_else(|| "no reason given".to_owned())));
+        context.fail(format!("group {} has stopped: {}", meta.id(), reason.unwrap_or_else(|| "no reason given".to_owned())));
     }
 }
 

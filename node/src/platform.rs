@@ -118,6 +118,8 @@ impl Platform {
     /// The databases are locked: no second process can open them while this one lives. They keep as many files open as `share`
     /// gives them, and to their parts of `memory`.
     ///
+    /// A state database that is damaged is put aside and begun anew, unless the node is `alone`: then it is all there is.
+    ///
     /// # Errors
     /// If the data folder cannot be used; nothing is left open.
     pub fn production(
@@ -127,11 +129,19 @@ impl Platform {
         exporter: Option<Exporter>,
         share: &Share,
         memory: MemorySplit,
+        alone: bool,
     ) -> Result<Self, DataError> {
         let files = |files| RocksBounds { files: Some(files), ..RocksBounds::default() };
         let (log, state) = (memory.log(files(share.log_files)), memory.state(files(share.state_files)));
         let log_engine = open(data.join("log"), |folder| RocksEngine::open_log_within(folder, log))?;
-        let state_engine = open(data.join("state"), |folder| RocksEngine::open_state_within(folder, state))?;
+        let open_state = || open(data.join("state"), |folder| RocksEngine::open_state_within(folder, state));
+        let state_engine = match open_state() {
+            Err(DataError::Open { folder, reason }) if reason.is_damage() && !alone => {
+                put_aside(&folder, &reason)?;
+                open_state()?
+            }
+            opened => opened?,
+        };
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
         Ok(Self { transport, http: Some(http), clock, entropy, log_engine, state_engine, exporter })
     }
@@ -166,6 +176,23 @@ impl Default for MemoryDisk {
     }
 }
 
+/// Moves a state database that cannot be opened out of the way: the other nodes have what was in it, and the logs say what
+/// is missing. It is kept, for whoever wants to know what happened to it.
+fn put_aside(folder: &Path, damage: &EngineError) -> Result<(), DataError> {
+    const KEPT: u32 = 100;
+    let aside = (1..=KEPT).map(|number| folder.with_extension(format!("damaged-{number}"))).find(|aside| !aside.exists());
+    let moved = aside.as_ref().map_or_else(
+        || Err(io::Error::other(format!("{KEPT} damaged databases lie beside it already: remove those that nobody needs"))),
+        |aside| std::fs::rename(folder, aside),
+    );
+    if let Err(reason) = moved {
+        let reason = EngineError::Damaged(format!("{damage}; and it cannot be put aside: {reason}"));
+        return Err(DataError::Open { folder: folder.to_owned(), reason });
+    }
+    tracing::error!(folder = %folder.display(), aside = ?aside, %damage, "the state database is damaged: it is made anew from the other nodes");
+    Ok(())
+}
+
 /// The log is opened first and its lock stands for the whole folder.
 fn open(folder: PathBuf, open: impl FnOnce(&Path) -> Result<RocksEngine, EngineError>) -> Result<Arc<dyn Engine>, DataError> {
     if let Err(reason) = std::fs::create_dir_all(&folder) {
@@ -186,7 +213,8 @@ mod tests {
     async fn production(data: &Path) -> Result<Platform, DataError> {
         let http = tcp::bind("127.0.0.1:0").await.expect("a port is free");
         let share = Share { log_files: 32, state_files: 64, connections: 16 };
-        Platform::production(data, Arc::new(TcpTransport::new()), Box::new(http), None, &share, MemorySplit::of(1 << 30))
+        let memory = MemorySplit::of(1 << 30);
+        Platform::production(data, Arc::new(TcpTransport::new()), Box::new(http), None, &share, memory, false)
     }
 
     #[tokio::test]

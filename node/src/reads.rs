@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ordergrid_api::grid::{UserOrders, UserOrdersQuery};
 use ordergrid_api::{Answer, Failure, Refusal};
+use ordergrid_cluster::StoreError;
 use ordergrid_domain::{GroupId, Order, OrderId, Rejection, Sku, SkuId};
 
 use crate::shard::{ShardReplica, answer};
@@ -14,7 +15,7 @@ pub(crate) async fn order(replica: &ShardReplica, shard: GroupId, id: OrderId) -
     match replica.look(|machine| machine.order(id)).await {
         Ok(Some(value)) => Ok(Answer::new(Arc::new(value), token)),
         Ok(None) => Err(Failure::Rejected(Rejection::NoSuchOrder(id))),
-        Err(_) => Err(Failure::refused(Refusal::NotReady)),
+        Err(error) => Err(unreadable(&error)),
     }
 }
 
@@ -24,7 +25,7 @@ pub(crate) async fn sku(replica: &ShardReplica, shard: GroupId, id: &SkuId) -> R
     match replica.look(|machine| machine.sku(id)).await {
         Ok(Some(value)) => Ok(Answer::new(Box::new(value), token)),
         Ok(None) => Err(Failure::Rejected(Rejection::NoSuchSku(id.clone()))),
-        Err(_) => Err(Failure::refused(Refusal::NotReady)),
+        Err(error) => Err(unreadable(&error)),
     }
 }
 
@@ -37,6 +38,11 @@ pub(crate) async fn orders(
     let token = answer::token(shard, *replica.applied().borrow());
     match crate::user_orders::page(replica, query).await {
         Ok(value) => Ok(Answer::new(value, token)),
-        Err(_) => Err(Failure::refused(Refusal::NotReady)),
+        Err(error) => Err(unreadable(&error)),
     }
+}
+
+/// Rows that are damaged are whole elsewhere, unlike a disk that fails.
+fn unreadable(error: &StoreError) -> Failure {
+    Failure::refused(if error.is_damage() { Refusal::Damaged } else { Refusal::NotReady })
 }

@@ -1,123 +1,273 @@
-//! The replicas of a node, opened from its disk: the meta group's, and one of every shard that the map puts here.
+//! Makes the replicas of this node: at the start, and again when one has to be made anew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, join_all};
 use openraft::impls::TokioRuntime;
+use openraft::storage::RaftLogStorage;
 use ordergrid_cluster::{
-    ClusterId, ClusterSpec, GroupParts, GroupRef, Machine, Mesh, MetaMachine, MetaView, NodeId, Placement, ShardMap,
-    StateStore, found_meta, record_founding, start_group,
+    ClusterId, ClusterSpec, Grid, GroupParts, GroupRef, Machine, Mesh, MetaMachine, MetaView, NodeId, Placement, ShardMap,
+    StateStore, found_meta, start_group, vacant,
 };
-use ordergrid_domain::GroupId;
-use ordergrid_domain::machine::ShardConfig;
-use ordergrid_storage::LogWriter;
+use ordergrid_domain::machine::{ShardConfig, SlotOwners};
+use ordergrid_domain::{GroupId, Slot};
+use ordergrid_storage::{Engine, EngineError, LogWriter, NodeRecords, StateRows};
 
 use crate::config::NodeConfig;
 use crate::glue;
-use crate::node::{StartError, identity, moved, owners};
+use crate::mend;
+use crate::node::StartError;
 use crate::platform::Platform;
-use crate::shard::ShardReplica;
+use crate::refill::RefillService;
+use crate::shard::{Seat, ShardReplica};
+use crate::wholeness::Wholeness;
+
+/// Pause before the rows of the meta group are asked for again.
+const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What every replica of this node is made from.
-pub(crate) struct Replicas<'a> {
-    pub(crate) config: &'a NodeConfig,
-    pub(crate) platform: &'a Platform,
-    pub(crate) mesh: &'a Mesh,
-    pub(crate) writer: &'a LogWriter,
-    /// How many there are.
-    pub(crate) replicas: usize,
+pub(crate) struct Replicas {
+    config: NodeConfig,
+    state: Arc<dyn Engine>,
+    records: NodeRecords,
+    mesh: Mesh,
+    writer: LogWriter,
+    map: Arc<ShardMap>,
 }
 
-impl Replicas<'_> {
-    /// The meta group, and the work of founding it.
+/// The work of founding the meta group, which ends with what it knows.
+pub(crate) type Founding = BoxFuture<'static, Option<Arc<MetaView>>>;
+
+/// The seats of a node's shards.
+pub(crate) type Seats = BTreeMap<GroupId, Seat>;
+
+impl Replicas {
+    /// For the node of `config`.
+    pub(crate) fn new(config: &NodeConfig, platform: &Platform, mesh: &Mesh, writer: &LogWriter, map: &Arc<ShardMap>) -> Self {
+        Self {
+            config: config.clone(),
+            state: Arc::clone(&platform.state_engine),
+            records: NodeRecords::new(Arc::clone(&platform.log_engine)),
+            mesh: mesh.clone(),
+            writer: writer.clone(),
+            map: Arc::clone(map),
+        }
+    }
+
+    /// The way to the other nodes.
+    pub(crate) fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
+    /// The meta group, and the work of founding it. Damaged rows are filled anew first.
     pub(crate) async fn meta(
         &self,
         spec: &ClusterSpec,
-        map: &ShardMap,
         cluster: ClusterId,
-    ) -> Result<(GroupRef, BoxFuture<'static, Option<Arc<MetaView>>>), StartError> {
-        let lowest = map.meta.first().map(|placement| placement.node);
-        let replica = own(&map.meta, self.config.id).ok_or_else(|| missing(GroupId::META))?;
-        let store = self.store(GroupId::META, replica).await?;
-        let machine = MetaMachine::new(Arc::clone(&store));
+        refills: &RefillService,
+    ) -> Result<(GroupRef, Arc<Wholeness>, Founding), StartError> {
+        let lowest = self.map.meta.first().map(|placement| placement.node);
         let preferred = lowest == Some(self.config.id);
-        let group = self.group(GroupId::META, &map.meta, preferred, machine.clone(), store).await?;
-        let founding = found_meta(Arc::clone(&group), machine, spec.clone(), cluster);
-        Ok((group, Box::pin(founding)))
-    }
-
-    /// What the cluster was founded with is not on this disk, which an earlier version wrote: the meta group knows it.
-    pub(crate) async fn prove(
-        &self,
-        spec: &ClusterSpec,
-        cluster: ClusterId,
-        view: Option<Arc<MetaView>>,
-    ) -> Result<(), StartError> {
-        let reason = || "it has stopped before it knew what the cluster was founded with".to_owned();
-        let view = view.ok_or_else(|| StartError::Group { group: GroupId::META, reason: reason() })?;
-        let (store, id) = (identity(self.platform), self.config.id);
-        Ok(record_founding(&store, id, cluster, spec, view.founding(), moved(self.config)).await?)
-    }
-
-    /// Every shard that has a replica here.
-    pub(crate) async fn shards(&self, map: &ShardMap) -> Result<Shards, StartError> {
-        let owners = owners(map);
-        let here = map.shards.iter().filter(|shard| shard.replica_on(self.config.id).is_some());
-        let budget = self.config.row_memory(here.clone().count());
-        let started = here.map(|shard| {
-            let owners = owners.clone();
-            async move {
-                let replica = own(&shard.replicas, self.config.id).ok_or_else(|| missing(shard.group))?;
-                let store = self.store(shard.group, replica).await?;
-                let settings = ShardConfig::new(shard.group, owners);
-                let machine = Arc::new(ShardReplica::new(settings, Arc::clone(&store), budget));
-                let preferred = shard.preferred() == Some(self.config.id);
-                let group = self.group(shard.group, &shard.replicas, preferred, machine.clone(), store).await?;
-                Ok((shard.group, (group, machine)))
+        loop {
+            let whole = Arc::new(Wholeness::new(GroupId::META));
+            if let Some(what) = self.noted_damage(GroupId::META).await? {
+                whole.damaged(&what);
             }
-        });
+            let started = match whole.is_whole() {
+                true => self.meta_once(preferred, &whole).await,
+                false => Err(failed(GroupId::META, "its stored rows are damaged")),
+            };
+            let error = match started {
+                Ok((group, machine, store)) => {
+                    refills.open_meta(Arc::clone(&group), store);
+                    let founding = found_meta(Arc::clone(&group), machine, spec.clone(), cluster);
+                    return Ok((group, whole, Box::pin(founding)));
+                }
+                Err(error) => error,
+            };
+            let Some(what) = whole.damage() else { return Err(error) };
+            if let Err(why) = self.mend_meta(&what).await {
+                if self.others(GroupId::META).is_empty() {
+                    return Err(failed(GroupId::META, format!("{what}; {why}")));
+                }
+                tracing::warn!(why, "the meta group's replica is not filled yet");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+
+    async fn mend_meta(&self, what: &str) -> Result<(), String> {
+        self.note_damage(GroupId::META, what).await?;
+        mend::refilled(self, GroupId::META).await?;
+        self.forget_damage(GroupId::META).await
+    }
+
+    async fn meta_once(
+        &self,
+        preferred: bool,
+        whole: &Arc<Wholeness>,
+    ) -> Result<(GroupRef, Arc<MetaMachine>, Arc<dyn StateStore>), StartError> {
+        let store = self.store(GroupId::META, whole).await?;
+        let machine = MetaMachine::new(Arc::clone(&store));
+        let group = self.group(GroupId::META, preferred, machine.clone(), Arc::clone(&store), whole).await?;
+        Ok((group, machine, store))
+    }
+
+    /// Every shard that has a replica here. The place of one whose rows are damaged is vacant.
+    pub(crate) async fn shards(&self) -> Result<Seats, StartError> {
+        let here = self.map.shards.iter().filter(|shard| shard.replica_on(self.config.id).is_some());
+        let started = here.map(|shard| async move { Ok((shard.group, self.shard_or_vacant(shard.group).await?)) });
         join_all(started).await.into_iter().collect()
     }
 
-    async fn store(&self, group: GroupId, replica: u64) -> Result<Arc<dyn StateStore>, StartError> {
-        let opened = glue::state_store(Arc::clone(&self.platform.state_engine), replica).await;
-        opened.map_err(|reason| StartError::Group { group, reason: reason.to_string() })
+    async fn shard_or_vacant(&self, group: GroupId) -> Result<Seat, StartError> {
+        let whole = Arc::new(Wholeness::new(group));
+        if let Some(what) = self.noted_damage(group).await? {
+            whole.damaged(&what);
+            return Ok(Seat { whole, ..self.vacant(group) });
+        }
+        match self.shard_with(group, &whole).await {
+            Err(_) if !whole.is_whole() => Ok(Seat { whole, ..self.vacant(group) }),
+            started => started,
+        }
+    }
+
+    /// Starts the replica of a shard.
+    pub(crate) async fn shard(&self, group: GroupId) -> Result<Seat, StartError> {
+        self.shard_with(group, &Arc::new(Wholeness::new(group))).await
+    }
+
+    async fn shard_with(&self, group: GroupId, whole: &Arc<Wholeness>) -> Result<Seat, StartError> {
+        let store = self.store(group, whole).await?;
+        let replica = self.replica(group, Arc::clone(&store), whole);
+        let preferred = self.map.shard(group).and_then(|shard| shard.preferred()) == Some(self.config.id);
+        let group = self.group(group, preferred, replica.clone(), store, whole).await?;
+        Ok(Seat { group, replica, whole: Arc::clone(whole) })
+    }
+
+    /// A seat without a replica that runs.
+    pub(crate) fn vacant(&self, group: GroupId) -> Seat {
+        let whole = Arc::new(Wholeness::new(group));
+        let number = self.own(group).expect("only shards with a replica here have a seat");
+        let replica = self.replica(group, Arc::new(glue::NoRows), &whole);
+        Seat { group: vacant(group, number), replica, whole }
+    }
+
+    fn replica(&self, group: GroupId, store: Arc<dyn StateStore>, whole: &Arc<Wholeness>) -> Arc<ShardReplica> {
+        let here = self.map.shards.iter().filter(|shard| shard.replica_on(self.config.id).is_some()).count();
+        let settings = ShardConfig::new(group, owners(&self.map));
+        Arc::new(ShardReplica::new(settings, store, self.config.row_memory(here)).telling(whole))
+    }
+
+    async fn store(&self, group: GroupId, whole: &Arc<Wholeness>) -> Result<Arc<dyn StateStore>, StartError> {
+        let replica = self.own(group).ok_or_else(|| missing(group))?;
+        let opened = glue::state_store(Arc::clone(&self.state), replica, whole).await;
+        opened.map_err(|reason| failed(group, reason))
     }
 
     async fn group(
         &self,
         group: GroupId,
-        replicas: &[Placement],
         preferred: bool,
         machine: Arc<dyn Machine>,
         store: Arc<dyn StateStore>,
+        whole: &Wholeness,
     ) -> Result<GroupRef, StartError> {
-        let failed = |reason: String| StartError::Group { group, reason };
-        let replica = own(replicas, self.config.id).ok_or_else(|| missing(group))?;
-        let log = glue::log_store(self.writer, replica, self.config).await.map_err(|error| failed(error.to_string()))?;
+        let placements = self.placements(group);
+        let replica = self.own(group).ok_or_else(|| missing(group))?;
+        let log = glue::log_store(&self.writer, replica, &self.config).await.map_err(|error| failed(group, error))?;
         let parts = GroupParts {
             group,
             replica,
-            founders: replicas.iter().map(|placement| (placement.replica, placement.node)).collect(),
+            founders: placements.iter().map(|placement| (placement.replica, placement.node)).collect(),
             preferred,
-            config: self.config.grouping(self.replicas),
+            config: self.config.grouping(self.map.groups_on(self.config.id).len()),
             machine,
             store,
             mesh: self.mesh.clone(),
             vouched: log.floor(),
         };
-        start_group::<TokioRuntime, _>(parts, log).await.map_err(|error| failed(error.to_string()))
+        start_group::<TokioRuntime, _>(parts, log).await.map_err(|error| {
+            if matches!(error, ordergrid_cluster::StartError::StateMissing { .. }) {
+                whole.damaged(&error.to_string());
+            }
+            failed(group, error)
+        })
+    }
+
+    fn placements(&self, group: GroupId) -> &[Placement] {
+        if group == GroupId::META { &self.map.meta } else { self.map.shard(group).map_or(&[], |shard| &shard.replicas) }
+    }
+
+    fn own(&self, group: GroupId) -> Option<u64> {
+        let own = self.placements(group).iter().find(|placement| placement.node == self.config.id);
+        own.map(|placement| placement.replica)
+    }
+
+    /// The other nodes with a replica of a group, from the next one on.
+    pub(crate) fn others(&self, group: GroupId) -> Vec<NodeId> {
+        let mut others: Vec<_> = self.placements(group).iter().map(|placement| placement.node).collect();
+        others.sort_unstable();
+        let next = others.iter().position(|node| *node > self.config.id).unwrap_or(0);
+        others.rotate_left(next);
+        others.retain(|node| *node != self.config.id);
+        others
+    }
+
+    /// The last entry that is gone from the log of a replica that does not run; 0 if none is.
+    pub(crate) async fn purged(&self, group: GroupId) -> Result<u64, String> {
+        let replica = self.own(group).ok_or("there is no replica of it here")?;
+        let mut log = glue::log_store::<TokioRuntime>(&self.writer, replica, &self.config).await.map_err(|e| e.to_string())?;
+        let state = RaftLogStorage::<Grid<TokioRuntime>>::get_log_state(&mut log).await.map_err(|error| error.to_string())?;
+        Ok(state.last_purged_log_id.map_or(0, |purged| purged.index))
+    }
+
+    /// The store of a replica that does not run, without any rows.
+    pub(crate) async fn emptied(&self, group: GroupId) -> Result<Arc<dyn StateStore>, String> {
+        let replica = self.own(group).ok_or("there is no replica of it here")?;
+        StateRows::destroy(self.state.as_ref(), replica).await.map_err(|error| error.to_string())?;
+        let whole = Arc::new(Wholeness::new(group));
+        glue::state_store(Arc::clone(&self.state), replica, &whole).await.map_err(|error| error.to_string())
+    }
+
+    /// The damage for which the state database refuses every write, if it does.
+    pub(crate) async fn refuses_writes(&self) -> Option<EngineError> {
+        self.state.flush().await.err().filter(EngineError::is_damage)
+    }
+
+    /// Writes down that the rows of a replica are damaged: they are not looked at again, whatever happens meanwhile.
+    pub(crate) async fn note_damage(&self, group: GroupId, what: &str) -> Result<(), String> {
+        self.records.put(&record(group), what.as_bytes()).await.map_err(|error| error.to_string())
+    }
+
+    /// They have been filled anew.
+    pub(crate) async fn forget_damage(&self, group: GroupId) -> Result<(), String> {
+        self.records.remove(&record(group)).await.map_err(|error| error.to_string())
+    }
+
+    async fn noted_damage(&self, group: GroupId) -> Result<Option<String>, StartError> {
+        let noted = self.records.get(&record(group)).await.map_err(|error| failed(group, error))?;
+        Ok(noted.map(|what| String::from_utf8_lossy(&what).into_owned()))
     }
 }
 
-/// The shards of a node: each with its group and what it applies to.
-pub(crate) type Shards = BTreeMap<GroupId, (GroupRef, Arc<ShardReplica>)>;
+/// The record that says what is wrong with the rows of a replica.
+fn record(group: GroupId) -> String {
+    format!("damaged/{group}")
+}
 
-fn own(replicas: &[Placement], node: NodeId) -> Option<u64> {
-    replicas.iter().find(|placement| placement.node == node).map(|placement| placement.replica)
+fn failed(group: GroupId, reason: impl std::fmt::Display) -> StartError {
+    StartError::Group { group, reason: reason.to_string() }
 }
 
 fn missing(group: GroupId) -> StartError {
-    StartError::Group { group, reason: "the map has no replica of it on this node".to_owned() }
+    failed(group, "the map has no replica of it on this node")
+}
+
+/// Which shard owns which slot.
+pub(crate) fn owners(map: &ShardMap) -> SlotOwners {
+    let slot = |number: u16| Slot::new(number).expect("a shard map names slots below 4,096");
+    let ranges: Vec<_> = map.shards.iter().map(|shard| (shard.group, slot(shard.first), slot(shard.last))).collect();
+    SlotOwners::from_ranges(&ranges)
 }

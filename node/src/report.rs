@@ -77,17 +77,23 @@ impl Reporter {
     /// Whether this node may take requests, check by check.
     pub(crate) fn readiness(&self, node: &NodeContext) -> Vec<Check> {
         let check = |name: &str, ok: bool, detail: String| Check { name: name.to_owned(), ok, detail };
-        let below = |group: &GroupRef| {
+        let damaged = node.hosts().filter_map(|host| {
+            let damage = host.damage()?;
+            Some(format!("shard {} is damaged ({}); {}", host.shard, damage.what, damage.doing))
+        });
+        let damaged = damaged.collect::<Vec<_>>().join("; ");
+        let below = |group: GroupRef| {
             let status = group.status();
             Some(format!("{} ({} of {})", status.group, status.last_log, status.vouched?.index))
         };
         let refilled: Vec<_> =
-            std::iter::once(&self.meta).chain(node.hosts().map(|host| &host.group)).filter_map(below).collect();
+            std::iter::once(Arc::clone(&self.meta)).chain(node.hosts().map(|host| host.group())).filter_map(below).collect();
         let clocks = node.time.seen();
         vec![
             check("running", !node.draining() && node.failed().borrow().is_none(), stops(node)),
-            led("meta_group_led", std::iter::once(&self.meta), node.id),
-            led("shards_led", node.hosts().map(|host| &host.group), node.id),
+            led("meta_group_led", [Arc::clone(&self.meta)].into_iter(), node.id),
+            led("shards_led", node.hosts().map(|host| host.group()), node.id),
+            check("state_whole", damaged.is_empty(), damaged),
             check(
                 "logs_whole",
                 refilled.is_empty(),
@@ -102,7 +108,7 @@ impl Reporter {
 
     /// Every group with a replica here: whether a leader that works leads it, and whether that is this node.
     pub(crate) fn led(&self, node: &NodeContext) -> Vec<(GroupId, bool, bool)> {
-        let groups = std::iter::once(&self.meta).chain(node.hosts().map(|host| &host.group));
+        let groups = std::iter::once(Arc::clone(&self.meta)).chain(node.hosts().map(|host| host.group()));
         let told = groups.map(|group| {
             let led = group.led();
             (group.id(), led, led && group.leadership().borrow().leader == Some(node.id))
@@ -112,8 +118,8 @@ impl Reporter {
 
     /// A replica that stands although its leader goes on serves nobody well: not its clients, and not its group.
     fn replicas_follow(&self, node: &NodeContext) -> Check {
-        let groups = std::iter::once(&self.meta).chain(node.hosts().map(|host| &host.group));
-        let standing: Vec<_> = groups.filter_map(standing).collect();
+        let groups = std::iter::once(Arc::clone(&self.meta)).chain(node.hosts().map(|host| host.group()));
+        let standing: Vec<_> = groups.filter_map(|group| standing(&group)).collect();
         let name = "replicas_follow".to_owned();
         Check { name, ok: standing.is_empty(), detail: list("a replica does not follow its leader: shards", &standing) }
     }
@@ -154,12 +160,12 @@ impl Reporter {
     /// This node, as it sees itself.
     pub(crate) fn report(&self, node: &NodeContext) -> NodeReport {
         let meta = replica_report(&self.meta.status(), node.id);
-        let shards = node.hosts().map(|host| replica_report(&host.group.status(), node.id));
+        let shards = node.hosts().map(|host| replica_report(&host.group().status(), node.id));
         NodeReport {
             failing: self.readiness(node).into_iter().filter(|check| !check.ok).collect(),
             uptime_seconds: self.started.elapsed().as_secs(),
             disk_bytes: (self.disk_bytes)(),
-            resident_bytes: node.hosts().map(|host| host.replica.machine().resident_bytes()).sum(),
+            resident_bytes: node.hosts().map(|host| host.replica().machine().resident_bytes()).sum(),
             clock: words(&node.time.seen()),
             replicas: std::iter::once(meta).chain(shards).collect(),
         }
@@ -199,7 +205,7 @@ fn list(what: &str, items: &[String]) -> String {
 }
 
 /// Whether every group has a leader that works, and is ready to where it is this node.
-fn led<'a>(name: &str, groups: impl Iterator<Item = &'a GroupRef>, node: u64) -> Check {
+fn led(name: &str, groups: impl Iterator<Item = GroupRef>, node: u64) -> Check {
     let (mut unheard, mut unanswered, mut unready) = (Vec::new(), Vec::new(), Vec::new());
     for group in groups {
         let now = *group.leadership().borrow();

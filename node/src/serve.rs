@@ -81,6 +81,11 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
+    /// Whether there are any.
+    pub(crate) fn is_any(&self) -> bool {
+        self.http.is_some() || self.mesh.is_some()
+    }
+
     /// Takes them over. Only before there are threads, because it clears their variables from the environment.
     pub(crate) fn take() -> anyhow::Result<Self> {
         let mut sockets = ListenFd::from_env();
@@ -99,7 +104,8 @@ pub(crate) async fn start(mut config: NodeConfig, inherited: Inherited, exporter
         None => tcp::bind(&config.http.listen).await?,
     };
     let transport = Arc::new(inherited.mesh.map_or_else(TcpTransport::new, TcpTransport::with_listener));
-    let platform = Platform::production(&config.data, transport, Box::new(http), Some(exporter), &share, config.memory)?;
+    let alone = config.bootstrap.as_ref().is_none_or(|bootstrap| bootstrap.nodes.len() <= 1);
+    let platform = Platform::production(&config.data, transport, Box::new(http), Some(exporter), &share, config.memory, alone)?;
     Ok(Running::start(vec![(config, platform)]).await?)
 }
 

@@ -113,7 +113,7 @@ async fn ids(replica: &ShardReplica, user: &UserId, before: Option<OrderId>, mos
         after = Some(last.clone());
         left = left.saturating_sub(rows.len());
         for (key, _) in &rows {
-            ids.push(listed_order(key).map_err(StoreError::new)?);
+            ids.push(listed_order(key).map_err(|error| replica.unreadable(key, error))?);
         }
     }
     ids.sort_unstable_by(|one, other| other.cmp(one));
@@ -138,6 +138,7 @@ mod tests {
 
     use super::*;
     use crate::glue::state_store;
+    use crate::wholeness::Wholeness;
 
     /// A shard of one user, whose orders are partly in memory and partly in the store.
     struct Shop {
@@ -149,7 +150,8 @@ mod tests {
 
     impl Shop {
         async fn open() -> Self {
-            let store = state_store(Arc::new(MemEngine::new()), 1).await.expect("an empty store opens");
+            let store = state_store(Arc::new(MemEngine::new()), 1, &Arc::new(Wholeness::new(GroupId(1)))).await;
+            let store = store.expect("an empty store opens");
             let slot = |number| Slot::new(number).expect("below 4,096");
             let owners = SlotOwners::from_ranges(&[(GroupId(1), slot(0), slot(4_095))]);
             // So little memory that everything that may leave it does.

@@ -8,6 +8,7 @@
 mod asked;
 pub(crate) mod cuts;
 pub(crate) mod marks;
+pub(crate) mod stored;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -64,7 +65,11 @@ async fn prove(grid: &NodeGrid) -> VerifyReport {
     let marked = join_all(grid.reporter.map.shards.iter().map(|shard| marks::mark(grid, shard))).await;
     let taken = fitting(grid, latest).await;
     let (audit, unread) = read(grid, taken, latest).await;
-    report(marked, audit.map(Audit::finish), &unread)
+    let stored = stored::state_whole(grid).await;
+    let mut report = report(marked, audit.map(Audit::finish), &unread);
+    report.ok &= stored.ok;
+    report.laws.push(stored);
+    report
 }
 
 /// Where the rows of a shard are to be read.
@@ -85,7 +90,7 @@ impl Taken {
     /// Whether the shard may have changed since.
     fn moved(&self, grid: &NodeGrid, shard: GroupId) -> bool {
         match self {
-            Self::Here(cut) => grid.node.host(shard).is_none_or(|host| host.group.applied() != cut.applied),
+            Self::Here(cut) => grid.node.host(shard).is_none_or(|host| host.group().applied() != cut.applied),
             Self::There(..) => true,
         }
     }

@@ -152,6 +152,14 @@ pub enum EngineError {
     Closed,
 }
 
+impl EngineError {
+    /// What is stored is not what was written: no later try finds it whole, and nothing else is wrong with the disk.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged(_))
+    }
+}
+
 /// Keys from `from`, inclusive, to `to`, exclusive; to the last key if `to` is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyRange {

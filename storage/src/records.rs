@@ -70,6 +70,16 @@ impl NodeRecords {
         // Without its records a node does not know what its log is worth.
         Ok(self.engine.keep().await?)
     }
+
+    /// Removes what is under `name`, if anything; durable on return.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub async fn remove(&self, name: &str) -> Result<(), RecordError> {
+        let mut batch = Batch::new();
+        batch.delete(&key(name));
+        Ok(self.engine.write(batch, Durability::Synced).await?)
+    }
 }
 
 fn key(name: &str) -> Bytes {
@@ -91,5 +101,8 @@ mod tests {
         disk.crash();
         assert_eq!(records().get("cluster").await, Ok(Some(Bytes::from_static(b"eu-1"))));
         assert_eq!(records().disk_is_empty().await, Ok(false));
+        records().remove("cluster").await.expect("the disk works");
+        disk.crash();
+        assert_eq!(records().get("cluster").await, Ok(None));
     }
 }

@@ -55,6 +55,19 @@ pub enum StateError {
     Abandoned,
 }
 
+impl StateError {
+    /// Rows, or what says where they are, are damaged: the replica must be filled anew, and can be; see
+    /// [`EngineError::is_damage`].
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Engine(error) => error.is_damage(),
+            Self::Head { .. } => true,
+            Self::TooLarge { .. } | Self::Overtaken | Self::Abandoned => false,
+        }
+    }
+}
+
 /// The rows that a checkpoint changes.
 pub trait ChangedRows: Send + 'static {
     /// How many.

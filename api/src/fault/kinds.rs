@@ -131,6 +131,7 @@ kinds! {
     UNREACHABLE                  503 "unreachable"                  refused later "The shard's leader cannot be reached";
     NOT_ANSWERED                 503 "not_answered"                 refused later "The read was not answered";
     TOKEN_AHEAD                  503 "token_ahead"                  refused later "This replica is behind the token";
+    DAMAGED                      503 "damaged"                      refused later "What is stored of the shard is damaged";
     OUTCOME_UNKNOWN              503 "outcome_unknown"              unknown later "The outcome is not known";
     TIMED_OUT                    504 "timed_out"                    unknown later "There was no answer in time";
 }

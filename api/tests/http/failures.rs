@@ -102,6 +102,7 @@ async fn every_refusal() {
         R::HoldTimedOut => R::HoldTimedOut, 503, "hold_timed_out", None;
         R::Unreachable  => R::Unreachable,  503, "unreachable",    None;
         R::TokenAhead   => R::TokenAhead,   503, "token_ahead",    None;
+        R::Damaged      => R::Damaged,      503, "damaged",        None;
     };
     for (reason, status, code, param) in rows {
         let problem = told(Failure::refused(reason), status, code, param).await;

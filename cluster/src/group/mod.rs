@@ -15,6 +15,7 @@ mod leadership;
 mod peer;
 mod start;
 mod transfer;
+mod vacant;
 mod watchdog;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 pub use config::{ConfigError, GroupConfig};
 pub use floor::{Vouched, whole};
 pub use start::{GroupParts, StartError, start_group};
+pub use vacant::vacant;
 
 use crate::ids::{EntryId, NodeId, ReplicaId};
 use crate::packed::Packed;

@@ -73,6 +73,14 @@ pub enum StartError {
         /// The last entry that was.
         vouched: EntryId,
     },
+    /// The rows that the purged part of the log had made are not there.
+    #[error("the state ends at entry {applied}, and the log begins after entry {purged}: rows are missing")]
+    StateMissing {
+        /// The last entry that the state has; 0 before the first.
+        applied: u64,
+        /// The last entry that is gone from the log.
+        purged: u64,
+    },
     /// Consensus refused to start on what was recovered.
     #[error("consensus cannot start: {0}")]
     Consensus(String),
@@ -103,8 +111,10 @@ where
     let (applied, _) = applier.applied_state().await?;
     forget_superseded(group, &mut log, applied).await?;
     if founders.len() == 1 {
-        refuse_lost(&mut log, applied, *vouched.borrow()).await?;
+        let floor = *vouched.borrow();
+        refuse_lost(&mut log, applied, floor).await?;
     }
+    refuse_missing(&mut log, applied).await?;
     show_last(&*machine, &mut log).await?;
     let shared = applier.shared();
     let started_with = log.get_log_reader().await.read_vote().await?;
@@ -195,6 +205,18 @@ where
         }
         _ => Ok(()),
     }
+}
+
+/// The log no longer has what would have to be applied next.
+async fn refuse_missing<RT, LS>(log: &mut LS, applied: Option<LogId>) -> Result<(), StartError>
+where
+    RT: AsyncRuntime + Send + Sync,
+    LS: RaftLogStorage<Grid<RT>>,
+{
+    let purged = log.get_log_state().await?.last_purged_log_id;
+    purged.filter(|purged| Some(*purged) > applied).map_or(Ok(()), |purged| {
+        Err(StartError::StateMissing { applied: applied.map_or(0, |applied| applied.index), purged: purged.index })
+    })
 }
 
 /// Shows the machine the last entry with a body, among the newest of the log.

@@ -14,6 +14,7 @@ pub mod order;
 pub mod rejection;
 pub mod rows;
 pub mod sku;
+pub mod stored;
 pub mod time;
 
 pub use audit::{Audit, AuditReport};
@@ -29,4 +30,5 @@ pub use order::Order;
 pub use rejection::Rejection;
 pub use rows::RowKey;
 pub use sku::Sku;
+pub use stored::Stored;
 pub use time::Timestamp;

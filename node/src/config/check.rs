@@ -12,7 +12,8 @@ use super::load::ConfigError;
 use super::settings::{BootstrapNodeSettings, BootstrapSettings, Reads, Settings};
 use super::units::Size;
 use super::{
-    BootstrapConfig, BootstrapNode, HttpAddress, Limits, MOST_NODES, MemorySplit, MeshAddress, NodeConfig, TraceConfig,
+    BootstrapConfig, BootstrapNode, HttpAddress, Limits, MOST_NODES, MemorySplit, MeshAddress, NodeConfig, ScrubConfig,
+    TraceConfig,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -74,6 +75,7 @@ pub(super) fn check(settings: &Settings) -> Result<NodeConfig, ConfigError> {
         memory: split(settings),
         rows: split(settings).rows(),
         group,
+        scrub: ScrubConfig { rate: settings.scrub.rate.0, every: settings.scrub.every.0 },
         log_tail: tail(settings).bytes(),
         hold_valid: settings.orders.hold_valid.0,
         clock_skew: settings.clock.skew.0,
@@ -113,6 +115,7 @@ fn check_limits(settings: &Settings, broken: &mut Broken) {
     let frame = Size(batch_body(settings).0.max(limits.entry_bytes.0).saturating_add(FRAME_SLACK));
     broken.within("limits.frame", &limits.frame, frame..=gib(2));
     broken.within("checkpoint.dirty", &dirty(settings), Size(64 << 10)..=gib(16));
+    broken.within("scrub.rate", &settings.scrub.rate, Size(0)..=gib(16));
     broken.within("log.tail", &tail(settings), Size(1 << 10)..=gib(16));
 }
 
@@ -175,6 +178,7 @@ fn check_times(settings: &Settings, broken: &mut Broken) {
         ("raft.election_max", raft.election_max, raft.election_min.0 + Duration::from_millis(1), 600 * second),
         ("raft.lease_margin", raft.lease_margin, Duration::ZERO, raft.election_max.0),
         ("raft.stall", raft.stall, raft.election_max.0 + second, DAY),
+        ("scrub.every", settings.scrub.every, Duration::ZERO, 30 * DAY),
         ("checkpoint.every", settings.checkpoint.every, Duration::from_millis(100), DAY),
         // A hold given by a leader whose clock is behind must still be valid when it arrives.
         ("orders.hold_valid", settings.orders.hold_valid, settings.clock.skew.0 + second, 600 * second),

@@ -200,6 +200,14 @@ sections! {
         dirty: Option<Size> = None,
     }
 
+    /// Reading everything that is stored, in the background, so that damage is found while other replicas are whole.
+    scrub: ScrubSettings {
+        /// Bytes that are read in a second, at the most; 0 switches it off.
+        rate: Size = Size::mib(8),
+        /// Pause between two rounds; 0 switches it off.
+        every: Span = Span::s(60 * 60),
+    }
+
     /// The replicated log.
     log: LogSettings {
         /// Newest entries of each replica that stay in memory. Default: its share of a twentieth of

@@ -80,10 +80,10 @@ families! {
     Counter   "ordergrid_cold_rows_loaded_total" => "Rows looked up in the state database.";
     Gauge     "ordergrid_state_whole" "shard" => "1 while the stored rows of the shard are whole here.";
     Counter   "ordergrid_state_damaged_total" "shard" => "Times that stored rows were found damaged.";
-    Counter   "ordergrid_refill_bytes_total" "shard" => "Bytes of rows that refilled a replica.";
+    Counter   "ordergrid_refill_bytes_total" => "Bytes of rows that refilled a replica.";
     Counter   "ordergrid_scrub_rows_total" "shard" => "Stored rows read to see whether they are whole.";
     Counter   "ordergrid_scrub_bytes_total" "shard" => "Bytes of those rows.";
-    Histogram "ordergrid_scrub_seconds" "shard" => "Time to read all stored rows once.";
+    Histogram "ordergrid_scrub_seconds" => "Time to read all stored rows once.";
     Counter   "ordergrid_scrub_rounds_total" "whole" => "Times that all stored rows were read, by what was found.";
     // The disk.
     Histogram "ordergrid_log_sync_seconds" => "Time to write and sync one batch of the log.";

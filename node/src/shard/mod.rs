@@ -35,7 +35,7 @@ use tokio::time::Instant;
 pub(crate) use batcher::{BatchLimits, bytes_of_request};
 pub(crate) use callers::{Caller, Deadline, PlaceCaller, Placed};
 pub(crate) use holds::{HoldCaller, HoldRequest, HoldResult, HoldSink};
-pub(crate) use host::{Leading, ShardHost};
+pub(crate) use host::{Leading, Seat, ShardHost};
 pub(crate) use landings::Landings;
 pub(crate) use lead::LeadLimits;
 pub(crate) use proposal::{Landed, NotLanded, Proposal, Reply};

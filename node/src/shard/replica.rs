@@ -10,9 +10,10 @@ use futures::future::BoxFuture;
 use ordergrid_api::Answer;
 use ordergrid_cluster::{DirtyRows, EntryId, Machine, MachineError, Packed, StateStore, StoreError};
 use ordergrid_domain::command::{OrderRequest, Position};
+use ordergrid_domain::encoding::BytesError;
 use ordergrid_domain::machine::{Lookup, PlacedKey, ShardConfig, ShardMachine, TimerScan};
 use ordergrid_domain::rows::TIMER;
-use ordergrid_domain::{Entry, Key, Order, Outcome, Rejection, RowKey, Timestamp, UserId};
+use ordergrid_domain::{Entry, Key, Order, Outcome, Rejection, RowKey, Timestamp, UserId, stored};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use ractor::ActorRef;
 use tokio::sync::{oneshot, watch};
@@ -21,6 +22,7 @@ use super::landings::Landings;
 use super::proposal::{Proposal, Reply};
 use super::{ShardMessage, answer};
 use crate::metrics;
+use crate::wholeness::Wholeness;
 
 /// Entries between two looks at the memory budget.
 const EVICT_EVERY: u64 = 64;
@@ -46,6 +48,8 @@ pub(crate) struct ShardReplica {
     config: ShardConfig,
     machine: RwLock<ShardMachine>,
     store: Arc<dyn StateStore>,
+    /// Who is told of rows that cannot be read.
+    whole: Arc<Wholeness>,
     /// Bytes of rows that may stay in memory.
     budget: u64,
     applied: watch::Sender<u64>,
@@ -99,10 +103,12 @@ impl ShardReplica {
         let machine = RwLock::new(ShardMachine::new(config.clone()));
         let (applied, _) = watch::channel(0);
         let (audits, stages, tidying) = (Mutex::default(), metrics::ApplyStages::new(), AtomicUsize::new(0));
+        let whole = Wholeness::new(config.shard);
         Self {
             config,
             machine,
             store,
+            whole: Arc::new(whole),
             budget,
             applied,
             audits,
@@ -118,6 +124,19 @@ impl ShardReplica {
     /// The front door of a term opens, or closes.
     pub(crate) fn has_front(&self, front: Option<ActorRef<ShardMessage>>) {
         *self.front.lock() = front;
+    }
+
+    /// Tells `whole` of rows that cannot be read, as the store tells it of those that it cannot hand out.
+    pub(crate) fn telling(mut self, whole: &Arc<Wholeness>) -> Self {
+        self.whole = Arc::clone(whole);
+        self
+    }
+
+    /// A stored row cannot be read.
+    pub(crate) fn unreadable(&self, key: &[u8], error: BytesError) -> StoreError {
+        let what = format!("row {} cannot be read: {error}", key.escape_ascii());
+        self.whole.damaged(&what);
+        StoreError::damaged(what)
     }
 
     /// The state, for reading. Held for a moment only: apply waits for it.
@@ -238,6 +257,11 @@ impl ShardReplica {
             let keys = there.iter().map(|row| Bytes::copy_from_slice(row.as_bytes())).collect();
             self.store.get_many(keys).await?
         };
+        for (row, value) in there.iter().zip(&values) {
+            let Some(value) = value else { continue };
+            // Apply takes a row for readable.
+            stored::readable(row.as_bytes(), value).map_err(|error| self.unreadable(row.as_bytes(), error))?;
+        }
         self.change(|machine| {
             for (row, value) in there.into_iter().zip(values) {
                 // A row that changed hands meanwhile is looked for again (rule 28).
@@ -269,7 +293,7 @@ impl ShardReplica {
         metrics::cold_rows_loaded(rows.len());
         let rows = rows.iter().map(|(key, value)| (&key[..], &value[..]));
         // If a checkpoint became durable meanwhile, they are read again (rule 28).
-        self.change(|machine| machine.admit_timers(scan, rows)).map(drop).map_err(StoreError::new)
+        self.change(|machine| machine.admit_timers(scan, rows)).map(drop).map_err(|error| self.unreadable(&[TIMER], error))
     }
 
     async fn apply_entry(&self, at: EntryId, packed: &Packed) -> Result<(), MachineError> {
@@ -391,7 +415,7 @@ impl Machine for ShardReplica {
                     let Some((last, _)) = rows.last() else { break };
                     after = Some(last.clone());
                     for (key, value) in &rows {
-                        machine.restore(key, value).map_err(MachineError::new)?;
+                        machine.restore(key, value).map_err(|error| MachineError::new(self.unreadable(key, error)))?;
                     }
                 }
             }
@@ -450,7 +474,8 @@ mod tests {
     /// As after a snapshot that ends at an audit entry: nobody applies that entry here any more.
     #[tokio::test]
     async fn a_reloaded_replica_knows_its_hash_where_its_rows_end() {
-        let store = state_store(Arc::new(MemEngine::new()), 1).await.expect("an empty store opens");
+        let whole = Arc::new(Wholeness::new(GroupId(1)));
+        let store = state_store(Arc::new(MemEngine::new()), 1, &whole).await.expect("an empty store opens");
         let slot = |number| Slot::new(number).expect("below 4,096");
         let owners = SlotOwners::from_ranges(&[(GroupId(1), slot(0), slot(4_095))]);
         let replica = || ShardReplica::new(ShardConfig::new(GroupId(1), owners.clone()), Arc::clone(&store), u64::MAX);
@@ -471,7 +496,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_checkpoint_takes_more_at_once_the_more_changes_meanwhile() {
-        let store = state_store(Arc::new(MemEngine::new()), 1).await.expect("an empty store opens");
+        let whole = Arc::new(Wholeness::new(GroupId(1)));
+        let store = state_store(Arc::new(MemEngine::new()), 1, &whole).await.expect("an empty store opens");
         let slot = |number| Slot::new(number).expect("below 4,096");
         let owners = SlotOwners::from_ranges(&[(GroupId(1), slot(0), slot(4_095))]);
         let replica = ShardReplica::new(ShardConfig::new(GroupId(1), owners), store, u64::MAX);

@@ -21,7 +21,7 @@ impl NodeGrid {
         };
         let Some(host) = self.node.host(shard) else { return Some(Ok(Said::Elsewhere(None))) };
         Some(match ask {
-            Ask::HashAt(_, index) => Ok(Said::HashAt(HashAt::of(&host.replica, *index, self.limits.request / 2).await)),
+            Ask::HashAt(_, index) => Ok(Said::HashAt(HashAt::of(&host.replica(), *index, self.limits.request / 2).await)),
             Ask::Cut(_) => Cut::take(host).await.map(|cut| {
                 let moment = Box::new(cut.moment.clone());
                 Said::Cut(self.cuts.hold(cut), moment)

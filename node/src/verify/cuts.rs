@@ -39,14 +39,14 @@ fn unreadable(_: impl std::fmt::Display) -> Failure {
 impl Cut {
     /// The moment of a checkpoint that is written now on this node.
     pub(crate) async fn take(host: &ShardHost) -> Result<Self, Failure> {
-        let applied = host.group.applied();
-        host.group.checkpoint().await.map_err(unreadable)?;
-        let view = host.replica.store().view().await.map_err(unreadable)?;
+        let applied = host.group().applied();
+        host.group().checkpoint().await.map_err(unreadable)?;
+        let view = host.replica().store().view().await.map_err(unreadable)?;
         let moment = match &view {
             Some(view) => streams(&**view).await?,
             None => Moment::default(),
         };
-        Ok(Self { shard: host.shard, retention: host.replica.retention(), view, moment, applied })
+        Ok(Self { shard: host.shard, retention: host.replica().retention(), view, moment, applied })
     }
 
     /// What all rows come to. Rests as long as it works, so that whoever orders meanwhile feels little of it.

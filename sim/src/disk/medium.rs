@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
 use bytes::Bytes;
-use ordergrid_storage::{Batch, Durability, Engine, EngineError, MemEngine};
+use ordergrid_storage::{Batch, Durability, Engine, EngineError, KeyRange, MemEngine};
 
 /// Keeps the batches of one database through the ends of processes and power. Counts are of all batches kept since it
 /// was new or wiped.
@@ -50,6 +50,13 @@ pub(super) trait Medium: Send {
 
     /// A loss of power has kept an older one.
     fn keep_older_vouch(&mut self, vouch: Bytes);
+
+    /// The rows of `range` are damaged from now on, until they are written again or removed; answers how many there are. None
+    /// where the bytes are out of reach.
+    fn damage(&mut self, range: &KeyRange) -> usize {
+        let _ = range;
+        0
+    }
 
     /// It is empty again.
     fn wipe(&mut self);
@@ -133,6 +140,10 @@ impl Medium for Memory {
 
     fn keep_older_vouch(&mut self, vouch: Bytes) {
         self.disk.set_vouched(Some(vouch));
+    }
+
+    fn damage(&mut self, range: &KeyRange) -> usize {
+        self.disk.damage(range)
     }
 
     fn wipe(&mut self) {

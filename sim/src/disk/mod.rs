@@ -236,6 +236,13 @@ impl SimDisk {
         self.fault(database, |platter| platter.faults.damage(after));
     }
 
+    /// Up to `most` neighbouring rows of `database` are damaged from now on, the first of them the one that `choice` picks: who
+    /// reads one of them is told so, through restarts, until it is written again or removed. Answers how many there are; none
+    /// on real databases, and where nothing is open.
+    pub fn damage_rows(&self, database: Database, choice: u64, most: usize) -> usize {
+        self.shared.lock().platter(database).damage_rows(choice, most)
+    }
+
     /// Lifts every fault that has not struck yet. An engine that has failed stays so until it is opened again.
     pub fn heal(&self) {
         self.fault(Database::Log, |platter| platter.faults.lift());

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use ordergrid_storage::{Batch, Durability, Engine, EngineError, EngineStats, EngineView, Fault, Operation, Row};
+use ordergrid_storage::{
+    Batch, Durability, Engine, EngineError, EngineStats, EngineView, Fault, KeyRange, Operation, Row, ScanLimit,
+};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::faults::{Faults, ReadTime, SyncTime};
@@ -356,6 +358,19 @@ impl Platter {
 
     pub(super) fn drop_view(&mut self, number: u64) {
         self.views.remove(&number);
+    }
+
+    /// Up to `most` neighbouring rows are damaged, the first of them the one that `choice` picks; answers how many.
+    pub(super) fn damage_rows(&mut self, choice: u64, most: usize) -> usize {
+        let Some(engine) = self.medium.engine() else { return 0 };
+        let Ok(rows) = answer_of(engine.scan(KeyRange::all(), ScanLimit::rows(usize::MAX))) else { return 0 };
+        let Some(last) = rows.len().checked_sub(1) else { return 0 };
+        let first = usize::try_from(choice % rows.len() as u64).expect("below the number of rows");
+        let end = rows.get(first + most).map(|row| row.0.clone());
+        let range = KeyRange { from: rows[first.min(last)].0.clone(), to: end };
+        let count = self.medium.damage(&range);
+        trace::note(format_args!("disk {} {}: {count} rows from {:02x} on are damaged", self.node, self.database, range.from));
+        count
     }
 
     pub(super) fn stats(&mut self) -> EngineStats {

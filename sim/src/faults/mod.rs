@@ -135,7 +135,7 @@ pub enum Trouble {
         /// How far into the log, in thousandths.
         permille: u64,
     },
-    /// A block is found to be damaged.
+    /// A block of the log is found to be damaged, once; or rows of the state are, until they are filled anew.
     DamageRead {
         /// Whose.
         who: Who,

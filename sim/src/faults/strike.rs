@@ -16,6 +16,8 @@ use crate::plan::Plan;
 use crate::trace;
 use crate::verdict::Violation;
 
+/// Rows that lie in one block.
+const ROWS_OF_A_BLOCK: usize = 8;
 /// A program that ended by itself is started again after this.
 const SUPERVISOR: Duration = Duration::from_millis(500);
 
@@ -30,6 +32,8 @@ pub struct Striking {
     excused: BTreeSet<u64>,
     /// The one node of which logs lose bits.
     rotten: Option<u64>,
+    /// The one node whose state is damaged in this history: of every row there must be whole replicas elsewhere.
+    damaged: Option<u64>,
     calm: LinkState,
     calm_sync: SyncTime,
     calm_read: ReadTime,
@@ -56,6 +60,7 @@ impl Striking {
             off: BTreeMap::new(),
             excused: BTreeSet::new(),
             rotten: None,
+            damaged: None,
             calm: LinkState { fastest: plan.latency.0, slowest: plan.latency.1, loss: 0, cut: false },
             calm_sync: SyncTime::Between(plan.sync.0, plan.sync.1),
             calm_read: plan.reads,
@@ -227,7 +232,15 @@ impl Striking {
             Trouble::DiskFull { .. } => disk.fill(true),
             // The rows of the state have no checksum of their own: there a wrong bit shows as a damaged block.
             Trouble::FlipBit { after, bit, .. } => disk.flip_bit(Database::Log, after, bit),
-            Trouble::DamageRead { log, after, .. } => disk.damage_read(database(log), after),
+            Trouble::DamageRead { log: true, after, .. } => disk.damage_read(Database::Log, after),
+            Trouble::DamageRead { log: false, after, .. } => {
+                if grid.nodes.len() < 3 || *self.damaged.get_or_insert(node) != node {
+                    return;
+                }
+                if disk.damage_rows(Database::State, after.wrapping_mul(0x9e37_79b9), ROWS_OF_A_BLOCK) == 0 {
+                    disk.damage_read(Database::State, after);
+                }
+            }
             _ => return,
         }
         self.excused.insert(node);

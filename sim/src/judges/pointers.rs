@@ -28,7 +28,12 @@ impl Judge for PointersOrdered {
     fn look(&mut self, moment: &Moment<'_>) -> Result<(), Violation> {
         for (node, groups) in moment.statuses {
             let life = moment.lives.get(node).copied().unwrap_or_default();
-            for status in groups.iter().filter(|status| status.role != Role::Stopped) {
+            for status in groups {
+                if status.role == Role::Stopped {
+                    // Another replica takes its place, and says what it knows once it takes part.
+                    self.last.remove(&(*node, status.group));
+                    continue;
+                }
                 check(
                     *node,
                     status,

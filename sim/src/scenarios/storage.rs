@@ -13,7 +13,7 @@ use crate::disk::{Database, ReadTime};
 use crate::grid::Squeeze;
 use crate::history::Ask;
 
-pub(super) const SCENARIOS: [Scenario; 6] = [
+pub(super) const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "a-checkpoint-torn-by-a-power-loss",
         rule: "rule 26, corner",
@@ -55,6 +55,14 @@ pub(super) const SCENARIOS: [Scenario; 6] = [
         script: cold,
     },
     Scenario {
+        name: "damaged-rows-are-filled-anew",
+        rule: "rule 28, corner",
+        story: "rows that have left memory are damaged on the disk of a leader: it leads no longer, and has them again soon",
+        mutant: Some("damage-swallowed"),
+        setup: || Setup::of(3, 1).squeeze(Squeeze { memory: Some(16 << 10), ..Squeeze::default() }),
+        script: damaged,
+    },
+    Scenario {
         name: "a-row-that-was-read-before-it-changed",
         rule: "rule 28",
         story: "a slow look at a SKU ends after goods have arrived for it and a checkpoint has stored that",
@@ -70,6 +78,40 @@ fn written(stage: &mut Stage<'_>, node: u64) -> Played {
     stage.checkpoint(node);
     stage.until("a checkpoint is durable", SOON, |stage| stage.state_batches(node).1 > before)?;
     stage.pass(ms(20))
+}
+
+fn damaged(stage: &mut Stage<'_>) -> Played {
+    let sku = stage.sku(ORDERS, 0);
+    stage.stock(&[(&sku, 1_000)])?;
+    let mut orders = Vec::new();
+    for buyer in 0..60 {
+        orders.push(buy(stage, buyer % 20, &sku)?);
+        if buyer % 20 == 19 {
+            written(stage, 1)?;
+        }
+    }
+    stage.pass(ms(1_000))?;
+    let disk = stage.world.grid.nodes[&1].disk.clone();
+    scene(disk.damage_rows(Database::State, 0, usize::MAX) > 60, "there are rows to be damaged")?;
+    for order in &orders {
+        stage.ask(1, Ask::ReadOrder(order.id));
+    }
+    stage.healed("another node leads", |stage| stage.leader(ORDERS).is_some_and(|leader| leader != 1))?;
+    for order in &orders {
+        let (now, _) = stage.order_after_all(&Ask::ReadOrder(order.id))?;
+        expect(now.version == order.version, || format!("{now:?} is not {order:?}"))?;
+    }
+    stage.healed("node 1 is whole", |stage| {
+        let running = stage.world.grid.nodes[&1].running();
+        running.is_some_and(|node| node.damaged().is_empty())
+    })?;
+    stage.hand_over(ORDERS, 1)?;
+    for order in orders.iter().step_by(2) {
+        let ask = cancel(stage, order);
+        stage.order_after_all(&ask)?;
+    }
+    stage.conclude()?;
+    stage.expect_stock(&sku, 1_000, 60, 940)
 }
 
 fn read_before(stage: &mut Stage<'_>) -> Played {

@@ -2,7 +2,7 @@
 //!
 //! It owns no thread and reads no clock, so a simulation that runs on it repeats exactly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use super::batch::{Batch, Operation};
 use super::{Durability, Engine, EngineError, EngineStats, EngineView, Gather, KeyRange, Row, ScanLimit};
 
 type Rows = BTreeMap<Bytes, Bytes>;
+type Damaged = Arc<Mutex<BTreeSet<Bytes>>>;
 
 /// A handle of a disk in memory.
 ///
@@ -47,6 +48,8 @@ struct Disk {
     /// The fault, and how many writes still succeed before it.
     planted: Option<(u64, Fault)>,
     failed: Option<EngineError>,
+    /// Keys whose values are damaged. Views share it: they read the same blocks.
+    damaged: Damaged,
     stats: EngineStats,
     vouch: Option<Bytes>,
     /// What there was when it was told to remember, and what was written since.
@@ -122,6 +125,16 @@ impl MemEngine {
         self.disk.lock().planted = Some((after, fault));
     }
 
+    /// From now on the rows of `range` that are there now are damaged: whoever reads one of them is told so, also after a
+    /// crash and through views, until it is written again or removed. Answers how many there are.
+    pub fn damage(&self, range: &KeyRange) -> usize {
+        let disk = self.disk.lock();
+        let keys: Vec<_> = rows_of(&disk.live, range).map(|(key, _)| key.clone()).collect();
+        let count = keys.len();
+        disk.damaged.lock().extend(keys);
+        count
+    }
+
     /// Batches that a crash would lose.
     #[must_use]
     pub fn unsynced(&self) -> usize {
@@ -178,7 +191,7 @@ impl Engine for MemEngine {
     }
 
     fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EngineError>> {
-        self.with(|disk| Ok(get_many(&disk.live, &keys)))
+        self.with(|disk| get_many(&disk.live, &disk.damaged, &keys))
     }
 
     fn may_have(&self, key: &[u8]) -> bool {
@@ -188,16 +201,16 @@ impl Engine for MemEngine {
     }
 
     fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
-        self.with(|disk| Ok(scan(&disk.live, &range, limit)))
+        self.with(|disk| scan(&disk.live, &disk.damaged, &range, limit))
     }
 
     fn scan_back(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
-        self.with(|disk| Ok(gather(rows_of(&disk.live, &range).rev(), limit)))
+        self.with(|disk| gather(rows_of(&disk.live, &range).rev(), &disk.damaged, limit))
     }
 
     fn view(&self) -> BoxFuture<'_, Result<Arc<dyn EngineView>, EngineError>> {
         self.with(|disk| {
-            let view: Arc<dyn EngineView> = Arc::new(MemView(disk.live.clone()));
+            let view: Arc<dyn EngineView> = Arc::new(MemView(disk.live.clone(), disk.damaged.clone()));
             Ok(view)
         })
     }
@@ -209,15 +222,15 @@ impl Engine for MemEngine {
     }
 }
 
-struct MemView(Arc<Rows>);
+struct MemView(Arc<Rows>, Damaged);
 
 impl EngineView for MemView {
     fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EngineError>> {
-        ready(Ok(get_many(&self.0, &keys))).boxed()
+        ready(get_many(&self.0, &self.1, &keys)).boxed()
     }
 
     fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
-        ready(Ok(scan(&self.0, &range, limit))).boxed()
+        ready(scan(&self.0, &self.1, &range, limit)).boxed()
     }
 }
 
@@ -232,6 +245,7 @@ impl Disk {
         }
         self.stats.written_bytes += batch.bytes() as u64;
         apply(&batch, Arc::make_mut(&mut self.live));
+        forget_damage(&batch, &self.damaged);
         if !batch.is_empty() {
             if let Some((_, batches)) = &mut self.history {
                 batches.push(batch.clone());
@@ -309,12 +323,36 @@ fn apply(batch: &Batch, rows: &mut Rows) {
     }
 }
 
-fn get_many(rows: &Rows, keys: &[Bytes]) -> Vec<Option<Bytes>> {
-    keys.iter().map(|key| rows.get(key).cloned()).collect()
+/// What is written again, or removed, is not damaged any more.
+fn forget_damage(batch: &Batch, damaged: &Damaged) {
+    let mut damaged = damaged.lock();
+    if damaged.is_empty() {
+        return;
+    }
+    for operation in batch.operations() {
+        match operation {
+            Operation::Put { key, .. } | Operation::Delete { key } => {
+                damaged.remove(key);
+            }
+            Operation::DeleteRange { from, to } => damaged.retain(|key| key[..] < *from || key[..] >= *to),
+        }
+    }
 }
 
-fn scan(rows: &Rows, range: &KeyRange, limit: ScanLimit) -> Vec<Row> {
-    gather(rows_of(rows, range), limit)
+fn readable(key: &Bytes, damaged: &BTreeSet<Bytes>) -> Result<(), EngineError> {
+    match damaged.contains(key) {
+        true => Err(EngineError::Damaged(format!("a block's checksum is wrong, at key {key:02x}"))),
+        false => Ok(()),
+    }
+}
+
+fn get_many(rows: &Rows, damaged: &Damaged, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, EngineError> {
+    let damaged = damaged.lock();
+    keys.iter().map(|key| readable(key, &damaged).map(|()| rows.get(key).cloned())).collect()
+}
+
+fn scan(rows: &Rows, damaged: &Damaged, range: &KeyRange, limit: ScanLimit) -> Result<Vec<Row>, EngineError> {
+    gather(rows_of(rows, range), damaged, limit)
 }
 
 fn rows_of<'a>(rows: &'a Rows, range: &KeyRange) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Bytes)> + use<'a> {
@@ -326,14 +364,20 @@ fn rows_of<'a>(rows: &'a Rows, range: &KeyRange) -> impl DoubleEndedIterator<Ite
     rows.range::<Bytes, _>((Bound::Included(&range.from), to))
 }
 
-fn gather<'a>(rows: impl Iterator<Item = (&'a Bytes, &'a Bytes)>, limit: ScanLimit) -> Vec<Row> {
+fn gather<'a>(
+    rows: impl Iterator<Item = (&'a Bytes, &'a Bytes)>,
+    damaged: &Damaged,
+    limit: ScanLimit,
+) -> Result<Vec<Row>, EngineError> {
+    let damaged = damaged.lock();
     let mut gathered = Gather::new(limit);
     for (key, value) in rows {
         if gathered.offer(key.len() + value.len(), || (key.clone(), value.clone())).is_break() {
             break;
         }
+        readable(key, &damaged)?;
     }
-    gathered.rows
+    Ok(gathered.rows)
 }
 
 /// `SplitMix64`: neighbouring seeds give unrelated numbers.

@@ -114,7 +114,7 @@ impl RocksEngine {
     /// Opens the state database in the folder `path`, which is made when missing. Blocks.
     ///
     /// # Errors
-    /// As [`open_log`](Self::open_log).
+    /// As [`open_log`](Self::open_log). One whose writing has met damage is damaged for good.
     pub fn open_state(path: &Path) -> Result<Self, EngineError> {
         Self::open_state_within(path, RocksBounds::default())
     }
@@ -143,6 +143,9 @@ impl RocksEngine {
         };
         // Without a bound every file stays open.
         options.set_max_open_files(bounds.files.map_or(-1, |files| i32::try_from(files).unwrap_or(i32::MAX)));
+        if let Some(damage) = ingest::marked(path).filter(|_| flavour == Flavour::State) {
+            return Err(EngineError::Damaged(damage));
+        }
         priority::start_mergers();
         let behind = if flavour == Flavour::Log { wal::behind_damage(path)? } else { Vec::new() };
         let db = Arc::new(DB::open(&options, path).map_err(failure)?);
@@ -238,7 +241,7 @@ impl Engine for RocksEngine {
     }
 
     fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EngineError>> {
-        self.read(move |db| get_many(db.multi_get(&keys)))
+        self.read(move |db| get_many(db, db.multi_get(&keys)))
     }
 
     fn may_have(&self, key: &[u8]) -> bool {
@@ -246,11 +249,11 @@ impl Engine for RocksEngine {
     }
 
     fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
-        self.read(move |db| scan(&range, limit, |options| db.raw_iterator_opt(options)))
+        self.read(move |db| scan(db, &range, limit, |options| db.raw_iterator_opt(options)))
     }
 
     fn scan_back(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
-        self.read(move |db| scan_back(&range, limit, |options| db.raw_iterator_opt(options)))
+        self.read(move |db| scan_back(db, &range, limit, |options| db.raw_iterator_opt(options)))
     }
 
     fn view(&self) -> BoxFuture<'_, Result<Arc<dyn EngineView>, EngineError>> {

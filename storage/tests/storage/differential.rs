@@ -166,3 +166,79 @@ proptest! {
         run(steps, RocksDisk::state())?;
     }
 }
+
+/// Rows large enough for several blocks, durable, and reopened so that nothing is in a cache.
+async fn filled(side: &mut Side) {
+    let engine = side.engine.clone().expect("open between steps");
+    let mut batch = Batch::new();
+    (0..32).for_each(|number| batch.put(&key(number), &vec![number; 4_000]));
+    engine.write(batch, Durability::Synced).await.expect("the disk works");
+    drop(engine);
+    side.take(&Step::Restart).await;
+}
+
+fn tables(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let files = std::fs::read_dir(folder).expect("the folder").map(|file| file.expect("a file of the database").path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "sst")).collect()
+}
+
+/// Damages the rows in the middle, on either disk.
+type Damage = (&'static str, fn(&std::path::Path));
+
+fn flip_a_bit(folder: &std::path::Path) {
+    for file in tables(folder) {
+        let mut bytes = std::fs::read(&file).expect("a file of the database");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 16;
+        std::fs::write(&file, bytes).expect("nobody has it open");
+    }
+}
+
+fn cut_half(folder: &std::path::Path) {
+    for file in tables(folder) {
+        let half = std::fs::metadata(&file).expect("a file of the database").len() / 2;
+        let file = std::fs::OpenOptions::new().write(true).open(file).expect("nobody has it open");
+        file.set_len(half).expect("it is ours");
+    }
+}
+
+fn remove(folder: &std::path::Path) {
+    tables(folder).into_iter().for_each(|file| std::fs::remove_file(file).expect("it is ours"));
+}
+
+#[tokio::test]
+async fn both_call_damage_damage() {
+    let cases: [Damage; 3] = [("a flipped bit", flip_a_bit), ("a file that is cut", cut_half), ("a missing file", remove)];
+    for (name, damage) in cases {
+        let rocks = RocksDisk::state();
+        let folder = rocks.folder().to_owned();
+        let mut rocks = Side::of(rocks);
+        filled(&mut rocks).await;
+        (rocks.engine, rocks.view) = (None, None);
+        damage(&folder);
+        let found = match ordergrid_storage::RocksEngine::open_state(&folder) {
+            Ok(engine) => engine.scan(KeyRange::all(), ScanLimit::rows(99)).await.map(drop),
+            Err(error) => Err(error),
+        };
+        let found = found.expect_err(name);
+        assert!(found.is_damage(), "{name}: {found}");
+
+        let memory = MemEngine::new();
+        let mut side = Side::of(memory.clone());
+        filled(&mut side).await;
+        assert_eq!(memory.damage(&KeyRange::new(key(15), key(17))), 2);
+        let engine = side.engine.clone().expect("open between steps");
+        let expected = engine.scan(KeyRange::all(), ScanLimit::rows(99)).await.expect_err("two rows are damaged");
+        assert!(expected.is_damage(), "{expected}");
+        assert!(engine.get_many(vec![key(15)]).await.expect_err("it is damaged").is_damage());
+        assert!(
+            engine.view().await.unwrap().scan(KeyRange::all(), ScanLimit::rows(99)).await.expect_err("here too").is_damage()
+        );
+        assert!(engine.get_many(vec![key(14)]).await.is_ok(), "its neighbour is whole");
+        side.take(&Step::Restart).await;
+        let engine = side.engine.clone().expect("open between steps");
+        assert!(engine.get_many(vec![key(16)]).await.is_err(), "a restart mends nothing");
+        engine.write(batch(&[Change::DeleteRange { from: 0, to: 31 }]), Durability::Synced).await.expect("writes go on");
+        assert!(engine.scan(KeyRange::all(), ScanLimit::rows(99)).await.is_ok(), "what is gone is not damaged");
+    }
+}

@@ -62,6 +62,11 @@ impl RocksDisk {
         std::fs::remove_file(self.folder.path().join("VOUCHED")).expect("the log vouched for something");
     }
 
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The disk as a crash of the process would leave it now: a copy of the files of the open database.
     pub(crate) fn crashed(&self) -> Self {
         let copy = Self { folder: tempfile::tempdir().expect("a temporary folder"), open: self.open };

@@ -1,18 +1,40 @@
 //! Reading, from the database or from a snapshot of it.
 
 use bytes::Bytes;
-use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions};
+use rocksdb::{DB, DBRawIteratorWithThreadMode, ErrorKind, ReadOptions};
 
-use super::failure;
 use crate::engine::{EngineError, Gather, KeyRange, Row, ScanLimit};
 
 type RawIterator<'a> = DBRawIteratorWithThreadMode<'a, DB>;
 
-pub(super) fn get_many(found: Vec<Result<Option<Vec<u8>>, rocksdb::Error>>) -> Result<Vec<Option<Bytes>>, EngineError> {
-    found.into_iter().map(|value| Ok(value.map_err(failure)?.map(Bytes::from))).collect()
+pub(super) fn get_many(
+    db: &DB,
+    found: Vec<Result<Option<Vec<u8>>, rocksdb::Error>>,
+) -> Result<Vec<Option<Bytes>>, EngineError> {
+    found.into_iter().map(|value| Ok(value.map_err(|error| failure(db, error))?.map(Bytes::from))).collect()
+}
+
+/// Why a read failed. Every block that is read is held against its checksum; a file of the database that is gone is damage
+/// too, where a disk that refuses to read says nothing about what is on it.
+fn failure(db: &DB, error: rocksdb::Error) -> EngineError {
+    match error.kind() {
+        ErrorKind::IOError => match missing_file(db) {
+            Some(file) => EngineError::Damaged(format!("the file {file} is missing: {error}")),
+            None => super::failure(error),
+        },
+        _ => super::failure(error),
+    }
+}
+
+/// The first file that the database counts on and the folder does not have.
+fn missing_file(db: &DB) -> Option<String> {
+    let files = db.live_files().ok()?;
+    // Their names begin with a slash.
+    files.into_iter().map(|file| file.name).find(|name| !db.path().join(name.trim_start_matches('/')).exists())
 }
 
 pub(super) fn scan<'a>(
+    db: &DB,
     range: &KeyRange,
     limit: ScanLimit,
     open: impl FnOnce(ReadOptions) -> RawIterator<'a>,
@@ -22,10 +44,11 @@ pub(super) fn scan<'a>(
     }
     let mut rows = open(read_options(range));
     rows.seek_to_first();
-    gather(rows, limit, RawIterator::next)
+    gather(db, rows, limit, RawIterator::next)
 }
 
 pub(super) fn scan_back<'a>(
+    db: &DB,
     range: &KeyRange,
     limit: ScanLimit,
     open: impl FnOnce(ReadOptions) -> RawIterator<'a>,
@@ -35,10 +58,11 @@ pub(super) fn scan_back<'a>(
     }
     let mut rows = open(read_options(range));
     rows.seek_to_last();
-    gather(rows, limit, RawIterator::prev)
+    gather(db, rows, limit, RawIterator::prev)
 }
 
 fn gather<'a>(
+    db: &DB,
     mut rows: RawIterator<'a>,
     limit: ScanLimit,
     advance: impl Fn(&mut RawIterator<'a>),
@@ -51,7 +75,7 @@ fn gather<'a>(
         }
         advance(&mut rows);
     }
-    rows.status().map_err(failure)?;
+    rows.status().map_err(|error| failure(db, error))?;
     Ok(gathered.rows)
 }
 
@@ -59,6 +83,7 @@ fn gather<'a>(
 fn read_options(range: &KeyRange) -> ReadOptions {
     let mut options = ReadOptions::default();
     options.fill_cache(false);
+    options.set_verify_checksums(true);
     options.set_iterate_lower_bound(&range.from[..]);
     if let Some(to) = &range.to {
         options.set_iterate_upper_bound(&to[..]);

@@ -15,7 +15,7 @@ use super::threads_missing;
 use crate::engine::{EngineError, EngineView, KeyRange, Row, ScanLimit};
 
 type Snapshot<'a> = SnapshotWithThreadMode<'a, DB>;
-type ViewJob = Box<dyn FnOnce(&Snapshot<'_>) + Send>;
+type ViewJob = Box<dyn FnOnce(&DB, &Snapshot<'_>) + Send>;
 
 /// A snapshot of a database. Dropping it releases the snapshot.
 pub(super) struct RocksView {
@@ -28,22 +28,22 @@ impl RocksView {
         let thread = Workers::<ViewJob>::start("view", 1, move |jobs| {
             let snapshot = db.snapshot();
             while let Some(job) = jobs.next() {
-                job(&snapshot);
+                job(&db, &snapshot);
             }
         });
         let view = Self { thread: thread.map_err(threads_missing)? };
-        view.read(|_| Ok(())).await?;
+        view.read(|_, _| Ok(())).await?;
         Ok(view)
     }
 
     fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Snapshot<'_>) -> Result<T, EngineError> + Send + 'static,
+        read: impl FnOnce(&DB, &Snapshot<'_>) -> Result<T, EngineError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, EngineError>> {
         let (done, answer) = oneshot::channel();
-        self.thread.submit(Box::new(move |snapshot: &Snapshot<'_>| {
+        self.thread.submit(Box::new(move |db: &DB, snapshot: &Snapshot<'_>| {
             // Nobody waits any more: nothing is lost.
-            let _ = done.send(read(snapshot));
+            let _ = done.send(read(db, snapshot));
         }));
         async { answer.await.unwrap_or(Err(EngineError::Closed)) }.boxed()
     }
@@ -51,10 +51,10 @@ impl RocksView {
 
 impl EngineView for RocksView {
     fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EngineError>> {
-        self.read(move |snapshot| get_many(snapshot.multi_get(&keys)))
+        self.read(move |db, snapshot| get_many(db, snapshot.multi_get(&keys)))
     }
 
     fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>> {
-        self.read(move |snapshot| scan(&range, limit, |options| snapshot.raw_iterator_opt(options)))
+        self.read(move |db, snapshot| scan(db, &range, limit, |options| snapshot.raw_iterator_opt(options)))
     }
 }

@@ -173,6 +173,9 @@ impl Writer<'_> {
             return Err(failed.clone());
         }
         let result = what(self).map_err(failure);
+        if let (Err(EngineError::Damaged(damage)), Beside::Ingest(ingest)) = (&result, self.beside) {
+            ingest.mark(damage);
+        }
         self.failed = result.as_ref().err().cloned();
         result
     }

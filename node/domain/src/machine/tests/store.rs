@@ -5,7 +5,8 @@ use std::ops::Bound;
 
 use super::super::{Lookup, TICK_LIMIT, TimerScan};
 use super::*;
-use crate::rows::{RowKey, SKU, TIMER, keys};
+use crate::rows::{FIRST_COLD, META, RowKey, SKU, TIMER, keys};
+use crate::stored::Stored;
 
 /// What a checkpoint writes to.
 #[derive(Clone, Debug, Default)]
@@ -202,6 +203,37 @@ fn no_sku_is_looked_for_while_all_of_them_are_in_memory() {
     assert_eq!(outcomes, [Outcome::Rejected(Rejection::NoSuchSku(ghost.clone()))]);
     restored.evict(0);
     assert_eq!(wanted(&mut restored), 2, "they have left");
+}
+
+#[test]
+fn stored_rows_come_to_what_the_checkpoint_says_and_others_do_not() {
+    let (mut shard, orders, _) = lived();
+    let mut disk = Disk::default();
+    let judged = |disk: &Disk| {
+        let mut stored = Stored::default();
+        disk.rows().for_each(|(key, value)| stored.add(key, value));
+        stored.judge()
+    };
+    assert_eq!(judged(&disk), Ok(()), "nothing was stored yet");
+    disk.write(&mut shard.machine);
+    assert_eq!(judged(&disk), Ok(()));
+    shard.one(act(orders[0].id, "pay late", pay(orders[0].total)));
+    shard.one(act(orders[5].id, "cancel it", cancel()));
+    disk.write(&mut shard.machine);
+    assert_eq!(judged(&disk), Ok(()), "after another checkpoint");
+    let summed = |key: &&Vec<u8>| key[0] == TIMER || key[0] >= FIRST_COLD;
+    let keys: Vec<_> = disk.rows().map(|(key, _)| key).filter(summed).cloned().collect();
+    assert!(keys.iter().any(|key| key[0] >= FIRST_COLD), "there are rows that may be cold");
+    for key in keys {
+        let mut without = disk.clone();
+        let mut value = without.0.remove(&key).expect("it is there");
+        assert!(judged(&without).is_err(), "without {key:?}");
+        *value.last_mut().expect("no row is empty") ^= 1;
+        without.0.insert(key.clone(), value);
+        assert!(judged(&without).is_err(), "with another {key:?}");
+    }
+    disk.0.remove(&vec![META]);
+    assert!(judged(&disk).is_err(), "without the sum");
 }
 
 #[test]

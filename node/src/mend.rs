@@ -1,0 +1,119 @@
+//! What follows when the stored rows of a replica are damaged: its service ends at once, its leadership goes to another
+//! replica, its rows are filled anew from one of the others, and it runs again, all in this process and without an operator.
+//!
+//! What is wrong is written down first, beside the log, so that a restart at any moment goes on from here. The log is whole:
+//! votes and entries stay, so nothing that the replica has acknowledged is forgotten meanwhile. Without another replica the
+//! log alone can make the rows again, if all of it is still there; else the node goes on without this shard, so that what
+//! is left can be looked at and copied, and says so in `/readyz` and in every answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ordergrid_cluster::{NodeId, Router};
+use ordergrid_domain::GroupId;
+
+use crate::context::NodeContext;
+use crate::metrics;
+use crate::refill;
+use crate::replicas::Replicas;
+use crate::shard::{Seat, ShardHost};
+
+/// Pause before the others are asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Watches over one shard's replica until dropped.
+pub(crate) async fn keep_whole(node: Arc<NodeContext>, host: Arc<ShardHost>, replicas: Arc<Replicas>, router: Arc<Router>) {
+    loop {
+        let what = host.found().await;
+        metrics::replica_whole(host.shard, false);
+        host.mending(&what, "it hands its leadership over");
+        let before = host.replace(replicas.vacant(host.shard));
+        router.add(host.group());
+        retire(node.id, before).await;
+        let Some(seat) = mend(&node, &host, &what, &replicas).await else { return };
+        router.add(Arc::clone(&seat.group));
+        tracing::info!(shard.id = %host.shard, "the replica is whole again");
+        host.replace(seat);
+        host.mended();
+        metrics::replica_whole(host.shard, true);
+    }
+}
+
+/// Leadership goes away, and the replica stops.
+async fn retire(here: NodeId, seat: Seat) {
+    let group = seat.group;
+    let status = group.status();
+    if status.leader == Some(here) {
+        let mut others: Vec<_> = status.members.iter().filter(|member| member.voter && member.node != here).collect();
+        others.sort_by_key(|member| std::cmp::Reverse(member.matched));
+        for other in others {
+            // Whom it cannot be handed to will be elected.
+            if group.transfer(other.node).await.is_ok() {
+                break;
+            }
+        }
+    }
+    group.shutdown().await;
+}
+
+/// Fills the replica anew and starts it, however long that takes. `None` where this process cannot: a database that has met
+/// damage while it merged its files takes nothing any more, and is made anew at the next start.
+async fn mend(node: &NodeContext, host: &ShardHost, what: &str, replicas: &Replicas) -> Option<Seat> {
+    loop {
+        let why = match attempt(host, what, replicas).await {
+            Ok(seat) => return Some(seat),
+            Err(why) => why,
+        };
+        if let Some(damage) = replicas.refuses_writes().await.filter(|_| !replicas.others(host.shard).is_empty()) {
+            node.fail_for_now(format!(
+                "the state database is damaged; the next start makes it anew from the other nodes: {damage}"
+            ));
+            return None;
+        }
+        tracing::warn!(shard.id = %host.shard, why, "the replica is not filled yet");
+        host.mending(what, &why);
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn attempt(host: &ShardHost, what: &str, replicas: &Replicas) -> Result<Seat, String> {
+    replicas.note_damage(host.shard, what).await?;
+    host.mending(what, "its rows are fetched from another replica");
+    refilled(replicas, host.shard).await?;
+    let seat = replicas.shard(host.shard).await.map_err(|error| error.to_string())?;
+    replicas.forget_damage(host.shard).await?;
+    Ok(seat)
+}
+
+/// The rows of a replica that does not run come from another one, else from its own log.
+///
+/// # Errors
+/// Why not, in words: ask again later.
+pub(crate) async fn refilled(replicas: &Replicas, group: GroupId) -> Result<(), String> {
+    let purged = replicas.purged(group).await?;
+    let others = replicas.others(group);
+    if others.is_empty() && purged > 0 {
+        return Err(format!("no other replica has its rows, and the log begins after entry {purged}"));
+    }
+    if others.is_empty() {
+        // The log begins at the beginning: starting applies all of it.
+        return replicas.emptied(group).await.map(drop);
+    }
+    let mut failed = Vec::new();
+    for node in others {
+        match filled_from(replicas, group, node, purged).await {
+            Ok(()) => return Ok(()),
+            Err(why) => failed.push(why),
+        }
+    }
+    Err(failed.join("; "))
+}
+
+/// What is damaged goes only once somebody has what it is replaced by.
+async fn filled_from(replicas: &Replicas, group: GroupId, node: NodeId, purged: u64) -> Result<(), String> {
+    let offer = refill::offer(replicas.mesh(), node, group, purged).await?;
+    let store = replicas.emptied(group).await?;
+    let index = offer.take(replicas.mesh(), &*store).await?;
+    tracing::info!(%group, from = node, index, "filled anew");
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! Rows of a replica from another one's disk: what a replica whose own are damaged begins anew with.
+//!
+//! Its log is whole, and with it everything it has promised: votes and entries stay. So it needs no more than the rows of
+//! some committed moment from which its log goes on, and any other replica has them: it asks for a view, takes it piece by
+//! piece, and installs it like a snapshot. A view costs disk space where it is taken, so there are few, and none lives long
+//! without being asked for.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use ordergrid_cluster::{GroupRef, Mesh, NodeId, StateStore, StateView, encoding};
+use ordergrid_domain::GroupId;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::context::NodeContext;
+use crate::metrics;
+use crate::peers::{decode, encode};
+
+/// The mesh service of these calls.
+pub(crate) const SERVICE: u8 = 7;
+/// Views that are being handed out at a time.
+const VIEWS: usize = 4;
+/// How long a view is kept that nobody asks for.
+const IDLE: Duration = Duration::from_secs(30);
+/// Bytes of rows in one answer.
+const CHUNK: usize = 1 << 20;
+/// Longest wait for one answer: the first may have to wait for a checkpoint.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is asked of another node.
+#[derive(Debug, Encode, Decode)]
+enum Ask {
+    /// A view of a group's rows that has at least the entry of this index.
+    Begin { group: GroupId, at_least: u64 },
+    /// The rows of a view after this key.
+    Rows { view: u64, after: Option<Vec<u8>> },
+    /// The view is not needed any more.
+    End { view: u64 },
+}
+
+/// What it says.
+#[derive(Debug, Encode, Decode)]
+enum Said {
+    /// A view, and what was written with it.
+    Begun { view: u64, meta: Vec<u8> },
+    /// Rows in the order of their keys; none: that was all.
+    Rows(Vec<(Vec<u8>, Vec<u8>)>),
+    /// Not now, and why.
+    No(String),
+}
+
+struct Handed {
+    view: Arc<dyn StateView>,
+    asked: Instant,
+}
+
+/// Hands out rows.
+#[derive(Clone, Default)]
+pub(crate) struct RefillService(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    node: OnceLock<Weak<NodeContext>>,
+    meta: OnceLock<(GroupRef, Arc<dyn StateStore>)>,
+    views: Mutex<(u64, BTreeMap<u64, Handed>)>,
+}
+
+impl RefillService {
+    /// Answers on the mesh from now on; of shards once [`Self::open`] has told them.
+    pub(crate) fn start(mesh: &Mesh) -> Self {
+        let service = Self::default();
+        let answering = service.clone();
+        let answer = move |_, body: Bytes| -> futures::future::BoxFuture<'static, Bytes> {
+            let service = answering.clone();
+            Box::pin(async move {
+                let Some(ask) = decode::<Ask>(&body) else { return Bytes::new() };
+                encode(&service.answer(ask).await.unwrap_or_else(Said::No))
+            })
+        };
+        mesh.serve(SERVICE, Arc::new(answer));
+        service
+    }
+
+    /// These are the node's shards.
+    pub(crate) fn open(&self, node: &Arc<NodeContext>) {
+        assert!(self.0.node.set(Arc::downgrade(node)).is_ok(), "a service is opened once");
+    }
+
+    /// This is its meta group.
+    pub(crate) fn open_meta(&self, group: GroupRef, store: Arc<dyn StateStore>) {
+        assert!(self.0.meta.set((group, store)).is_ok(), "a service is opened once");
+    }
+
+    fn source(&self, group: GroupId) -> Result<(GroupRef, Arc<dyn StateStore>), String> {
+        if group == GroupId::META {
+            return self.0.meta.get().cloned().ok_or_else(|| "the node is starting".to_owned());
+        }
+        let node = self.0.node.get().and_then(Weak::upgrade).ok_or("the node is starting")?;
+        let host = node.host(group).ok_or("there is no replica of it here")?;
+        if !host.is_whole() {
+            return Err("the replica here is damaged, too".to_owned());
+        }
+        Ok((host.group(), Arc::clone(host.replica().store())))
+    }
+
+    async fn answer(&self, ask: Ask) -> Result<Said, String> {
+        match ask {
+            Ask::Begin { group, at_least } => {
+                let (raft, store) = self.source(group)?;
+                // Nothing may be stored there yet, or too little.
+                if raft.status().checkpoint <= at_least {
+                    raft.checkpoint().await.map_err(|stopped| stopped.to_string())?;
+                }
+                let view = store.view().await.map_err(|error| error.to_string())?.ok_or("nothing is stored there")?;
+                self.hand_out(view)
+            }
+            Ask::Rows { view, after } => {
+                let rows = {
+                    let mut views = self.0.views.lock();
+                    let handed = views.1.get_mut(&view).ok_or("the view is gone")?;
+                    handed.asked = Instant::now();
+                    Arc::clone(&handed.view)
+                };
+                let rows = rows.next_chunk(after.map(Bytes::from), CHUNK).await.map_err(|error| error.to_string())?;
+                Ok(Said::Rows(rows.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()))
+            }
+            Ask::End { view } => {
+                self.0.views.lock().1.remove(&view);
+                Ok(Said::Rows(Vec::new()))
+            }
+        }
+    }
+
+    fn hand_out(&self, view: Arc<dyn StateView>) -> Result<Said, String> {
+        let mut views = self.0.views.lock();
+        let now = Instant::now();
+        views.1.retain(|_, handed| now - handed.asked < IDLE);
+        if views.1.len() >= VIEWS {
+            return Err("others are being filled from there".to_owned());
+        }
+        views.0 += 1;
+        let (number, meta) = (views.0, view.meta().to_vec());
+        views.1.insert(number, Handed { view, asked: now });
+        drop(views);
+        let inner = Arc::downgrade(&self.0);
+        tokio::spawn(async move { expire(inner, number).await });
+        Ok(Said::Begun { view: number, meta })
+    }
+}
+
+/// Drops a view that nobody asks for.
+async fn expire(service: Weak<Inner>, view: u64) {
+    loop {
+        tokio::time::sleep(IDLE).await;
+        let Some(service) = service.upgrade() else { return };
+        let mut views = service.views.lock();
+        match views.1.get(&view) {
+            None => return,
+            Some(handed) if handed.asked.elapsed() >= IDLE => {
+                views.1.remove(&view);
+                return;
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+async fn ask(mesh: &Mesh, node: NodeId, ask: &Ask) -> Result<Said, String> {
+    let answered = mesh.call(node, SERVICE, encode(ask), PATIENCE).await;
+    let body = answered.map_err(|error| format!("node {node}: {error}"))?;
+    match decode::<Said>(&body) {
+        Some(Said::No(why)) => Err(format!("node {node}: {why}")),
+        Some(said) => Ok(said),
+        None => Err(format!("node {node} speaks another version")),
+    }
+}
+
+/// Rows that another node has and hands out.
+pub(crate) struct Offer {
+    node: NodeId,
+    view: u64,
+    meta: Bytes,
+    /// The last entry that they have.
+    pub(crate) covers: u64,
+}
+
+/// Asks the replica on `node` for its rows, as of a moment that has at least the entry `at_least`.
+///
+/// # Errors
+/// Why not, in words.
+pub(crate) async fn offer(mesh: &Mesh, node: NodeId, group: GroupId, at_least: u64) -> Result<Offer, String> {
+    let Said::Begun { view, meta } = ask(mesh, node, &Ask::Begin { group, at_least }).await? else {
+        return Err(format!("node {node} answers something else"));
+    };
+    let meta = Bytes::from(meta);
+    let covers = encoding::decode_snapshot_meta(meta.clone()).map_err(|error| error.to_string())?.last_log_id;
+    let offer = Offer { node, view, meta, covers: covers.map_or(0, |last| last.index) };
+    if offer.covers < at_least {
+        let why = format!("node {node} has entry {}, entry {at_least} is needed", offer.covers);
+        offer.end(mesh).await;
+        return Err(why);
+    }
+    Ok(offer)
+}
+
+impl Offer {
+    /// Replaces all rows of `store` by those that are offered.
+    ///
+    /// # Errors
+    /// Why not, in words. The store is as it was.
+    pub(crate) async fn take(self, mesh: &Mesh, store: &dyn StateStore) -> Result<u64, String> {
+        let taken = self.copy(mesh, store).await;
+        let covers = self.covers;
+        self.end(mesh).await;
+        taken.map(|()| covers)
+    }
+
+    async fn copy(&self, mesh: &Mesh, store: &dyn StateStore) -> Result<(), String> {
+        let mut install = store.install().await.map_err(|error| error.to_string())?;
+        let mut after = None;
+        loop {
+            let Said::Rows(rows) = ask(mesh, self.node, &Ask::Rows { view: self.view, after: after.take() }).await? else {
+                return Err(format!("node {} answers something else", self.node));
+            };
+            let Some((last, _)) = rows.last() else { break };
+            after = Some(last.clone());
+            let rows: Vec<_> = rows.into_iter().map(|(key, value)| (Bytes::from(key), Bytes::from(value))).collect();
+            metrics::refilled(rows.iter().map(|(key, value)| key.len() + value.len()).sum());
+            install.put(rows).await.map_err(|error| error.to_string())?;
+        }
+        install.commit(self.meta.clone()).await.map_err(|error| error.to_string())
+    }
+
+    /// At worst the view is kept a little longer.
+    async fn end(self, mesh: &Mesh) {
+        drop(ask(mesh, self.node, &Ask::End { view: self.view }).await);
+    }
+}
