@@ -11,9 +11,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use ordergrid_api::cli::{self, ClientCommand, Exit, Format, GlobalArgs, Screen, VerbFailure};
 use ordergrid_api::client::TcpConnector;
-use ordergrid_node::FatalError;
 use ordergrid_node::config::TraceConfig;
 use ordergrid_node::exporter::{Exporter, FILTER_VARIABLE, init_traces};
+use ordergrid_node::{FatalError, StartError};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
@@ -108,11 +108,17 @@ fn serve(args: &ServeArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit,
     let ended = run_in(config.workers, |exporter| run_until_stopped(serve::start(config, inherited, exporter), announce));
     let Err(wrong) = ended else { return Ok(Exit::Done) };
     // Sockets that were handed to this process are gone with it: whoever made them starts another one.
-    if !sockets && wrong.downcast_ref::<FatalError>().is_some_and(|fatal| fatal.again) {
+    if !sockets && begins_again(&wrong) {
         tracing::error!("{wrong:#}; beginning again");
         return Err(failed(&begin_again().into()));
     }
     Err(failed(&wrong))
+}
+
+/// Another start mends what this one ends for.
+fn begins_again(wrong: &anyhow::Error) -> bool {
+    wrong.downcast_ref::<FatalError>().is_some_and(|fatal| fatal.again)
+        || wrong.downcast_ref::<StartError>().is_some_and(StartError::begins_again)
 }
 
 /// The program takes its own place, with everything closed and forgotten that it had; returns only if it cannot.

@@ -111,7 +111,7 @@ impl DevArgs {
         let listeners = self.bind(before.as_ref())?;
         let shape = self.shape(&listeners)?;
         remember(folder, &shape)?;
-        let parts = self.parts(folder, &shape, listeners, exporter)?;
+        let parts = self.parts(folder, &shape, listeners, exporter).await?;
         Ok(Running::start(parts).await?)
     }
 
@@ -154,7 +154,7 @@ impl DevArgs {
     }
 
     /// What every node is started with.
-    fn parts(
+    async fn parts(
         &self,
         folder: &Path,
         shape: &Shape,
@@ -162,17 +162,17 @@ impl DevArgs {
         exporter: Option<Exporter>,
     ) -> anyhow::Result<Vec<(NodeConfig, Platform)>> {
         let (bootstrap, limit) = (bootstrap(shape), descriptors::raise());
-        let part = |(node, of): (&BootstrapNode, Listeners)| {
+        let mut parts = Vec::new();
+        for (node, of) in bootstrap.nodes.iter().zip(listeners) {
             let data = folder.join(&node.name);
             let mut config = NodeConfig::of(node.id, &data, &bootstrap, &self.set)?;
             let share = descriptors::share_out(limit, bootstrap.nodes.len(), &mut config)?;
             let transport = Arc::new(TcpTransport::with_listener(of.mesh));
             let http = Box::new(tcp::adopt(of.http)?);
-            let alone = bootstrap.nodes.len() == 1;
-            let platform = Platform::production(&data, transport, http, exporter.clone(), &share, config.memory, alone)?;
-            Ok((config, platform))
-        };
-        bootstrap.nodes.iter().zip(listeners).map(part).collect()
+            let platform = Platform::production(&config, transport, http, exporter.clone(), &share).await?;
+            parts.push((config, platform));
+        }
+        Ok(parts)
     }
 }
 

@@ -14,6 +14,7 @@ pub use config::NodeConfig;
 pub use platform::Platform;
 
 mod agreement;
+mod aside;
 mod batches;
 mod clocks;
 mod context;

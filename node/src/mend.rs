@@ -2,9 +2,9 @@
 //! replica, its rows are filled anew from one of the others, and it runs again, all in this process and without an operator.
 //!
 //! What is wrong is written down first, beside the log, so that a restart at any moment goes on from here. The log is whole:
-//! votes and entries stay, so nothing that the replica has acknowledged is forgotten meanwhile. Without another replica the
-//! log alone can make the rows again, if all of it is still there; else the node goes on without this shard, so that what
-//! is left can be looked at and copied, and says so in `/readyz` and in every answer.
+//! votes and entries stay, so nothing that the replica has acknowledged is forgotten meanwhile. A node that is alone ends, and
+//! its next start makes the rows anew from the logs, if all of those are still there (`aside`); else it goes on without this
+//! shard until it is stopped, so that what is left can be read, and says so in `/readyz` and in every answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use ordergrid_domain::GroupId;
 use crate::context::NodeContext;
 use crate::metrics;
 use crate::refill;
-use crate::replicas::Replicas;
+use crate::replicas::{Replicas, Then};
 use crate::shard::{Seat, ShardHost};
 
 /// Pause before the others are asked again.
@@ -30,6 +30,9 @@ pub(crate) async fn keep_whole(node: Arc<NodeContext>, host: Arc<ShardHost>, rep
         let before = host.replace(replicas.vacant(host.shard));
         router.add(host.group());
         retire(node.id, before).await;
+        if replicas.others(host.shard).is_empty() {
+            return alone(&node, &host, &what, &replicas).await;
+        }
         let Some(seat) = mend(&node, &host, &what, &replicas).await else { return };
         router.add(Arc::clone(&seat.group));
         tracing::info!(shard.id = %host.shard, "the replica is whole again");
@@ -37,6 +40,32 @@ pub(crate) async fn keep_whole(node: Arc<NodeContext>, host: Arc<ShardHost>, rep
         host.mended();
         metrics::replica_whole(host.shard, true);
     }
+}
+
+/// Nobody else has the rows.
+async fn alone(node: &NodeContext, host: &ShardHost, what: &str, replicas: &Replicas) {
+    let forsaken = replicas.alone(host.shard, what).await;
+    host.mending(what, &forsaken.then.to_string());
+    match forsaken.then {
+        Then::Begin => node.fail_for_now(forsaken.to_string()),
+        Then::Stop => node.fail(forsaken.to_string()),
+        Then::Stay(_) => tracing::error!(shard.id = %host.shard, "{forsaken}"),
+    }
+}
+
+/// The meta group's rows are damaged: nothing here goes on without them.
+pub(crate) async fn meta(node: &NodeContext, replicas: &Replicas, what: &str) {
+    if replicas.others(GroupId::META).is_empty() {
+        let forsaken = replicas.alone(GroupId::META, what).await;
+        match forsaken.begins_again() {
+            true => node.fail_for_now(forsaken.to_string()),
+            false => node.fail(forsaken.to_string()),
+        }
+        return;
+    }
+    let noted = replicas.note_damage(GroupId::META, what).await;
+    let next = noted.map_or_else(|why| why, |()| "the next start fills them anew from another node".to_owned());
+    node.fail_for_now(format!("the stored rows of the meta group are damaged ({what}); {next}"));
 }
 
 /// Leadership goes away, and the replica stops.
@@ -64,9 +93,9 @@ async fn mend(node: &NodeContext, host: &ShardHost, what: &str, replicas: &Repli
             Ok(seat) => return Some(seat),
             Err(why) => why,
         };
-        if let Some(damage) = replicas.refuses_writes().await.filter(|_| !replicas.others(host.shard).is_empty()) {
+        if let Some(damage) = replicas.refuses_writes().await {
             node.fail_for_now(format!(
-                "the state database is damaged; the next start makes it anew from the other nodes: {damage}"
+                "the state database takes no writes any more ({damage}); the next start puts it aside and makes it anew from the other nodes"
             ));
             return None;
         }
@@ -85,22 +114,14 @@ async fn attempt(host: &ShardHost, what: &str, replicas: &Replicas) -> Result<Se
     Ok(seat)
 }
 
-/// The rows of a replica that does not run come from another one, else from its own log.
+/// The rows of a replica that does not run come from another one.
 ///
 /// # Errors
 /// Why not, in words: ask again later.
 pub(crate) async fn refilled(replicas: &Replicas, group: GroupId) -> Result<(), String> {
     let purged = replicas.purged(group).await?;
-    let others = replicas.others(group);
-    if others.is_empty() && purged > 0 {
-        return Err(format!("no other replica has its rows, and the log begins after entry {purged}"));
-    }
-    if others.is_empty() {
-        // The log begins at the beginning: starting applies all of it.
-        return replicas.emptied(group).await.map(drop);
-    }
     let mut failed = Vec::new();
-    for node in others {
+    for node in replicas.others(group) {
         match filled_from(replicas, group, node, purged).await {
             Ok(()) => return Ok(()),
             Err(why) => failed.push(why),

@@ -32,7 +32,7 @@ use crate::health;
 use crate::peers::{self, PeerService, Peers};
 use crate::platform::Platform;
 use crate::refill::RefillService;
-use crate::replicas::{Replicas, Seats, owners};
+use crate::replicas::{Forsaken, MetaSeat, Replicas, Seats, owners};
 use crate::report::{Member, RenderMetrics, Reporter};
 use crate::shard::{BatchLimits, LeadLimits, ShardHost};
 use crate::wholeness::Wholeness;
@@ -64,6 +64,9 @@ pub enum StartError {
     /// The node may not take part.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
+    /// Stored rows are damaged, and there is no other node.
+    #[error(transparent)]
+    Forsaken(#[from] Forsaken),
     /// A replica cannot be brought up.
     #[error("group {group}: {reason}")]
     Group {
@@ -72,6 +75,14 @@ pub enum StartError {
         /// Why not.
         reason: String,
     },
+}
+
+impl StartError {
+    /// Another start mends it.
+    #[must_use]
+    pub fn begins_again(&self) -> bool {
+        matches!(self, Self::Forsaken(forsaken) if forsaken.begins_again())
+    }
 }
 
 /// Why a running node must not go on.
@@ -123,7 +134,8 @@ impl Node {
         let replicas = Arc::new(Replicas::new(&config, &platform, &mesh, &writer, &map));
         let refills = RefillService::start(&mesh);
         let mut work = JoinSet::new();
-        let (meta, meta_whole, founding) = replicas.meta(&spec, cluster, &refills).await?;
+        let MetaSeat { group: meta, store: meta_rows, whole: meta_whole, founding } =
+            replicas.meta(&spec, cluster, &refills).await?;
         let founding = founding.shared();
         if !founded.proven {
             prove(&config, &platform, &spec, cluster, founding.clone().await).await?;
@@ -155,8 +167,8 @@ impl Node {
         clocks::serve(&mesh, &context);
         work.spawn(clocks::compare(Arc::clone(&context), mesh.clone(), context.peers.nodes().collect()));
         work.spawn(clocks::give_way(Arc::clone(&context), Arc::clone(&router), config.group.election_max));
-        work.spawn(watch_meta(Arc::clone(&context), meta, meta_whole));
-        work.spawn(scrub::scrub(Arc::clone(&context), config.scrub));
+        work.spawn(watch_meta(Arc::clone(&context), replicas, meta, Arc::clone(&meta_whole)));
+        work.spawn(scrub::scrub(Arc::clone(&context), meta_rows, meta_whole, config.scrub));
         work.spawn(glue::watch_log(Arc::clone(&context), writer));
         let (settled, paused) = watch::channel(false);
         work.spawn(balance(Arc::clone(&router), config.id, BalancerConfig::default(), paused));
@@ -430,11 +442,11 @@ async fn watch_founding(
 }
 
 /// A group that stops by itself has lost its disk or its machine: the process must end. Shards watch their own.
-/// The meta group's rows are few and are read at every start alone: damaged, they are filled anew by the next one.
-async fn watch_meta(context: Arc<NodeContext>, meta: GroupRef, whole: Arc<Wholeness>) {
+/// The meta group's rows are few, and the node needs them from the start on: damaged, they are filled anew by the next one.
+async fn watch_meta(context: Arc<NodeContext>, replicas: Arc<Replicas>, meta: GroupRef, whole: Arc<Wholeness>) {
     let reason = tokio::select! {
         biased;
-        what = whole.found() => Some(what),
+        what = whole.found() => return mend::meta(&context, &replicas, &what).await,
         reason = meta.stopped() => reason,
     };
     if !context.stopping() {

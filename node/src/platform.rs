@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ordergrid_cluster::{Listener, Transport};
-use ordergrid_domain::Timestamp;
-use ordergrid_storage::{Engine, EngineError, MemEngine, RocksBounds, RocksEngine};
+use ordergrid_cluster::{Listener, StoreError, Transport};
+use ordergrid_domain::{GroupId, Timestamp};
+use ordergrid_storage::{Engine, EngineError, MemEngine, RecordError, RocksBounds, RocksEngine};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::config::MemorySplit;
+use crate::aside;
+use crate::config::NodeConfig;
 use crate::descriptors::Share;
 use crate::exporter::Exporter;
 
@@ -111,37 +112,63 @@ pub enum DataError {
         /// Why not.
         reason: EngineError,
     },
+    /// Stored rows are damaged, and nobody can make them again.
+    #[error(
+        "{what}; no other node has these rows, and the logs of {lacking} no longer begin with their first entry, so that they cannot make them again: put a copy of the whole folder {} back", .data.display()
+    )]
+    Lost {
+        /// The data folder.
+        data: PathBuf,
+        /// What is damaged.
+        what: String,
+        /// Whose log is not enough.
+        lacking: String,
+    },
+    /// Stored rows cannot be read, and that they are damaged is not known.
+    #[error("the rows of group {group} cannot be read: {reason}")]
+    Rows {
+        /// Whose.
+        group: GroupId,
+        /// Why not.
+        reason: StoreError,
+    },
+    /// What the node has written down about itself cannot be read or written.
+    #[error(transparent)]
+    Records(#[from] RecordError),
+    /// The log cannot be read.
+    #[error("the log cannot be read: {0}")]
+    Log(EngineError),
+}
+
+impl DataError {
+    /// A database cannot be opened because it is damaged.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Open { reason, .. } if reason.is_damage())
+    }
 }
 
 impl Platform {
-    /// Production: the machine's clock and randomness, and the databases under `data`, which are made when missing.
+    /// Production: the machine's clock and randomness, and the databases in the node's data folder, which are made when missing.
     /// The databases are locked: no second process can open them while this one lives. They keep as many files open as `share`
-    /// gives them, and to their parts of `memory`.
+    /// gives them, and to their parts of the memory.
     ///
-    /// A state database that is damaged is put aside and begun anew, unless the node is `alone`: then it is all there is.
+    /// A state database that is damaged is put aside and begun anew if what was in it is elsewhere, see [`crate::aside`].
     ///
     /// # Errors
     /// If the data folder cannot be used; nothing is left open.
-    pub fn production(
-        data: &Path,
+    pub async fn production(
+        config: &NodeConfig,
         transport: Arc<dyn Transport>,
         http: Box<dyn Listener>,
         exporter: Option<Exporter>,
         share: &Share,
-        memory: MemorySplit,
-        alone: bool,
     ) -> Result<Self, DataError> {
         let files = |files| RocksBounds { files: Some(files), ..RocksBounds::default() };
+        let (data, memory) = (&config.data, config.memory);
         let (log, state) = (memory.log(files(share.log_files)), memory.state(files(share.state_files)));
         let log_engine = open(data.join("log"), |folder| RocksEngine::open_log_within(folder, log))?;
         let open_state = || open(data.join("state"), |folder| RocksEngine::open_state_within(folder, state));
-        let state_engine = match open_state() {
-            Err(DataError::Open { folder, reason }) if reason.is_damage() && !alone => {
-                put_aside(&folder, &reason)?;
-                open_state()?
-            }
-            opened => opened?,
-        };
+        let state_engine = aside::state(config, &log_engine, open_state).await?;
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
         Ok(Self { transport, http: Some(http), clock, entropy, log_engine, state_engine, exporter })
     }
@@ -176,23 +203,6 @@ impl Default for MemoryDisk {
     }
 }
 
-/// Moves a state database that cannot be opened out of the way: the other nodes have what was in it, and the logs say what
-/// is missing. It is kept, for whoever wants to know what happened to it.
-fn put_aside(folder: &Path, damage: &EngineError) -> Result<(), DataError> {
-    const KEPT: u32 = 100;
-    let aside = (1..=KEPT).map(|number| folder.with_extension(format!("damaged-{number}"))).find(|aside| !aside.exists());
-    let moved = aside.as_ref().map_or_else(
-        || Err(io::Error::other(format!("{KEPT} damaged databases lie beside it already: remove those that nobody needs"))),
-        |aside| std::fs::rename(folder, aside),
-    );
-    if let Err(reason) = moved {
-        let reason = EngineError::Damaged(format!("{damage}; and it cannot be put aside: {reason}"));
-        return Err(DataError::Open { folder: folder.to_owned(), reason });
-    }
-    tracing::error!(folder = %folder.display(), aside = ?aside, %damage, "the state database is damaged: it is made anew from the other nodes");
-    Ok(())
-}
-
 /// The log is opened first and its lock stands for the whole folder.
 fn open(folder: PathBuf, open: impl FnOnce(&Path) -> Result<RocksEngine, EngineError>) -> Result<Arc<dyn Engine>, DataError> {
     if let Err(reason) = std::fs::create_dir_all(&folder) {
@@ -213,8 +223,8 @@ mod tests {
     async fn production(data: &Path) -> Result<Platform, DataError> {
         let http = tcp::bind("127.0.0.1:0").await.expect("a port is free");
         let share = Share { log_files: 32, state_files: 64, connections: 16 };
-        let memory = MemorySplit::of(1 << 30);
-        Platform::production(data, Arc::new(TcpTransport::new()), Box::new(http), None, &share, memory, false)
+        let config = crate::aside::tests::config(data, 1);
+        Platform::production(&config, Arc::new(TcpTransport::new()), Box::new(http), None, &share).await
     }
 
     #[tokio::test]

@@ -12,8 +12,9 @@ use ordergrid_cluster::{
 };
 use ordergrid_domain::machine::{ShardConfig, SlotOwners};
 use ordergrid_domain::{GroupId, Slot};
-use ordergrid_storage::{Engine, EngineError, LogWriter, NodeRecords, StateRows};
+use ordergrid_storage::{Engine, EngineError, LogWriter, StateRows};
 
+use crate::aside::{self, Notes};
 use crate::config::NodeConfig;
 use crate::glue;
 use crate::mend;
@@ -30,7 +31,8 @@ const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 pub(crate) struct Replicas {
     config: NodeConfig,
     state: Arc<dyn Engine>,
-    records: NodeRecords,
+    log: Arc<dyn Engine>,
+    notes: Notes,
     mesh: Mesh,
     writer: LogWriter,
     map: Arc<ShardMap>,
@@ -38,6 +40,18 @@ pub(crate) struct Replicas {
 
 /// The work of founding the meta group, which ends with what it knows.
 pub(crate) type Founding = BoxFuture<'static, Option<Arc<MetaView>>>;
+
+/// The replica of the meta group.
+pub(crate) struct MetaSeat {
+    /// Its consensus group.
+    pub(crate) group: GroupRef,
+    /// Its stored rows.
+    pub(crate) store: Arc<dyn StateStore>,
+    /// Whether those are whole.
+    pub(crate) whole: Arc<Wholeness>,
+    /// The work of founding it.
+    pub(crate) founding: Founding,
+}
 
 /// The seats of a node's shards.
 pub(crate) type Seats = BTreeMap<GroupId, Seat>;
@@ -48,7 +62,8 @@ impl Replicas {
         Self {
             config: config.clone(),
             state: Arc::clone(&platform.state_engine),
-            records: NodeRecords::new(Arc::clone(&platform.log_engine)),
+            log: Arc::clone(&platform.log_engine),
+            notes: Notes::new(&platform.log_engine),
             mesh: mesh.clone(),
             writer: writer.clone(),
             map: Arc::clone(map),
@@ -66,7 +81,7 @@ impl Replicas {
         spec: &ClusterSpec,
         cluster: ClusterId,
         refills: &RefillService,
-    ) -> Result<(GroupRef, Arc<Wholeness>, Founding), StartError> {
+    ) -> Result<MetaSeat, StartError> {
         let lowest = self.map.meta.first().map(|placement| placement.node);
         let preferred = lowest == Some(self.config.id);
         loop {
@@ -80,17 +95,17 @@ impl Replicas {
             };
             let error = match started {
                 Ok((group, machine, store)) => {
-                    refills.open_meta(Arc::clone(&group), store);
+                    refills.open_meta(Arc::clone(&group), Arc::clone(&store));
                     let founding = found_meta(Arc::clone(&group), machine, spec.clone(), cluster);
-                    return Ok((group, whole, Box::pin(founding)));
+                    return Ok(MetaSeat { group, store, whole, founding: Box::pin(founding) });
                 }
                 Err(error) => error,
             };
             let Some(what) = whole.damage() else { return Err(error) };
+            if self.others(GroupId::META).is_empty() {
+                return Err(self.alone(GroupId::META, &what).await.into());
+            }
             if let Err(why) = self.mend_meta(&what).await {
-                if self.others(GroupId::META).is_empty() {
-                    return Err(failed(GroupId::META, format!("{what}; {why}")));
-                }
                 tracing::warn!(why, "the meta group's replica is not filled yet");
                 tokio::time::sleep(AGAIN).await;
             }
@@ -128,6 +143,9 @@ impl Replicas {
             return Ok(Seat { whole, ..self.vacant(group) });
         }
         match self.shard_with(group, &whole).await {
+            Err(error) if !whole.is_whole() && self.others(group).is_empty() => {
+                Err(self.alone(group, &whole.damage().unwrap_or_else(|| error.to_string())).await.into())
+            }
             Err(_) if !whole.is_whole() => Ok(Seat { whole, ..self.vacant(group) }),
             started => started,
         }
@@ -238,23 +256,77 @@ impl Replicas {
 
     /// Writes down that the rows of a replica are damaged: they are not looked at again, whatever happens meanwhile.
     pub(crate) async fn note_damage(&self, group: GroupId, what: &str) -> Result<(), String> {
-        self.records.put(&record(group), what.as_bytes()).await.map_err(|error| error.to_string())
+        self.notes.put(group, what).await.map_err(|error| error.to_string())
     }
 
     /// They have been filled anew.
     pub(crate) async fn forget_damage(&self, group: GroupId) -> Result<(), String> {
-        self.records.remove(&record(group)).await.map_err(|error| error.to_string())
+        self.notes.forget(group).await.map_err(|error| error.to_string())
     }
 
     async fn noted_damage(&self, group: GroupId) -> Result<Option<String>, StartError> {
-        let noted = self.records.get(&record(group)).await.map_err(|error| failed(group, error))?;
-        Ok(noted.map(|what| String::from_utf8_lossy(&what).into_owned()))
+        self.notes.of(group).await.map_err(|error| failed(group, error))
+    }
+
+    /// What follows for a node without others: nobody has the rows, and its log makes them again only if it is whole. What is
+    /// wrong is written down first, so that the next start does not take it for whole.
+    pub(crate) async fn alone(&self, group: GroupId, what: &str) -> Forsaken {
+        let then = match self.anew(group, what).await {
+            Ok(then) => then,
+            Err(why) => Then::Stay(format!("what follows cannot be told: {why}")),
+        };
+        Forsaken { group, what: what.to_owned(), then }
+    }
+
+    async fn anew(&self, group: GroupId, what: &str) -> Result<Then, String> {
+        self.note_damage(group, what).await?;
+        let groups = self.map.groups_on(self.config.id);
+        let own: Vec<_> = groups.iter().filter_map(|(group, _)| Some((*group, self.own(*group)?))).collect();
+        if let Some(lacking) = aside::lacking(self.log.as_ref(), &own).await.map_err(|error| error.to_string())? {
+            return Ok(Then::Stay(format!(
+                "no other node has these rows, and the logs of {lacking} no longer begin with their first entry, so that they cannot \
+                 make them again: put a copy of the whole data folder back; without, the node does not start again"
+            )));
+        }
+        match self.notes.is_doubted(group).await.map_err(|error| error.to_string())? {
+            true => Ok(Then::Stop),
+            false => Ok(Then::Begin),
+        }
     }
 }
 
-/// The record that says what is wrong with the rows of a replica.
-fn record(group: GroupId) -> String {
-    format!("damaged/{group}")
+/// Damaged rows of a node without others, and what follows.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored rows of {} are damaged ({what}); {then}", aside::named(*.group))]
+pub struct Forsaken {
+    group: GroupId,
+    what: String,
+    pub(crate) then: Then,
+}
+
+/// What follows for a node without others.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Then {
+    /// The next start makes all of it anew, and comes at once.
+    #[error("the next start puts the state database aside and makes it anew from the log")]
+    Begin,
+    /// The next start does so, if it finds the same.
+    #[error(
+        "the last start found them whole: look at the machine's memory and disk; the next start puts the state database aside, and \
+         makes it anew from the log, if it finds them damaged, too"
+    )]
+    Stop,
+    /// Nothing makes it anew.
+    #[error("{0}")]
+    Stay(String),
+}
+
+impl Forsaken {
+    /// Another start is to come at once, which mends it.
+    #[must_use]
+    pub fn begins_again(&self) -> bool {
+        matches!(self.then, Then::Begin)
+    }
 }
 
 fn failed(group: GroupId, reason: impl std::fmt::Display) -> StartError {

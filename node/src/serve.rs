@@ -104,8 +104,7 @@ pub(crate) async fn start(mut config: NodeConfig, inherited: Inherited, exporter
         None => tcp::bind(&config.http.listen).await?,
     };
     let transport = Arc::new(inherited.mesh.map_or_else(TcpTransport::new, TcpTransport::with_listener));
-    let alone = config.bootstrap.as_ref().is_none_or(|bootstrap| bootstrap.nodes.len() <= 1);
-    let platform = Platform::production(&config.data, transport, Box::new(http), Some(exporter), &share, config.memory, alone)?;
+    let platform = Platform::production(&config, transport, Box::new(http), Some(exporter), &share).await?;
     Ok(Running::start(vec![(config, platform)]).await?)
 }
 

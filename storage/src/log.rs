@@ -10,8 +10,9 @@
 //! queues them, `writer` gathers and syncs, `watermark` completes what openraft waits for. Readers are served from
 //! `tail`; only what has left it is read from the disk. `recover` finds all of it again after a restart, `vouch` tells whether
 //! that is all there was, and `floor` what a replica is held to that has lost something. [`row`] and [`cut`] say to tools what a
-//! disk holds.
+//! disk holds, [`without_beginning`] which logs cannot make everything again.
 
+mod beginning;
 mod error;
 mod floor;
 mod inspect;
@@ -31,6 +32,7 @@ use bytes::{Bytes, BytesMut};
 use openraft::RaftTypeConfig;
 use openraft::alias::{LogIdOf, VoteOf};
 
+pub use beginning::without_beginning;
 pub use inspect::{LogCut, LogRow, cut, row};
 pub use reader::LogReader;
 pub use store::LogStore;

@@ -222,6 +222,20 @@ impl Grid {
         (1..=self.nodes()).try_for_each(|node| self.kill(node))
     }
 
+    /// Starts a node again if it has ended by itself, as its supervisor would; whether it had.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn supervise(&mut self, node: usize) -> Result<bool> {
+        let process = &mut self.seat_mut(node).process;
+        let ended = process.as_mut().map_or(Ok(true), |process| Ok::<_, anyhow::Error>(process.ended()?.is_some()))?;
+        if ended {
+            *process = None;
+            self.launch(node)?;
+        }
+        Ok(ended)
+    }
+
     /// Asks a node to stop and waits for its end.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use bincode::{Decode, Encode};
 use futures::future::join_all;
 use ordergrid_api::wire::cluster::LawReport;
 use ordergrid_cluster::{StateStore, StoreError};
-use ordergrid_domain::Stored;
+use ordergrid_domain::{GroupId, Stored};
 
 use crate::grid::NodeGrid;
 use crate::shard::ShardHost;
@@ -69,6 +69,16 @@ pub(crate) async fn on_disk(host: &ShardHost) -> OnDisk {
         Err(error) if error.is_damage() => OnDisk::Damaged(error.to_string()),
         Err(_) => OnDisk::Unjudged,
     }
+}
+
+/// Reads everything that a replica of `group` has stored: whether it is what was written.
+///
+/// # Errors
+/// Damage, or a disk that fails.
+pub(crate) async fn judged(group: GroupId, store: &dyn StateStore) -> Result<(), StoreError> {
+    let stored = read_all(store).await?;
+    // The meta group has rows of its own kind: of those the checksums tell.
+    if group == GroupId::META { Ok(()) } else { stored.judge().map_err(StoreError::damaged) }
 }
 
 async fn read_all(store: &dyn StateStore) -> Result<Stored, StoreError> {

@@ -148,7 +148,7 @@ impl RocksEngine {
         }
         priority::start_mergers();
         let behind = if flavour == Flavour::Log { wal::behind_damage(path)? } else { Vec::new() };
-        let db = Arc::new(DB::open(&options, path).map_err(failure)?);
+        let db = Arc::new(DB::open(&options, path).map_err(|error| read::unopened(path, error))?);
         let counters = Arc::<Counters>::default();
         let name = match flavour {
             Flavour::Log => "log",

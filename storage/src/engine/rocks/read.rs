@@ -1,5 +1,7 @@
 //! Reading, from the database or from a snapshot of it.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use rocksdb::{DB, DBRawIteratorWithThreadMode, ErrorKind, ReadOptions};
 
@@ -22,6 +24,18 @@ fn failure(db: &DB, error: rocksdb::Error) -> EngineError {
             Some(file) => EngineError::Damaged(format!("the file {file} is missing: {error}")),
             None => super::failure(error),
         },
+        _ => super::failure(error),
+    }
+}
+
+/// Why the database in `path` did not open. One whose list of files is gone is damaged.
+pub(super) fn unopened(path: &Path, error: rocksdb::Error) -> EngineError {
+    let list = std::fs::read_to_string(path.join("CURRENT")).unwrap_or_default();
+    let gone = !list.is_empty() && !path.join(list.trim_end()).exists();
+    match error.kind() {
+        ErrorKind::IOError if gone => {
+            EngineError::Damaged(format!("the file {} is missing: {error}", list.trim_end().escape_debug()))
+        }
         _ => super::failure(error),
     }
 }
