@@ -122,10 +122,10 @@ impl Known<'_> {
         within(last, vote.leader_id.term.saturating_sub(1))
     }
 
-    /// A leader that wants this replica to lead.
+    /// A leader that wants a replica to lead. All of them are told: those that are not meant let the leader's lease go.
     pub(super) fn transfer(&self, vote: &Vote, to: ReplicaId, last: Option<&LogId>) -> Result<(), Forged> {
         self.leader(vote)?;
-        rule(to == self.me, Forged::Sender)?;
+        rule(self.stranger || (self.node_of)(to).is_some(), Forged::Sender)?;
         within(last, vote.leader_id.term)
     }
 
@@ -246,7 +246,8 @@ mod tests {
         use Forged::{Index, SecondLeader, Sender, Term};
         let transfer = |vote: Vote, to, last: Option<LogId>| known(1, |known| known.transfer(&vote, to, last.as_ref()));
         assert_eq!(transfer(won(6, 101), 103, id(6, 12)), Ok(()));
-        assert_eq!(transfer(won(6, 101), 102, id(6, 12)), Err(Sender));
+        assert_eq!(transfer(won(6, 101), 102, id(6, 12)), Ok(()), "another one is meant, and this one does not hold it up");
+        assert_eq!(transfer(won(6, 101), 109, id(6, 12)), Err(Sender));
         assert_eq!(transfer(won(6, 101), 103, id(7, 12)), Err(Term));
         assert_eq!(transfer(won(5, 101), 103, id(5, 12)), Err(SecondLeader));
         let snapshot = |last, members| {
