@@ -14,7 +14,7 @@ use crate::metrics;
 use crate::wholeness::Wholeness;
 
 /// Bytes of rows read at a time.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 64 << 10;
 
 /// Scrubs the node's meta group and its shards, one after the other, until dropped.
 pub(crate) async fn scrub(node: Arc<NodeContext>, meta: Arc<dyn StateStore>, whole: Arc<Wholeness>, config: ScrubConfig) {

@@ -5,12 +5,13 @@ use futures::future::join_all;
 use ordergrid_api::wire::cluster::LawReport;
 use ordergrid_cluster::{StateStore, StoreError};
 use ordergrid_domain::{GroupId, Stored};
+use tokio::time::Instant;
 
 use crate::grid::NodeGrid;
 use crate::shard::ShardHost;
 
 /// Bytes of rows read at a time.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// What one replica's disk has of a shard.
 #[derive(Debug, Encode, Decode)]
@@ -81,11 +82,13 @@ pub(crate) async fn judged(group: GroupId, store: &dyn StateStore) -> Result<(),
     if group == GroupId::META { Ok(()) } else { stored.judge().map_err(StoreError::damaged) }
 }
 
+/// Rests as long as it works, so that whoever orders meanwhile feels little of it.
 async fn read_all(store: &dyn StateStore) -> Result<Stored, StoreError> {
     let mut stored = Stored::default();
     let Some(view) = store.view().await? else { return Ok(stored) };
     let mut after = None;
     loop {
+        let began = Instant::now();
         let rows = view.next_chunk(after, CHUNK_BYTES).await?;
         let Some((last, _)) = rows.last() else { return Ok(stored) };
         after = Some(last.clone());
@@ -93,5 +96,6 @@ async fn read_all(store: &dyn StateStore) -> Result<Stored, StoreError> {
             stored.add(key, value);
         }
         tokio::task::yield_now().await;
+        tokio::time::sleep(began.elapsed()).await;
     }
 }
