@@ -70,6 +70,17 @@ pub trait Engine: Send + Sync + 'static {
         self.flush()
     }
 
+    /// Removes the rows from `from`, inclusive, to `to`, exclusive, durably, and from the files themselves: what is damaged there
+    /// is met now, and not by a later merge of files. May take long.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn erase(&self, from: &[u8], to: &[u8]) -> BoxFuture<'_, Result<(), EngineError>> {
+        let mut batch = Batch::new();
+        batch.delete_range(from, to);
+        self.write(batch, Durability::Synced)
+    }
+
     /// The values of `keys`, in their order.
     ///
     /// # Errors

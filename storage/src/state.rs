@@ -127,10 +127,8 @@ impl StateRows {
     /// # Errors
     /// If the disk fails.
     pub async fn destroy(engine: &dyn Engine, replica_id: u64) -> Result<(), StateError> {
-        let mut batch = Batch::new();
         let (from, to) = keys::all(replica_id);
-        batch.delete_range(&from, &to);
-        Ok(engine.write(batch, Durability::Synced).await?)
+        Ok(engine.erase(&from, &to).await?)
     }
 
     /// What was written with the last checkpoint or install; `None` before the first.

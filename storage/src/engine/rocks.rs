@@ -240,6 +240,25 @@ impl Engine for RocksEngine {
         async { answer.await.unwrap_or(Err(EngineError::Closed)) }.boxed()
     }
 
+    fn erase(&self, from: &[u8], to: &[u8]) -> BoxFuture<'_, Result<(), EngineError>> {
+        let (from, to) = (from.to_vec(), to.to_vec());
+        let mut batch = Batch::new();
+        batch.delete_range(&from, &to);
+        async move {
+            self.write(batch, Durability::Synced).await?;
+            self.read(move |db| {
+                // Files with nothing else go unread; the rest is merged.
+                db.delete_file_in_range(&from, &to).map_err(failure)?;
+                db.compact_range(Some(&from), Some(&to));
+                Ok(())
+            })
+            .await?;
+            // A merge does not say itself that it has met damage.
+            self.flush().await
+        }
+        .boxed()
+    }
+
     fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EngineError>> {
         self.read(move |db| get_many(db, db.multi_get(&keys)))
     }

@@ -182,6 +182,36 @@ fn tables(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     files.filter(|path| path.extension().is_some_and(|extension| extension == "sst")).collect()
 }
 
+#[tokio::test]
+async fn what_is_erased_is_gone_and_the_rest_is_not() {
+    for mut side in [Side::of(MemEngine::new()), Side::of(RocksDisk::state())] {
+        filled(&mut side).await;
+        let engine = side.engine.clone().expect("open between steps");
+        engine.erase(&key(8), &key(24)).await.expect("the disk works");
+        drop(engine);
+        side.take(&Step::Restart).await;
+        let engine = side.engine.clone().expect("open between steps");
+        let left = engine.scan(KeyRange::all(), ScanLimit::rows(99)).await.expect("nothing is damaged");
+        assert_eq!(left.len(), 16);
+        assert!(left.iter().all(|(row, _)| row[..] < key(8)[..] || row[..] >= key(24)[..]));
+    }
+}
+
+#[tokio::test]
+async fn erasing_meets_the_damage_that_a_merge_would() {
+    let rocks = RocksDisk::state();
+    let folder = rocks.folder().to_owned();
+    let mut side = Side::of(rocks);
+    filled(&mut side).await;
+    (side.engine, side.view) = (None, None);
+    flip_a_bit(&folder);
+    let engine = ordergrid_storage::RocksEngine::open_state(&folder).expect("it opens");
+    let erased = engine.erase(&key(8), &key(24)).await.expect_err("the damage is in between");
+    assert!(erased.is_damage(), "{erased}");
+    drop(engine);
+    assert!(ordergrid_storage::RocksEngine::open_state(&folder).err().expect("it must not be opened again").is_damage());
+}
+
 /// Damages the rows in the middle, on either disk.
 type Damage = (&'static str, fn(&std::path::Path));
 
