@@ -42,6 +42,12 @@ impl Packed {
         self.proposed.set(at).ok();
     }
 
+    /// Whether this process proposed the entry: who waits for its outcome waits in its decoded form.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.proposed.get().is_some()
+    }
+
     /// When this node proposed the entry; `None` where another node did, or an earlier process.
     pub(crate) fn proposed(&self) -> Option<Instant> {
         self.proposed.get().copied()

@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use openraft::AsyncRuntime;
 use ordergrid_cluster::{
-    ClusterSpec, DirtyRows, Grid, IdentityStore, Install, Listener, LogId, RaftEntry, Row, StateStore, StateView, StoreError,
-    Vote, WireCodec, encoding, founding_of,
+    ClusterSpec, DirtyRows, EntryBody, Grid, IdentityStore, Install, Listener, LogId, RaftEntry, Row, StateStore, StateView,
+    StoreError, Vote, WireCodec, encoding, founding_of,
 };
 use ordergrid_domain::GroupId;
 use ordergrid_storage::{
@@ -61,6 +61,10 @@ impl<RT: AsyncRuntime> EntryCodec<Grid<RT>> for GridCodec {
 
     fn decode_entry(&self, body: Bytes) -> Result<RaftEntry, BoxError> {
         Ok(encoding::decode_entry(body)?)
+    }
+
+    fn is_awaited(&self, entry: &RaftEntry) -> bool {
+        matches!(&entry.payload, EntryBody::Normal(payload) if payload.0.is_awaited())
     }
 
     fn encode_vote(&self, vote: &Vote, out: &mut BytesMut) {

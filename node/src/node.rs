@@ -347,6 +347,7 @@ fn lead_limits(config: &NodeConfig) -> LeadLimits {
             commands: limits.entry_commands,
             bytes: limits.entry_bytes,
             entries: limits.entries_in_flight,
+            tail: config.log_tail,
         },
     }
 }

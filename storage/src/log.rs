@@ -54,6 +54,11 @@ pub trait EntryCodec<C: RaftTypeConfig>: Send + Sync + 'static {
     /// If they are not an entry's.
     fn decode_entry(&self, body: Bytes) -> Result<C::Entry, BoxError>;
 
+    /// Whether somebody in this process waits for what the entry comes to, so that it must not be read from the disk for apply.
+    fn is_awaited(&self, _entry: &C::Entry) -> bool {
+        false
+    }
+
     /// Appends the bytes of `vote` to `out`.
     fn encode_vote(&self, vote: &VoteOf<C>, out: &mut BytesMut);
 
@@ -76,7 +81,8 @@ pub trait EntryCodec<C: RaftTypeConfig>: Send + Sync + 'static {
 /// How much of a group's log is kept in memory, and read at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLimits {
-    /// Bytes of encoded entries kept in memory for readers. Entries that are not durable yet are kept beyond it.
+    /// Bytes of encoded entries kept in memory for readers. Kept beyond it are entries that are not durable yet, and those that
+    /// somebody waits for until they are applied.
     pub tail_bytes: usize,
     /// Bytes of encoded entries that replication or apply gets in one piece; at least one entry, whatever its size.
     pub read_bytes: usize,

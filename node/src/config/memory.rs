@@ -41,8 +41,8 @@ const REQUESTS: u64 = PARTS
 const MOST_DIRTY: u64 = 64 << 20;
 /// A larger tail serves nobody: whoever lags further reads from the disk.
 const MOST_TAIL: u64 = 8 << 20;
-/// A tail holds the largest entry, and one beside it: what leaves it before it is applied takes with it whoever waits for it. In
-/// little memory the least of all tails comes on top of the other parts.
+/// A tail holds an entry of the usual largest size, and one beside it. What somebody waits for stays in it until it is applied, and one
+/// entry alone is always taken, whatever its size. In little memory the least of all tails comes on top of the other parts.
 const LEAST_TAIL: u64 = 2 << 20;
 /// Larger write buffers save the log nothing.
 const MOST_BUFFER: u64 = 64 << 20;

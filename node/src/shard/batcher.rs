@@ -33,6 +33,9 @@ pub(crate) struct BatchLimits {
     pub(crate) bytes: usize,
     /// Entries under way; 0: as many as suit the group.
     pub(crate) entries: usize,
+    /// Bytes that the log keeps in memory: entries stay there until they are applied, so another one begins only if it fits beside
+    /// those that are under way. One alone always may.
+    pub(crate) tail: usize,
 }
 
 /// Entries of a group that may be under way, and the least number of commands that another one beside them is worth.
@@ -40,16 +43,19 @@ pub(crate) struct BatchLimits {
 struct Flight {
     entries: usize,
     least: usize,
+    /// Bytes under way beside which another one may begin.
+    bytes: usize,
 }
 
 impl Flight {
     /// As set; else a group of one replica syncs an entry while it applies the one before, and any other agrees on one at a
     /// time: those that come meanwhile are the next, which is the larger for it.
-    fn of(entries: usize, replicas: usize) -> Self {
-        match (entries, replicas) {
-            (0, 1) => Self { entries: 3, least: 16 },
-            (0, _) => Self { entries: 1, least: 0 },
-            (set, _) => Self { entries: set, least: 0 },
+    fn of(limits: &BatchLimits, replicas: usize) -> Self {
+        let bytes = limits.tail.saturating_sub(limits.bytes);
+        match (limits.entries, replicas) {
+            (0, 1) => Self { entries: 3, least: 16, bytes },
+            (0, _) => Self { entries: 1, least: 0, bytes },
+            (entries, _) => Self { entries, least: 0, bytes },
         }
     }
 }
@@ -58,8 +64,9 @@ impl Flight {
 struct Gate {
     flight: Flight,
     under_way: AtomicUsize,
-    /// Commands of the entries that are under way.
+    /// Commands of the entries that are under way, and encoded bytes.
     commands: AtomicUsize,
+    bytes: AtomicUsize,
     /// Another entry may be able to begin.
     ready: Notify,
 }
@@ -68,11 +75,13 @@ struct Gate {
 struct UnderWay {
     gate: Arc<Gate>,
     commands: usize,
+    bytes: usize,
 }
 
 impl Gate {
     fn new(flight: Flight) -> Self {
-        Self { flight, under_way: AtomicUsize::new(0), commands: AtomicUsize::new(0), ready: Notify::new() }
+        let (under_way, commands, bytes) = Default::default();
+        Self { flight, under_way, commands, bytes, ready: Notify::new() }
     }
 
     /// Begins an entry once it may and is worth it. One task alone asks; `queued` tells it how many commands wait.
@@ -80,7 +89,7 @@ impl Gate {
         loop {
             if self.under_way.load(Ordering::Acquire) == 0 || self.may_begin_beside(queued()) {
                 self.under_way.fetch_add(1, Ordering::AcqRel);
-                return UnderWay { gate: Arc::clone(self), commands: 0 };
+                return UnderWay { gate: Arc::clone(self), commands: 0, bytes: 0 };
             }
             self.ready.notified().await;
         }
@@ -89,9 +98,9 @@ impl Gate {
     /// Whether an entry of so many commands may begin beside those that are under way, and is worth it: each costs a sync, so
     /// it is not to be much smaller than they are.
     fn may_begin_beside(&self, queued: usize) -> bool {
-        let Flight { entries, least } = self.flight;
+        let Flight { entries, least, bytes } = self.flight;
         let worth_it = || least == 0 || queued >= least.max(self.commands.load(Ordering::Acquire) / 2);
-        self.under_way.load(Ordering::Acquire) < entries && worth_it()
+        self.under_way.load(Ordering::Acquire) < entries && self.bytes.load(Ordering::Acquire) <= bytes && worth_it()
     }
 
     /// So many commands wait now.
@@ -103,16 +112,18 @@ impl Gate {
 }
 
 impl UnderWay {
-    /// The entry has so many commands.
-    fn carries(&mut self, commands: usize) {
-        self.commands = commands;
+    /// The entry has so many commands and bytes.
+    fn carries(&mut self, commands: usize, bytes: usize) {
+        (self.commands, self.bytes) = (commands, bytes);
         self.gate.commands.fetch_add(commands, Ordering::AcqRel);
+        self.gate.bytes.fetch_add(bytes, Ordering::AcqRel);
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.gate.commands.fetch_sub(self.commands, Ordering::AcqRel);
+        self.gate.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
         self.gate.under_way.fetch_sub(1, Ordering::AcqRel);
         self.gate.ready.notify_one();
     }
@@ -131,7 +142,7 @@ impl Batcher {
     pub(crate) fn start(group: GroupRef, term: u64, time: Arc<GridTime>, limits: BatchLimits) -> Self {
         let (queue, waiting) = mpsc::channel(limits.queue);
         let wait = Arc::new(metrics::BatchWait::new());
-        let gate = Arc::new(Gate::new(Flight::of(limits.entries, group.status().members.len())));
+        let gate = Arc::new(Gate::new(Flight::of(&limits, group.status().members.len())));
         tokio::spawn(pack(waiting, Arc::clone(&wait), Arc::clone(&gate), group, term, time, limits));
         Self { queue, wait, gate }
     }
@@ -187,8 +198,9 @@ async fn pack(
         let fitting = fitting(&queued, limits.bytes);
         let (commands, replies): (Vec<_>, Vec<_>) = queued.drain(..fitting).unzip();
         meters.proposed(commands.len());
-        under_way.carries(commands.len());
+        let carried = commands.len();
         let packed = meters.pack.time(|| Proposal::pack(time.now(), commands, replies));
+        under_way.carries(carried, packed.bytes().len());
         let applied = group.propose(term, Arc::clone(&packed));
         let group = Arc::clone(&group);
         tokio::spawn(async move {
@@ -271,6 +283,35 @@ mod tests {
 
     use super::*;
 
+    /// Entries of a mebibyte, and so much of a tail.
+    fn limits(entries: usize, tail: usize) -> BatchLimits {
+        BatchLimits { queue: 1, commands: 1, bytes: 1 << 20, entries, tail }
+    }
+
+    #[test]
+    fn an_entry_begins_beside_others_if_the_tail_can_take_it_too() {
+        // Entries that may be under way, bytes of the tail; bytes of each that begins, and how many do.
+        for (entries, tail, bytes, begin) in [
+            (9, 0, 100, 1),
+            (9, 1 << 20, 100, 1),
+            (9, 1 << 20, 32 << 20, 1),
+            (9, (1 << 20) + 99, 100, 1),
+            (9, (1 << 20) + 100, 100, 2),
+            (9, 4 << 20, 1 << 20, 4),
+            (3, 8 << 20, 1 << 20, 3),
+        ] {
+            let gate = Arc::new(Gate::new(Flight::of(&limits(entries, tail), 3)));
+            let mut begun = Vec::new();
+            while let Some(mut entry) = gate.open(|| 1).now_or_never() {
+                entry.carries(1, bytes);
+                begun.push(entry);
+            }
+            assert_eq!(begun.len(), begin, "{entries} entries of {bytes} bytes, a tail of {tail}");
+            drop(begun);
+            assert_eq!(gate.bytes.load(Ordering::Relaxed), 0);
+        }
+    }
+
     #[test]
     fn an_entry_begins_beside_others_if_it_may_and_is_worth_it() {
         // entries set, replicas; what may begin in turn, with so many queued, and then takes them
@@ -280,12 +321,12 @@ mod tests {
             (0, 3, [(0, true), (1, false), (999, false), (999, false), (999, false), (999, false)]),
             (2, 3, [(0, true), (0, true), (1, false), (999, false), (999, false), (999, false)]),
         ] {
-            let gate = Arc::new(Gate::new(Flight::of(entries, replicas)));
+            let gate = Arc::new(Gate::new(Flight::of(&limits(entries, 8 << 20), replicas)));
             let mut begun = Vec::new();
             for (queued, begins) in turns {
                 let mut next = gate.open(|| queued).now_or_never();
                 assert_eq!(next.is_some(), begins, "{entries} entries, {replicas} replicas, {queued} queued");
-                next.iter_mut().for_each(|entry| entry.carries(queued));
+                next.iter_mut().for_each(|entry| entry.carries(queued, 0));
                 begun.extend(next);
             }
             drop(begun);
@@ -295,7 +336,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_entry_that_waits_begins_when_another_ends_or_enough_is_queued() {
-        let gate = Arc::new(Gate::new(Flight::of(0, 1)));
+        let gate = Arc::new(Gate::new(Flight::of(&limits(0, 8 << 20), 1)));
         let queued = AtomicUsize::new(1);
         let first = gate.open(|| 1).await;
         let mut next = Box::pin(gate.open(|| queued.load(Ordering::Relaxed)));

@@ -13,7 +13,15 @@ use crate::disk::{Database, ReadTime};
 use crate::grid::Squeeze;
 use crate::history::Ask;
 
-pub(super) const SCENARIOS: [Scenario; 7] = [
+pub(super) const SCENARIOS: [Scenario; 8] = [
+    Scenario {
+        name: "a-log-without-memory-answers-who-waits",
+        rule: "corner",
+        story: "the log keeps nothing in memory, and whoever asks is told all the same what it came to",
+        mutant: Some("awaited-leaves-the-tail"),
+        setup: || Setup::of(3, 1).squeeze(Squeeze { log_tail: Some(0), ..Squeeze::default() }),
+        script: no_tail,
+    },
     Scenario {
         name: "a-checkpoint-torn-by-a-power-loss",
         rule: "rule 26, corner",
@@ -162,6 +170,23 @@ fn half_written(stage: &mut Stage<'_>, node: u64) -> Played {
         let (written, durable) = stage.state_batches(node);
         written > durable
     })
+}
+
+fn no_tail(stage: &mut Stage<'_>) -> Played {
+    let sku = stage.sku(ORDERS, 0);
+    let early = stage.receipt(&sku, 100);
+    let early = stage.ask(1, early);
+    // There is no such SKU yet, as apply says.
+    stage.refusal_of(early)?;
+    stage.stock(&[(&sku, 100)])?;
+    for node in stage.nodes().into_iter().cycle().take(30) {
+        let user = stage.user(ORDERS, 0);
+        let order = stage.order(&user, &[(&sku, 1)]);
+        let call = stage.place(node, &stage.key(), &order);
+        stage.order_of(call)?;
+    }
+    stage.conclude()?;
+    stage.expect_stock(&sku, 100, 30, 70)
 }
 
 fn torn(stage: &mut Stage<'_>) -> Played {

@@ -93,6 +93,11 @@ where
         if found == 0 { self.hole_unless_cut(expected, None, cuts) } else { Ok(()) }
     }
 
+    /// Apply has the entries before `index`, and with them whoever waits for them.
+    fn given_to_apply(&self, index: u64) {
+        self.shared.log.write().tail.given(index, self.shared.limits.tail_bytes);
+    }
+
     fn hole_unless_cut(&self, missing: u64, found: Option<u64>, cuts: u64) -> io::Result<()> {
         if self.shared.log.read().cuts != cuts {
             return Ok(());
@@ -156,7 +161,7 @@ where
         self.read(start..end, self.shared.limits.read_bytes).await
     }
 
-    /// For apply: piece by piece, so that a replay after a restart does not load the whole log at once.
+    /// For apply alone: piece by piece, so that a replay after a restart does not load the whole log at once.
     async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<C::Entry>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
@@ -165,6 +170,7 @@ where
             let piece = reader.read(rest.clone(), reader.shared.limits.read_bytes).await?;
             let Some(last) = piece.last() else { return Ok(None) };
             let rest = C::Entry::index(last) + 1..rest.end;
+            reader.given_to_apply(rest.start);
             Ok::<_, io::Error>(Some((piece, (reader, rest))))
         });
         pieces

@@ -85,7 +85,7 @@ where
     fn durable(&self, request: u64) {
         self.watermark.reached(request);
         let mut log = self.log.write();
-        log.tail.evict(request, self.limits.tail_bytes);
+        log.tail.written(request, self.limits.tail_bytes);
         if log.reaches_floor.is_some_and(|reaches| reaches <= request) {
             self.leave_floor(&mut log);
         }
@@ -115,7 +115,7 @@ where
     /// Makes an empty log start at `first`.
     pub(super) fn restart_at(&mut self, first: u64) {
         self.first = first;
-        self.tail = Tail::starting_at(first);
+        self.tail.restart_at(first);
     }
 
     /// The part of `indexes` that the log has.

@@ -273,7 +273,8 @@ where
                 log.last = Some(last.log_id());
             }
             for (entry, size) in entries {
-                log.tail.push(entry, size, number);
+                let awaited = self.shared.codec.is_awaited(&entry);
+                log.tail.push(entry, size, number, awaited);
             }
             self.moves(&mut log, number, batch, count, true)
         };

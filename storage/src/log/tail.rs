@@ -6,7 +6,8 @@ use std::ops::Range;
 /// Entries without gaps, up to the last of the log.
 ///
 /// Each has the number of the request that wrote it. Only entries whose request has been written can leave: until
-/// then they are nowhere else.
+/// then they are nowhere else. Those that somebody waits for stay until apply has been given them, because the waiters go with
+/// them; whoever proposes sees to it that they are few.
 #[derive(Debug)]
 pub(super) struct Tail<E> {
     slots: VecDeque<Slot<E>>,
@@ -14,6 +15,10 @@ pub(super) struct Tail<E> {
     first: u64,
     /// Encoded sizes together.
     bytes: usize,
+    /// Requests up to this one are on the disk.
+    written: u64,
+    /// Apply has been given the entries before this index.
+    given: u64,
 }
 
 #[derive(Debug)]
@@ -22,12 +27,14 @@ struct Slot<E> {
     /// Encoded, in bytes.
     size: usize,
     request: u64,
+    /// Somebody waits for what it comes to.
+    awaited: bool,
 }
 
 impl<E: Clone> Tail<E> {
     /// Empty; the next entry has the index `next`.
     pub(super) fn starting_at(next: u64) -> Self {
-        Self { slots: VecDeque::new(), first: next, bytes: 0 }
+        Self { slots: VecDeque::new(), first: next, bytes: 0, written: 0, given: 0 }
     }
 
     /// Index of the first entry that is here; what is before must be read from the disk.
@@ -45,16 +52,16 @@ impl<E: Clone> Tail<E> {
     }
 
     /// Adds the next entry, of `size` encoded bytes, which `request` writes.
-    pub(super) fn push(&mut self, entry: E, size: usize, request: u64) {
+    pub(super) fn push(&mut self, entry: E, size: usize, request: u64, awaited: bool) {
         self.bytes += size;
-        self.slots.push_back(Slot { entry, size, request });
+        self.slots.push_back(Slot { entry, size, request, awaited });
     }
 
     /// Adds the entry before the first one: recovery reads backwards.
     pub(super) fn push_front(&mut self, entry: E, size: usize) {
         self.first = self.first.checked_sub(1).expect("no entry comes before index 0");
         self.bytes += size;
-        self.slots.push_front(Slot { entry, size, request: 0 });
+        self.slots.push_front(Slot { entry, size, request: 0, awaited: false });
     }
 
     /// Copies the entries of `indexes`, which must be here, to `out`, until `budget` bytes are used up. The first one
@@ -74,7 +81,7 @@ impl<E: Clone> Tail<E> {
     /// Removes the entries from `index` on.
     pub(super) fn truncate_from(&mut self, index: u64) {
         if index < self.first {
-            *self = Self::starting_at(index);
+            self.restart_at(index);
             return;
         }
         let kept = self.position(index.min(self.next()));
@@ -85,7 +92,7 @@ impl<E: Clone> Tail<E> {
     /// Removes the entries before `index`; if those are all, the next one to come has `index`.
     pub(super) fn drop_before(&mut self, index: u64) {
         if index >= self.next() {
-            *self = Self::starting_at(index);
+            self.restart_at(index);
             return;
         }
         while self.first < index {
@@ -93,11 +100,32 @@ impl<E: Clone> Tail<E> {
         }
     }
 
-    /// Lets the oldest entries go whose requests, up to `written`, are on the disk, until `limit` bytes are left.
-    pub(super) fn evict(&mut self, written: u64, limit: usize) {
-        while self.bytes > limit && self.slots.front().is_some_and(|slot| slot.request <= written) {
+    /// Makes it empty; the next entry has the index `next`.
+    pub(super) fn restart_at(&mut self, next: u64) {
+        *self = Self { written: self.written, given: self.given, ..Self::starting_at(next) };
+    }
+
+    /// Requests up to this one are on the disk: the oldest entries may go until `limit` bytes are left.
+    pub(super) fn written(&mut self, request: u64, limit: usize) {
+        self.written = request;
+        self.evict(limit);
+    }
+
+    /// Apply has been given the entries before `index`: the oldest may go until `limit` bytes are left.
+    pub(super) fn given(&mut self, index: u64, limit: usize) {
+        self.given = self.given.max(index);
+        self.evict(limit);
+    }
+
+    fn evict(&mut self, limit: usize) {
+        while self.bytes > limit && self.slots.front().is_some_and(|slot| self.may_go(slot)) {
             self.pop_front();
         }
+    }
+
+    /// Whether the first entry, which this is, may go.
+    fn may_go(&self, slot: &Slot<E>) -> bool {
+        slot.request <= self.written && (!slot.awaited || self.first < self.given)
     }
 
     fn pop_front(&mut self) {
@@ -116,10 +144,15 @@ impl<E: Clone> Tail<E> {
 mod tests {
     use super::*;
 
-    /// Entries 10 to 14 of 10 bytes each, written by requests 1 to 5.
+    /// Entries 10 to 14 of 10 bytes each, written by requests 1 to 5. Nobody waits for them.
     fn tail() -> Tail<u64> {
+        tail_of(&[])
+    }
+
+    /// The same, and somebody waits for those that are named.
+    fn tail_of(awaited: &[u64]) -> Tail<u64> {
         let mut tail = Tail::starting_at(10);
-        (0..5).for_each(|n| tail.push(10 + n, 10, 1 + n));
+        (0..5).for_each(|n| tail.push(10 + n, 10, 1 + n, awaited.contains(&(10 + n))));
         tail
     }
 
@@ -171,22 +204,35 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_on_the_disk_leaves() {
+    fn only_what_is_on_the_disk_leaves_and_what_is_awaited_only_to_apply() {
         #[rustfmt::skip]
-        let rows = [
-            // written, limit, first
-            (0,         0,     10),
-            (2,         0,     12),
-            (5,         0,     15),
-            (5,         25,    13),
-            (5,         50,    10),
-            (1,         25,    11),
+        let rows: [(&[u64], u64, u64, usize, u64); 13] = [
+            // awaited,     written, given, limit, first
+            (&[],           0,       0,     0,     10),
+            (&[],           2,       0,     0,     12),
+            (&[],           5,       0,     0,     15),
+            (&[],           5,       0,     25,    13),
+            (&[],           5,       0,     50,    10),
+            (&[],           1,       0,     25,    11),
+            (&[10],         5,       0,     0,     10),
+            (&[10],         5,       11,    0,     15),
+            (&[12, 13],     5,       0,     0,     12),
+            (&[12, 13],     5,       13,    0,     13),
+            (&[12, 13],     5,       14,    25,    13),
+            (&[12, 13],     2,       15,    0,     12),
+            (&[10, 14],     5,       14,    0,     14),
         ];
-        for (written, limit, first) in rows {
-            let mut tail = tail();
-            tail.evict(written, limit);
-            assert_eq!(tail.first(), first, "{written} {limit}");
-            assert_eq!(tail.next(), 15, "{written} {limit}");
+        for (awaited, written, given, limit, first) in rows {
+            for written_first in [false, true] {
+                let mut tail = tail_of(awaited);
+                if written_first {
+                    tail.written(written, limit);
+                }
+                tail.given(given, limit);
+                tail.written(written, limit);
+                assert_eq!(tail.first(), first, "{awaited:?} {written} {given} {limit}");
+                assert_eq!(tail.next(), 15, "{awaited:?} {written} {given} {limit}");
+            }
         }
     }
 }

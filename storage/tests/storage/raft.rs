@@ -51,6 +51,9 @@ pub(crate) async fn store_within(writer: &LogWriter, replica: u64, limits: LogLi
     Store::open(writer.clone(), replica, TestCodec, limits).await.expect("the disk works and is not damaged")
 }
 
+/// The text of an entry that somebody waits for.
+pub(crate) const AWAITED: &str = "awaited";
+
 /// Log id, then a tag, then what the tag says.
 #[derive(Clone, Copy)]
 pub(crate) struct TestCodec;
@@ -88,6 +91,11 @@ impl EntryCodec<TestConfig> for TestCodec {
             tag => return Err(format!("no payload has the tag {tag}").into()),
         };
         Ok(Entry::new(id, payload))
+    }
+
+    /// Those whose text says so.
+    fn is_awaited(&self, entry: &Entry) -> bool {
+        matches!(&entry.payload, EntryPayload::Normal(text) if text == AWAITED)
     }
 
     fn encode_vote(&self, vote: &Vote, out: &mut BytesMut) {
