@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use openraft::AsyncRuntime;
 use ordergrid_cluster::{
-    ClusterSpec, DirtyRows, EntryBody, Grid, IdentityStore, Install, Listener, LogId, RaftEntry, Row, StateStore, StateView,
-    StoreError, Vote, WireCodec, encoding, founding_of,
+    Clocks, ClusterSpec, DirtyRows, EntryBody, Grid, IdentityStore, Install, Listener, LogId, RaftEntry, Row, StateStore,
+    StateView, StoreError, Vote, WireCodec, encoding, founding_of,
 };
 use ordergrid_domain::GroupId;
 use ordergrid_storage::{
@@ -18,7 +18,7 @@ use ordergrid_storage::{
 
 use crate::config::{MOST_NODES, NodeConfig};
 use crate::context::NodeContext;
-use crate::platform::Platform;
+use crate::platform::{Clock, Platform};
 use crate::wholeness::Wholeness;
 
 /// The kind of frame that carries messages between nodes.
@@ -81,6 +81,19 @@ impl<RT: AsyncRuntime> EntryCodec<Grid<RT>> for GridCodec {
 
     fn decode_log_id(&self, body: Bytes) -> Result<LogId, BoxError> {
         Ok(encoding::decode_log_id(body)?)
+    }
+}
+
+/// The platform's clocks, by which a leader sees that its machine stood still.
+pub(crate) struct LeaseClocks(pub(crate) Arc<dyn Clock>);
+
+impl Clocks for LeaseClocks {
+    fn elapsed_ms(&self) -> u64 {
+        self.0.monotonic_ms()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.0.wall_ms()
     }
 }
 

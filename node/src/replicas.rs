@@ -7,8 +7,8 @@ use futures::future::{BoxFuture, join_all};
 use openraft::impls::TokioRuntime;
 use openraft::storage::RaftLogStorage;
 use ordergrid_cluster::{
-    ClusterId, ClusterSpec, Grid, GroupParts, GroupRef, Machine, Mesh, MetaMachine, MetaView, NodeId, Placement, ShardMap,
-    StateStore, found_meta, start_group, vacant,
+    Clocks, ClusterId, ClusterSpec, Grid, GroupParts, GroupRef, Machine, Mesh, MetaMachine, MetaView, NodeId, Placement,
+    ShardMap, StateStore, found_meta, start_group, vacant,
 };
 use ordergrid_domain::machine::{ShardConfig, SlotOwners};
 use ordergrid_domain::{GroupId, Slot};
@@ -33,6 +33,7 @@ pub(crate) struct Replicas {
     state: Arc<dyn Engine>,
     log: Arc<dyn Engine>,
     notes: Notes,
+    clocks: Arc<dyn Clocks>,
     mesh: Mesh,
     writer: LogWriter,
     map: Arc<ShardMap>,
@@ -64,6 +65,7 @@ impl Replicas {
             state: Arc::clone(&platform.state_engine),
             log: Arc::clone(&platform.log_engine),
             notes: Notes::new(&platform.log_engine),
+            clocks: Arc::new(glue::LeaseClocks(Arc::clone(&platform.clock))),
             mesh: mesh.clone(),
             writer: writer.clone(),
             map: Arc::clone(map),
@@ -205,6 +207,7 @@ impl Replicas {
             store,
             mesh: self.mesh.clone(),
             vouched: log.floor(),
+            clocks: Arc::clone(&self.clocks),
         };
         start_group::<TokioRuntime, _>(parts, log).await.map_err(|error| {
             if matches!(error, ordergrid_cluster::StartError::StateMissing { .. }) {

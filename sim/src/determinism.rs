@@ -44,12 +44,11 @@ extern "C" fn clock_gettime(clock: libc::clockid_t, into: *mut libc::timespec) -
 }
 
 fn simulated(clock: libc::clockid_t) -> Option<u64> {
-    let (monotonic, wall) = clock::of_running_host()?;
+    let now = clock::of_running_host()?;
     match clock {
-        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => Some(wall),
-        libc::CLOCK_MONOTONIC | libc::CLOCK_MONOTONIC_COARSE | libc::CLOCK_MONOTONIC_RAW | libc::CLOCK_BOOTTIME => {
-            Some(monotonic)
-        }
+        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => Some(now.wall),
+        libc::CLOCK_MONOTONIC | libc::CLOCK_MONOTONIC_COARSE | libc::CLOCK_MONOTONIC_RAW => Some(now.monotonic),
+        libc::CLOCK_BOOTTIME => Some(now.boot),
         _ => None,
     }
 }

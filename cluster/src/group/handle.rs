@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use openraft::alias::WatchReceiverOf;
+use openraft::alias::{InstantOf, WatchReceiverOf};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
 use openraft::impls::ProgressResponder;
@@ -23,6 +23,7 @@ use super::barrier::Barriers;
 use super::contradiction::Contradicted;
 use super::floor::Vouched;
 use super::hearing::Hearing;
+use super::lease::{Steady, UNNOTICED_MS};
 use super::peer::{GroupPeer, Raft};
 use super::watchdog::Heard;
 use super::{
@@ -67,6 +68,8 @@ pub(crate) struct Handle<RT: AsyncRuntime + Send + Sync> {
     /// Leadership is being handed over: no proposals, no lease.
     pub(super) transferring: AtomicBool,
     pub(super) barriers: Mutex<Barriers>,
+    /// Sees the machine's clocks leap.
+    pub(super) steady: Steady<InstantOf<Grid<RT>>>,
     /// What the log is being refilled to.
     pub(super) vouched: Vouched,
     /// A leader's log has contradicted what is applied here.
@@ -108,9 +111,11 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
         if !self.config.leases {
             return false;
         }
-        let lease = self.config.election_max.saturating_sub(self.config.lease_margin);
+        let margin = self.config.lease_margin + Duration::from_millis(UNNOTICED_MS.unsigned_abs());
+        let lease = self.config.election_max.saturating_sub(margin);
         let acked = self.reports.data.borrow_watched().last_quorum_acked;
-        acked.is_some_and(|acked| <Grid<RT> as TypeConfigExt>::now() < *acked + lease)
+        let now = <Grid<RT> as TypeConfigExt>::now();
+        acked.is_some_and(|acked| now < *acked + lease && self.steady.since(*acked, now))
             && self.shared.applied_term() == leadership.term
     }
 

@@ -1,6 +1,6 @@
 //! One Raft group's replica on this node, behind an object-safe handle.
 //!
-//! Start reading here, then `start` (how a replica comes up), `handle` (what a call does), `barrier` and `leadership`. `floor` and
+//! Start reading here, then `start` (how a replica comes up), `handle` (what a call does), `barrier`, `lease` and `leadership`. `floor` and
 //! `contradiction` say what a replica does that has lost something, or meets one that has.
 
 mod barrier;
@@ -12,6 +12,7 @@ pub(crate) mod guard;
 mod handle;
 mod hearing;
 mod leadership;
+mod lease;
 mod peer;
 mod start;
 mod transfer;
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 
 pub use config::{ConfigError, GroupConfig};
 pub use floor::{Vouched, whole};
+pub use lease::Clocks;
 pub use start::{GroupParts, StartError, start_group};
 pub use vacant::vacant;
 

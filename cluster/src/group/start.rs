@@ -19,6 +19,7 @@ use super::floor::{self, Vouched};
 use super::handle::{Handle, Reports};
 use super::hearing::Hearing;
 use super::leadership;
+use super::lease::{Clocks, Steady};
 use super::watchdog;
 use super::{GroupConfig, GroupRef, Leadership, closed};
 use crate::applier::Applier;
@@ -50,6 +51,8 @@ pub struct GroupParts {
     pub mesh: Mesh,
     /// What its log vouched for and has not; see [`whole`](super::whole).
     pub vouched: Vouched,
+    /// By which a leader sees that its machine stood still.
+    pub clocks: Arc<dyn Clocks>,
 }
 
 /// Why a replica did not come up.
@@ -97,7 +100,7 @@ where
     RT: AsyncRuntime + Send + Sync,
     LS: RaftLogStorage<Grid<RT>>,
 {
-    let GroupParts { group, replica, founders, preferred, config, machine, store, mesh, vouched } = parts;
+    let GroupParts { group, replica, founders, preferred, config, machine, store, mesh, vouched, clocks } = parts;
     config.validate()?;
     let room = mesh.frame_limit().saturating_sub(MESSAGE_OVERHEAD);
     if config.bytes_per_message.max(config.snapshot_chunk) > room {
@@ -141,6 +144,7 @@ where
         hearing,
         transferring: AtomicBool::new(false),
         barriers: Mutex::default(),
+        steady: Steady::new(group, clocks),
         vouched,
         contradicted: Arc::new(Contradicted::new()),
         heard: Arc::default(),

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use crate::support::log::MemLog;
 use crate::support::net::Wires;
 use crate::support::store::{MemStore, Tally};
-use crate::support::{addr, mesh, packed, within};
+use crate::support::{MachineClocks, addr, mesh, packed, within};
 
 #[derive(Clone, Default)]
 struct Disk {
@@ -286,6 +286,7 @@ async fn whole(wires: &Wires, id: u64, of: u64) -> Whole {
             store: Arc::new(store),
             mesh: mesh.clone(),
             vouched: ordergrid_cluster::whole(),
+            clocks: Arc::new(MachineClocks::default()),
         };
         let started = start_group::<TokioRuntime, _>(parts, MemLog::default()).await.expect("an empty disk");
         router.add(started.clone());

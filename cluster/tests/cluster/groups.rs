@@ -442,3 +442,23 @@ async fn without_leases_every_read_asks_a_quorum() {
     // At once, long before a lease would have ended.
     assert_eq!(within(cluster.group(leader).barrier()).await, Err(BarrierError::NoQuorum));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_stood_still_has_no_lease_until_a_quorum_answers_again() {
+    let cluster = Cluster::start(3, config()).await;
+    let (leader, term) = cluster.leader(&[1, 2, 3]).await;
+    let last = cluster.propose(leader, term, "a=1").await.unwrap();
+    let group = cluster.group(leader);
+    assert!(group.has_lease());
+    cluster.nodes[&leader].clocks.suspend(Duration::from_secs(3));
+    assert!(!group.has_lease());
+    assert_eq!(within(group.barrier()).await, Ok(last.index), "a quorum says that it still leads");
+    // What was sent in the very moment of the leap does not count.
+    tokio::time::advance(config().heartbeat).await;
+    within(group.barrier()).await.unwrap();
+    assert!(group.has_lease());
+    cluster.isolate(leader, true);
+    cluster.nodes[&leader].clocks.suspend(Duration::from_secs(3));
+    // At once, long before a lease would have ended.
+    assert_eq!(within(group.barrier()).await, Err(BarrierError::NoQuorum));
+}

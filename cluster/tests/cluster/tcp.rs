@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::log::MemLog;
 use crate::support::net::Plain;
 use crate::support::store::{MemStore, Tally};
-use crate::support::{CLUSTER, GROUP, packed, within};
+use crate::support::{CLUSTER, GROUP, MachineClocks, packed, within};
 
 struct Tcp;
 
@@ -73,6 +73,7 @@ async fn three_replicas_agree_over_tcp() {
             store: Arc::new(store),
             mesh: mesh.clone(),
             vouched: ordergrid_cluster::whole(),
+            clocks: Arc::new(MachineClocks::default()),
         };
         groups.push((start_group::<TokioRuntime, _>(parts, MemLog::default()).await.unwrap(), machine));
     }

@@ -15,12 +15,23 @@ pub const EPOCH_MS: u64 = 1_767_225_600_000;
 const BOOT_NANOS: u64 = 1_000_000_000_000;
 
 thread_local! {
-    static RUNNING: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+    static RUNNING: Cell<Option<Nanos>> = const { Cell::new(None) };
 }
 
-/// Monotonic time and time of day of the host that runs now, in nanoseconds; `None` outside of any.
+/// What a host's clocks show, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Nanos {
+    /// Since it was switched on, without the time in which it was suspended.
+    pub monotonic: u64,
+    /// With that time.
+    pub boot: u64,
+    /// The time of day.
+    pub wall: u64,
+}
+
+/// The clocks of the host that runs now; `None` outside of any.
 #[must_use]
-pub fn of_running_host() -> Option<(u64, u64)> {
+pub fn of_running_host() -> Option<Nanos> {
     RUNNING.get()
 }
 
@@ -35,8 +46,10 @@ pub struct HostClock(Arc<Hands>);
 
 #[derive(Debug, Default)]
 struct Hands {
-    /// Of its own time, since the beginning.
+    /// Of its own time, since the beginning, without that in which it was suspended.
     micros: AtomicU64,
+    /// In which it was suspended.
+    suspended_micros: AtomicU64,
     /// True time since the beginning: the time of day is set by the network's time, whatever the clock's speed.
     true_micros: AtomicU64,
     /// How far its time of day is off.
@@ -44,7 +57,7 @@ struct Hands {
 }
 
 impl HostClock {
-    /// How long it has run by its own measure, in microseconds.
+    /// How long it has run by its own measure, in microseconds. The time in which it was suspended does not count.
     #[must_use]
     pub fn micros(&self) -> u64 {
         self.0.micros.load(Ordering::Relaxed)
@@ -55,13 +68,21 @@ impl HostClock {
         self.0.true_micros.store(true_micros, Ordering::Relaxed);
     }
 
+    /// So much time has passed in which it was suspended.
+    pub(super) fn suspended(&self, micros: u64, true_micros: u64) {
+        self.0.suspended_micros.fetch_add(micros, Ordering::Relaxed);
+        self.0.true_micros.store(true_micros, Ordering::Relaxed);
+    }
+
     /// Sets the time of day off by so much.
     pub fn set_offset_ms(&self, offset: i64) {
         self.0.offset_ms.store(offset, Ordering::Relaxed);
     }
 
-    fn nanos(&self) -> (u64, u64) {
-        (BOOT_NANOS + self.micros() * 1_000, self.wall_ms() * 1_000_000)
+    fn nanos(&self) -> Nanos {
+        let monotonic = BOOT_NANOS + self.micros() * 1_000;
+        let boot = monotonic + self.0.suspended_micros.load(Ordering::Relaxed) * 1_000;
+        Nanos { monotonic, boot, wall: self.wall_ms() * 1_000_000 }
     }
 }
 
@@ -72,7 +93,7 @@ impl Clock for HostClock {
     }
 
     fn monotonic_ms(&self) -> u64 {
-        self.nanos().0 / 1_000_000
+        self.nanos().boot / 1_000_000
     }
 }
 

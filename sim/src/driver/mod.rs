@@ -38,6 +38,7 @@ struct Host {
     /// Thousandths of the nominal speed.
     rate: u64,
     paused: bool,
+    suspended: bool,
     runtime: Option<Running>,
 }
 
@@ -66,7 +67,7 @@ impl Driver {
     /// Adds a host, switched off, and gives its clock.
     pub fn add(&mut self, host: u64) -> HostClock {
         let clock = HostClock::default();
-        let added = Host { clock: clock.clone(), rate: NOMINAL, paused: false, runtime: None };
+        let added = Host { clock: clock.clone(), rate: NOMINAL, paused: false, suspended: false, runtime: None };
         assert!(self.hosts.insert(host, added).is_none(), "a host is added once");
         clock
     }
@@ -83,7 +84,7 @@ impl Driver {
             Builder::new_current_thread().enable_time().start_paused(true).build().expect("no system resource is needed");
         let program = LocalSet::new();
         program.spawn_local(main);
-        host.paused = false;
+        (host.paused, host.suspended) = (false, false);
         host.runtime = Some(Running { program, runtime, began_micros: host.clock.micros(), counted_ms: 0 });
         clock::running(None);
     }
@@ -102,7 +103,7 @@ impl Driver {
         clock::running(Some(&host.clock));
         drop(host.runtime.take());
         clock::running(None);
-        host.paused = false;
+        (host.paused, host.suspended) = (false, false);
     }
 
     /// Whether a host is on.
@@ -114,6 +115,12 @@ impl Driver {
     /// Stops or resumes a host's program without ending it, as SIGSTOP does: its clocks go on.
     pub fn pause(&mut self, host: u64, paused: bool) {
         self.host(host).paused = paused;
+    }
+
+    /// Suspends a host or lets it go on: its monotonic clock stands, and the one that counts suspended time does not, nor does the
+    /// time of day.
+    pub fn suspend(&mut self, host: u64, suspended: bool) {
+        self.host(host).suspended = suspended;
     }
 
     /// Sets the speed of a host's clock, in thousandths.
@@ -153,7 +160,11 @@ impl Driver {
 
 impl Host {
     fn run(&mut self, passed: u64, now: SimTime) {
-        let micros = self.clock.micros() + passed * self.rate / NOMINAL;
+        let passed_here = passed * self.rate / NOMINAL;
+        if self.suspended {
+            return self.clock.suspended(passed_here, now.0);
+        }
+        let micros = self.clock.micros() + passed_here;
         self.clock.set(micros, now.0);
         let Some(running) = self.runtime.as_mut().filter(|_| !self.paused) else { return };
         // tokio counts whole milliseconds.

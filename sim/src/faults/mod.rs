@@ -37,6 +37,11 @@ pub enum Trouble {
         /// Whose.
         who: Who,
     },
+    /// The machine stands still, and its monotonic clock with it.
+    Suspend {
+        /// Whose.
+        who: Who,
+    },
     /// A leader is asked to hand over.
     Transfer {
         /// The group.

@@ -251,6 +251,7 @@ impl Striking {
         let node = &grid.nodes.get(&ended.node);
         match ended.trouble {
             Trouble::Pause { .. } => grid.driver.pause(ended.node, false),
+            Trouble::Suspend { .. } => grid.driver.suspend(ended.node, false),
             Trouble::FailReads { log, .. } => {
                 node.iter().for_each(|node| node.disk.fail_reads(database(log), false));
             }
@@ -281,6 +282,7 @@ impl Striking {
         for active in &self.active {
             match &active.trouble {
                 Trouble::Pause { .. } => grid.driver.pause(active.node, true),
+                Trouble::Suspend { .. } => grid.driver.suspend(active.node, true),
                 Trouble::ClockStep { offset_ms, .. } => self.set_clock(grid, active.node, Some(*offset_ms), None),
                 Trouble::ClockLeap { nodes, offset_ms } => {
                     nodes.iter().for_each(|node| self.set_clock(grid, *node, Some(*offset_ms), None));
@@ -349,6 +351,7 @@ impl Trouble {
             Self::Kill { who, .. }
             | Self::PowerLoss { who }
             | Self::Pause { who }
+            | Self::Suspend { who }
             | Self::Isolate { who, .. }
             | Self::SlowSync { who, .. }
             | Self::StallSync { who, .. }
@@ -379,6 +382,7 @@ impl Trouble {
             Self::PowerLoss { .. } => "power loss",
             Self::Blackout => "power loss of all nodes",
             Self::Pause { .. } => "process paused",
+            Self::Suspend { .. } => "machine suspended",
             Self::Transfer { .. } => "leader transfer asked",
             Self::Isolate { inwards: true, outwards: true, .. } => "node isolated",
             Self::Isolate { .. } => "one-way partition",

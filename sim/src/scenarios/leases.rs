@@ -9,7 +9,7 @@ use super::stage::{Call, Played, Stage, expect, ms, scene};
 use super::{ORDERS, Scenario};
 use crate::history::{Ask, Ending, Said, SimTime};
 
-pub(super) const SCENARIOS: [Scenario; 4] = [
+pub(super) const SCENARIOS: [Scenario; 5] = [
     Scenario {
         name: "a-deposed-leader-answers-no-reads",
         rule: "corner",
@@ -17,6 +17,14 @@ pub(super) const SCENARIOS: [Scenario; 4] = [
         mutant: Some("lease-outlives-promise"),
         setup: || Setup::of(3, 1).set("limits.request", "1s"),
         script: deposed,
+    },
+    Scenario {
+        name: "a-leader-that-stood-still-with-its-clock-answers-no-reads",
+        rule: "corner",
+        story: "the machine of a leader is suspended while a successor takes stock, wakes without having noticed, and is asked at once",
+        mutant: Some("lease-not-ended-by-a-leap"),
+        setup: || Setup::of(3, 1).set("limits.request", "1s"),
+        script: stood_still,
     },
     Scenario {
         name: "a-restart-inside-the-lease",
@@ -101,6 +109,27 @@ fn deposed(stage: &mut Stage<'_>) -> Played {
     stage.stock(&[(&sku, 10)])?;
     stage.isolate(1, true);
     reads_stay_current(stage, &sku)
+}
+
+fn stood_still(stage: &mut Stage<'_>) -> Played {
+    let sku = stage.sku(ORDERS, 0);
+    stage.stock(&[(&sku, 10)])?;
+    let mut calls = Vec::new();
+    reads(stage, &sku, ms(50), &mut calls)?;
+    let fell = stage.now();
+    stage.suspend(1, true);
+    // What the others tell it meanwhile has not arrived when it wakes.
+    stage.isolate(1, true);
+    let arrived = goods(stage, &sku, 5, &mut calls)?;
+    // Nobody has set its time of day when it wakes.
+    let stood = i64::try_from((stage.now().since_start() - fell.since_start()).as_millis()).expect("seconds");
+    stage.world.grid.nodes[&1].clock.set_offset_ms(-stood);
+    stage.suspend(1, false);
+    reads(stage, &sku, ms(1_500), &mut calls)?;
+    stage.isolate(1, false);
+    expect_current(stage, &calls, arrived, 15)?;
+    stage.conclude()?;
+    stage.expect_stock(&sku, 15, 0, 15)
 }
 
 fn restart(stage: &mut Stage<'_>) -> Played {

@@ -112,6 +112,7 @@ impl<'a> Stage<'a> {
         self.world.grid.net.set_frames((0, 0, 0));
         for node in self.nodes() {
             self.world.grid.driver.pause(node, false);
+            self.world.grid.driver.suspend(node, false);
             self.world.grid.nodes[&node].disk.heal();
         }
         self.world.striking = Striking::new(self.plan, self.now());
@@ -373,6 +374,12 @@ impl Stage<'_> {
     pub(super) fn pause(&mut self, node: u64, paused: bool) {
         trace::note(format_args!("script: node {node} paused: {paused}"));
         self.world.grid.driver.pause(node, paused);
+    }
+
+    /// A machine stands still together with its monotonic clock, or goes on.
+    pub(super) fn suspend(&mut self, node: u64, suspended: bool) {
+        trace::note(format_args!("script: node {node} suspended: {suspended}"));
+        self.world.grid.driver.suspend(node, suspended);
     }
 
     /// Cuts or mends the link from one host to another.

@@ -8,4 +8,5 @@ mod log;
 mod raft;
 mod state;
 mod suite;
+mod tail;
 mod vouch;

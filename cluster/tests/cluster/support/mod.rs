@@ -5,14 +5,15 @@ pub(crate) mod net;
 pub(crate) mod store;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openraft::TokioRuntime;
 use openraft_rt::deterministic_rng::DeterministicRng;
 use ordergrid_cluster::{
-    ClusterId, EntryId, GroupConfig, GroupParts, GroupRef, Leadership, Mesh, MeshConfig, NodeId, Packed, ProposeError,
+    Clocks, ClusterId, EntryId, GroupConfig, GroupParts, GroupRef, Leadership, Mesh, MeshConfig, NodeId, Packed, ProposeError,
     ReplicaId, StartError, start_group,
 };
 use ordergrid_domain::GroupId;
@@ -47,6 +48,7 @@ pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) log: MemLog,
     pub(crate) store: MemStore,
+    pub(crate) clocks: MachineClocks,
     pub(crate) running: Option<Running>,
 }
 
@@ -54,6 +56,30 @@ pub(crate) struct Running {
     pub(crate) mesh: Mesh,
     pub(crate) group: GroupRef,
     pub(crate) machine: Arc<Tally>,
+}
+
+/// The clocks of a machine, which may have been suspended.
+#[derive(Clone, Default)]
+pub(crate) struct MachineClocks {
+    suspended: Arc<AtomicU64>,
+}
+
+impl MachineClocks {
+    /// The machine was suspended for so long, and nothing else shows it.
+    pub(crate) fn suspend(&self, time: Duration) {
+        self.suspended.fetch_add(u64::try_from(time.as_millis()).expect("a short test"), Ordering::Relaxed);
+    }
+}
+
+impl Clocks for MachineClocks {
+    fn elapsed_ms(&self) -> u64 {
+        self.wall_ms() + self.suspended.load(Ordering::Relaxed)
+    }
+
+    fn wall_ms(&self) -> u64 {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        u64::try_from(START.elapsed().as_millis()).expect("a short test")
+    }
 }
 
 /// Nodes 1 to n with a group over all of them; node n's replica is 100 + n.
@@ -71,7 +97,18 @@ impl Cluster {
     }
 
     pub(crate) async fn start_with(size: u64, config: GroupConfig, seeded: bool) -> Self {
-        let node = |id| (id, Node { id, log: MemLog::default(), store: MemStore::default(), running: None });
+        let node = |id| {
+            (
+                id,
+                Node {
+                    id,
+                    log: MemLog::default(),
+                    store: MemStore::default(),
+                    clocks: MachineClocks::default(),
+                    running: None,
+                },
+            )
+        };
         let mut cluster = Self { wires: Wires::default(), nodes: (1..=size).map(node).collect(), config, seeded };
         for id in 1..=size {
             cluster.start_node(id).await;
@@ -107,6 +144,7 @@ impl Cluster {
             store: Arc::new(node.store.clone()),
             mesh: mesh.clone(),
             vouched: node.log.floor(),
+            clocks: Arc::new(node.clocks.clone()),
         };
         let started = if self.seeded {
             start_group::<DeterministicRng<TokioRuntime>, _>(parts, node.log.clone()).await
