@@ -34,6 +34,7 @@ mod replicas;
 mod report;
 mod scrub;
 mod shard;
+mod twins;
 mod user_orders;
 mod verify;
 mod wholeness;

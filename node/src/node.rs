@@ -36,7 +36,7 @@ use crate::replicas::{Forsaken, MetaSeat, Replicas, Seats, owners};
 use crate::report::{Member, RenderMetrics, Reporter};
 use crate::shard::{BatchLimits, LeadLimits, ShardHost};
 use crate::wholeness::Wholeness;
-use crate::{mend, scrub};
+use crate::{mend, scrub, twins};
 
 /// Requests that wait for one idempotency key.
 const WAITING_PER_KEY: usize = 64;
@@ -166,6 +166,10 @@ impl Node {
         work.spawn(agreement::compare(Arc::clone(&context), mesh.clone(), Arc::clone(&reporter), says));
         clocks::serve(&mesh, &context);
         work.spawn(clocks::compare(Arc::clone(&context), mesh.clone(), context.peers.nodes().collect()));
+        twins::serve(&mesh, platform.entropy.next_u64());
+        let (start, address) = (platform.entropy.next_u64(), format!("{} ({http_url})", mesh.local_addr()));
+        let peers = context.peers.nodes().collect();
+        work.spawn(twins::ask(Arc::clone(&context), mesh.clone(), peers, start, address));
         work.spawn(clocks::give_way(Arc::clone(&context), Arc::clone(&router), config.group.election_max));
         work.spawn(watch_meta(Arc::clone(&context), replicas, meta, Arc::clone(&meta_whole)));
         work.spawn(scrub::scrub(Arc::clone(&context), meta_rows, meta_whole, config.scrub));

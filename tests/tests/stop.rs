@@ -1,6 +1,7 @@
 //! Stopping, starting again, and being started wrongly.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::Result;
 use ordergrid_tests::{Dev, Grid, Process, Shop, id};
@@ -131,6 +132,32 @@ async fn a_folder_belongs_to_one_node_at_a_time() -> Result<()> {
     let mut shop = Shop::open(&grid.url(1), "regular").await?;
     shop.stock("A", 1).await?;
     shop.place("A", 1, 100).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_processes_with_copies_of_one_nodes_data_the_later_one_ends() -> Result<()> {
+    let mut grid = Grid::start(3)?;
+    let mut shop = Shop::open(&grid.url(1), "regular").await?;
+    shop.stock("A", 5).await?;
+    grid.stop(3)?;
+    let copy = grid.file("copy");
+    let copied = Command::new("cp").arg("-r").arg(grid.data(3)).arg(&copy).status()?;
+    assert!(copied.success());
+    grid.start_all()?;
+    let config = grid.config(3);
+    let mut command = grid.cli()?.command(&["serve", "--config", config.to_str().expect("a plain name")]);
+    command.env("ORDERGRID_HTTP_LISTEN", "127.0.0.1:0").env("ORDERGRID_MESH_LISTEN", "127.0.0.1:0");
+    command.env("ORDERGRID_NODE_DATA", &copy);
+    let (status, said) = Process::start_talking("a copy of node 3", command)?.finish()?;
+    let said = said.join("\n");
+    assert_eq!(status.code(), Some(1), "{said}");
+    for named in ["another process runs as node 3", &grid.url(3), "this one is at 127.0.0.1:"] {
+        assert!(said.contains(named), "it should say {named}: {said}");
+    }
+    grid.cli()?.verify()?;
+    shop.place("A", 5, 100).await?;
+    assert_eq!(grid.stop(3)?.code(), Some(0));
     Ok(())
 }
 
