@@ -30,6 +30,11 @@ pub enum Trouble {
         /// Whose.
         who: Who,
     },
+    /// A node is asked to stop, stops in its own time, and starts again when it has been off for a while.
+    Stop {
+        /// Which.
+        who: Who,
+    },
     /// All nodes lose power at once.
     Blackout,
     /// The process stands still while its clocks go on.

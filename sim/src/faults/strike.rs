@@ -1,6 +1,8 @@
 //! Does what was planned, at its time, and undoes it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ordergrid_domain::GroupId;
@@ -28,6 +30,8 @@ pub struct Striking {
     active: Vec<Active>,
     /// Nodes that are off, and when they start.
     off: BTreeMap<u64, SimTime>,
+    /// Nodes that were asked to stop.
+    stopping: BTreeMap<u64, Stopping>,
     /// Nodes whose disks were made to fail: they may end by themselves.
     excused: BTreeSet<u64>,
     /// The one node of which logs lose bits.
@@ -49,6 +53,14 @@ struct Active {
     trouble: Trouble,
 }
 
+/// A node that was asked to stop.
+struct Stopping {
+    /// It has.
+    stopped: Arc<AtomicBool>,
+    /// For how long it is to be off then.
+    off_for: Duration,
+}
+
 impl Striking {
     /// Everything that a plan has to come, from now on.
     #[must_use]
@@ -58,6 +70,7 @@ impl Striking {
             to_come: plan.troubles.iter().cloned().collect(),
             active: Vec::new(),
             off: BTreeMap::new(),
+            stopping: BTreeMap::new(),
             excused: BTreeSet::new(),
             rotten: None,
             damaged: None,
@@ -92,7 +105,7 @@ impl Striking {
     /// Nothing is left to come, and nothing goes wrong.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.to_come.is_empty() && self.active.is_empty() && self.off.is_empty()
+        self.to_come.is_empty() && self.active.is_empty() && self.off.is_empty() && self.stopping.is_empty()
     }
 
     /// What is due by now.
@@ -110,7 +123,30 @@ impl Striking {
         for ended in over {
             self.undo(grid, &ended);
         }
+        self.see_stopped(grid);
         self.supervise(grid)
+    }
+
+    /// Programs that have stopped as they were asked to end, and stay off for a while.
+    fn see_stopped(&mut self, grid: &mut SimGrid) {
+        let stopped = self.stopping.iter().filter(|(_, stopping)| stopping.stopped.load(Ordering::Acquire));
+        let stopped: Vec<_> = stopped.map(|(node, stopping)| (*node, stopping.off_for)).collect();
+        for (node, off_for) in stopped {
+            self.switch_off(grid, node, Down::Killed, grid.now().after(off_for));
+        }
+    }
+
+    fn ask_to_stop(&mut self, grid: &mut SimGrid, node: u64, off_for: Duration) {
+        let Some(running) = grid.nodes.get(&node).and_then(|node| node.running()) else { return };
+        if self.stopping.contains_key(&node) {
+            return;
+        }
+        let stopped = Arc::new(AtomicBool::new(false));
+        self.stopping.insert(node, Stopping { stopped: Arc::clone(&stopped), off_for });
+        grid.driver.spawn(node, async move {
+            running.shutdown().await;
+            stopped.store(true, Ordering::Release);
+        });
     }
 
     /// Programs that ended are started again, as a supervisor does.
@@ -120,8 +156,7 @@ impl Striking {
             if !self.excused.contains(&node) {
                 return Err(Violation::new("NodesGoOn", format!("node {node} ended without a cause: {why}")));
             }
-            grid.down(node, Down::Killed);
-            self.off.insert(node, grid.now().after(SUPERVISOR));
+            self.switch_off(grid, node, Down::Killed, grid.now().after(SUPERVISOR));
         }
         let due: Vec<_> = self.off.iter().filter(|(_, at)| **at <= grid.now()).map(|(node, _)| *node).collect();
         for node in due {
@@ -148,7 +183,8 @@ impl Striking {
         for node in grid.nodes.values() {
             node.disk.heal();
         }
-        for node in std::mem::take(&mut self.excused) {
+        let stopping = std::mem::take(&mut self.stopping).into_keys();
+        for node in std::mem::take(&mut self.excused).into_iter().chain(stopping) {
             if grid.is_on(node) {
                 grid.down(node, Down::Killed);
             }
@@ -189,6 +225,7 @@ impl Striking {
             Trouble::Kill { buffers, .. } => {
                 self.switch_off(grid, node, if *buffers { Down::KilledLosingBuffers } else { Down::Killed }, until);
             }
+            Trouble::Stop { .. } => self.ask_to_stop(grid, node, planned.lasts),
             Trouble::PowerLoss { .. } => self.switch_off(grid, node, Down::PowerLost, until),
             Trouble::Blackout => {
                 let nodes: Vec<_> = grid.nodes.keys().copied().filter(|node| grid.is_on(*node)).collect();
@@ -215,6 +252,7 @@ impl Striking {
 
     fn switch_off(&mut self, grid: &mut SimGrid, node: u64, how: Down, until: SimTime) {
         grid.down(node, how);
+        self.stopping.remove(&node);
         self.off.insert(node, until);
     }
 
@@ -350,6 +388,7 @@ impl Trouble {
         match self {
             Self::Kill { who, .. }
             | Self::PowerLoss { who }
+            | Self::Stop { who }
             | Self::Pause { who }
             | Self::Suspend { who }
             | Self::Isolate { who, .. }
@@ -380,6 +419,7 @@ impl Trouble {
         match self {
             Self::Kill { .. } => "kill -9",
             Self::PowerLoss { .. } => "power loss",
+            Self::Stop { .. } => "planned stop",
             Self::Blackout => "power loss of all nodes",
             Self::Pause { .. } => "process paused",
             Self::Suspend { .. } => "machine suspended",

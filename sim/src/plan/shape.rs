@@ -34,6 +34,7 @@ fn settings(profile: Profile, dice: &mut Dice, heartbeat: Duration, election_min
         ("clock.skew", "1s".to_owned()),
         ("clock.leap", "5m".to_owned()),
         ("orders.hold_valid", format!("{hold_valid}s")),
+        ("http.drain", format!("{}ms", dice.between(0, 500))),
         ("limits.request", format!("{}ms", dice.between(1_500, 10_000))),
         ("limits.actor_idle", format!("{}ms", dice.between(20, 10_000))),
         ("limits.entry_commands", dice.pick(&["1", "4", "1024"]).to_string()),

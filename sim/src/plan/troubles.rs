@@ -49,7 +49,7 @@ pub(super) fn drawn(profile: Profile, dice: &mut Dice, shape: &Shape, unrest: Du
 
 fn kinds(profile: Profile, dice: &mut Dice) -> Vec<Kind> {
     let crashes: [Kind; 4] = [(kill, 4), (kill_losing, 2), (power, 4), (blackout, 1)];
-    let leaders: [Kind; 4] = [(transfer, 5), (depose, 3), (pause, 3), (suspend, 2)];
+    let leaders: [Kind; 5] = [(transfer, 5), (depose, 3), (pause, 3), (suspend, 2), (stop, 3)];
     let network: [Kind; 6] = [(isolate, 3), (split, 3), (one_way, 3), (slow, 3), (lossy, 2), (reset, 3)];
     let disks: [Kind; 9] = [
         (slow_sync, 4),
@@ -106,6 +106,10 @@ fn blackout(_: &mut Dice, _: &Shape) -> Trouble {
 
 fn pause(dice: &mut Dice, shape: &Shape) -> Trouble {
     Trouble::Pause { who: who(dice, shape) }
+}
+
+fn stop(dice: &mut Dice, shape: &Shape) -> Trouble {
+    Trouble::Stop { who: who(dice, shape) }
 }
 
 fn suspend(dice: &mut Dice, shape: &Shape) -> Trouble {
