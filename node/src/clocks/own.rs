@@ -122,11 +122,13 @@ impl OwnClock {
         self.offset = if self.question.is_some() { from_log } else { now.offset() };
     }
 
-    /// Log time, once it is known, is what a start is judged by, however late.
-    fn learn(&mut self, now: Reading, log: i64, rules: Rules) {
+    /// Log time, once it is known, is what a start is judged by, however late; not if a majority of `others`, who are in no
+    /// doubt, know better.
+    fn learn(&mut self, now: Reading, log: i64, others: &[Told], rules: Rules) {
         let first = self.log == 0 && log > 0;
         self.log = self.log.max(log);
-        if first && !self.answered && rules.asks(self.time(now).saturating_sub(log)).is_some() {
+        let doubtful = first && !self.answered && rules.asks(self.time(now).saturating_sub(log)).is_some();
+        if doubtful && !supported(self.offset, others, rules) {
             self.doubt(now, log, rules);
         }
         if self.question.is_some() {
@@ -137,13 +139,13 @@ impl OwnClock {
 
     /// Looks at both clocks again. `log` is log time as far as anybody has told, `told` what the peers said lately.
     pub(crate) fn look(&mut self, now: Reading, log: i64, told: &[Told], rules: Rules) {
-        self.learn(now, log, rules);
+        let others: Vec<_> = told.iter().filter(|told| !told.asks).copied().collect();
+        self.learn(now, log, &others, rules);
         let ahead = now.offset().saturating_sub(self.offset);
         let passed = now.monotonic.saturating_sub(self.looked).max(0);
         self.looked = now.monotonic;
         let alone = rules.nodes == 1;
         if self.question.is_some() {
-            let others: Vec<_> = told.iter().filter(|told| !told.asks).copied().collect();
             if rules.asks(ahead).is_none() || (!alone && supported(now.offset(), &others, rules)) {
                 // The wall clock was set right, or the others know better than the log.
                 self.believe(now.offset());
@@ -356,6 +358,16 @@ mod tests {
             own.look(at(9, off), BOOT + 9 * SECOND + log, &[told(taken)], rules(5));
             assert_eq!((own.question(), own.offset() - BOOT), (question, taken), "{off}: one more is no majority of five");
         }
+    }
+
+    #[test]
+    fn a_log_that_runs_away_does_not_take_the_clocks_of_a_majority_with_it() {
+        let mut own = OwnClock::start(at(0, 0), 0, rules(3));
+        own.look(at(1, 0), BOOT + 8 * DAY, &[told(0)], rules(3));
+        assert_eq!((own.question(), own.offset()), (None, BOOT));
+        let mut unsure = OwnClock::start(at(0, 0), 0, rules(3));
+        unsure.look(at(1, 0), BOOT + 8 * DAY, &[Told { asks: true, ..told(0) }], rules(3));
+        assert_eq!(unsure.question(), Some(Question::Behind), "who asks knows nothing");
     }
 
     #[test]
