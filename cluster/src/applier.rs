@@ -113,6 +113,18 @@ impl Shared {
         &self.store
     }
 
+    /// Waits while the machine is full and a checkpoint is under way that will make room. Without one nothing is waited for:
+    /// the next begins between two runs of entries, and a run is no longer than what may be proposed at once.
+    async fn room(&self) {
+        while self.machine.is_full() {
+            self.dirty.notify_one();
+            if self.writing.try_lock().is_ok() {
+                return;
+            }
+            self.quiet().await;
+        }
+    }
+
     async fn freeze_more(&self, rows: &mut DirtyRows) -> bool {
         let _turn = self.turn.lock().await;
         self.meters.freezing(|| self.machine.freeze_more(rows))
@@ -185,6 +197,7 @@ impl<RT: AsyncRuntime> Applier<RT> {
                 if let Some(proposed) = payload.0.proposed() {
                     self.shared.meters.replicated(proposed, run_began);
                 }
+                self.shared.room().await;
                 let _turn = self.shared.turn.lock().await;
                 self.shared.machine.apply(EntryId::from(&id), &payload.0).await.map_err(io::Error::other)?;
             }

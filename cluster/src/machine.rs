@@ -60,6 +60,11 @@ pub trait Machine: Send + Sync + 'static {
     /// An estimate, in bytes, of what the next freeze would write.
     fn dirty_bytes(&self) -> u64;
 
+    /// Whether it holds more than it may: nothing more is applied while a checkpoint is under way that will make room.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// Leadership is about to be handed over: from now on nothing is begun that would end with it, and what is under way
     /// is waited for, though not for ever.
     fn quiesce(&self) -> BoxFuture<'_, ()> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::join_all;
 use ordergrid_cluster::{
     BalancerConfig, BarrierError, GroupConfig, Placement, ProposeError, Role, Router, Shard, ShardMap, TransferError, balance,
@@ -232,6 +233,25 @@ async fn checkpoints_happen_by_time_and_by_size() {
         cluster.propose(1, term, &format!("key{n}=0123456789")).await.unwrap();
     }
     assert!(cluster.group(1).status().checkpoint > 0, "by size");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_is_full_waits_for_the_checkpoint_that_makes_room() {
+    let cluster = Cluster::start(1, config()).await;
+    let (_, term) = cluster.leader(&[1]).await;
+    cluster.machine(1).bound(10);
+    cluster.nodes[&1].store.stall(true);
+    cluster.propose(1, term, "k0=0").await.unwrap();
+    let group = cluster.group(1).clone();
+    let checkpoint = tokio::spawn(async move { group.checkpoint().await });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let mut calls = join_all((1..100).map(|n| cluster.group(1).propose(term, packed(&format!("k{n}={n}"))))).boxed();
+    let minute = tokio::time::timeout(Duration::from_secs(60), &mut calls).await;
+    assert!(minute.is_err() && cluster.machine(1).applied().len() == 11, "{:?}", cluster.machine(1).applied());
+    cluster.nodes[&1].store.stall(false);
+    assert!(within(calls).await.iter().all(Result::is_ok));
+    within(checkpoint).await.expect("no panic").unwrap();
+    assert_eq!(cluster.machine(1).applied().len(), 100);
 }
 
 #[tokio::test(start_paused = true)]

@@ -40,6 +40,8 @@ const HASTE: u64 = 16;
 const TIMERS_AT_ONCE: usize = 1_024;
 /// Bytes of timers that are read together: some thousands, which take apply a millisecond to take in.
 const TIMER_BYTES: usize = 128 << 10;
+/// Rows that changed faster than checkpoints are written may take this part of the budget on top of it. Then they wait.
+const FULL: u64 = 2;
 /// State hashes remembered, one per audit.
 const AUDITS: usize = 16;
 
@@ -70,6 +72,7 @@ pub(crate) struct ShardReplica {
 /// What is asked so often that nobody should wait for the machine to hear it: as of the last change.
 struct Shown {
     dirty_bytes: AtomicU64,
+    resident_bytes: AtomicU64,
     has_undelivered: AtomicBool,
     /// Milliseconds; [`NEVER`] when nothing waits.
     due: AtomicU64,
@@ -83,6 +86,7 @@ impl Shown {
     fn new() -> Self {
         Self {
             dirty_bytes: AtomicU64::new(0),
+            resident_bytes: AtomicU64::new(0),
             has_undelivered: AtomicBool::new(false),
             due: AtomicU64::new(NEVER),
             time: AtomicU64::new(0),
@@ -91,6 +95,7 @@ impl Shown {
 
     fn update(&self, machine: &ShardMachine) {
         self.dirty_bytes.store(machine.dirty_bytes(), Ordering::Release);
+        self.resident_bytes.store(machine.resident_bytes(), Ordering::Release);
         self.has_undelivered.store(machine.has_undelivered(), Ordering::Release);
         self.time.store(machine.time().as_ms(), Ordering::Release);
         self.due.store(machine.due().map_or(NEVER, Timestamp::as_ms), Ordering::Release);
@@ -400,7 +405,11 @@ impl Machine for ShardReplica {
     }
 
     fn in_haste(&self) -> bool {
-        haste(self.dirty_bytes()) > 1
+        haste(self.dirty_bytes()) > 1 || self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
+        self.shown.resident_bytes.load(Ordering::Acquire) > self.budget + self.budget / FULL
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<(), MachineError>> {

@@ -8,6 +8,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use ordergrid_cluster::{DirtyRows, EntryId, Install, Machine, MachineError, Packed, Row, StateStore, StateView, StoreError};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 #[derive(Clone, Default)]
 struct Contents {
@@ -35,9 +36,15 @@ impl Contents {
 #[derive(Clone, Default)]
 pub(crate) struct MemStore {
     contents: Arc<Mutex<Contents>>,
+    stalled: watch::Sender<bool>,
 }
 
 impl MemStore {
+    /// Checkpoints are written from now on, or stand still.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.stalled.send_replace(stalled);
+    }
+
     pub(crate) fn rows(&self) -> BTreeMap<Bytes, Bytes> {
         self.contents.lock().rows.clone()
     }
@@ -62,15 +69,19 @@ impl StateStore for MemStore {
     }
 
     fn checkpoint(&self, meta: Bytes, rows: DirtyRows) -> BoxFuture<'_, Result<(), StoreError>> {
-        let mut contents = self.contents.lock();
-        contents.meta = Some(meta);
-        rows.show(|key, value| {
-            match value {
-                Some(value) => contents.rows.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)),
-                None => contents.rows.remove(key),
-            };
-        });
-        ready(Ok(())).boxed()
+        async move {
+            self.stalled.subscribe().wait_for(|stalled| !stalled).await.expect("this store can tell");
+            let mut contents = self.contents.lock();
+            contents.meta = Some(meta);
+            rows.show(|key, value| {
+                match value {
+                    Some(value) => contents.rows.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)),
+                    None => contents.rows.remove(key),
+                };
+            });
+            Ok(())
+        }
+        .boxed()
     }
 
     fn view(&self) -> BoxFuture<'_, Result<Option<Arc<dyn StateView>>, StoreError>> {
@@ -124,6 +135,10 @@ pub(crate) struct Tally {
 struct TallyInner {
     values: BTreeMap<Bytes, Bytes>,
     dirty: BTreeMap<Bytes, Option<Bytes>>,
+    /// Rows of the checkpoint under way.
+    frozen: usize,
+    /// More rows that no checkpoint has are too many.
+    most: Option<usize>,
     /// What was applied since the last reload, in order.
     applied: Vec<(EntryId, Bytes)>,
 }
@@ -131,6 +146,11 @@ struct TallyInner {
 impl Tally {
     pub(crate) fn new(store: MemStore) -> Arc<Self> {
         Arc::new(Self { store, inner: Mutex::default() })
+    }
+
+    /// It is full with more than so many rows that no checkpoint has.
+    pub(crate) fn bound(&self, most: usize) {
+        self.inner.lock().most = Some(most);
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<String> {
@@ -165,13 +185,22 @@ impl Machine for Tally {
 
     fn freeze(&self) -> DirtyRows {
         let mut rows = DirtyRows::default();
-        for (key, value) in std::mem::take(&mut self.inner.lock().dirty) {
+        let mut inner = self.inner.lock();
+        inner.frozen = inner.dirty.len();
+        for (key, value) in std::mem::take(&mut inner.dirty) {
             rows.add(&key, value.as_deref());
         }
         rows
     }
 
-    fn frozen_durable(&self) {}
+    fn frozen_durable(&self) {
+        self.inner.lock().frozen = 0;
+    }
+
+    fn is_full(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.most.is_some_and(|most| inner.dirty.len() + inner.frozen > most)
+    }
 
     fn reload(&self) -> BoxFuture<'_, Result<(), MachineError>> {
         *self.inner.lock() = TallyInner { values: self.store.rows(), ..TallyInner::default() };
