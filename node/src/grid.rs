@@ -33,8 +33,6 @@ use crate::verify::stored::OnDisk;
 pub(crate) const SERVICE: u8 = 2;
 /// What a command on an order takes of the log, roughly.
 const BYTES_OF_COMMAND: usize = 192;
-/// Longest wait for another node to have read all that one of its replicas has stored.
-const READ_ALL: Duration = Duration::from_secs(600);
 /// Pause before the way to a shard without a known leader is looked up again.
 pub(crate) const REROUTE: Duration = Duration::from_millis(20);
 
@@ -236,10 +234,6 @@ impl NodeGrid {
         if let Some(said) = self.proves(&ask).await {
             return said;
         }
-        if let Ask::OnDisk(shard) = ask {
-            let Some(host) = self.node.host(shard) else { return Ok(Said::Elsewhere(None)) };
-            return Ok(Said::OnDisk(crate::verify::stored::on_disk(host).await));
-        }
         let Some(shard) = self.shard_of(&ask) else { return Err(Failure::refused(Refusal::NoLeader)) };
         match self.node.place(shard) {
             Place::Here(leading) => {
@@ -247,25 +241,6 @@ impl NodeGrid {
                 handled.unwrap_or_else(|_| Err(Failure::unknown(UnknownCause::TimedOut)))
             }
             _ => Ok(Said::Elsewhere(self.node.leader_there(shard))),
-        }
-    }
-
-    /// What another node's disk has of a shard.
-    pub(crate) async fn on_disk_of(&self, node: NodeId, shard: GroupId) -> OnDisk {
-        // Reading all of a replica takes longer than a request may.
-        let answered = self.mesh.call(node, SERVICE, encode(&Ask::OnDisk(shard)), READ_ALL).await;
-        match answered.ok().and_then(|body| decode::<Result<Said, Failure>>(&body)) {
-            Some(Ok(Said::OnDisk(found))) => found,
-            _ => OnDisk::Unjudged,
-        }
-    }
-
-    /// Another node's report.
-    pub(crate) async fn report_of(&self, node: NodeId) -> Option<crate::report::NodeReport> {
-        let asked = tokio::time::timeout(self.limits.report, self.forward(node, &Ask::Report)).await;
-        match asked {
-            Ok(Ok(Said::Report(report))) => Some(report),
-            _ => None,
         }
     }
 

@@ -9,14 +9,20 @@ use ordergrid_domain::audit::{Audit, Moment};
 
 use super::cuts::Cut;
 use super::marks::HashAt;
-use crate::grid::{Ask, NodeGrid, Said};
+use super::stored::{OnDisk, on_disk};
+use crate::grid::{Ask, NodeGrid, SERVICE, Said};
+use crate::peers::{decode, encode};
+use crate::report::NodeReport;
+
+/// Longest wait for another node to have read all that one of its replicas has stored.
+const READ_ALL: Duration = Duration::from_secs(600);
 
 impl NodeGrid {
     /// Answers what another node asks for a proof or a report, of whatever replica is here.
     pub(crate) async fn proves(&self, ask: &Ask) -> Option<Result<Said, Failure>> {
         let shard = match ask {
             Ask::Report => return Some(Ok(Said::Report(self.reporter.report(&self.node)))),
-            Ask::HashAt(shard, _) | Ask::Cut(shard) | Ask::Audit(shard, _) => *shard,
+            Ask::HashAt(shard, _) | Ask::Cut(shard) | Ask::Audit(shard, _) | Ask::OnDisk(shard) => *shard,
             _ => return None,
         };
         let Some(host) = self.node.host(shard) else { return Some(Ok(Said::Elsewhere(None))) };
@@ -30,6 +36,7 @@ impl NodeGrid {
                 Some(cut) => cut.audit().await.map(|audit| Said::Audit(Box::new(audit))),
                 None => Err(Failure::refused(Refusal::NotReady)),
             },
+            Ask::OnDisk(_) => Ok(Said::OnDisk(on_disk(host).await)),
             _ => unreachable!("what asks for no proof was left out above"),
         })
     }
@@ -47,6 +54,25 @@ impl NodeGrid {
         match self.forward(node, &Ask::HashAt(shard, index)).await? {
             Said::HashAt(hash) => Ok(hash),
             _ => Err(Failure::refused(Refusal::NotReady)),
+        }
+    }
+
+    /// Another node's report.
+    pub(crate) async fn report_of(&self, node: NodeId) -> Option<NodeReport> {
+        let asked = tokio::time::timeout(self.limits.report, self.forward(node, &Ask::Report)).await;
+        match asked {
+            Ok(Ok(Said::Report(report))) => Some(report),
+            _ => None,
+        }
+    }
+
+    /// What another node's disk has of a shard.
+    pub(crate) async fn on_disk_of(&self, node: NodeId, shard: GroupId) -> OnDisk {
+        // Reading all of a replica takes longer than a request may.
+        let answered = self.mesh.call(node, SERVICE, encode(&Ask::OnDisk(shard)), READ_ALL).await;
+        match answered.ok().and_then(|body| decode::<Result<Said, Failure>>(&body)) {
+            Some(Ok(Said::OnDisk(found))) => found,
+            _ => OnDisk::Unjudged,
         }
     }
 
