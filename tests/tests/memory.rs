@@ -42,7 +42,7 @@ async fn who_asks_for_much_and_reads_nothing_gets_no_more_memory_than_there_is()
     let requests = 12 << 20;
     let grid = Grid::start_with(
         1,
-        "[limits]\nmemory = \"128MiB\"\nrequests = \"12MiB\"\nconnection_idle = \"2s\"\nheader_wait = \"1s\"\n",
+        "[limits]\nmemory = \"192MiB\"\nrequests = \"12MiB\"\nconnection_idle = \"2s\"\nheader_wait = \"1s\"\n",
     )?;
     let mut shop = Shop::open(&grid.url(1), "user").await?;
     place_large(&mut shop).await?;
@@ -84,7 +84,7 @@ async fn who_asks_for_much_and_reads_nothing_gets_no_more_memory_than_there_is()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_for_which_there_is_no_memory_is_refused_before_it_is_read() -> Result<()> {
-    let grid = Grid::start_with(1, "[limits]\nmemory = \"128MiB\"\nrequests = \"12MiB\"\n")?;
+    let grid = Grid::start_with(1, "[limits]\nmemory = \"192MiB\"\nrequests = \"12MiB\"\n")?;
     let mut shop = Shop::open(&grid.url(1), "user").await?;
     shop.stock("A", 1_000).await?;
     // Half of it is taken by one whose batch comes slowly.

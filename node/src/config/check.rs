@@ -119,13 +119,15 @@ fn check_limits(settings: &Settings, broken: &mut Broken) {
     broken.within("log.tail", &tail(settings), Size(1 << 10)..=gib(16));
 }
 
-/// The largest body that is allowed must fit, or it would be refused for ever as if others were in its way.
+/// The bounds must hold, and the largest body that is allowed must fit, or it would be refused for ever as if others were in its
+/// way.
 fn check_memory(settings: &Settings, broken: &mut Broken) {
     let limits = &settings.limits;
-    let least = Size(MemorySplit::least_for_body(limits.order_body.0)).up();
-    let enough = limits.requests.is_some() || limits.memory >= least;
+    let asked = if limits.requests.is_some() { 0 } else { limits.order_body.0 };
+    let least = Size(MemorySplit::least_for_body(asked)).up();
+    let enough = limits.memory >= least;
     broken.rule(enough, "limits.memory", || {
-        format!("{} is too little: limits.order_body of {} needs {least}", limits.memory, limits.order_body)
+        format!("{} is too little: with limits.order_body of {} a node needs {least}", limits.memory, limits.order_body)
     });
     let largest = Size(Account::new(requests(settings)).largest_body());
     for (key, body) in [("limits.order_body", limits.order_body), ("limits.batch_body", batch_body(settings))] {

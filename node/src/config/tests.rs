@@ -78,17 +78,17 @@ fn what_is_configured_reaches_http_and_mesh() {
 #[test]
 fn memory_is_split_and_too_little_of_it_is_refused_with_words() {
     let with = |flags: &[(&str, &str)]| sources(ONE, &[], flags).load().map(|loaded| loaded.config);
-    let small = with(&[("limits.memory", "128MiB")]).expect("small, and enough");
+    let small = with(&[("limits.memory", "192MiB")]).expect("small, and enough");
     let usual = with(&[]).expect("valid");
     assert_eq!(usual.limits.batch_body, 32 << 20);
     assert!(small.limits.batch_body < 8 << 20 && small.limits.batch_body >= small.limits.order_body);
     assert!(small.group.checkpoint_bytes < usual.group.checkpoint_bytes / 8 && small.log_tail < usual.log_tail);
     #[rustfmt::skip]
     let refused: [(&[_], _); 4] = [
-        (&[("limits.memory", "96MiB")],                                    "limits.memory: 96MiB is too little: limits.order_body of 1MiB needs "),
-        (&[("limits.memory", "128MiB"), ("limits.batch_body", "32MiB")],   "limits.batch_body: 32MiB is more than the memory for requests"),
-        (&[("limits.memory", "128MiB"), ("limits.order_body", "3MiB"), ("limits.requests", "8MiB")], "limits.order_body: 3MiB is more than the memory for requests"),
-        (&[("limits.requests", "2GiB")],                                   "limits.requests: 2GiB is not within 64KiB and 472MiB"),
+        (&[("limits.memory", "96MiB")],                                    "limits.memory: 96MiB is too little: with limits.order_body of 1MiB a node needs 192MiB"),
+        (&[("limits.memory", "192MiB"), ("limits.batch_body", "32MiB")],   "limits.batch_body: 32MiB is more than the memory for requests"),
+        (&[("limits.memory", "192MiB"), ("limits.order_body", "3MiB"), ("limits.requests", "8MiB")], "limits.order_body: 3MiB is more than the memory for requests"),
+        (&[("limits.requests", "2GiB")],                                   "limits.requests: 2GiB is not within 64KiB and 447MiB"),
     ];
     for (flags, words) in refused {
         let wrong = with(flags).expect_err(words).to_string();
