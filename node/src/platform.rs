@@ -152,7 +152,7 @@ impl Platform {
     /// The databases are locked: no second process can open them while this one lives. They keep as many files open as `share`
     /// gives them, and to their parts of the memory.
     ///
-    /// A state database that is damaged is put aside and begun anew if what was in it is elsewhere, see [`crate::aside`].
+    /// A state database that is damaged is put aside and begun anew if what was in it is elsewhere, see `aside`.
     ///
     /// # Errors
     /// If the data folder cannot be used; nothing is left open.

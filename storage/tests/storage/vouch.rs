@@ -107,6 +107,15 @@ async fn last_is_explained(disk: &dyn Disk, at: usize) {
     assert!(known >= Some(log_id(2, 9)), "a bit of byte {at}: found {found:?}, vouched {floor:?}");
 }
 
+/// The disk of a log that was written, with so many of its batches left whole.
+async fn rotten(whole: usize) -> MemEngine {
+    let disk = MemEngine::new();
+    disk.remember();
+    write(&disk).await;
+    disk.rot(whole);
+    disk
+}
+
 #[test]
 fn the_torn_end_of_a_log_is_no_loss() {
     let disk = RocksDisk::log();
@@ -128,10 +137,7 @@ fn the_torn_end_of_a_log_is_no_loss() {
 
 #[tokio::test]
 async fn a_log_that_is_refilled_leaves_its_floor() {
-    let disk = MemEngine::new();
-    disk.remember();
-    write(&disk).await;
-    disk.rot(8);
+    let disk = rotten(8).await;
     {
         let writer = writer(&disk);
         let mut one = store(&writer, 1).await;
@@ -149,10 +155,7 @@ async fn a_log_that_is_refilled_leaves_its_floor() {
 
 #[tokio::test]
 async fn entries_of_a_later_leader_refill_a_log_too() {
-    let disk = MemEngine::new();
-    disk.remember();
-    write(&disk).await;
-    disk.rot(8);
+    let disk = rotten(8).await;
     let writer = writer(&disk);
     let mut one = store(&writer, 1).await;
     let found = last(&mut one).await.expect("some are left").index;
@@ -163,10 +166,7 @@ async fn entries_of_a_later_leader_refill_a_log_too() {
 /// Twice in a row, with the floor as the only thing that tells of the first loss.
 #[tokio::test]
 async fn a_second_loss_does_not_lower_the_floor() {
-    let disk = MemEngine::new();
-    disk.remember();
-    write(&disk).await;
-    disk.rot(6);
+    let disk = rotten(6).await;
     disk.remember();
     {
         let writer = writer(&disk);
