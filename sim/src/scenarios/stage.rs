@@ -425,6 +425,13 @@ impl Stage<'_> {
         self.world.grid.nodes[&node].disk.set_read_time(Database::State, time);
     }
 
+    /// What each replica of a node has applied, and what its last durable checkpoint covers.
+    pub(super) fn checkpoints(&self, node: u64) -> Vec<(u64, u64)> {
+        let groups = self.world.grid.nodes[&node].running().map(|running| running.groups());
+        let status = groups.into_iter().flatten().map(|group| group.status());
+        status.map(|status| (status.applied, status.checkpoint)).collect()
+    }
+
     /// Every replica of a node writes a checkpoint; this does not wait for it.
     pub(super) fn checkpoint(&mut self, node: u64) {
         let Some(running) = self.world.grid.nodes[&node].running() else { return };

@@ -156,9 +156,13 @@ where
         Ok(self.shared.log.read().vote.clone())
     }
 
-    /// Ends after [`LogLimits::read_bytes`](super::LogLimits::read_bytes), and not before the first entry.
+    /// Ends after [`LogLimits::read_bytes`](super::LogLimits::read_bytes), and not before the first entry. If that was purged,
+    /// nothing is read: this is for replication, and a follower must never be sent what comes after a gap. A stream that is
+    /// being ended may still ask when what it asks for is gone.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<C::Entry>> {
-        self.read(start..end, self.shared.limits.read_bytes).await
+        let entries = self.read(start..end, self.shared.limits.read_bytes).await?;
+        let whole = entries.first().is_none_or(|first| C::Entry::index(first) == start);
+        Ok(if whole { entries } else { Vec::new() })
     }
 
     /// For apply alone: piece by piece, so that a replay after a restart does not load the whole log at once.
