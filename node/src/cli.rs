@@ -179,11 +179,8 @@ fn run_in<T, F: Future<Output = anyhow::Result<T>>>(workers: usize, run: impl Fn
     let runtime = runtime(workers)?;
     runtime.spawn(exporter.clone().keep_up());
     let ended = runtime.block_on(run(exporter));
-    if ended.is_ok() {
-        runtime.shutdown_timeout(RUNTIME_STOP);
-    } else {
-        runtime.shutdown_background();
-    }
+    // After a failure too: databases that are still open abort a process that ends.
+    runtime.shutdown_timeout(RUNTIME_STOP);
     ended
 }
 

@@ -40,8 +40,9 @@ const HASTE: u64 = 16;
 const TIMERS_AT_ONCE: usize = 1_024;
 /// Bytes of timers that are read together: some thousands, which take apply a millisecond to take in.
 const TIMER_BYTES: usize = 128 << 10;
-/// Rows that changed faster than checkpoints are written may take this part of the budget on top of it. Then they wait.
-const FULL: u64 = 2;
+/// Rows that change faster than checkpoints are written may take so many halves of the budget. Then entries wait: a second for a
+/// checkpoint, so it must be rare where memory is plenty.
+const FULL: u64 = 5;
 /// State hashes remembered, one per audit.
 const AUDITS: usize = 16;
 
@@ -409,7 +410,7 @@ impl Machine for ShardReplica {
     }
 
     fn is_full(&self) -> bool {
-        self.shown.resident_bytes.load(Ordering::Acquire) > self.budget + self.budget / FULL
+        self.shown.resident_bytes.load(Ordering::Acquire) > self.budget / 2 * FULL
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<(), MachineError>> {
