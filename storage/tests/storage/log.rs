@@ -335,13 +335,11 @@ async fn read_back(disk: &dyn Disk) {
 
 #[tokio::test]
 async fn replication_reads_nothing_that_comes_after_a_gap() {
-    let disk = MemEngine::new();
-    let mut log = store(&writer(&disk), 1).await;
+    let mut log = store(&writer(&MemEngine::new()), 1).await;
     durable(append(&mut log, 1, 0..20).await).await;
     log.purge(log_id(1, 9)).await.expect("the log works");
-    let mut reader = log.get_log_reader().await;
     for (from, to, first) in [(10, 20, Some(10)), (12, 20, Some(12)), (9, 20, None), (0, 5, None)] {
-        let found = reader.limited_get_log_entries(from, to).await.expect("no holes");
+        let found = log.get_log_reader().await.limited_get_log_entries(from, to).await.expect("no holes");
         assert_eq!(found.first().map(|entry| entry.index()), first, "{from}..{to}");
     }
 }
