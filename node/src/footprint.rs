@@ -38,6 +38,18 @@ pub(crate) fn text(instance: u64) -> String {
     text + &threads_text(&threads(task_stats()))
 }
 
+/// With less memory than this for a node, what huge pages waste of it is more than its other parts leave over.
+const FRUGAL: u64 = 512 << 20;
+
+/// Has a process that may use little memory backed by small pages from now on. Of a huge page whose neighbours are in use the allocator
+/// can give nothing back: a node of 256 MiB took 348 MiB with them and 281 MiB without, at the same speed.
+pub(crate) fn suit(memory: u64) {
+    #[cfg(target_os = "linux")]
+    if memory < FRUGAL && rustix::thread::disable_transparent_huge_pages(true).is_err() {
+        tracing::debug!("huge pages cannot be turned off: the process will take more than limits.memory");
+    }
+}
+
 /// What every thread of this process says of itself.
 fn task_stats() -> impl Iterator<Item = String> {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
@@ -104,6 +116,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_with_little_memory_has_small_pages() {
+        suit(FRUGAL);
+        let disabled = || rustix::thread::transparent_huge_pages_are_disabled().expect("the system tells");
+        assert!(!disabled());
+        suit(FRUGAL - 1);
+        assert!(disabled());
+    }
 
     #[test]
     fn fields_are_read_as_the_system_writes_them() {

@@ -12,7 +12,7 @@ use ordergrid_api::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, UnknownC
 use ordergrid_cluster::{CallError, Mesh, NodeId};
 use ordergrid_domain::audit::{Audit, Moment};
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuCommand};
-use ordergrid_domain::{Command, GroupId, Order, OrderId, Outcome, Sku, SkuId, Timestamp};
+use ordergrid_domain::{Command, GroupId, Order, OrderId, Outcome, Sku, SkuId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -20,6 +20,7 @@ use crate::context::{NodeContext, Place};
 use crate::metrics;
 use crate::peers::{decode, encode};
 use crate::reads;
+use crate::replicas::MetaRows;
 use crate::shard::{
     Caller, Deadline, Landed, Leading, NotLanded, PlaceCaller, Placed, Proposal, Reply as Waiter, ShardHost, ShardMessage,
     answer, bytes_of_request,
@@ -144,6 +145,8 @@ pub(crate) struct NodeGrid {
     pub(crate) mesh: Mesh,
     pub(crate) limits: GridLimits,
     pub(crate) reporter: Arc<crate::report::Reporter>,
+    /// What is stored here of the meta group.
+    pub(crate) meta: MetaRows,
     /// The proof that is under way.
     pub(crate) verifier: Arc<Verifier>,
     /// Rows that other nodes want to read for theirs.
@@ -306,6 +309,17 @@ impl NodeGrid {
         }
         Some(host)
     }
+
+    /// The answer of a replica that may be behind, with how old it may be: since its last entry, which overstates it on an idle
+    /// shard. `None` where its rows are damaged: another replica has them.
+    fn aged<T>(&self, host: &ShardHost, read: Reply<T>) -> Option<Reply<T>> {
+        if matches!(read, Err(Failure::Refused { reason: Refusal::Damaged, .. })) {
+            return None;
+        }
+        let age = self.node.time.now().since(host.replica().machine().time());
+        let age_ms = Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        Some(read.map(|read| Answer { age_ms, ..read }))
+    }
 }
 
 async fn place_here(leading: &Leading, request: Arc<OrderRequest>, asked: Instant) -> Result<Answer<Arc<Order>>, Failure> {
@@ -398,22 +412,12 @@ async fn mark_here(leading: &Leading) -> Result<u64, Failure> {
     landed.map(|at| at.index).map_err(|_| Failure::refused(Refusal::NoLeader))
 }
 
-/// How old a follower's answer may be: since its last entry, which overstates it on an idle shard.
-fn aged<T>(read: Answer<T>, host: &ShardHost, now: Timestamp) -> Answer<T> {
-    let age = now.since(host.replica().machine().time());
-    Answer { age_ms: Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)), ..read }
-}
-
 fn not_landed(why: NotLanded) -> Failure {
     match why {
         NotLanded::NotAppended => Failure::refused(Refusal::NoLeader),
         NotLanded::TooLate => Failure::refused(Refusal::Overloaded),
         NotLanded::Unknown => Failure::unknown(UnknownCause::LeaderChanged),
     }
-}
-
-fn is_damage<T>(read: &Result<T, Failure>) -> bool {
-    matches!(read, Err(Failure::Refused { reason: Refusal::Damaged, .. }))
 }
 
 impl Grid for NodeGrid {
@@ -429,11 +433,10 @@ impl Grid for NodeGrid {
     fn order(&self, id: OrderId, options: ReadOptions) -> BoxFuture<'_, Reply<Arc<Order>>> {
         Box::pin(async move {
             let shard = self.node.owner(id.slot());
-            if let Some(host) = self.stale(shard, &options).await {
-                let read = reads::order(&host.replica(), shard, id).await;
-                if !is_damage(&read) {
-                    return read.map(|read| aged(read, host, self.node.time.now()));
-                }
+            if let Some(host) = self.stale(shard, &options).await
+                && let Some(read) = self.aged(host, reads::order(&host.replica(), shard, id).await)
+            {
+                return read;
             }
             expect_said!(self.route(Ask::ReadOrder(id, options)).await, ReadOrder)
         })
@@ -442,11 +445,10 @@ impl Grid for NodeGrid {
     fn orders_of(&self, query: UserOrdersQuery, options: ReadOptions) -> BoxFuture<'_, Reply<UserOrders>> {
         Box::pin(async move {
             let shard = self.node.owner(query.user.slot());
-            if let Some(host) = self.stale(shard, &options).await {
-                let read = reads::orders(&host.replica(), shard, &query).await;
-                if !is_damage(&read) {
-                    return read.map(|read| aged(read, host, self.node.time.now()));
-                }
+            if let Some(host) = self.stale(shard, &options).await
+                && let Some(read) = self.aged(host, reads::orders(&host.replica(), shard, &query).await)
+            {
+                return read;
             }
             expect_said!(self.route(Ask::ReadOrders(query, options)).await, ReadOrders)
         })
@@ -463,11 +465,10 @@ impl Grid for NodeGrid {
     fn sku(&self, id: SkuId, options: ReadOptions) -> BoxFuture<'_, Reply<Box<Sku>>> {
         Box::pin(async move {
             let shard = self.node.owner(id.slot());
-            if let Some(host) = self.stale(shard, &options).await {
-                let read = reads::sku(&host.replica(), shard, &id).await;
-                if !is_damage(&read) {
-                    return read.map(|read| aged(read, host, self.node.time.now()));
-                }
+            if let Some(host) = self.stale(shard, &options).await
+                && let Some(read) = self.aged(host, reads::sku(&host.replica(), shard, &id).await)
+            {
+                return read;
             }
             expect_said!(self.route(Ask::ReadSku(id, options)).await, ReadSku)
         })

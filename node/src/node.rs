@@ -32,7 +32,7 @@ use crate::health;
 use crate::peers::{self, PeerService, Peers};
 use crate::platform::Platform;
 use crate::refill::RefillService;
-use crate::replicas::{Forsaken, MetaSeat, Replicas, Seats, owners};
+use crate::replicas::{Forsaken, MetaRows, MetaSeat, Replicas, Seats, owners};
 use crate::report::{Member, RenderMetrics, Reporter};
 use crate::shard::{BatchLimits, LeadLimits, ShardHost};
 use crate::wholeness::Wholeness;
@@ -134,8 +134,7 @@ impl Node {
         let replicas = Arc::new(Replicas::new(&config, &platform, &mesh, &writer, &map));
         let refills = RefillService::start(&mesh);
         let mut work = JoinSet::new();
-        let MetaSeat { group: meta, store: meta_rows, whole: meta_whole, founding } =
-            replicas.meta(&spec, cluster, &refills).await?;
+        let MetaSeat { group: meta, rows: meta_rows, founding } = replicas.meta(&spec, cluster, &refills).await?;
         let founding = founding.shared();
         if !founded.proven {
             prove(&config, &platform, &spec, cluster, founding.clone().await).await?;
@@ -151,7 +150,7 @@ impl Node {
         service.open(&context);
         refills.open(&context);
         let reporter = Arc::new(reporter(&platform, &spec, &map, cluster, &meta, started));
-        let grid = node_grid(&config, &context, &mesh, &reporter);
+        let grid = node_grid(&config, &context, &mesh, &reporter, &meta_rows);
         serve_peers(&mesh, &service, &grid, &account);
         for host in context.hosts() {
             work.spawn(Arc::clone(host).run(Arc::clone(&context)));
@@ -171,8 +170,8 @@ impl Node {
         let peers = context.peers.nodes().collect();
         work.spawn(twins::ask(Arc::clone(&context), mesh.clone(), peers, start, address));
         work.spawn(clocks::give_way(Arc::clone(&context), Arc::clone(&router), config.group.election_max));
-        work.spawn(watch_meta(Arc::clone(&context), replicas, meta, Arc::clone(&meta_whole)));
-        work.spawn(scrub::scrub(Arc::clone(&context), meta_rows, meta_whole, config.scrub));
+        work.spawn(watch_meta(Arc::clone(&context), replicas, meta, Arc::clone(&meta_rows.whole)));
+        work.spawn(scrub::scrub(Arc::clone(&context), meta_rows, config.scrub));
         work.spawn(glue::watch_log(Arc::clone(&context), writer));
         let (settled, paused) = watch::channel(false);
         work.spawn(balance(Arc::clone(&router), config.id, BalancerConfig::default(), paused));
@@ -388,7 +387,13 @@ fn render(platform: &Platform) -> Option<RenderMetrics> {
     platform.exporter.clone().map(|exporter| Arc::new(move || exporter.render()) as RenderMetrics)
 }
 
-fn node_grid(config: &NodeConfig, context: &Arc<NodeContext>, mesh: &Mesh, reporter: &Arc<Reporter>) -> NodeGrid {
+fn node_grid(
+    config: &NodeConfig,
+    context: &Arc<NodeContext>,
+    mesh: &Mesh,
+    reporter: &Arc<Reporter>,
+    meta: &MetaRows,
+) -> NodeGrid {
     NodeGrid {
         node: Arc::clone(context),
         mesh: mesh.clone(),
@@ -399,6 +404,7 @@ fn node_grid(config: &NodeConfig, context: &Arc<NodeContext>, mesh: &Mesh, repor
             verify: config.limits.verify,
         },
         reporter: Arc::clone(reporter),
+        meta: meta.clone(),
         verifier: Arc::default(),
         cuts: Arc::default(),
     }

@@ -19,6 +19,7 @@ use crate::aside;
 use crate::config::NodeConfig;
 use crate::descriptors::Share;
 use crate::exporter::Exporter;
+use crate::footprint;
 
 /// Time of day, and time that passes. Waiting is tokio's business, which follows simulated time by itself.
 pub trait Clock: Send + Sync + 'static {
@@ -165,6 +166,7 @@ impl Platform {
     ) -> Result<Self, DataError> {
         let files = |files| RocksBounds { files: Some(files), ..RocksBounds::default() };
         let (data, memory) = (&config.data, config.memory);
+        footprint::suit(memory.whole);
         let (log, state) = (memory.log(files(share.log_files)), memory.state(files(share.state_files)));
         let log_engine = open(data.join("log"), |folder| RocksEngine::open_log_within(folder, log))?;
         let open_state = || open(data.join("state"), |folder| RocksEngine::open_state_within(folder, state));

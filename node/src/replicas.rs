@@ -46,12 +46,19 @@ pub(crate) type Founding = BoxFuture<'static, Option<Arc<MetaView>>>;
 pub(crate) struct MetaSeat {
     /// Its consensus group.
     pub(crate) group: GroupRef,
-    /// Its stored rows.
-    pub(crate) store: Arc<dyn StateStore>,
-    /// Whether those are whole.
-    pub(crate) whole: Arc<Wholeness>,
+    /// What is stored of it.
+    pub(crate) rows: MetaRows,
     /// The work of founding it.
     pub(crate) founding: Founding,
+}
+
+/// What a node has stored of the meta group.
+#[derive(Clone)]
+pub(crate) struct MetaRows {
+    /// Its rows.
+    pub(crate) store: Arc<dyn StateStore>,
+    /// Whether they are whole.
+    pub(crate) whole: Arc<Wholeness>,
 }
 
 /// The seats of a node's shards.
@@ -99,7 +106,7 @@ impl Replicas {
                 Ok((group, machine, store)) => {
                     refills.open_meta(Arc::clone(&group), Arc::clone(&store));
                     let founding = found_meta(Arc::clone(&group), machine, spec.clone(), cluster);
-                    return Ok(MetaSeat { group, store, whole, founding: Box::pin(founding) });
+                    return Ok(MetaSeat { group, rows: MetaRows { store, whole }, founding: Box::pin(founding) });
                 }
                 Err(error) => error,
             };

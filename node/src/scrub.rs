@@ -11,19 +11,20 @@ use ordergrid_domain::{GroupId, stored};
 use crate::config::ScrubConfig;
 use crate::context::NodeContext;
 use crate::metrics;
+use crate::replicas::MetaRows;
 use crate::wholeness::Wholeness;
 
 /// Bytes of rows read at a time.
 const CHUNK: usize = 64 << 10;
 
 /// Scrubs the node's meta group and its shards, one after the other, until dropped.
-pub(crate) async fn scrub(node: Arc<NodeContext>, meta: Arc<dyn StateStore>, whole: Arc<Wholeness>, config: ScrubConfig) {
+pub(crate) async fn scrub(node: Arc<NodeContext>, meta: MetaRows, config: ScrubConfig) {
     if config.rate == 0 || config.every.is_zero() {
         return;
     }
     loop {
         let started = tokio::time::Instant::now();
-        let mut all = scrub_rows(GroupId::META, meta.as_ref(), &whole, config.rate).await;
+        let mut all = scrub_rows(GroupId::META, meta.store.as_ref(), &meta.whole, config.rate).await;
         for host in node.hosts().filter(|host| host.is_whole()) {
             let seat = host.seat();
             all &= scrub_rows(host.shard, seat.replica.store().as_ref(), &seat.whole, config.rate).await;

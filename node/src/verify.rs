@@ -64,7 +64,8 @@ async fn prove(grid: &NodeGrid) -> VerifyReport {
     let latest = Instant::now() + grid.limits.verify.mul_f64(0.9);
     let marked = join_all(grid.reporter.map.shards.iter().map(|shard| marks::mark(grid, shard))).await;
     let taken = fitting(grid, latest).await;
-    let (audit, unread) = read(grid, taken, latest).await;
+    let (audit, mut unread) = read(grid, taken, latest).await;
+    unread.extend(marked.iter().filter_map(Marked::unconfirmed));
     let stored = stored::state_whole(grid).await;
     let mut report = report(marked, audit.map(Audit::finish), &unread);
     report.ok &= stored.ok;
@@ -228,6 +229,18 @@ mod tests {
         let replicas = (1..).zip(hashes).map(replica).collect();
         let unjudged = unjudged.iter().map(|why| (*why).to_owned()).collect();
         Marked { report: ShardReport { shard: 1, index: 7, replicas }, unjudged }
+    }
+
+    /// A replica that is cut off from the others has rows that can be read, but nobody says whether they are all.
+    #[test]
+    fn the_rows_of_a_shard_without_a_mark_are_not_confirmed() {
+        let mut shard = marked([None; 3], &["no quorum wrote it in time"]);
+        assert_eq!(shard.unconfirmed(), None);
+        shard.report.index = 0;
+        let why = shard.unconfirmed().expect("no quorum has confirmed anything");
+        let report = report(vec![shard], found(&[], &[]), &[why]);
+        assert_eq!(report.verdict(), Verdict::Unjudged);
+        assert_eq!(report.laws.iter().find(|law| law.ok).map(|law| &law.law), None, "{report:?}");
     }
 
     /// What rows come to that break no law but those given.

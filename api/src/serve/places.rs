@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -19,6 +19,13 @@ pub const REFUSALS: usize = 64;
 /// How long a connection that is refused may take to say what it wanted, and to hear the refusal. Heads and small bodies are
 /// read, so that closing does not destroy the refusal on its way.
 const PATIENCE: Linger = Linger { time: Duration::from_secs(1), bytes: 1 << 20 };
+/// How long a connection that is refused may take to begin its request, before it is refused without having asked.
+const FIRST_WORD: Duration = Duration::from_millis(250);
+/// How a probe of life begins.
+const LIFE: &[u8; 16] = b"GET /livez HTTP/";
+/// Its answer, as the route gives it.
+const ALIVE: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 13\r\nconnection: close\r\n\r\n{\"live\":true}";
 /// Longest silence about what goes on for longer.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -49,14 +56,16 @@ impl Places {
     }
 
     pub(super) fn take(&mut self) -> Place {
-        if let Ok(place) = Arc::clone(&self.free).try_acquire_owned()
-            && let Ok(memory) = self.account.take(Use::Connections, CONNECTION)
-        {
-            return Place::Taken(place, memory);
-        }
+        let short_of = match Arc::clone(&self.free).try_acquire_owned() {
+            Ok(place) => match self.account.take(Use::Connections, CONNECTION) {
+                Ok(memory) => return Place::Taken(place, memory),
+                Err(_) => "the memory for connections is used up: limits.requests",
+            },
+            Err(_) => "there are as many connections as there may be: limits.connections, or the limit of open files",
+        };
         metrics::connections_refused().increment(1);
         if self.told.now() {
-            tracing::warn!(connections = self.most, "all places, or all memory, for connections are taken; more are refused");
+            tracing::warn!(most = self.most, short_of, "connections are refused");
         }
         Arc::clone(&self.refusals).try_acquire_owned().map_or(Place::Closed, Place::Refused)
     }
@@ -77,15 +86,10 @@ impl Seldom {
     }
 }
 
-/// Tells a client of HTTP/1.1 that there is no place; others see the connection close.
+/// Tells a client of HTTP/1.1 that there is no place; others see the connection close. Whoever asks whether the process lives
+/// hears that it does: to end it for having too many clients would only make more of them.
 pub(super) async fn refuse(mut stream: Box<dyn Stream>, place: OwnedSemaphorePermit) {
-    let fault = Fault::new(&kinds::TOO_MANY_CONNECTIONS, "try again, or at another node");
-    let body = serde_json::to_string(&fault.body("")).expect("a problem has only texts and numbers");
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len(),
-    );
+    let answer = if asks_for_life(&mut stream).await { ALIVE.to_owned() } else { no_place() };
     let told = async {
         stream.write_all(answer.as_bytes()).await?;
         stream.shutdown().await
@@ -95,4 +99,21 @@ pub(super) async fn refuse(mut stream: Box<dyn Stream>, place: OwnedSemaphorePer
         _ => tracing::debug!("a connection was refused and did not hear it"),
     }
     drop(place);
+}
+
+/// Whether a request begins as a probe of life. What else comes, or nothing in time, is no such request.
+async fn asks_for_life(stream: &mut Box<dyn Stream>) -> bool {
+    let mut begin = [0; LIFE.len()];
+    let read = tokio::time::timeout(FIRST_WORD, stream.read_exact(&mut begin)).await;
+    matches!(read, Ok(Ok(_))) && begin == *LIFE
+}
+
+fn no_place() -> String {
+    let fault = Fault::new(&kinds::TOO_MANY_CONNECTIONS, "try again, or at another node");
+    let body = serde_json::to_string(&fault.body("")).expect("a problem has only texts and numbers");
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len(),
+    )
 }

@@ -325,3 +325,17 @@ async fn one_too_many_hears_it_although_it_has_asked_already() {
     assert!(said.starts_with("HTTP/1.1 503 ") && said.contains("too_many_connections"), "{said}");
     assert_eq!(server.stop().await, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_of_life_is_answered_although_all_places_are_taken() {
+    let server = Server::start(ServeConfig { connections: 0, ..quick() });
+    for (path, status, body) in [("/livez", "200 OK", "{\"live\":true}"), ("/readyz", "503 ", "too_many_connections")] {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: grid\r\n\r\n");
+        let said = says_all_then_listens(server.connect(), &head, 0).await;
+        assert!(said.starts_with(&format!("HTTP/1.1 {status}")) && said.contains(body), "{path}: {said}");
+    }
+    // One that says nothing is told all the same.
+    let (said, after) = until_closed(server.connect()).await;
+    assert!(said.starts_with("HTTP/1.1 503 ") && after < Duration::from_secs(2), "{after:?}: {said}");
+    assert_eq!(server.stop().await, 0);
+}

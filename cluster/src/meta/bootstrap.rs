@@ -30,6 +30,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::agreement::{Agreement, Differences};
 use super::spec::{ClusterSpec, SpecError};
@@ -41,6 +42,9 @@ const PROBE: Duration = Duration::from_millis(1_000);
 const PAUSE: Duration = Duration::from_millis(50);
 /// Longest that a node which needs no answer waits for one before it starts.
 const GREETING: Duration = Duration::from_millis(300);
+/// A founding that waits says for whom after the first of these, and again after each of the second.
+const FIRST_WORD: Duration = Duration::from_secs(2);
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Asks for a [`FullReport`]. Earlier versions do not read what a probe asks, and answer with a [`Report`].
 pub(super) const FULL: &[u8] = &[2];
@@ -285,6 +289,7 @@ impl Bootstrapper {
     /// The table at the top of this file, step by step.
     async fn found(&self, stage: &watch::Sender<Stage>) -> Result<ClusterId, BootstrapError> {
         let says = self.says();
+        let mut waiting = Waiting::default();
         loop {
             let current = *stage.borrow();
             if let Stage::Established(cluster) = current {
@@ -293,6 +298,7 @@ impl Bootstrapper {
             let reports = self.probe(PROBE).await;
             let next = match decide(current, self.node, self.spec.fingerprint(), &says, &reports) {
                 Step::Wait => {
+                    waiting.tell(self.node, &reports);
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -363,6 +369,29 @@ impl Bootstrapper {
             (peer, answer.and_then(|report| FullReport::read(&report)))
         });
         join_all(asked).await.into_iter().collect()
+    }
+}
+
+/// Says from time to time for whom a founding waits.
+#[derive(Default)]
+struct Waiting {
+    due: Option<Instant>,
+}
+
+impl Waiting {
+    fn tell(&mut self, node: NodeId, reports: &Reports) {
+        let now = Instant::now();
+        // Nodes that are started together are there within the first of these.
+        if now < *self.due.get_or_insert(now + FIRST_WORD) {
+            return;
+        }
+        self.due = Some(now + SILENCE);
+        let silent: Vec<_> = reports.iter().filter(|(_, report)| report.is_none()).map(|(peer, _)| *peer).collect();
+        if silent.is_empty() {
+            tracing::info!(node, "waiting for the other nodes to write down the identity of the new cluster");
+        } else {
+            tracing::warn!(node, ?silent, "a cluster is founded once every node of it has been started: waiting for these");
+        }
     }
 }
 

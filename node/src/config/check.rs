@@ -140,8 +140,9 @@ fn check_memory(settings: &Settings, broken: &mut Broken) {
     broken.within("limits.requests", &Size(requests(settings)), Size(64 << 10)..=Size(split(settings).most_requests()));
 }
 
+/// The parts of the node's memory. Too little of it is one mistake: what follows from it is not told as further ones.
 fn split(settings: &Settings) -> MemorySplit {
-    MemorySplit::of(settings.limits.memory.0)
+    MemorySplit::of(settings.limits.memory.0.max(MemorySplit::least_for_body(0)))
 }
 
 fn requests(settings: &Settings) -> u64 {

@@ -196,6 +196,15 @@ fn every_broken_rule_is_named_at_once() {
 }
 
 #[test]
+fn too_little_memory_is_one_mistake() {
+    for memory in ["1MiB", "128MiB", "191MiB"] {
+        let wrong = sources(ONE, &[], &[("limits.memory", memory)]).load().expect_err(memory).to_string();
+        let keys: Vec<_> = wrong.lines().filter_map(|line| line.split(':').next()).collect();
+        assert_eq!(keys, ["limits.memory"], "{memory}: {wrong}");
+    }
+}
+
+#[test]
 fn flags_stand_over_the_environment_and_that_over_the_file() {
     let text = format!("{ONE}[limits]\nconnections = 1\nframe = \"50MiB\"\nsku_in_flight = 1\n");
     let environment = [("ORDERGRID_LIMITS_CONNECTIONS", "2"), ("ORDERGRID_LIMITS_FRAME", "51MiB")];

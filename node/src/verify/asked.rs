@@ -22,7 +22,8 @@ impl NodeGrid {
     pub(crate) async fn proves(&self, ask: &Ask) -> Option<Result<Said, Failure>> {
         let shard = match ask {
             Ask::Report => return Some(Ok(Said::Report(self.reporter.report(&self.node)))),
-            Ask::HashAt(shard, _) | Ask::Cut(shard) | Ask::Audit(shard, _) | Ask::OnDisk(shard) => *shard,
+            Ask::OnDisk(group) => return Some(Ok(Said::OnDisk(on_disk(self, *group).await))),
+            Ask::HashAt(shard, _) | Ask::Cut(shard) | Ask::Audit(shard, _) => *shard,
             _ => return None,
         };
         let Some(host) = self.node.host(shard) else { return Some(Ok(Said::Elsewhere(None))) };
@@ -36,7 +37,6 @@ impl NodeGrid {
                 Some(cut) => cut.audit().await.map(|audit| Said::Audit(Box::new(audit))),
                 None => Err(Failure::refused(Refusal::NotReady)),
             },
-            Ask::OnDisk(_) => Ok(Said::OnDisk(on_disk(host).await)),
             _ => unreachable!("what asks for no proof was left out above"),
         })
     }
@@ -66,10 +66,10 @@ impl NodeGrid {
         }
     }
 
-    /// What another node's disk has of a shard.
-    pub(crate) async fn on_disk_of(&self, node: NodeId, shard: GroupId) -> OnDisk {
+    /// What another node's disk has of a group.
+    pub(crate) async fn on_disk_of(&self, node: NodeId, group: GroupId) -> OnDisk {
         // Reading all of a replica takes longer than a request may.
-        let answered = self.mesh.call(node, SERVICE, encode(&Ask::OnDisk(shard)), READ_ALL).await;
+        let answered = self.mesh.call(node, SERVICE, encode(&Ask::OnDisk(group)), READ_ALL).await;
         match answered.ok().and_then(|body| decode::<Result<Said, Failure>>(&body)) {
             Some(Ok(Said::OnDisk(found))) => found,
             _ => OnDisk::Unjudged,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ordergrid_api::{Failure, Refusal};
-use ordergrid_cluster::StateView;
+use ordergrid_cluster::{StateView, StoreError};
 use ordergrid_domain::GroupId;
 use ordergrid_domain::audit::{Audit, Moment};
 use parking_lot::Mutex;
@@ -49,22 +49,29 @@ impl Cut {
         Ok(Self { shard: host.shard, retention: host.replica().retention(), view, moment, applied })
     }
 
-    /// What all rows come to. Rests as long as it works, so that whoever orders meanwhile feels little of it.
+    /// What all rows come to.
     pub(crate) async fn audit(self) -> Result<Audit, Failure> {
         let mut audit = Audit::new(self.shard, self.retention);
-        let Some(view) = self.view else { return Ok(audit) };
-        let mut after = None;
-        loop {
-            let began = Instant::now();
-            let rows = view.next_chunk(after, CHUNK_BYTES).await.map_err(unreadable)?;
-            let Some((last, _)) = rows.last() else { return Ok(audit) };
-            after = Some(last.clone());
-            for (key, value) in &rows {
-                audit.add(key, value);
-            }
-            tokio::task::yield_now().await;
-            tokio::time::sleep(began.elapsed()).await;
+        if let Some(view) = self.view {
+            each_row(&*view, |key, value| audit.add(key, value)).await.map_err(unreadable)?;
         }
+        Ok(audit)
+    }
+}
+
+/// Shows every row. Rests as long as it works, so that whoever orders meanwhile feels little of it.
+pub(super) async fn each_row(view: &dyn StateView, mut show: impl FnMut(&Bytes, &Bytes)) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let began = Instant::now();
+        let rows = view.next_chunk(after, CHUNK_BYTES).await?;
+        let Some((last, _)) = rows.last() else { return Ok(()) };
+        after = Some(last.clone());
+        for (key, value) in &rows {
+            show(key, value);
+        }
+        tokio::task::yield_now().await;
+        tokio::time::sleep(began.elapsed()).await;
     }
 }
 

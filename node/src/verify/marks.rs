@@ -48,6 +48,15 @@ pub(super) struct Marked {
     pub(super) unjudged: Vec<String>,
 }
 
+impl Marked {
+    /// Why the shard's rows prove nothing, though they can be read: without a mark, no quorum has said that the replica they
+    /// are read from has all of them.
+    pub(super) fn unconfirmed(&self) -> Option<String> {
+        let shard = self.report.shard;
+        (self.report.index == 0).then(|| format!("shard {shard}: no quorum confirms that the rows which were read are all"))
+    }
+}
+
 /// Puts a mark into a shard's log and gathers every replica's hash at it; another one while a replica has missed it.
 pub(super) async fn mark(grid: &NodeGrid, shard: &Shard) -> Marked {
     let mut marks = 0;

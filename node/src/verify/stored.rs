@@ -5,13 +5,10 @@ use futures::future::join_all;
 use ordergrid_api::wire::cluster::LawReport;
 use ordergrid_cluster::{StateStore, StoreError};
 use ordergrid_domain::{GroupId, Stored};
-use tokio::time::Instant;
 
+use super::cuts::each_row;
 use crate::grid::NodeGrid;
-use crate::shard::ShardHost;
-
-/// Bytes of rows read at a time.
-const CHUNK_BYTES: usize = 64 << 10;
+use crate::wholeness::Wholeness;
 
 /// What one replica's disk has of a shard.
 #[derive(Debug, Encode, Decode)]
@@ -27,22 +24,21 @@ pub(crate) enum OnDisk {
 /// Every replica reads all that it has stored, cold rows too. One that does not answer is not judged.
 pub(super) async fn state_whole(grid: &NodeGrid) -> LawReport {
     let (mut violations, mut unjudged) = (Vec::new(), Vec::new());
-    for shard in &grid.reporter.map.shards {
-        let asked = shard.replicas.iter().map(|replica| async move {
-            let found = match grid.node.host(shard.group).filter(|_| replica.node == grid.node.id) {
-                Some(host) => on_disk(host).await,
-                None => grid.on_disk_of(replica.node, shard.group).await,
-            };
+    let map = &grid.reporter.map;
+    let shards = map.shards.iter().map(|shard| (shard.group, &shard.replicas));
+    for (group, replicas) in std::iter::once((GroupId::META, &map.meta)).chain(shards) {
+        let asked = replicas.iter().map(|replica| async move {
+            let here = replica.node == grid.node.id;
+            let found = if here { on_disk(grid, group).await } else { grid.on_disk_of(replica.node, group).await };
             (replica.node, found)
         });
+        let name = if group == GroupId::META { "the meta group".to_owned() } else { format!("shard {group}") };
         for (node, found) in join_all(asked).await {
             match found {
                 OnDisk::Whole => {}
-                OnDisk::Damaged(what) => {
-                    violations.push(format!("shard {}: the replica on node {node}: {what}", shard.group));
-                }
+                OnDisk::Damaged(what) => violations.push(format!("{name}: the replica on node {node}: {what}")),
                 OnDisk::Unjudged => {
-                    unjudged.push(format!("shard {}: the replica on node {node} did not read what it has stored", shard.group));
+                    unjudged.push(format!("{name}: the replica on node {node} did not read what it has stored"));
                 }
             }
         }
@@ -50,24 +46,33 @@ pub(super) async fn state_whole(grid: &NodeGrid) -> LawReport {
     LawReport::new("StateWhole", violations, unjudged)
 }
 
-/// Reads everything that the replica here has stored, as of a checkpoint taken now.
-pub(crate) async fn on_disk(host: &ShardHost) -> OnDisk {
+/// Reads everything that this node has stored of a group: of a shard as of a checkpoint taken now, of the meta group as of the last.
+pub(crate) async fn on_disk(grid: &NodeGrid, group: GroupId) -> OnDisk {
+    if group == GroupId::META {
+        return look(group, grid.meta.store.as_ref(), &grid.meta.whole).await;
+    }
+    let Some(host) = grid.node.host(group) else { return OnDisk::Unjudged };
     if let Some(damage) = host.damage() {
         return OnDisk::Damaged(format!("{}; {}", damage.what, damage.doing));
     }
     let seat = host.seat();
-    if seat.group.checkpoint().await.is_err() {
-        return OnDisk::Unjudged;
+    match seat.group.checkpoint().await {
+        Ok(_) => look(group, seat.replica.store().as_ref(), &seat.whole).await,
+        Err(_) => OnDisk::Unjudged,
     }
-    match read_all(seat.replica.store().as_ref()).await {
-        Ok(stored) => match stored.judge() {
-            Ok(()) => OnDisk::Whole,
-            Err(what) => {
-                seat.whole.damaged(&what);
-                OnDisk::Damaged(what)
-            }
-        },
-        Err(error) if error.is_damage() => OnDisk::Damaged(error.to_string()),
+}
+
+async fn look(group: GroupId, store: &dyn StateStore, whole: &Wholeness) -> OnDisk {
+    if let Some(what) = whole.damage() {
+        return OnDisk::Damaged(what);
+    }
+    match judged(group, store).await {
+        Ok(()) => OnDisk::Whole,
+        Err(error) if error.is_damage() => {
+            let what = error.to_string();
+            whole.damaged(&what);
+            OnDisk::Damaged(what)
+        }
         Err(_) => OnDisk::Unjudged,
     }
 }
@@ -82,20 +87,10 @@ pub(crate) async fn judged(group: GroupId, store: &dyn StateStore) -> Result<(),
     if group == GroupId::META { Ok(()) } else { stored.judge().map_err(StoreError::damaged) }
 }
 
-/// Rests as long as it works, so that whoever orders meanwhile feels little of it.
 async fn read_all(store: &dyn StateStore) -> Result<Stored, StoreError> {
     let mut stored = Stored::default();
-    let Some(view) = store.view().await? else { return Ok(stored) };
-    let mut after = None;
-    loop {
-        let began = Instant::now();
-        let rows = view.next_chunk(after, CHUNK_BYTES).await?;
-        let Some((last, _)) = rows.last() else { return Ok(stored) };
-        after = Some(last.clone());
-        for (key, value) in &rows {
-            stored.add(key, value);
-        }
-        tokio::task::yield_now().await;
-        tokio::time::sleep(began.elapsed()).await;
+    if let Some(view) = store.view().await? {
+        each_row(&*view, |key, value| stored.add(key, value)).await?;
     }
+    Ok(stored)
 }
