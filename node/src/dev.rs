@@ -110,8 +110,10 @@ impl DevArgs {
         }
         let listeners = self.bind(before.as_ref())?;
         let shape = self.shape(&listeners)?;
+        let configs = self.configs(folder, &shape)?;
+        // From here on the folder holds a grid.
         remember(folder, &shape)?;
-        let parts = self.parts(folder, &shape, listeners, exporter).await?;
+        let parts = parts(configs, listeners, exporter).await?;
         Ok(Running::start(parts).await?)
     }
 
@@ -153,27 +155,30 @@ impl DevArgs {
         })
     }
 
-    /// What every node is started with.
-    async fn parts(
-        &self,
-        folder: &Path,
-        shape: &Shape,
-        listeners: Vec<Listeners>,
-        exporter: Option<Exporter>,
-    ) -> anyhow::Result<Vec<(NodeConfig, Platform)>> {
-        let (bootstrap, limit) = (bootstrap(shape), descriptors::raise());
-        let mut parts = Vec::new();
-        for (node, of) in bootstrap.nodes.iter().zip(listeners) {
-            let data = folder.join(&node.name);
-            let mut config = NodeConfig::of(node.id, &data, &bootstrap, &self.set)?;
-            let share = descriptors::share_out(limit, bootstrap.nodes.len(), &mut config)?;
-            let transport = Arc::new(TcpTransport::with_listener(of.mesh));
-            let http = Box::new(tcp::adopt(of.http)?);
-            let platform = Platform::production(&config, transport, http, exporter.clone(), &share).await?;
-            parts.push((config, platform));
-        }
-        Ok(parts)
+    /// The configuration of every node.
+    fn configs(&self, folder: &Path, shape: &Shape) -> anyhow::Result<Vec<NodeConfig>> {
+        let bootstrap = bootstrap(shape);
+        let config = |node: &BootstrapNode| NodeConfig::of(node.id, folder.join(&node.name), &bootstrap, &self.set);
+        Ok(bootstrap.nodes.iter().map(config).collect::<Result<_, _>>()?)
     }
+}
+
+/// What every node is started with.
+async fn parts(
+    configs: Vec<NodeConfig>,
+    listeners: Vec<Listeners>,
+    exporter: Option<Exporter>,
+) -> anyhow::Result<Vec<(NodeConfig, Platform)>> {
+    let (nodes, limit) = (configs.len(), descriptors::raise());
+    let mut parts = Vec::new();
+    for (mut config, of) in configs.into_iter().zip(listeners) {
+        let share = descriptors::share_out(limit, nodes, &mut config)?;
+        let transport = Arc::new(TcpTransport::with_listener(of.mesh));
+        let http = Box::new(tcp::adopt(of.http)?);
+        let platform = Platform::production(&config, transport, http, exporter.clone(), &share).await?;
+        parts.push((config, platform));
+    }
+    Ok(parts)
 }
 
 fn bootstrap(shape: &Shape) -> BootstrapConfig {
@@ -272,6 +277,16 @@ mod tests {
         assert!(wrong.contains("--nodes 1 --shards 4"), "{wrong}");
         std::fs::write(folder.path().join(SHAPE_FILE), "{}").expect("the folder can be written");
         assert!(remembered(folder.path()).is_err(), "damaged");
+    }
+
+    #[tokio::test]
+    async fn a_grid_that_is_refused_leaves_no_folder() {
+        let folder = Folder::open(None).expect("there is a place for temporary folders");
+        let mut args = args(1, 0);
+        args.set.push(("limits.memory".to_owned(), "1MiB".to_owned()));
+        let refused = args.start(folder.path(), None).await.err().expect("that is too little").to_string();
+        assert!(refused.starts_with("limits.memory: "), "{refused}");
+        assert_eq!(folder.close(true).expect("it can be removed"), None);
     }
 
     #[test]
