@@ -49,14 +49,18 @@ impl Places {
     }
 
     pub(super) fn take(&mut self) -> Place {
-        if let Ok(place) = Arc::clone(&self.free).try_acquire_owned()
-            && let Ok(memory) = self.account.take(Use::Connections, CONNECTION)
-        {
-            return Place::Taken(place, memory);
-        }
+        let lacking = match Arc::clone(&self.free).try_acquire_owned() {
+            Err(_) => {
+                "all places for connections are taken (limits.connections, or fewer where open files are short); more are refused"
+            }
+            Ok(place) => match self.account.take(Use::Connections, CONNECTION) {
+                Ok(memory) => return Place::Taken(place, memory),
+                Err(_) => "all memory for requests is taken (limits.memory bounds it); more connections are refused",
+            },
+        };
         metrics::connections_refused().increment(1);
         if self.told.now() {
-            tracing::warn!(connections = self.most, "all places, or all memory, for connections are taken; more are refused");
+            tracing::warn!(connections = self.most, "{lacking}");
         }
         Arc::clone(&self.refusals).try_acquire_owned().map_or(Place::Closed, Place::Refused)
     }

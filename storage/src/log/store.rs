@@ -120,8 +120,14 @@ where
             )
         };
         if let Some(last) = &below {
-            let found = self.shared.log.read().last.clone();
-            tracing::error!(replica = self.shared.replica, ?found, vouched = ?last, "the log is shorter than what it vouched for");
+            let found = self.shared.log.read().last.as_ref().map_or_else(|| "none".to_owned(), LogIdOf::<C>::to_string);
+            let (replica, vouched) = (self.shared.replica, last.to_string());
+            tracing::error!(
+                replica,
+                found,
+                vouched,
+                "the log is shorter than what it vouched for: the replica neither votes nor leads until a leader has refilled it"
+            );
         }
         self.shared.floor.send_replace(below);
         match vote {
@@ -190,7 +196,7 @@ impl<C: RaftTypeConfig, K> LogStore<C, K> {
 }
 
 /// Waits for nothing.
-struct Nobody;
+pub(super) struct Nobody;
 
 impl Progress for Nobody {
     fn durable(&self, _request: u64) {}
