@@ -26,6 +26,7 @@ mod grid;
 mod health;
 mod lost_log;
 mod mend;
+mod meta;
 mod metrics;
 mod node;
 mod peers;

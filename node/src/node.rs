@@ -36,8 +36,7 @@ use crate::refill::RefillService;
 use crate::replicas::{Forsaken, MetaSeat, Replicas, Seats, owners};
 use crate::report::{Member, RenderMetrics, Reporter};
 use crate::shard::{BatchLimits, LeadLimits, ShardHost};
-use crate::wholeness::Wholeness;
-use crate::{mend, scrub, twins};
+use crate::{mend, meta, scrub, twins};
 
 /// Requests that wait for one idempotency key.
 const WAITING_PER_KEY: usize = 64;
@@ -187,7 +186,7 @@ impl Node {
         // A new leader shows itself within two election timeouts; more often than it does nobody needs to look.
         let (pause, grace) = (config.group.heartbeat, 2 * config.group.election_max);
         work.spawn(health::watch(Arc::clone(&context), Arc::clone(&reporter), pause, grace));
-        work.spawn(watch_founding(Arc::clone(&context), founding, spec.clone(), cluster));
+        work.spawn(meta::watch_founding(Arc::clone(&context), founding, spec.clone(), cluster));
         let says = spec.agreement(moved(&config)).with(config.agreement());
         work.spawn(agreement::compare(Arc::clone(&context), mesh.clone(), Arc::clone(&reporter), says));
         clocks::serve(&mesh, &context);
@@ -197,7 +196,7 @@ impl Node {
         let peers = context.peers.nodes().collect();
         work.spawn(twins::ask(Arc::clone(&context), mesh.clone(), peers, start, address));
         work.spawn(clocks::give_way(Arc::clone(&context), Arc::clone(&router), config.group.election_max));
-        work.spawn(watch_meta(Arc::clone(&context), replicas, meta, Arc::clone(&meta_whole)));
+        work.spawn(meta::watch(Arc::clone(&context), replicas, meta, Arc::clone(&meta_whole)));
         work.spawn(scrub::scrub(Arc::clone(&context), meta_rows, meta_whole, config.scrub));
         work.spawn(glue::watch_log(Arc::clone(&context), writer));
         let (settled, paused) = watch::channel(false);
@@ -456,42 +455,6 @@ fn serve_peers(mesh: &Mesh, service: &PeerService, grid: &NodeGrid, account: &Ac
             })
         }),
     );
-}
-
-/// The meta group must know the cluster as this disk does: else the disk is of two clusters.
-async fn watch_founding(
-    context: Arc<NodeContext>,
-    founding: impl Future<Output = Option<Arc<MetaView>>>,
-    spec: ClusterSpec,
-    cluster: ClusterId,
-) {
-    // It only ends without an answer when its group stops.
-    let Some(view) = founding.await else { return };
-    // Where nodes are may have changed since.
-    let differences = spec.agreement(true).differences(&view.founding().agreement(true));
-    let mut told = Vec::new();
-    if view.cluster != cluster {
-        told.push(format!("the meta group is of cluster {}, this disk of {cluster}", view.cluster));
-    }
-    if !differences.0.is_empty() {
-        told.push(differences.told("on this disk", "in the meta group"));
-    }
-    if !told.is_empty() {
-        context.fail(told.join("; "));
-    }
-}
-
-/// A group that stops by itself has lost its disk or its machine: the process must end. Shards watch their own.
-/// The meta group's rows are few, and the node needs them from the start on: damaged, they are filled anew by the next one.
-async fn watch_meta(context: Arc<NodeContext>, replicas: Arc<Replicas>, meta: GroupRef, whole: Arc<Wholeness>) {
-    let reason = tokio::select! {
-        biased;
-        what = whole.found() => return mend::meta(&context, &replicas, &what).await,
-        reason = meta.stopped() => reason,
-    };
-    if !context.stopping() {
-        context.fail(format!("group {} has stopped: {}", meta.id(), reason.unwrap_or_else(|| "no reason given".to_owned())));
-    }
 }
 
 fn serve_http(

@@ -7,6 +7,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::impls::TokioRuntime;
 use openraft::storage::RaftLogStorage;
@@ -21,6 +22,9 @@ use crate::config::NodeConfig;
 use crate::glue::{self, GridCodec};
 use crate::node::{StartError, spec};
 use crate::{aside, lost_log};
+
+/// Pause before it is looked again whether a database is closed.
+const CLOSING: Duration = Duration::from_millis(5);
 
 /// Why the data cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -272,7 +276,14 @@ async fn readable(
     let writer = writer(Arc::clone(&engine));
     for (group, replica, _) in replicas {
         let Err(reason) = opened(&writer, *replica).await else { continue };
-        return engine.damaged().map(Err).ok_or(OfflineError::Replica { group: *group, reason });
+        let damage = engine.damaged();
+        let open = Arc::downgrade(&engine);
+        drop((writer, engine));
+        // The writer ends by itself; another database may be opened in its place then.
+        while open.upgrade().is_some() {
+            tokio::time::sleep(CLOSING).await;
+        }
+        return damage.map(Err).ok_or(OfflineError::Replica { group: *group, reason });
     }
     Ok(Ok(writer))
 }

@@ -147,6 +147,8 @@ where
     /// A request after which the replica has another last entry.
     fn moves(&self, log: &mut Log<C>, number: u64, batch: Batch, entries: usize, sync: bool) -> Request {
         log.look_at_floor(number);
+        // Nobody else need write anything for a long time, and so long the replica would have no say.
+        let sync = sync || log.reaches_floor == Some(number);
         Request { mark: self.shared.mark(log, None), ..self.request(number, batch, entries, sync) }
     }
 
