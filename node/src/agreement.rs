@@ -40,7 +40,7 @@ fn take(reporter: &Reporter, peer: u64, told: Option<String>) {
     }
     match told {
         Some(told) => {
-            tracing::error!(peer, %told, "what must be the same on every node is not");
+            tracing::error!(peer, %told, "what must be the same on every node is not: stop all nodes, make it the same, and start them again");
             otherwise.insert(peer, told);
         }
         None => drop(otherwise.remove(&peer)),

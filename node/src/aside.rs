@@ -7,7 +7,7 @@
 
 use std::fs::{File, rename};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ordergrid_domain::GroupId;
@@ -72,7 +72,7 @@ fn doubted(group: GroupId) -> String {
 type Own = (GroupId, u64);
 
 /// The replicas of a node that has no others; `None` if there are others.
-fn alone(config: &NodeConfig) -> Option<Vec<Own>> {
+pub(crate) fn alone(config: &NodeConfig) -> Option<Vec<Own>> {
     let Ok(map) = spec(config).map(|spec| spec.shard_map()) else { return Some(Vec::new()) };
     let groups = map.groups_on(config.id);
     let own = |(group, replicas): &(GroupId, &[ordergrid_cluster::Placement])| match replicas {
@@ -105,7 +105,7 @@ pub(crate) async fn state(
     }
     let folder = config.data.join("state");
     let source = if alone.is_some() { "its log" } else { "the other nodes" };
-    put_aside(&folder, &what, source).map_err(|reason| {
+    put_aside(&folder, &what, "the state database", source).map_err(|reason| {
         let reason = EngineError::Damaged(format!("{what}; and it cannot be put aside: {reason}"));
         DataError::Open { folder: folder.clone(), reason }
     })?;
@@ -152,10 +152,19 @@ pub(crate) fn named(group: GroupId) -> String {
     if group == GroupId::META { "the meta group".to_owned() } else { format!("shard {group}") }
 }
 
-/// Moves a state database out of the way. It is kept, for whoever wants to know what happened to it.
-fn put_aside(folder: &Path, what: &str, source: &str) -> io::Result<()> {
-    let mut places = (1..=KEPT).map(|number| folder.with_extension(format!("damaged-{number}")));
-    let Some(aside) = places.find(|place| !place.exists()) else {
+/// Where damaged databases of `folder` lie, one after the other.
+fn places(folder: &Path) -> impl DoubleEndedIterator<Item = PathBuf> + '_ {
+    (1..=KEPT).map(|number| folder.with_extension(format!("damaged-{number}")))
+}
+
+/// The database of `folder` that was put aside last.
+pub(crate) fn newest(folder: &Path) -> Option<PathBuf> {
+    places(folder).rfind(|place| place.exists())
+}
+
+/// Moves a database out of the way. It is kept, for whoever wants to know what happened to it.
+pub(crate) fn put_aside(folder: &Path, what: &str, named: &str, source: &str) -> io::Result<()> {
+    let Some(aside) = places(folder).find(|place| !place.exists()) else {
         return Err(io::Error::other(format!("{KEPT} of them lie beside it already: look at the disk, then remove them")));
     };
     rename(folder, &aside)?;
@@ -163,7 +172,7 @@ fn put_aside(folder: &Path, what: &str, source: &str) -> io::Result<()> {
         // What is written from now on must not come after a power loss that brings the old one back.
         File::open(parent)?.sync_all()?;
     }
-    tracing::error!(aside = %aside.display(), damage = what, "the state database is damaged: it is made anew from {source}");
+    tracing::error!(aside = %aside.display(), damage = what, "{named} is damaged: it is made anew from {source}");
     Ok(())
 }
 

@@ -7,13 +7,13 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use openraft::AsyncRuntime;
 use ordergrid_cluster::{
-    Clocks, ClusterSpec, DirtyRows, EntryBody, Grid, IdentityStore, Install, Listener, LogId, RaftEntry, Row, StateStore,
-    StateView, StoreError, Vote, WireCodec, encoding, founding_of,
+    Clocks, ClusterId, ClusterSpec, DirtyRows, EntryBody, Grid, IdentityStore, Install, Listener, LogId, NodeId, Promised,
+    RaftEntry, Row, StateStore, StateView, StoreError, Vote, WireCodec, encoding, founding_of,
 };
 use ordergrid_domain::GroupId;
 use ordergrid_storage::{
     BoxError, ChangedRows, Engine, EntryCodec, Kind, LogLimits, LogStore, LogWriter, NodeRecords, RowSink, StateError,
-    StateRows, WriterLimits, codec,
+    StateRows, WriterLimits, codec, log,
 };
 
 use crate::config::{MOST_NODES, NodeConfig};
@@ -24,7 +24,7 @@ use crate::wholeness::Wholeness;
 /// The kind of frame that carries messages between nodes.
 const MESSAGE: Kind = Kind(64);
 /// The record that says who a node is.
-const IDENTITY: &str = "identity";
+pub(crate) const IDENTITY: &str = "identity";
 
 /// Storage's frames on the mesh.
 pub(crate) struct WireFrames {
@@ -111,6 +111,17 @@ pub(crate) async fn log_store<RT: AsyncRuntime>(
 ) -> io::Result<LogStore<Grid<RT>, GridCodec>> {
     let limits = LogLimits { tail_bytes: config.log_tail, ..LogLimits::default() };
     LogStore::open(writer.clone(), replica, GridCodec, limits).await
+}
+
+/// Whether a replica has forgotten what it had promised, because its log was lost.
+pub(crate) async fn is_forgotten<RT: AsyncRuntime>(writer: &LogWriter, replica: u64) -> io::Result<bool> {
+    LogStore::<Grid<RT>, GridCodec>::is_forgotten(writer, replica, &GridCodec).await
+}
+
+/// Tells it what that can be at the most.
+pub(crate) async fn remember<RT: AsyncRuntime>(writer: &LogWriter, replica: u64, promised: &Promised) -> io::Result<()> {
+    let Promised { vote, last } = promised;
+    LogStore::<Grid<RT>, GridCodec>::remember(writer, replica, &GridCodec, Some(vote), last.as_ref()).await
 }
 
 /// A log that has failed once cannot be trusted again: the process must end.
@@ -255,16 +266,24 @@ impl Install for Installing {
 
 /// Who the node is, kept in the log database: the one whose writes are synced.
 pub(crate) struct Identity {
+    node: NodeId,
     records: NodeRecords,
+    log: Arc<dyn Engine>,
     state: Arc<dyn Engine>,
-    /// There was a log once.
-    vouched: bool,
 }
 
 impl Identity {
-    pub(crate) fn new(log: Arc<dyn Engine>, state: Arc<dyn Engine>) -> Self {
-        let vouched = log.vouched().is_some();
-        Self { records: NodeRecords::new(log), state, vouched }
+    pub(crate) fn new(node: NodeId, log: Arc<dyn Engine>, state: Arc<dyn Engine>) -> Self {
+        Self { node, records: NodeRecords::new(Arc::clone(&log)), log, state }
+    }
+
+    /// Of a log that was begun anew nobody expects it.
+    async fn must_be_there(&self) -> io::Result<bool> {
+        if self.forgotten().await? {
+            return Ok(false);
+        }
+        // There was a log once.
+        Ok(self.log.vouched().is_some() || !self.records.disk_is_empty().await.map_err(io::Error::other)?)
     }
 }
 
@@ -272,7 +291,7 @@ impl IdentityStore for Identity {
     fn load(&self) -> BoxFuture<'_, io::Result<Option<Bytes>>> {
         Box::pin(async {
             let record = self.records.get(IDENTITY).await.map_err(io::Error::other)?;
-            if record.is_none() && (self.vouched || !self.records.disk_is_empty().await.map_err(io::Error::other)?) {
+            if record.is_none() && self.must_be_there().await? {
                 return Err(io::Error::other("the disk holds data but does not say whose"));
             }
             Ok(record)
@@ -283,7 +302,11 @@ impl IdentityStore for Identity {
         Box::pin(async move { self.records.put(IDENTITY, &record).await.map_err(io::Error::other) })
     }
 
-    fn founding(&self) -> BoxFuture<'_, io::Result<Option<ClusterSpec>>> {
+    fn forgotten(&self) -> BoxFuture<'_, io::Result<bool>> {
+        Box::pin(async { Ok(log::begun_anew(&self.log).await.map_err(io::Error::other)?.is_some()) })
+    }
+
+    fn founding(&self) -> BoxFuture<'_, io::Result<Option<(ClusterId, ClusterSpec)>>> {
         Box::pin(async {
             // The meta group was the first to be given replica ids, one for each node; which is this node's depends on what
             // is being looked for.
@@ -291,9 +314,12 @@ impl IdentityStore for Identity {
                 // Damage is told as an error: nothing runs yet that would be mended.
                 let whole = Arc::new(Wholeness::new(GroupId::META));
                 let store = state_store(Arc::clone(&self.state), replica, &whole).await.map_err(io::Error::other)?;
-                if let Some(founding) = founding_of(&*store).await.map_err(io::Error::other)? {
-                    return Ok(Some(founding));
+                let Some((cluster, founding)) = founding_of(&*store).await.map_err(io::Error::other)? else { continue };
+                let of = founding.shard_map().meta.iter().find(|placement| placement.replica == replica).map(|of| of.node);
+                if let Some(of) = of.filter(|of| *of != self.node) {
+                    return Err(io::Error::other(format!("the rows on this disk are of node {of}, not of node {}", self.node)));
                 }
+                return Ok(Some((cluster, founding)));
             }
             Ok(None)
         })

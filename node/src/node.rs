@@ -29,14 +29,14 @@ use crate::front::Front;
 use crate::glue::{self, HttpAccept, Identity, WireFrames};
 use crate::grid::{self, Ask, GridLimits, NodeGrid, Said};
 use crate::health;
+use crate::lost_log::{self, Damage};
 use crate::peers::{self, PeerService, Peers};
 use crate::platform::Platform;
 use crate::refill::RefillService;
 use crate::replicas::{Forsaken, MetaRows, MetaSeat, Replicas, Seats, owners};
 use crate::report::{Member, RenderMetrics, Reporter};
 use crate::shard::{BatchLimits, LeadLimits, ShardHost};
-use crate::wholeness::Wholeness;
-use crate::{mend, scrub, twins};
+use crate::{mend, meta, scrub, twins};
 
 /// Requests that wait for one idempotency key.
 const WAITING_PER_KEY: usize = 64;
@@ -53,8 +53,8 @@ pub enum StartError {
     /// There is no cluster to be part of.
     #[error("the configuration has no [bootstrap] section, which names the nodes of the cluster")]
     NoBootstrap,
-    /// An address cannot be listened on.
-    #[error("cannot listen on {addr}: {reason}")]
+    /// The other nodes cannot come in.
+    #[error("cannot listen on {addr} for the other nodes (mesh.listen): {reason}")]
     Listen {
         /// Which.
         addr: String,
@@ -67,6 +67,16 @@ pub enum StartError {
     /// Stored rows are damaged, and there is no other node.
     #[error(transparent)]
     Forsaken(#[from] Forsaken),
+    /// The log is damaged, and has to be put aside.
+    #[error("{reason}; {then}")]
+    LogDamaged {
+        /// What the node could not do.
+        reason: String,
+        /// What is damaged, and what follows.
+        then: String,
+        /// Another start mends it.
+        again: bool,
+    },
     /// A replica cannot be brought up.
     #[error("group {group}: {reason}")]
     Group {
@@ -81,7 +91,11 @@ impl StartError {
     /// Another start mends it.
     #[must_use]
     pub fn begins_again(&self) -> bool {
-        matches!(self, Self::Forsaken(forsaken) if forsaken.begins_again())
+        match self {
+            Self::Forsaken(forsaken) => forsaken.begins_again(),
+            Self::LogDamaged { again, .. } => *again,
+            _ => false,
+        }
     }
 }
 
@@ -102,6 +116,7 @@ pub struct Node {
     http_url: String,
     drain: Duration,
     stop_within: Duration,
+    damage: Damage,
     /// Raised when no leadership is to be moved any more.
     settled: watch::Sender<bool>,
     course: watch::Sender<Course>,
@@ -115,7 +130,15 @@ impl Node {
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
-    pub async fn start(config: NodeConfig, mut platform: Platform) -> Result<Self, StartError> {
+    pub async fn start(config: NodeConfig, platform: Platform) -> Result<Self, StartError> {
+        let damage = Damage::of(&config, &platform.log_engine);
+        Self::begin(config, platform, damage.clone()).await.map_err(|error| match damage.found() {
+            Some(then) => StartError::LogDamaged { reason: error.to_string(), then, again: damage.begins_again() },
+            None => error,
+        })
+    }
+
+    async fn begin(config: NodeConfig, mut platform: Platform, damage: Damage) -> Result<Self, StartError> {
         let started = Instant::now();
         let spec = spec(&config)?;
         let front = Front::new(render(&platform));
@@ -127,14 +150,17 @@ impl Node {
         let serving = serve_http(&config, &platform, http, Arc::clone(&front), account.clone(), steps);
         let serving = Mutex::new(Some(tokio::spawn(serving)));
         let mesh = open_mesh(&config, &platform).await?;
+        if let Some(why) = &platform.log_lost {
+            lost_log::begin(&config, &platform.log_engine, why).await?;
+        }
         let founded = bootstrap(&config, &platform, &spec, &mesh).await?;
         let cluster = founded.cluster;
         let map = Arc::new(spec.shard_map());
         let writer = glue::log_writer(&platform, &config);
-        let replicas = Arc::new(Replicas::new(&config, &platform, &mesh, &writer, &map));
         let refills = RefillService::start(&mesh);
+        let replicas = Arc::new(Replicas::new(&config, &platform, &mesh, &refills, &writer, &map));
         let mut work = JoinSet::new();
-        let MetaSeat { group: meta, rows: meta_rows, founding } = replicas.meta(&spec, cluster, &refills).await?;
+        let MetaSeat { group: meta, rows: meta_rows, founding } = replicas.meta(&spec, cluster).await?;
         let founding = founding.shared();
         if !founded.proven {
             prove(&config, &platform, &spec, cluster, founding.clone().await).await?;
@@ -160,7 +186,7 @@ impl Node {
         // A new leader shows itself within two election timeouts; more often than it does nobody needs to look.
         let (pause, grace) = (config.group.heartbeat, 2 * config.group.election_max);
         work.spawn(health::watch(Arc::clone(&context), Arc::clone(&reporter), pause, grace));
-        work.spawn(watch_founding(Arc::clone(&context), founding, spec.clone(), cluster));
+        work.spawn(meta::watch_founding(Arc::clone(&context), founding, spec.clone(), cluster));
         let says = spec.agreement(moved(&config)).with(config.agreement());
         work.spawn(agreement::compare(Arc::clone(&context), mesh.clone(), Arc::clone(&reporter), says));
         clocks::serve(&mesh, &context);
@@ -170,14 +196,14 @@ impl Node {
         let peers = context.peers.nodes().collect();
         work.spawn(twins::ask(Arc::clone(&context), mesh.clone(), peers, start, address));
         work.spawn(clocks::give_way(Arc::clone(&context), Arc::clone(&router), config.group.election_max));
-        work.spawn(watch_meta(Arc::clone(&context), replicas, meta, Arc::clone(&meta_rows.whole)));
+        work.spawn(meta::watch(Arc::clone(&context), replicas, meta, Arc::clone(&meta_rows.whole)));
         work.spawn(scrub::scrub(Arc::clone(&context), meta_rows, config.scrub));
         work.spawn(glue::watch_log(Arc::clone(&context), writer));
         let (settled, paused) = watch::channel(false);
         work.spawn(balance(Arc::clone(&router), config.id, BalancerConfig::default(), paused));
         front.open(grid);
         let (drain, stop_within) = (config.drain, config.stop_within);
-        Ok(Self { context, mesh, router, http_url, drain, stop_within, settled, course, serving, _work: work })
+        Ok(Self { context, mesh, router, http_url, drain, stop_within, damage, settled, course, serving, _work: work })
     }
 
     /// Where clients reach it.
@@ -219,7 +245,10 @@ impl Node {
     pub async fn failed(&self) -> FatalError {
         let mut failed = self.context.failed();
         match failed.wait_for(Option::is_some).await {
-            Ok(reason) => FatalError { reason: reason.clone().unwrap_or_default(), again: self.context.begins_again() },
+            Ok(reason) => {
+                let reason = reason.clone().into_iter().chain(self.damage.found()).collect::<Vec<_>>().join("; ");
+                FatalError { reason, again: self.context.begins_again() || self.damage.begins_again() }
+            }
             Err(_) => FatalError { reason: "the node was dropped".to_owned(), again: false },
         }
     }
@@ -287,14 +316,14 @@ async fn bootstrap(config: &NodeConfig, platform: &Platform, spec: &ClusterSpec,
         settings: config.agreement(),
         node: config.id,
         mesh: mesh.clone(),
-        store: Arc::new(identity(platform)),
+        store: Arc::new(identity(config, platform)),
         fresh: ClusterId(fresh),
     };
     Ok(bootstrapper.run().await?)
 }
 
-fn identity(platform: &Platform) -> Identity {
-    Identity::new(Arc::clone(&platform.log_engine), Arc::clone(&platform.state_engine))
+fn identity(config: &NodeConfig, platform: &Platform) -> Identity {
+    Identity::new(config.id, Arc::clone(&platform.log_engine), Arc::clone(&platform.state_engine))
 }
 
 fn moved(config: &NodeConfig) -> bool {
@@ -311,7 +340,7 @@ async fn prove(
 ) -> Result<(), StartError> {
     let reason = || "it has stopped before it knew what the cluster was founded with".to_owned();
     let view = view.ok_or_else(|| StartError::Group { group: GroupId::META, reason: reason() })?;
-    Ok(record_founding(&identity(platform), config.id, cluster, spec, view.founding(), moved(config)).await?)
+    Ok(record_founding(&identity(config, platform), config.id, cluster, spec, view.founding(), moved(config)).await?)
 }
 
 fn context(config: &NodeConfig, platform: &Platform, mesh: &Mesh, map: &ShardMap, seats: Seats) -> Arc<NodeContext> {
@@ -433,36 +462,6 @@ fn serve_peers(mesh: &Mesh, service: &PeerService, grid: &NodeGrid, account: &Ac
             })
         }),
     );
-}
-
-/// The meta group must know the cluster as this disk does: else the disk is of two clusters.
-async fn watch_founding(
-    context: Arc<NodeContext>,
-    founding: impl Future<Output = Option<Arc<MetaView>>>,
-    spec: ClusterSpec,
-    cluster: ClusterId,
-) {
-    // It only ends without an answer when its group stops.
-    let Some(view) = founding.await else { return };
-    // Where nodes are may have changed since.
-    let differences = spec.agreement(true).differences(&view.founding().agreement(true));
-    if view.cluster != cluster || !differences.0.is_empty() {
-        let told = differences.told("on this disk", "in the meta group");
-        context.fail(format!("the meta group is of cluster {}, this disk of {cluster}: {told}", view.cluster));
-    }
-}
-
-/// A group that stops by itself has lost its disk or its machine: the process must end. Shards watch their own.
-/// The meta group's rows are few, and the node needs them from the start on: damaged, they are filled anew by the next one.
-async fn watch_meta(context: Arc<NodeContext>, replicas: Arc<Replicas>, meta: GroupRef, whole: Arc<Wholeness>) {
-    let reason = tokio::select! {
-        biased;
-        what = whole.found() => return mend::meta(&context, &replicas, &what).await,
-        reason = meta.stopped() => reason,
-    };
-    if !context.stopping() {
-        context.fail(format!("group {} has stopped: {}", meta.id(), reason.unwrap_or_else(|| "no reason given".to_owned())));
-    }
 }
 
 fn serve_http(

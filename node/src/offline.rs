@@ -1,24 +1,30 @@
 //! A node's data while it is stopped: what each replica has, and going on without what its log has lost.
 //!
 //! The databases are opened as by the node itself, so that no node can run meanwhile, and what the log vouched for is held
-//! against what is there in the same way.
+//! against what is there in the same way. A log database that is damaged is looked at from outside: by what the state has, and by what
+//! was vouched for.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::impls::TokioRuntime;
 use openraft::storage::RaftLogStorage;
-use ordergrid_cluster::{EntryId, Grid, encoding};
+use ordergrid_cluster::{EntryId, Grid, LogId, Promised, Vote, encoding};
 use ordergrid_domain::GroupId;
 use ordergrid_storage::{
-    Engine, EngineError, LogLimits, LogStore, LogWriter, RocksEngine, StateError, StateRows, WriterLimits,
+    Engine, EngineError, LogLimits, LogStore, LogWriter, RocksEngine, StateError, StateRows, WriterLimits, log,
 };
 use serde::Serialize;
 
 use crate::config::NodeConfig;
-use crate::glue::GridCodec;
+use crate::glue::{self, GridCodec};
 use crate::node::{StartError, spec};
+use crate::{aside, lost_log};
+
+/// Pause before it is looked again whether a database is closed.
+const CLOSING: Duration = Duration::from_millis(5);
 
 /// Why the data cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -29,8 +35,16 @@ pub enum OfflineError {
     /// There is no data.
     #[error("there is no node's data in {}", .0.display())]
     Missing(PathBuf),
-    /// A database cannot be opened: it is damaged, or the node runs.
-    #[error("cannot open {} (is the node stopped?): {reason}", .folder.display())]
+    /// The node runs.
+    #[error("another process uses {}: stop the node first: {reason}", .folder.display())]
+    InUse {
+        /// The folder of the database.
+        folder: PathBuf,
+        /// As the database says it.
+        reason: EngineError,
+    },
+    /// A database cannot be opened.
+    #[error("cannot open {}: {reason}", .folder.display())]
     Open {
         /// Its folder.
         folder: PathBuf,
@@ -51,6 +65,15 @@ pub enum OfflineError {
     /// Nothing is to be accepted.
     #[error("shard {0} has lost nothing")]
     Whole(u32),
+    /// Only all of it is to be accepted.
+    #[error("the log database is damaged as a whole: `accept-loss --log` goes on without it, for every shard")]
+    LogLost,
+    /// There is a log database, and all replicas know what they have promised.
+    #[error("the log database can be read: it is not lost")]
+    LogWhole,
+    /// The damaged database cannot be moved out of the way, or the new one not written.
+    #[error("the log database cannot be begun anew: {0}")]
+    Anew(String),
 }
 
 /// What one replica has.
@@ -68,6 +91,8 @@ pub struct Found {
     pub state: Option<u64>,
     /// The index that its log vouched for, if that is no longer there.
     pub vouched: Option<u64>,
+    /// Its log and its vote were lost with the log database.
+    pub log_lost: bool,
 }
 
 impl Found {
@@ -80,7 +105,9 @@ impl Found {
 
 /// The stopped node's data, open.
 pub struct Offline {
-    writer: LogWriter,
+    data: PathBuf,
+    /// The log, or what is damaged of it.
+    log: Result<LogWriter, String>,
     state: Arc<dyn Engine>,
     /// Its replicas: shard, number, how many the shard has.
     replicas: Vec<(GroupId, u64, usize)>,
@@ -91,22 +118,30 @@ impl Offline {
     ///
     /// # Errors
     /// [`OfflineError`]; nothing was changed.
-    pub fn open(config: &NodeConfig) -> Result<Self, OfflineError> {
+    pub async fn open(config: &NodeConfig) -> Result<Self, OfflineError> {
         let map = spec(config)?.shard_map();
         let replicas = map.groups_on(config.id).into_iter().filter_map(|(group, placements)| {
             let own = placements.iter().find(|placement| placement.node == config.id)?;
             Some((group, own.replica, placements.len()))
         });
-        let replicas = replicas.collect();
-        let folder = |name| config.data.join(name);
-        if !folder("log").is_dir() {
+        let replicas: Vec<_> = replicas.collect();
+        let (folder, state) = (lost_log::folder(&config.data), config.data.join("state"));
+        if !folder.is_dir() {
             return Err(OfflineError::Missing(config.data.clone()));
         }
-        let failed = |folder| move |reason| OfflineError::Open { folder, reason };
-        let log = RocksEngine::open_log(&folder("log")).map_err(failed(folder("log")))?;
-        let state = RocksEngine::open_state(&folder("state")).map_err(failed(folder("state")))?;
-        let writer = LogWriter::start(Arc::new(log), WriterLimits::default(), |task| drop(tokio::spawn(task)));
-        Ok(Self { writer, state: Arc::new(state), replicas })
+        let log = match RocksEngine::open_log(&folder) {
+            Ok(engine) => readable(Arc::new(engine), &replicas).await?,
+            Err(EngineError::Damaged(what)) => Err(what),
+            Err(reason) => return Err(unopened(folder, reason)),
+        };
+        let state = RocksEngine::open_state(&state).map_err(|reason| unopened(state, reason))?;
+        Ok(Self { data: config.data.clone(), log, state: Arc::new(state), replicas })
+    }
+
+    /// What is damaged of the log database, if it cannot be used.
+    #[must_use]
+    pub fn damage(&self) -> Option<&str> {
+        self.log.as_ref().err().map(String::as_str)
     }
 
     /// What each replica has, in the order of the shards.
@@ -128,20 +163,65 @@ impl Offline {
     pub async fn accept_loss(&self, shard: u32) -> Result<Found, OfflineError> {
         let replica = self.replicas.iter().find(|(group, ..)| group.0 == shard).ok_or(OfflineError::NoReplica(shard))?;
         let (group, replica, replicas) = *replica;
-        let (found, mut log) = self.found(group, replica, replicas).await?;
-        if found.vouched.is_none() {
-            return Err(OfflineError::Whole(shard));
+        let (found, log) = self.found(group, replica, replicas).await?;
+        if found.log_lost {
+            return Err(OfflineError::LogLost);
         }
+        let Some(mut log) = log.filter(|_| found.vouched.is_some()) else { return Err(OfflineError::Whole(shard)) };
         log.accept_loss().await.map_err(|reason| OfflineError::Replica { group, reason })?;
         Ok(found)
     }
 
-    async fn found(&self, group: GroupId, replica: u64, replicas: usize) -> Result<(Found, Log), OfflineError> {
+    /// Goes on without the log database, durably, with what the state has: the damaged one is put aside, and every replica that
+    /// has forgotten what it had promised goes on as if that were what the state has and what was vouched for of its vote.
+    ///
+    /// # Errors
+    /// [`OfflineError`]. It can be called again.
+    pub async fn accept_lost_log(self) -> Result<(), OfflineError> {
+        let mut goes_on = Vec::new();
+        for (group, replica, replicas) in &self.replicas {
+            if self.found(*group, *replica, *replicas).await?.0.log_lost {
+                goes_on.push((*group, *replica, self.promised(*group, *replica).await?));
+            }
+        }
+        if goes_on.is_empty() {
+            return Err(OfflineError::LogWhole);
+        }
+        let anew = |error: &dyn std::fmt::Display| OfflineError::Anew(error.to_string());
+        let writer = match self.log {
+            Ok(writer) => writer,
+            Err(what) => {
+                let folder = lost_log::folder(&self.data);
+                aside::put_aside(&folder, &what, "the log database", "what the state has").map_err(|error| anew(&error))?;
+                std::fs::create_dir_all(&folder).map_err(|error| anew(&error))?;
+                let engine: Arc<dyn Engine> = Arc::new(RocksEngine::open_log(&folder).map_err(|error| anew(&error))?);
+                let own: Vec<_> = self.replicas.iter().map(|(_, replica, _)| *replica).collect();
+                log::begin_anew(&engine, &own, &what).await.map_err(|error| anew(&error))?;
+                writer(engine)
+            }
+        };
+        for (group, replica, promised) in goes_on {
+            let told = glue::remember::<TokioRuntime>(&writer, replica, &promised).await;
+            told.map_err(|reason| OfflineError::Replica { group, reason })?;
+        }
+        Ok(())
+    }
+
+    async fn found(&self, group: GroupId, replica: u64, replicas: usize) -> Result<(Found, Option<Log>), OfflineError> {
         let failed = |reason| OfflineError::Replica { group, reason };
-        let mut log = Log::open(self.writer.clone(), replica, GridCodec, LogLimits::default()).await.map_err(failed)?;
-        let last = log.get_log_state().await.map_err(failed)?.last_log_id;
         let state = applied(&self.state, replica).await.map_err(failed)?;
-        let vouched = log.floor().borrow().as_ref().map(EntryId::from);
+        let log = match &self.log {
+            Ok(writer) => opened(writer, replica).await.map_err(failed)?,
+            Err(_) => None,
+        };
+        let (last, vouched, log) = match log {
+            Some(mut log) => {
+                let last = log.get_log_state().await.map_err(failed)?.last_log_id;
+                let vouched = *log.floor().borrow();
+                (last, vouched, Some(log))
+            }
+            None => (None, self.vouched(group, replica)?.1, None),
+        };
         let found = Found {
             shard: group.0,
             replica,
@@ -149,10 +229,71 @@ impl Offline {
             log: last.as_ref().map(|last| last.index),
             state: state.map(|state| state.index),
             // What the state has was applied, and needs no log.
-            vouched: vouched.filter(|vouched| state < Some(*vouched)).map(|vouched| vouched.index),
+            vouched: vouched.as_ref().map(EntryId::from).filter(|vouched| state < Some(*vouched)).map(|vouched| vouched.index),
+            log_lost: log.is_none(),
         };
         Ok((found, log))
     }
+
+    /// What was left beside the log that is lost.
+    fn vouched(&self, group: GroupId, replica: u64) -> Result<(Option<Vote>, Option<LogId>), OfflineError> {
+        let folder = lost_log::folder(&self.data);
+        let lost = if self.log.is_err() { Some(folder) } else { aside::newest(&folder) };
+        let vouch = match &lost {
+            Some(folder) => RocksEngine::vouched_in(folder).map_err(|reason| unopened(folder.clone(), reason))?,
+            None => None,
+        };
+        let decoded = log::vouched_for::<Grid<TokioRuntime>, _>(vouch, replica, &GridCodec);
+        decoded.map_err(|reason| OfflineError::Replica { group, reason: io::Error::other(reason) })
+    }
+
+    /// What a replica whose log is lost goes on with: a vote of a later term than any that is known, for itself, so that it gives
+    /// none twice that is, and no entry beyond its state.
+    async fn promised(&self, group: GroupId, replica: u64) -> Result<Promised, OfflineError> {
+        let (vote, _) = self.vouched(group, replica)?;
+        let state = applied(&self.state, replica).await.map_err(|reason| OfflineError::Replica { group, reason })?;
+        let term = vote.map_or(0, |vote| vote.leader_id.term).max(state.map_or(0, |state| state.term));
+        Ok(Promised { vote: Vote::new(term + 1, replica), last: None })
+    }
+}
+
+fn unopened(folder: PathBuf, reason: EngineError) -> OfflineError {
+    match reason {
+        EngineError::InUse(_) => OfflineError::InUse { folder, reason },
+        _ => OfflineError::Open { folder, reason },
+    }
+}
+
+fn writer(log: Arc<dyn Engine>) -> LogWriter {
+    LogWriter::start(log, WriterLimits::default(), |task| drop(tokio::spawn(task)))
+}
+
+/// A log database that every replica can be read from, or what is damaged of it.
+async fn readable(
+    engine: Arc<dyn Engine>,
+    replicas: &[(GroupId, u64, usize)],
+) -> Result<Result<LogWriter, String>, OfflineError> {
+    let writer = writer(Arc::clone(&engine));
+    for (group, replica, _) in replicas {
+        let Err(reason) = opened(&writer, *replica).await else { continue };
+        let damage = engine.damaged();
+        let open = Arc::downgrade(&engine);
+        drop((writer, engine));
+        // The writer ends by itself; another database may be opened in its place then.
+        while open.upgrade().is_some() {
+            tokio::time::sleep(CLOSING).await;
+        }
+        return damage.map(Err).ok_or(OfflineError::Replica { group: *group, reason });
+    }
+    Ok(Ok(writer))
+}
+
+/// The log of a replica; `None` of one that has forgotten what it had promised.
+async fn opened(writer: &LogWriter, replica: u64) -> io::Result<Option<Log>> {
+    if glue::is_forgotten::<TokioRuntime>(writer, replica).await? {
+        return Ok(None);
+    }
+    Log::open(writer.clone(), replica, GridCodec, LogLimits::default()).await.map(Some)
 }
 
 type Log = LogStore<Grid<TokioRuntime>, GridCodec>;

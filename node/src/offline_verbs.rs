@@ -37,11 +37,14 @@ pub(crate) struct AcceptArgs {
     #[command(flatten)]
     place: Place,
     /// The shard; 0 is the meta group. May be given several times
-    #[arg(long, value_name = "N", required_unless_present = "all")]
+    #[arg(long, value_name = "N", required_unless_present_any = ["all", "log"])]
     shard: Vec<u32>,
     /// Every shard that has lost something
     #[arg(long, conflicts_with = "shard")]
     all: bool,
+    /// The whole log database, which is damaged: every shard goes on with what its state has
+    #[arg(long, conflicts_with_all = ["shard", "all"])]
+    log: bool,
     /// Do it
     #[arg(long)]
     yes: bool,
@@ -51,6 +54,8 @@ pub(crate) struct AcceptArgs {
 #[derive(Serialize)]
 struct Answer<'a> {
     accepted: bool,
+    /// What is damaged of the log database, if it cannot be used.
+    damage: Option<&'a str>,
     replicas: &'a [Found],
 }
 
@@ -63,10 +68,10 @@ impl OfflineCommand {
         };
         let config = place.load()?;
         let runtime = runtime(1).map_err(|wrong| failed(&wrong.into()))?;
-        let (replicas, accepted) = runtime.block_on(self.done(&config))?;
+        let done = runtime.block_on(self.done(&config))?;
         screen.data(&match global.output {
-            Format::Table => table(&replicas, accepted),
-            Format::Json => json(&replicas, accepted),
+            Format::Table => table(&done),
+            Format::Json => json(&done),
         });
         match self {
             Self::AcceptLoss(args) if !args.yes => {
@@ -78,10 +83,27 @@ impl OfflineCommand {
         }
     }
 
-    async fn done(&self, config: &NodeConfig) -> Result<(Vec<Found>, bool), VerbFailure> {
-        let offline = Offline::open(config).map_err(|wrong| unusable(&wrong))?;
+    async fn done(&self, config: &NodeConfig) -> Result<Done, VerbFailure> {
+        let offline = Offline::open(config).await.map_err(|wrong| unusable(&wrong))?;
         let replicas = offline.look().await.map_err(|wrong| unusable(&wrong))?;
-        let Self::AcceptLoss(args) = self else { return Ok((replicas, false)) };
+        let damage = offline.damage().map(str::to_owned);
+        let args = match self {
+            Self::Status(_) => return Ok(Done { replicas, damage, accepted: false }),
+            Self::AcceptLoss(args) if args.log => {
+                let replicas: Vec<_> = replicas.into_iter().filter(|found| found.log_lost).collect();
+                if replicas.is_empty() {
+                    return Err(unusable(&OfflineError::LogWhole));
+                }
+                if args.yes {
+                    offline.accept_lost_log().await.map_err(|wrong| unusable(&wrong))?;
+                }
+                return Ok(Done { replicas, damage, accepted: args.yes });
+            }
+            Self::AcceptLoss(args) => args,
+        };
+        if replicas.iter().any(|found| found.log_lost) {
+            return Err(unusable(&OfflineError::LogLost));
+        }
         let lost = |found: &Found| found.vouched.is_some() && (args.all || args.shard.contains(&found.shard));
         let chosen: Vec<_> = replicas.into_iter().filter(lost).collect();
         let whole = args.shard.iter().find(|shard| chosen.iter().all(|found| found.shard != **shard));
@@ -93,8 +115,15 @@ impl OfflineCommand {
                 offline.accept_loss(found.shard).await.map_err(|wrong| unusable(&wrong))?;
             }
         }
-        Ok((chosen, args.yes))
+        Ok(Done { replicas: chosen, damage, accepted: args.yes })
     }
+}
+
+/// What was found, and done.
+struct Done {
+    replicas: Vec<Found>,
+    damage: Option<String>,
+    accepted: bool,
 }
 
 impl Place {
@@ -110,29 +139,43 @@ fn unusable(wrong: &OfflineError) -> VerbFailure {
 }
 
 /// A line for each replica, and what is lost in words.
-fn table(replicas: &[Found], accepted: bool) -> String {
+fn table(done: &Done) -> String {
     let index = |index: Option<u64>| index.map_or_else(|| "-".to_owned(), |index| index.to_string());
     let mut out = format!("{:<7}{:<9}{:>12}{:>12}{:>12}\n", "SHARD", "REPLICA", "LOG", "STATE", "VOUCHED");
-    for found in replicas {
+    for found in &done.replicas {
         let shard = if found.shard == 0 { "meta".to_owned() } else { found.shard.to_string() };
-        let (log, state, vouched) = (index(found.log), index(found.state), index(found.vouched));
+        let log = if found.log_lost { "lost".to_owned() } else { index(found.log) };
+        let (state, vouched) = (index(found.state), index(found.vouched));
         out += &format!("{shard:<7}{:<9}{log:>12}{state:>12}{vouched:>12}\n", found.replica);
     }
-    for found in replicas {
-        let Some(vouched) = found.vouched else { continue };
-        let from = found.last().map_or(0, |last| last + 1);
-        let verb = if accepted { "the loss is accepted of" } else { "lost" };
-        out += &format!("shard {}: {verb} entries {from} to {vouched}\n", found.shard);
-        if !accepted && found.replicas > 1 {
-            let others = "the other replicas refill it when the node starts: accept the loss only if they are gone for good";
-            out += &format!("shard {}: {others}\n", found.shard);
-        }
+    if let Some(damage) = &done.damage {
+        out += &format!("the log database is damaged, and no log in it can be used: {damage}\n");
+    }
+    done.replicas.iter().for_each(|found| out += &lost(found, done.accepted));
+    out
+}
+
+/// What a replica has lost, in words.
+fn lost(found: &Found, accepted: bool) -> String {
+    let from = found.last().map_or(0, |last| last + 1);
+    let entries = match found.vouched {
+        Some(vouched) => format!("entries {from} to {vouched}"),
+        // Of what was written last before the power was lost nothing need be vouched for.
+        None if found.log_lost => format!("what there was from entry {from} on, if anything"),
+        None => return String::new(),
+    };
+    let verb = if accepted { "the loss is accepted of" } else { "lost" };
+    let mut out = format!("shard {}: {verb} {entries}\n", found.shard);
+    if !accepted && found.replicas > 1 {
+        let others = "the other replicas refill it when the node starts: accept the loss only if they are gone for good";
+        out += &format!("shard {}: {others}\n", found.shard);
     }
     out
 }
 
-fn json(replicas: &[Found], accepted: bool) -> String {
-    serde_json::to_string(&Answer { accepted, replicas }).expect("numbers are JSON") + "\n"
+fn json(done: &Done) -> String {
+    let answer = Answer { accepted: done.accepted, damage: done.damage.as_deref(), replicas: &done.replicas };
+    serde_json::to_string(&answer).expect("numbers and texts are JSON") + "\n"
 }
 
 #[cfg(test)]
@@ -141,10 +184,16 @@ mod tests {
 
     #[test]
     fn a_loss_is_told_with_its_entries() {
-        let found = Found { shard: 2, replica: 3, replicas: 1, log: Some(90), state: Some(99), vouched: Some(200) };
-        let text = table(std::slice::from_ref(&found), false);
+        let found =
+            Found { shard: 2, replica: 3, replicas: 1, log: Some(90), state: Some(99), vouched: Some(200), log_lost: false };
+        let told = |found: &Found, accepted| table(&Done { replicas: vec![found.clone()], damage: None, accepted });
+        let text = told(&found, false);
         assert!(text.contains("2      3                  90          99         200\n"), "{text}");
         assert!(text.ends_with("shard 2: lost entries 100 to 200\n"), "{text}");
-        assert!(table(&[found], true).ends_with("shard 2: the loss is accepted of entries 100 to 200\n"));
+        assert!(told(&found, true).ends_with("shard 2: the loss is accepted of entries 100 to 200\n"));
+        let gone = Found { log: None, vouched: None, log_lost: true, ..found };
+        let text = told(&gone, false);
+        assert!(text.contains("2      3                lost          99           -\n"), "{text}");
+        assert!(text.ends_with("shard 2: lost what there was from entry 100 on, if anything\n"), "{text}");
     }
 }

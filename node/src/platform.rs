@@ -20,6 +20,7 @@ use crate::config::NodeConfig;
 use crate::descriptors::Share;
 use crate::exporter::Exporter;
 use crate::footprint;
+use crate::lost_log;
 
 /// Time of day, and time that passes. Waiting is tokio's business, which follows simulated time by itself.
 pub trait Clock: Send + Sync + 'static {
@@ -82,6 +83,8 @@ pub struct Platform {
     pub log_engine: Arc<dyn Engine>,
     /// The state of every replica on the node.
     pub state_engine: Arc<dyn Engine>,
+    /// Why the log is empty although there was one before: its replicas have promised something that nobody here knows.
+    pub log_lost: Option<String>,
     /// The process's metrics, for `/metrics`; none in tests, which share a process.
     pub exporter: Option<Exporter>,
 }
@@ -125,6 +128,14 @@ pub enum DataError {
         /// Whose log is not enough.
         lacking: String,
     },
+    /// The log is damaged, and nobody else has what was in it.
+    #[error("cannot use the log database in {}: {what}; {}", .folder.display(), lost_log::ALONE)]
+    LogLost {
+        /// Its folder.
+        folder: PathBuf,
+        /// What is damaged.
+        what: EngineError,
+    },
     /// Stored rows cannot be read, and that they are damaged is not known.
     #[error("the rows of group {group} cannot be read: {reason}")]
     Rows {
@@ -153,7 +164,7 @@ impl Platform {
     /// The databases are locked: no second process can open them while this one lives. They keep as many files open as `share`
     /// gives them, and to their parts of the memory.
     ///
-    /// A state database that is damaged is put aside and begun anew if what was in it is elsewhere, see `aside`.
+    /// A database that is damaged is put aside and begun anew if what was in it is elsewhere, see `aside` and `lost_log`.
     ///
     /// # Errors
     /// If the data folder cannot be used; nothing is left open.
@@ -168,11 +179,12 @@ impl Platform {
         let (data, memory) = (&config.data, config.memory);
         footprint::suit(memory.whole);
         let (log, state) = (memory.log(files(share.log_files)), memory.state(files(share.state_files)));
-        let log_engine = open(data.join("log"), |folder| RocksEngine::open_log_within(folder, log))?;
+        let open_log = || open(lost_log::folder(data), |folder| RocksEngine::open_log_within(folder, log));
+        let (log_engine, log_lost) = lost_log::open(config, open_log).await?;
         let open_state = || open(data.join("state"), |folder| RocksEngine::open_state_within(folder, state));
         let state_engine = aside::state(config, &log_engine, open_state).await?;
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
-        Ok(Self { transport, http: Some(http), clock, entropy, log_engine, state_engine, exporter })
+        Ok(Self { transport, http: Some(http), clock, entropy, log_engine, state_engine, log_lost, exporter })
     }
 
     /// Tests: disks in memory, kept by the caller so that it can crash them and start again from what is left.
@@ -185,6 +197,7 @@ impl Platform {
             entropy: Arc::new(OsEntropy),
             log_engine: Arc::new(disk.log.clone()),
             state_engine: Arc::new(disk.state.clone()),
+            log_lost: None,
             exporter: None,
         }
     }

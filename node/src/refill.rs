@@ -5,13 +5,13 @@
 //! piece, and installs it like a snapshot. A view costs disk space where it is taken, so there are few, and none lives long
 //! without being asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
-use bytes::Bytes;
-use ordergrid_cluster::{GroupRef, Mesh, NodeId, StateStore, StateView, encoding};
+use bytes::{Bytes, BytesMut};
+use ordergrid_cluster::{GroupRef, Mesh, NodeId, Promised, Recalled, StateStore, StateView, encoding};
 use ordergrid_domain::GroupId;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -40,6 +40,8 @@ enum Ask {
     Rows { view: u64, after: Option<Vec<u8>> },
     /// The view is not needed any more.
     End { view: u64 },
+    /// What the replica of a group has promised.
+    Promised { group: GroupId },
 }
 
 /// What it says.
@@ -51,6 +53,10 @@ enum Said {
     Rows(Vec<(Vec<u8>, Vec<u8>)>),
     /// Not now, and why.
     No(String),
+    /// Its vote, and its last entry.
+    Promised { vote: Vec<u8>, last: Option<Vec<u8>> },
+    /// It has forgotten, too.
+    Forgotten,
 }
 
 struct Handed {
@@ -67,6 +73,8 @@ struct Inner {
     node: OnceLock<Weak<NodeContext>>,
     meta: OnceLock<(GroupRef, Arc<dyn StateStore>)>,
     views: Mutex<(u64, BTreeMap<u64, Handed>)>,
+    /// Groups whose replicas here have forgotten what they had promised.
+    forgotten: Mutex<BTreeSet<GroupId>>,
 }
 
 impl RefillService {
@@ -93,6 +101,40 @@ impl RefillService {
     /// This is its meta group.
     pub(crate) fn open_meta(&self, group: GroupRef, store: Arc<dyn StateStore>) {
         assert!(self.0.meta.set((group, store)).is_ok(), "a service is opened once");
+    }
+
+    /// Whether the replica of a group here has forgotten what it had promised.
+    pub(crate) fn forgotten(&self, group: GroupId, has: bool) {
+        let mut forgotten = self.0.forgotten.lock();
+        if has {
+            forgotten.insert(group)
+        } else {
+            forgotten.remove(&group)
+        };
+    }
+
+    async fn promised(&self, group: GroupId) -> Result<Said, String> {
+        if self.0.forgotten.lock().contains(&group) {
+            return Ok(Said::Forgotten);
+        }
+        let Promised { vote, last } = self.group(group)?.promised().await.map_err(|stopped| stopped.to_string())?;
+        let mut encoded = BytesMut::new();
+        encoding::encode_vote(&vote, &mut encoded);
+        let last = last.map(|last| {
+            let mut encoded = BytesMut::new();
+            encoding::encode_log_id(&last, &mut encoded);
+            encoded.to_vec()
+        });
+        Ok(Said::Promised { vote: encoded.to_vec(), last })
+    }
+
+    fn group(&self, group: GroupId) -> Result<GroupRef, String> {
+        let starting = || "the node is starting".to_owned();
+        if group == GroupId::META {
+            return Ok(Arc::clone(&self.0.meta.get().ok_or_else(starting)?.0));
+        }
+        let node = self.0.node.get().and_then(Weak::upgrade).ok_or_else(starting)?;
+        Ok(node.host(group).ok_or("there is no replica of it here")?.group())
     }
 
     fn source(&self, group: GroupId) -> Result<(GroupRef, Arc<dyn StateStore>), String> {
@@ -128,6 +170,7 @@ impl RefillService {
                 let rows = rows.next_chunk(after.map(Bytes::from), CHUNK).await.map_err(|error| error.to_string())?;
                 Ok(Said::Rows(rows.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()))
             }
+            Ask::Promised { group } => self.promised(group).await,
             Ask::End { view } => {
                 self.0.views.lock().1.remove(&view);
                 Ok(Said::Rows(Vec::new()))
@@ -176,6 +219,22 @@ async fn ask(mesh: &Mesh, node: NodeId, ask: &Ask) -> Result<Said, String> {
         Some(Said::No(why)) => Err(format!("node {node}: {why}")),
         Some(said) => Ok(said),
         None => Err(format!("node {node} speaks another version")),
+    }
+}
+
+/// What the replica of a group on another node has promised.
+///
+/// # Errors
+/// Why it does not say so, in words.
+pub(crate) async fn promised(mesh: &Mesh, node: NodeId, group: GroupId) -> Result<Recalled, String> {
+    match ask(mesh, node, &Ask::Promised { group }).await? {
+        Said::Forgotten => Ok(Recalled::Forgotten),
+        Said::Promised { vote, last } => {
+            let vote = encoding::decode_vote(vote.into()).map_err(|error| format!("node {node}: {error}"))?;
+            let last = last.map(|last| encoding::decode_log_id(last.into())).transpose();
+            Ok(Recalled::Knows(Promised { vote, last: last.map_err(|error| format!("node {node}: {error}"))? }))
+        }
+        _ => Err(format!("node {node} answers something else")),
     }
 }
 

@@ -12,14 +12,15 @@ use ordergrid_cluster::{
 };
 use ordergrid_domain::machine::{ShardConfig, SlotOwners};
 use ordergrid_domain::{GroupId, Slot};
-use ordergrid_storage::{Engine, EngineError, LogWriter, StateRows};
+use ordergrid_storage::{Engine, EngineError, LogStore, LogWriter, StateRows};
 
 use crate::aside::{self, Notes};
 use crate::config::NodeConfig;
-use crate::glue;
+use crate::glue::{self, GridCodec};
 use crate::mend;
 use crate::node::StartError;
 use crate::platform::Platform;
+use crate::recall::Recall;
 use crate::refill::RefillService;
 use crate::shard::{Seat, ShardReplica};
 use crate::wholeness::Wholeness;
@@ -35,6 +36,7 @@ pub(crate) struct Replicas {
     notes: Notes,
     clocks: Arc<dyn Clocks>,
     mesh: Mesh,
+    refills: RefillService,
     writer: LogWriter,
     map: Arc<ShardMap>,
 }
@@ -66,7 +68,14 @@ pub(crate) type Seats = BTreeMap<GroupId, Seat>;
 
 impl Replicas {
     /// For the node of `config`.
-    pub(crate) fn new(config: &NodeConfig, platform: &Platform, mesh: &Mesh, writer: &LogWriter, map: &Arc<ShardMap>) -> Self {
+    pub(crate) fn new(
+        config: &NodeConfig,
+        platform: &Platform,
+        mesh: &Mesh,
+        refills: &RefillService,
+        writer: &LogWriter,
+        map: &Arc<ShardMap>,
+    ) -> Self {
         Self {
             config: config.clone(),
             state: Arc::clone(&platform.state_engine),
@@ -74,6 +83,7 @@ impl Replicas {
             notes: Notes::new(&platform.log_engine),
             clocks: Arc::new(glue::LeaseClocks(Arc::clone(&platform.clock))),
             mesh: mesh.clone(),
+            refills: refills.clone(),
             writer: writer.clone(),
             map: Arc::clone(map),
         }
@@ -85,12 +95,7 @@ impl Replicas {
     }
 
     /// The meta group, and the work of founding it. Damaged rows are filled anew first.
-    pub(crate) async fn meta(
-        &self,
-        spec: &ClusterSpec,
-        cluster: ClusterId,
-        refills: &RefillService,
-    ) -> Result<MetaSeat, StartError> {
+    pub(crate) async fn meta(&self, spec: &ClusterSpec, cluster: ClusterId) -> Result<MetaSeat, StartError> {
         let lowest = self.map.meta.first().map(|placement| placement.node);
         let preferred = lowest == Some(self.config.id);
         loop {
@@ -104,7 +109,7 @@ impl Replicas {
             };
             let error = match started {
                 Ok((group, machine, store)) => {
-                    refills.open_meta(Arc::clone(&group), Arc::clone(&store));
+                    self.refills.open_meta(Arc::clone(&group), Arc::clone(&store));
                     let founding = found_meta(Arc::clone(&group), machine, spec.clone(), cluster);
                     return Ok(MetaSeat { group, rows: MetaRows { store, whole }, founding: Box::pin(founding) });
                 }
@@ -203,7 +208,7 @@ impl Replicas {
     ) -> Result<GroupRef, StartError> {
         let placements = self.placements(group);
         let replica = self.own(group).ok_or_else(|| missing(group))?;
-        let log = glue::log_store(&self.writer, replica, &self.config).await.map_err(|error| failed(group, error))?;
+        let log = self.log_of(group).await.map_err(|why| failed(group, why))?;
         let parts = GroupParts {
             group,
             replica,
@@ -222,6 +227,14 @@ impl Replicas {
             }
             failed(group, error)
         })
+    }
+
+    /// The log of a replica that does not run, as soon as it knows what it has promised.
+    async fn log_of(&self, group: GroupId) -> Result<LogStore<Grid<TokioRuntime>, GridCodec>, String> {
+        let replica = self.own(group).ok_or("there is no replica of it here")?;
+        let (mesh, writer, refills, others) = (&self.mesh, &self.writer, &self.refills, self.others(group));
+        Recall { mesh, writer, refills, group, replica, others }.run().await?;
+        glue::log_store(&self.writer, replica, &self.config).await.map_err(|error| error.to_string())
     }
 
     fn placements(&self, group: GroupId) -> &[Placement] {
@@ -245,8 +258,7 @@ impl Replicas {
 
     /// The last entry that is gone from the log of a replica that does not run; 0 if none is.
     pub(crate) async fn purged(&self, group: GroupId) -> Result<u64, String> {
-        let replica = self.own(group).ok_or("there is no replica of it here")?;
-        let mut log = glue::log_store::<TokioRuntime>(&self.writer, replica, &self.config).await.map_err(|e| e.to_string())?;
+        let mut log = self.log_of(group).await?;
         let state = RaftLogStorage::<Grid<TokioRuntime>>::get_log_state(&mut log).await.map_err(|error| error.to_string())?;
         Ok(state.last_purged_log_id.map_or(0, |purged| purged.index))
     }

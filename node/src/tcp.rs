@@ -63,12 +63,13 @@ pub struct TcpAccept {
     local: SocketAddr,
 }
 
-/// Listens on `addr`.
+/// Listens on `addr` for clients.
 ///
 /// # Errors
 /// As the operating system says, with the address.
 pub async fn bind(addr: &str) -> io::Result<TcpAccept> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"));
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {addr} for clients (http.listen): {error}"));
     listen(addr).await.map_err(named)
 }
 
@@ -160,7 +161,7 @@ mod tests {
         let first = bind("127.0.0.1:0").await.expect("a port is free");
         let addr = first.address().to_string();
         let wrong = bind(&addr).await.expect_err("it is taken").to_string();
-        assert!(wrong.starts_with(&format!("cannot listen on {addr}: ")), "{wrong}");
+        assert!(wrong.starts_with(&format!("cannot listen on {addr} for clients (http.listen): ")), "{wrong}");
         // The mesh says it in its own words.
         let wrong = TcpTransport::new().listen(&addr).await.err().expect("it is taken").to_string();
         assert!(!wrong.contains("listen"), "{wrong}");

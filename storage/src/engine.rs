@@ -55,6 +55,12 @@ pub trait Engine: Send + Sync + 'static {
     /// The last vouch that was found when the database was opened, or left since; `None` if there is none that can be read.
     fn vouched(&self) -> Option<Bytes>;
 
+    /// The damage that was met since the database was opened, for which it must not be opened again; always `None` where damage
+    /// leaves no mark.
+    fn damaged(&self) -> Option<String> {
+        None
+    }
+
     /// Makes everything written so far durable.
     ///
     /// # Errors

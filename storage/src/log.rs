@@ -9,9 +9,11 @@
 //! Votes, entries, truncations, purges and commit marks of a group take the same ordered path: `store` encodes and
 //! queues them, `writer` gathers and syncs, `watermark` completes what openraft waits for. Readers are served from
 //! `tail`; only what has left it is read from the disk. `recover` finds all of it again after a restart, `vouch` tells whether
-//! that is all there was, and `floor` what a replica is held to that has lost something. [`row`] and [`cut`] say to tools what a
+//! that is all there was, `floor` what a replica is held to that has lost something, and `anew` what becomes of all replicas when
+//! the database cannot be read any more. [`row`] and [`cut`] say to tools what a
 //! disk holds, [`without_beginning`] which logs cannot make everything again.
 
+pub(crate) mod anew;
 mod beginning;
 mod error;
 mod floor;
@@ -32,6 +34,7 @@ use bytes::{Bytes, BytesMut};
 use openraft::RaftTypeConfig;
 use openraft::alias::{LogIdOf, VoteOf};
 
+pub use anew::{begin_anew, begun_anew, vouched_for};
 pub use beginning::without_beginning;
 pub use inspect::{LogCut, LogRow, cut, row};
 pub use reader::LogReader;

@@ -49,6 +49,15 @@ impl NodeRecords {
         Ok(self.engine.scan(KeyRange::all(), ScanLimit::rows(1)).await?.is_empty())
     }
 
+    /// Reads all there are, whatever they say.
+    ///
+    /// # Errors
+    /// If the disk fails, or is damaged where they are.
+    pub async fn look(&self) -> Result<(), RecordError> {
+        let records = KeyRange { from: Bytes::from_static(&PREFIX), to: None };
+        Ok(self.engine.scan(records, ScanLimit::rows(usize::MAX)).await.map(drop)?)
+    }
+
     /// What was last put under `name`.
     ///
     /// # Errors
@@ -65,7 +74,7 @@ impl NodeRecords {
     /// If the disk fails.
     pub async fn put(&self, name: &str, record: &[u8]) -> Result<(), RecordError> {
         let mut batch = Batch::new();
-        batch.put(&key(name), &seal(Kind::NODE_RECORD, record));
+        put_record(&mut batch, name, record);
         self.engine.write(batch, Durability::Synced).await?;
         // Without its records a node does not know what its log is worth.
         Ok(self.engine.keep().await?)
@@ -80,6 +89,11 @@ impl NodeRecords {
         batch.delete(&key(name));
         Ok(self.engine.write(batch, Durability::Synced).await?)
     }
+}
+
+/// Adds a record to a batch.
+pub(crate) fn put_record(batch: &mut Batch, name: &str, record: &[u8]) {
+    batch.put(&key(name), &seal(Kind::NODE_RECORD, record));
 }
 
 fn key(name: &str) -> Bytes {

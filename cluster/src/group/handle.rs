@@ -27,7 +27,8 @@ use super::lease::{Steady, UNNOTICED_MS};
 use super::peer::{GroupPeer, Raft};
 use super::watchdog::Heard;
 use super::{
-    BarrierError, Group, GroupConfig, GroupStatus, Leadership, Member, ProposeError, Role, Stopped, TransferError, closed,
+    BarrierError, Group, GroupConfig, GroupStatus, Leadership, Member, Promised, ProposeError, Role, Stopped, TransferError,
+    closed,
 };
 use crate::applier::Shared;
 use crate::grid::{Grid, Vote};
@@ -342,6 +343,16 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
                 })
                 .collect(),
         }
+    }
+
+    fn promised(&self) -> BoxFuture<'_, Result<Promised, Stopped>> {
+        async move {
+            let state = self.raft.with_raft_state(|state| (*state.vote_ref(), state.log_ids.last().copied()));
+            let (vote, last) = state.await.map_err(|_fatal| Stopped)?;
+            // Below its floor a replica holds itself to what it had.
+            Ok(Promised { vote, last: last.max(*self.vouched.borrow()) })
+        }
+        .boxed()
     }
 
     fn stopped(&self) -> BoxFuture<'static, Option<String>> {

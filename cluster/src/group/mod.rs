@@ -1,7 +1,7 @@
 //! One Raft group's replica on this node, behind an object-safe handle.
 //!
-//! Start reading here, then `start` (how a replica comes up), `handle` (what a call does), `barrier`, `lease` and `leadership`. `floor` and
-//! `contradiction` say what a replica does that has lost something, or meets one that has.
+//! Start reading here, then `start` (how a replica comes up), `handle` (what a call does), `barrier`, `lease` and `leadership`. `floor`,
+//! `recall` and `contradiction` say what a replica does that has lost something, or meets one that has.
 
 mod barrier;
 mod checkpoint;
@@ -14,6 +14,7 @@ mod hearing;
 mod leadership;
 mod lease;
 mod peer;
+mod recall;
 mod start;
 mod transfer;
 mod vacant;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 pub use config::{ConfigError, GroupConfig};
 pub use floor::{Vouched, whole};
 pub use lease::Clocks;
+pub use recall::{Promised, Recalled, TooFew, recall};
 pub use start::{GroupParts, StartError, start_group};
 pub use vacant::vacant;
 
@@ -96,6 +98,9 @@ pub trait Group: Send + Sync + 'static {
 
     /// A snapshot of the group for operators and the balancer.
     fn status(&self) -> GroupStatus;
+
+    /// What this replica holds itself to by now, for one of another node that has forgotten its own promises: see [`recall`].
+    fn promised(&self) -> BoxFuture<'_, Result<Promised, Stopped>>;
 
     /// Resolves when the replica has stopped, with the reason if it failed. A failed storage means the process must
     /// stop.

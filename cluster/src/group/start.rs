@@ -67,7 +67,8 @@ pub enum StartError {
     /// Its log has lost what it vouched for, and there is no other replica that has it.
     #[error(
         "its log is damaged: the last entry found is {}, and it vouched for all up to {vouched}; what is missing was acknowledged, \
-         and no other replica has it (`ordergrid offline` can go on without it)",
+         and no other replica has it; `ordergrid offline accept-loss --config FILE --all --yes`, with this node's configuration as \
+         FILE, goes on without it",
         found.map_or_else(|| "none".to_owned(), |found| found.to_string())
     )]
     Lost {

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use ordergrid_domain::GroupId;
 use tokio::sync::watch;
 
-use super::{BarrierError, Group, GroupRef, GroupStatus, Leadership, ProposeError, Role, Stopped, TransferError};
+use super::{BarrierError, Group, GroupRef, GroupStatus, Leadership, Promised, ProposeError, Role, Stopped, TransferError};
 use crate::ids::{EntryId, NodeId, ReplicaId};
 use crate::packed::Packed;
 
@@ -103,6 +103,10 @@ impl Group for Vacant {
             led: false,
             members: Vec::new(),
         }
+    }
+
+    fn promised(&self) -> BoxFuture<'_, Result<Promised, Stopped>> {
+        said(Err(Stopped))
     }
 
     fn stopped(&self) -> BoxFuture<'static, Option<String>> {

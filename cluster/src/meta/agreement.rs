@@ -41,7 +41,20 @@ impl Differences {
         let one = |found: &Difference| format!("{} is {} {here} and {} {there}", found.key, found.here, found.there);
         self.0.iter().map(one).collect::<Vec<_>>().join("; ")
     }
+
+    /// What helps where a configuration is not as the cluster was founded. Only names, zones and addresses of nodes may change.
+    pub(super) fn remedy(&self) -> &'static str {
+        let of_a_node = |found: &Difference| found.key.starts_with(OF_A_NODE);
+        if self.0.iter().all(of_a_node) {
+            "set bootstrap.moved = true on every node if its nodes were renamed or have moved, else put back what it was founded with"
+        } else {
+            "put back what it was founded with: with anything else its data would not be found"
+        }
+    }
 }
+
+/// With what a key begins that is said of one node.
+const OF_A_NODE: &str = "bootstrap.nodes ";
 
 impl Agreement {
     /// One more thing that must be said alike.
@@ -87,7 +100,7 @@ impl ClusterSpec {
             .and("bootstrap.shards", self.shards)
             .and("bootstrap.nodes", ids.join(","));
         self.nodes.iter().filter(|_| !moved).fold(founding, |founding, node| {
-            let key = |name| format!("bootstrap.nodes {} {name}", node.id);
+            let key = |name| format!("{OF_A_NODE}{} {name}", node.id);
             founding
                 .and(key("name"), &node.name)
                 .and(key("zone"), &node.zone)

@@ -5,6 +5,8 @@
 //! |---|---|---|
 //! | empty | not all answered | wait |
 //! | empty | somebody is established | refuse: this disk was lost, and its replicas have voted |
+//! | forgotten | somebody is established | established |
+//! | forgotten | otherwise | as empty |
 //! | empty | somebody is bootstrapping | take over that identity |
 //! | empty | all empty | the lowest node draws an identity, the others wait |
 //! | bootstrapping | somebody is established | established |
@@ -13,7 +15,9 @@
 //! | established | the same settings, or nothing | go on |
 //!
 //! A node becomes established only when all have the identity on disk, so "empty" beside "established" always means a
-//! lost disk. A crash anywhere leaves one of these rows.
+//! lost disk. A crash anywhere leaves one of these rows. A disk is *forgotten* where the log database was put aside, because it
+//! could not be read, and begun anew: then it is known to have been one of the cluster's, and its replicas know that they have
+//! promised something (see `recall`).
 //!
 //! What a cluster was founded with is on every disk beside the identity, because where data lies follows from it: an
 //! established node refuses a configuration that describes another cluster, and one that contradicts a peer that answers
@@ -57,9 +61,14 @@ pub trait IdentityStore: Send + Sync {
     /// Replaces the record; durable on return.
     fn save(&self, record: Bytes) -> BoxFuture<'_, io::Result<()>>;
 
-    /// What the meta group's last checkpoint on this disk says the cluster was founded with; `None` if there is none.
-    /// Asked only where the record is of a version that does not say.
-    fn founding(&self) -> BoxFuture<'_, io::Result<Option<ClusterSpec>>>;
+    /// Which cluster the meta group's last checkpoint on this disk is of, and what it says that was founded with; `None` if there
+    /// is none. Asked only where the record is of a version that does not say, or is lost.
+    fn founding(&self) -> BoxFuture<'_, io::Result<Option<(ClusterId, ClusterSpec)>>>;
+
+    /// Whether there was a record, which was lost with the log database.
+    fn forgotten(&self) -> BoxFuture<'_, io::Result<bool>> {
+        std::future::ready(Ok(false)).boxed()
+    }
 }
 
 /// Why a node does not take part.
@@ -104,15 +113,16 @@ pub enum BootstrapError {
         /// Which peer.
         peer: NodeId,
     },
-    /// The cluster on this disk was founded with another description: its data would not be found.
+    /// The cluster on this disk was founded with another description.
     #[error(
-        "this disk is of a cluster that was founded otherwise, and its data would not be found: {}",
-        .0.told("in the configuration", "as founded")
+        "this disk is of a cluster that was founded otherwise: {}; {}",
+        .0.told("in the configuration", "as founded"),
+        .0.remedy()
     )]
     NotAsFounded(Differences),
     /// A peer runs with settings that must be the same on every node.
     #[error(
-        "what must be the same on every node is not: {}",
+        "what must be the same on every node is not: {}; stop all nodes, make it the same on all of them, and start them again",
         .differences.told("here", &format!("on node {peer}"))
     )]
     OtherSettings {
@@ -178,6 +188,8 @@ struct Loaded {
     founding: Option<ClusterSpec>,
     /// The record has it.
     recorded: bool,
+    /// There was a record, and it is lost.
+    forgotten: bool,
 }
 
 /// The cluster that this node belongs to.
@@ -265,7 +277,7 @@ impl Bootstrapper {
         if let Stage::Established(cluster) = loaded.stage {
             return self.go_on(&loaded, cluster).await;
         }
-        let cluster = self.found(&stage).await?;
+        let cluster = self.found(&stage, loaded.forgotten).await?;
         self.mesh.set_cluster(cluster);
         Ok(Founded { cluster, proven: true })
     }
@@ -287,7 +299,7 @@ impl Bootstrapper {
     }
 
     /// The table at the top of this file, step by step.
-    async fn found(&self, stage: &watch::Sender<Stage>) -> Result<ClusterId, BootstrapError> {
+    async fn found(&self, stage: &watch::Sender<Stage>, forgotten: bool) -> Result<ClusterId, BootstrapError> {
         let says = self.says();
         let mut waiting = Waiting::default();
         loop {
@@ -296,7 +308,7 @@ impl Bootstrapper {
                 return Ok(cluster);
             }
             let reports = self.probe(PROBE).await;
-            let next = match decide(current, self.node, self.spec.fingerprint(), &says, &reports) {
+            let next = match decide(current, forgotten, self.node, self.spec.fingerprint(), &says, &reports) {
                 Step::Wait => {
                     waiting.tell(self.node, &reports);
                     tokio::time::sleep(PAUSE).await;
@@ -320,9 +332,7 @@ impl Bootstrapper {
     }
 
     async fn load(&self) -> Result<Loaded, BootstrapError> {
-        let Some(record) = self.store.load().await? else {
-            return Ok(Loaded { stage: Stage::Empty, founding: None, recorded: false });
-        };
+        let Some(record) = self.store.load().await? else { return self.without_record().await };
         let (node, name, stage, spec) = match super::decode(&record).map_err(BootstrapError::Record)? {
             Record::V1 { node, name, stage } => (node, name, stage, None),
             Record::V2 { node, stage, spec } => (node, spec.name.clone(), stage, Some(spec)),
@@ -336,11 +346,23 @@ impl Bootstrapper {
         let recorded = spec.is_some();
         // Until all have the identity on disk nothing is founded, and a mistake in the description can be mended.
         let founding = match (stage, spec) {
-            (Stage::Established(_), None) => self.store.founding().await?,
+            (Stage::Established(_), None) => self.store.founding().await?.map(|(_, spec)| spec),
             (Stage::Established(_), spec) => spec,
             _ => None,
         };
-        Ok(Loaded { stage, founding, recorded })
+        Ok(Loaded { stage, founding, recorded, forgotten: false })
+    }
+
+    /// Of a disk that has forgotten whose it is, the rows of the meta group know it, if they were ever stored.
+    async fn without_record(&self) -> Result<Loaded, BootstrapError> {
+        let forgotten = self.store.forgotten().await?;
+        let founding = if forgotten { self.store.founding().await? } else { None };
+        Ok(match founding {
+            Some((cluster, spec)) => {
+                Loaded { stage: Stage::Established(cluster), founding: Some(spec), recorded: false, forgotten }
+            }
+            None => Loaded { stage: Stage::Empty, founding: None, recorded: false, forgotten },
+        })
     }
 
     async fn save(&self, stage: Stage, spec: &ClusterSpec) -> Result<(), BootstrapError> {
@@ -423,7 +445,7 @@ pub async fn record_founding(
 }
 
 /// The table at the top of this file.
-fn decide(mine: Stage, me: NodeId, fingerprint: u64, says: &Agreement, reports: &Reports) -> Step {
+fn decide(mine: Stage, forgotten: bool, me: NodeId, fingerprint: u64, says: &Agreement, reports: &Reports) -> Step {
     let answered: Vec<(NodeId, &FullReport)> =
         reports.iter().filter_map(|(peer, report)| Some((*peer, report.as_ref()?))).collect();
     let all_answered = answered.len() == reports.len();
@@ -431,7 +453,7 @@ fn decide(mine: Stage, me: NodeId, fingerprint: u64, says: &Agreement, reports: 
         Stage::Established(cluster) => Some((*peer, cluster)),
         _ => None,
     });
-    if let (Stage::Empty, Some((peer, cluster))) = (mine, established) {
+    if let (Stage::Empty, false, Some((peer, cluster))) = (mine, forgotten, established) {
         return Step::Refuse(BootstrapError::DiskLost { peer, cluster });
     }
     for (peer, report) in &answered {
@@ -453,6 +475,7 @@ fn decide(mine: Stage, me: NodeId, fingerprint: u64, says: &Agreement, reports: 
         }
     }
     match (mine, known) {
+        (Stage::Empty, Some(cluster)) if established.is_some() => Step::Establish(cluster),
         (Stage::Empty, Some(cluster)) if all_answered => Step::Adopt(cluster),
         (Stage::Empty, None) if all_answered && reports.keys().all(|peer| me < *peer) => Step::Draw,
         (Stage::Bootstrapping(cluster), _) => {
@@ -475,10 +498,10 @@ mod tests {
         FullReport { stage, fingerprint, says: Agreement::default() }
     }
 
-    fn step(mine: Stage, me: NodeId, theirs: [Option<Stage>; 2]) -> String {
+    fn step(mine: Stage, forgotten: bool, me: NodeId, theirs: [Option<Stage>; 2]) -> String {
         let peers = (1..=3).filter(|node| *node != me);
         let reports = peers.zip(theirs).map(|(peer, stage)| (peer, stage.map(|stage| report(stage, 7)))).collect();
-        match decide(mine, me, 7, &Agreement::default(), &reports) {
+        match decide(mine, forgotten, me, 7, &Agreement::default(), &reports) {
             Step::Wait => "wait".into(),
             Step::Draw => "draw".into(),
             Step::Adopt(cluster) => format!("adopt {}", cluster.0),
@@ -517,7 +540,18 @@ mod tests {
             (Est(A),   1, [none,   none  ], "establish 1"),
         ];
         for (mine, me, others, expected) in cases {
-            assert_eq!(step(mine, me, others), expected, "node {me}, {mine:?} among {others:?}");
+            assert_eq!(step(mine, false, me, others), expected, "node {me}, {mine:?} among {others:?}");
+        }
+        #[rustfmt::skip]
+        let forgotten = [
+            (3, [none,  none  ], "wait"),
+            (3, [est_a, none  ], "establish 1"),
+            (3, [boot_a, est_a], "establish 1"),
+            (3, [est_a, boot_b], "two clusters, 2"),
+            (3, [boot_a, empty], "adopt 1"),
+        ];
+        for (me, others, expected) in forgotten {
+            assert_eq!(step(Empty, true, me, others), expected, "node {me}, which has forgotten, among {others:?}");
         }
     }
 
@@ -525,20 +559,20 @@ mod tests {
     fn a_node_alone_founds_at_once() {
         let alone = BTreeMap::new();
         let says = Agreement::default();
-        assert!(matches!(decide(Stage::Empty, 5, 7, &says, &alone), Step::Draw));
-        assert!(matches!(decide(Stage::Bootstrapping(A), 5, 7, &says, &alone), Step::Establish(A)));
+        assert!(matches!(decide(Stage::Empty, false, 5, 7, &says, &alone), Step::Draw));
+        assert!(matches!(decide(Stage::Bootstrapping(A), false, 5, 7, &says, &alone), Step::Establish(A)));
     }
 
     #[test]
     fn another_description_is_refused_and_what_is_other_named() {
         let says = Agreement::default().and("bootstrap.shards", 4);
-        let refused = |report| match decide(Stage::Empty, 1, 7, &says, &BTreeMap::from([(2, Some(report))])) {
+        let refused = |report| match decide(Stage::Empty, false, 1, 7, &says, &BTreeMap::from([(2, Some(report))])) {
             Step::Refuse(refusal) => refusal.to_string(),
             step => format!("{step:?}"),
         };
         let other = FullReport { says: Agreement::default().and("bootstrap.shards", 5), ..report(Stage::Empty, 8) };
         let named = refused(other);
-        assert!(named.ends_with(": bootstrap.shards is 4 here and 5 on node 2"), "{named}");
+        assert!(named.contains(": bootstrap.shards is 4 here and 5 on node 2; stop all nodes"), "{named}");
         // A peer of an earlier version only shows that something differs.
         assert_eq!(refused(report(Stage::Empty, 8)), "node 2 was started with another description of the cluster");
     }

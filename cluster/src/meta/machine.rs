@@ -136,16 +136,17 @@ async fn load(store: &dyn StateStore) -> Result<Option<MetaView>, MachineError> 
     view_of(&rows).map_err(MachineError::new)
 }
 
-/// What the last checkpoint in `store` says the cluster was founded with; `None` if it is not one of the meta group.
+/// Which cluster the last checkpoint in `store` is of, and what it says that was founded with; `None` if it is not one of the meta
+/// group.
 ///
 /// # Errors
 /// If the store cannot be read, or what it says of the cluster cannot.
-pub async fn founding_of(store: &dyn StateStore) -> Result<Option<ClusterSpec>, MachineError> {
+pub async fn founding_of(store: &dyn StateStore) -> Result<Option<(ClusterId, ClusterSpec)>, MachineError> {
     let row = store.get_many(vec![Bytes::from_static(CLUSTER)]).await.map_err(MachineError::new)?;
     if row.iter().all(Option::is_none) {
         return Ok(None);
     }
-    Ok(load(store).await?.map(|view| view.founding()))
+    Ok(load(store).await?.map(|view| (view.cluster, view.founding())))
 }
 
 fn rows(view: &MetaView) -> BTreeMap<Bytes, Bytes> {

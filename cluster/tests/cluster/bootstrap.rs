@@ -25,6 +25,8 @@ struct Disk {
     record: Arc<Mutex<Option<Bytes>>>,
     /// What the meta group's checkpoint on it says.
     founding: Option<ClusterSpec>,
+    /// There was a record, which was lost.
+    forgotten: bool,
     /// Saves from here on fail, as if the process died.
     dies_after: Arc<Mutex<Option<usize>>>,
 }
@@ -45,8 +47,12 @@ impl IdentityStore for Disk {
         ready(Ok(())).boxed()
     }
 
-    fn founding(&self) -> BoxFuture<'_, io::Result<Option<ClusterSpec>>> {
-        ready(Ok(self.founding.clone())).boxed()
+    fn founding(&self) -> BoxFuture<'_, io::Result<Option<(ClusterId, ClusterSpec)>>> {
+        ready(Ok(self.founding.clone().map(|spec| (ClusterId(100), spec)))).boxed()
+    }
+
+    fn forgotten(&self) -> BoxFuture<'_, io::Result<bool>> {
+        ready(Ok(self.forgotten)).boxed()
     }
 }
 
@@ -156,6 +162,41 @@ async fn a_lost_disk_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disk_that_has_forgotten_whose_it_is_is_told() {
+    let wires = Wires::default();
+    let disks: Vec<Disk> = (0..3).map(|_| Disk::default()).collect();
+    let nodes = join_all((1..=3).map(|node| start(&wires, node, 3, &disks[node as usize - 1]))).await;
+    nodes[2].0.shutdown();
+    // By the others, or by the rows of its own meta group.
+    for founding in [None, Some(spec(3))] {
+        let disk = Disk { forgotten: true, founding, ..Disk::default() };
+        let (mesh, founded) = start(&wires, 3, 3, &disk).await;
+        assert_eq!(founded.expect("it was one of them"), ClusterId(100));
+        mesh.shutdown();
+        // From now on it knows by itself.
+        let (mesh, founded) = start(&wires, 3, 3, &Disk { founding: None, ..disk }).await;
+        assert_eq!(founded.expect("it was one of them"), ClusterId(100));
+        mesh.shutdown();
+    }
+    // Rows of another cluster than the one that is configured are refused.
+    let founding = Some(ClusterSpec { shards: 5, ..spec(3) });
+    let (_mesh, refused) = start(&wires, 3, 3, &Disk { forgotten: true, founding, ..Disk::default() }).await;
+    assert!(matches!(refused, Err(BootstrapError::NotAsFounded(_))), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_moved_is_told_what_to_set() {
+    let disk = Disk::default();
+    assert!(with_shards(4, &disk).await.is_ok());
+    let mut moved = spec(1);
+    moved.nodes[0].http_addr = "http://elsewhere".into();
+    let (_mesh, refused) = start_as(&Wires::default(), 1, moved, Agreement::default(), &disk).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("bootstrap.nodes 1 http is http://elsewhere in the configuration"), "{refused}");
+    assert!(refused.contains("bootstrap.moved = true") && !refused.contains("would not be found"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_nodes_disk_is_refused() {
     let wires = Wires::default();
     let disk = Disk::default();
@@ -194,8 +235,8 @@ async fn a_grid_keeps_what_it_was_founded_with() {
     assert_eq!(founded, Founded { cluster: ClusterId(100), proven: true });
     for shards in [16, 2] {
         let refused = with_shards(shards, &disk).await.unwrap_err().to_string();
-        let named = format!("bootstrap.shards is {shards} in the configuration and 4 as founded");
-        assert!(refused.ends_with(&named), "{refused}");
+        let named = format!("bootstrap.shards is {shards} in the configuration and 4 as founded; put back");
+        assert!(refused.contains(&named), "{refused}");
     }
     assert_eq!(with_shards(4, &disk).await.unwrap(), founded);
 }
@@ -243,7 +284,7 @@ async fn settings_that_two_nodes_do_not_share_are_refused_at_the_founding_and_la
     let (first, second) = futures::join!(start(1, "1s"), start(2, "2s"));
     for ((mesh, refused), told) in [(first, "1s here and 2s on node 2"), (second, "2s here and 1s on node 1")] {
         let refused = refused.unwrap_err().to_string();
-        assert!(refused.ends_with(&format!("raft.election_max is {told}")), "{refused}");
+        assert!(refused.contains(&format!("raft.election_max is {told}; stop all nodes")), "{refused}");
         mesh.shutdown();
     }
     let founded = join_all([1, 2, 3].map(|node| start(node, "1s"))).await;
@@ -253,7 +294,7 @@ async fn settings_that_two_nodes_do_not_share_are_refused_at_the_founding_and_la
     founded[2].0.shutdown();
     let (_mesh, refused) = start(3, "2s").await;
     let refused = refused.unwrap_err().to_string();
-    assert!(refused.ends_with("raft.election_max is 2s here and 1s on node 1"), "{refused}");
+    assert!(refused.contains("raft.election_max is 2s here and 1s on node 1"), "{refused}");
 }
 
 /// A whole node as the product wires it: identity, meta group, shards, router.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ordergrid_cluster::EntryId;
 
-use super::log::{Change, ReplicaLog};
+use super::log::{Change, ReplicaLog, VoteRow};
 
 type Logs = BTreeMap<u64, ReplicaLog>;
 
@@ -25,6 +25,8 @@ pub(super) struct Disk {
     /// What it held before a bit flipped: the replica knows that it vouched for it, and takes part in no election before it has it
     /// again.
     vouched: Logs,
+    /// The votes, given to others, that it held when it could not be opened any more: they are not known to it, and bind it all the same.
+    pub(super) forgotten: BTreeMap<u64, VoteRow>,
     /// Everything on it was taken away once: what it held is no longer held by anybody for it.
     pub(super) wiped: bool,
 }
@@ -63,14 +65,31 @@ impl Disk {
         for (replica, change) in self.since.drain(..).take(readable).flatten() {
             left.entry(replica).or_default().change(&change);
         }
-        for (replica, log) in std::mem::replace(&mut self.safe, left.clone()) {
+        self.vouch();
+        self.safe = left.clone();
+        (self.live, self.durable) = (left, kept);
+        self.unsafe_yet.clear();
+    }
+
+    /// It cannot be opened any more: an empty one is in its place, whose replicas know that they have promised something.
+    pub(super) fn vanished(&mut self) {
+        let given = |(replica, log): (&u64, &ReplicaLog)| Some((*replica, log.vote.filter(|vote| vote.voted_for != *replica)?));
+        self.forgotten.extend(self.safe.iter().filter_map(given));
+        self.vouch();
+        (self.live, self.safe, self.opened) = Default::default();
+        self.durable = 0;
+        self.since.clear();
+        self.unsafe_yet.clear();
+    }
+
+    /// The replicas hold themselves to what is there.
+    fn vouch(&mut self) {
+        for (replica, log) in std::mem::take(&mut self.safe) {
             let known = self.vouched.entry(replica).or_default();
             if known.last() < log.last() {
                 *known = log;
             }
         }
-        (self.live, self.durable) = (left, kept);
-        self.unsafe_yet.clear();
     }
 
     /// Whether the worst power loss would leave it this entry, or it vouches for it.

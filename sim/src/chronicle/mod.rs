@@ -263,13 +263,15 @@ impl Chronicle {
 
     fn apply(&self, book: &mut Book, home: Home, replica: u64, change: &Change, broken: &mut Broken) {
         let group = book.groups.entry(home.group).or_default();
-        let log = book.disks.entry(home.node).or_default().live.entry(replica).or_default();
+        let disk = book.disks.entry(home.node).or_default();
+        let log = disk.live.entry(replica).or_default();
+        let vote_before = log.vote.or(disk.forgotten.get(&replica).copied());
         // What a snapshot replaces need not be what was committed.
         let snapshot = matches!(change, Change::Purged(id) if log.term_at(id.index) != Some(id.term));
         book.snapshots += u64::from(snapshot);
         match change {
             Change::Purged(id) if snapshot => group.claim(&ReplicaLog::default(), *id, broken),
-            Change::Vote(vote) => group.vote(log.vote.as_ref(), vote, broken),
+            Change::Vote(vote) => group.vote(vote_before.as_ref(), vote, broken),
             Change::Entry(entry) => group.follows(log, entry, broken),
             Change::Committed(id) | Change::Purged(id) => group.claim(log, *id, broken),
             Change::Cut(_) | Change::Gone => {}
@@ -359,6 +361,12 @@ impl DiskWatch for Chronicle {
     fn lost(&self, node: u64, database: Database, kept: u64) {
         if database == Database::Log {
             self.book.lock().disks.entry(node).or_default().lost(kept);
+        }
+    }
+
+    fn vanished(&self, node: u64, database: Database) {
+        if database == Database::Log {
+            self.book.lock().disks.entry(node).or_default().vanished();
         }
     }
 

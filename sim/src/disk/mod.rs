@@ -70,6 +70,9 @@ pub trait DiskWatch: Send + Sync {
     /// A process has opened the database. What a later damage takes away was written after this.
     fn opened(&self, _node: u64, _database: Database) {}
 
+    /// The database cannot be opened any more, and an empty one is in its place: nothing of it can be read, however durable it was.
+    fn vanished(&self, _node: u64, _database: Database) {}
+
     /// A bit has flipped on the disk: the batches numbered `kept` and higher, durable or not, cannot be read any more.
     fn rotted(&self, _node: u64, _database: Database, _kept: u64) {}
 }
@@ -81,6 +84,8 @@ pub struct OpenDisk {
     pub log: Arc<dyn Engine>,
     /// The state of every replica on the node.
     pub state: Arc<dyn Engine>,
+    /// There was another log once, which could not be opened any more.
+    pub log_lost: bool,
 }
 
 /// The disk of one node. Clones are the same disk.
@@ -130,14 +135,14 @@ impl SimDisk {
     /// Panics if RocksDB cannot open what is there: whatever a power loss leaves must open.
     #[must_use]
     pub fn open(&self) -> OpenDisk {
-        let life = {
+        let (life, log_lost) = {
             let mut disk = self.shared.lock();
             disk.end();
             disk.both().into_iter().for_each(Platter::open);
-            disk.life
+            (disk.life, disk.log.has_vanished())
         };
         let engine = |database| Arc::new(SimEngine::new(self.clone(), database, life));
-        OpenDisk { log: engine(Database::Log), state: engine(Database::State) }
+        OpenDisk { log: engine(Database::Log), state: engine(Database::State), log_lost }
     }
 
     /// kill -9: everything written stays, durable or not, because the operating system lives on.
@@ -181,6 +186,14 @@ impl SimDisk {
         let mut disk = self.shared.lock();
         disk.end();
         disk.log.rot(permille);
+    }
+
+    /// The files of the log database are damaged, after the process was killed: it cannot be opened. It is put aside with all that was
+    /// beside it, and an empty one is in its place.
+    pub fn lose_log(&self) {
+        let mut disk = self.shared.lock();
+        disk.end();
+        disk.log.vanish();
     }
 
     /// How many batches `database` has, and how many of them are durable.

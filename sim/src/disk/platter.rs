@@ -40,6 +40,8 @@ pub(super) struct Platter {
     views_taken: u64,
     /// What was vouched for lately, of which a power loss may keep any.
     vouches: VecDeque<Bytes>,
+    /// Another database was here before, which could not be opened.
+    vanished: bool,
 }
 
 /// So many vouches are kept for a power loss to choose from.
@@ -82,6 +84,7 @@ impl Platter {
             views: BTreeMap::new(),
             views_taken: 0,
             vouches: VecDeque::new(),
+            vanished: false,
         }
     }
 
@@ -188,12 +191,29 @@ impl Platter {
         self.medium.keep()
     }
 
-    pub(super) fn wipe(&mut self) {
+    /// It cannot be opened any more: an empty one is put in its place.
+    pub(super) fn vanish(&mut self) {
+        self.empty();
+        self.vanished = true;
+        trace::note(format_args!("disk {} {}: cannot be opened any more, and is begun anew", self.node, self.database));
+        self.watch.vanished(self.node, self.database);
+    }
+
+    pub(super) fn has_vanished(&self) -> bool {
+        self.vanished
+    }
+
+    fn empty(&mut self) {
         self.medium.wipe();
         self.vouches.clear();
         (self.written, self.durable) = (0, 0);
         self.syncs.clear();
         self.stats = EngineStats::default();
+    }
+
+    pub(super) fn wipe(&mut self) {
+        self.empty();
+        self.vanished = false;
         trace::note(format_args!("disk {} {}: wiped", self.node, self.database));
         self.watch.lost(self.node, self.database, 0);
     }

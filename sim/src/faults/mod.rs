@@ -145,6 +145,11 @@ pub enum Trouble {
         /// How far into the log, in thousandths.
         permille: u64,
     },
+    /// The log database of a node cannot be opened any more, and the node starts anew without it. The same node as of bits that flip.
+    LoseLog {
+        /// Whose.
+        who: Who,
+    },
     /// A block of the log is found to be damaged, once; or rows of the state are, until they are filled anew.
     DamageRead {
         /// Whose.

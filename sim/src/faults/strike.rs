@@ -34,7 +34,7 @@ pub struct Striking {
     stopping: BTreeMap<u64, Stopping>,
     /// Nodes whose disks were made to fail: they may end by themselves.
     excused: BTreeSet<u64>,
-    /// The one node of which logs lose bits.
+    /// The one node whose log loses bits, or all it has.
     rotten: Option<u64>,
     /// The one node whose state is damaged in this history: of every row there must be whole replicas elsewhere.
     damaged: Option<u64>,
@@ -215,7 +215,7 @@ impl Striking {
             },
             None => 0,
         };
-        let rots = matches!(trouble, Trouble::RotLog { .. });
+        let rots = matches!(trouble, Trouble::RotLog { .. } | Trouble::LoseLog { .. });
         if rots && (grid.nodes.len() < 3 || *self.rotten.get_or_insert(node) != node) {
             return;
         }
@@ -241,6 +241,10 @@ impl Striking {
             Trouble::RotLog { permille, .. } => {
                 self.switch_off(grid, node, Down::Killed, grid.now().after(SUPERVISOR));
                 grid.nodes[&node].disk.rot_log(*permille);
+            }
+            Trouble::LoseLog { .. } => {
+                self.switch_off(grid, node, Down::Killed, grid.now().after(SUPERVISOR));
+                grid.nodes[&node].disk.lose_log();
             }
             _ => {
                 self.disk(grid, node, &trouble, until);
@@ -399,6 +403,7 @@ impl Trouble {
             | Self::DiskFull { who }
             | Self::FlipBit { who, .. }
             | Self::RotLog { who, .. }
+            | Self::LoseLog { who }
             | Self::DamageRead { who, .. }
             | Self::Checkpoint { who }
             | Self::ClockStep { who, .. }
@@ -437,6 +442,7 @@ impl Trouble {
             Self::DiskFull { .. } => "disk full",
             Self::FlipBit { .. } => "flipped bit",
             Self::RotLog { .. } => "bit flipped in the log",
+            Self::LoseLog { .. } => "log database lost",
             Self::DamageRead { .. } => "damaged block",
             Self::Checkpoint { .. } => "checkpoint forced",
             Self::ClockStep { .. } => "clock step",

@@ -73,6 +73,7 @@ impl SimNode {
             entropy: Arc::new(HostEntropy::new(self.chance.below(u64::MAX))),
             log_engine: opened.log,
             state_engine: opened.state,
+            log_lost: opened.log_lost.then(|| "it could not be opened".to_owned()),
             exporter: None,
         };
         let (id, config) = (self.id, self.config.clone());

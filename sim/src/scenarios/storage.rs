@@ -13,7 +13,7 @@ use crate::disk::{Database, ReadTime};
 use crate::grid::Squeeze;
 use crate::history::Ask;
 
-pub(super) const SCENARIOS: [Scenario; 8] = [
+pub(super) const SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: "a-log-without-memory-answers-who-waits",
         rule: "corner",
@@ -61,6 +61,14 @@ pub(super) const SCENARIOS: [Scenario; 8] = [
         mutant: Some("evicts-undurable-row"),
         setup: || Setup::of(3, 1).squeeze(Squeeze { memory: Some(16 << 10), ..Squeeze::default() }),
         script: cold,
+    },
+    Scenario {
+        name: "a-log-that-cannot-be-opened-any-more",
+        rule: "rule 28, corner",
+        story: "of the two that have the last orders, one loses its log whole: with the one that never had them it does not go on",
+        mutant: Some("anew-without-floors"),
+        setup: || Setup::of(3, 1),
+        script: lost_log,
     },
     Scenario {
         name: "damaged-rows-are-filled-anew",
@@ -121,6 +129,37 @@ fn damaged(stage: &mut Stage<'_>) -> Played {
     }
     stage.conclude()?;
     stage.expect_stock(&sku, 1_000, 60, 940)
+}
+
+fn lost_log(stage: &mut Stage<'_>) -> Played {
+    let sku = stage.sku(ORDERS, 0);
+    stage.stock(&[(&sku, 200)])?;
+    buy(stage, 0, &sku)?;
+    stage.kill(3);
+    let mut orders = Vec::new();
+    for buyer in 1..9 {
+        orders.push(buy(stage, buyer, &sku)?);
+    }
+    stage.kill(1);
+    stage.kill(2);
+    stage.world.grid.nodes[&2].disk.lose_log();
+    stage.start(2)?;
+    stage.start(3)?;
+    // Long enough for an election, if the two of them were enough for one.
+    stage.pass(ms(10_000))?;
+    stage.start(1)?;
+    stage.ready()?;
+    for order in &orders {
+        stage.order_after_all(&Ask::ReadOrder(order.id))?;
+    }
+    // Refilled, it counts again.
+    stage.kill(1);
+    stage.healed("nodes 2 and 3 go on", |stage| stage.leader(ORDERS).is_some_and(|leader| leader != 1))?;
+    orders.push(buy(stage, 9, &sku)?);
+    stage.start(1)?;
+    stage.ready()?;
+    stage.conclude()?;
+    stage.expect_stock(&sku, 200, 20, 180)
 }
 
 fn read_before(stage: &mut Stage<'_>) -> Played {

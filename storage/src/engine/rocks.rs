@@ -7,6 +7,7 @@
 //! (`ingest`).
 
 mod ingest;
+mod marker;
 mod priority;
 mod read;
 mod threads;
@@ -30,6 +31,7 @@ use rocksdb::{
 
 use super::{Batch, Durability, Engine, EngineError, EngineStats, EngineView, KeyRange, Row, ScanLimit, ShowRows};
 use ingest::Ingest;
+use marker::Marker;
 use read::{get_many, scan, scan_back};
 use threads::{Jobs, Workers};
 use view::RocksView;
@@ -56,6 +58,8 @@ struct Inner {
     counters: Arc<Counters>,
     /// Of the log alone.
     vouch: Option<Arc<Mutex<VouchFile>>>,
+    flavour: Flavour,
+    marker: Arc<Marker>,
     path: PathBuf,
     db: Arc<DB>,
 }
@@ -98,7 +102,8 @@ impl RocksEngine {
     /// Opens the log database in the folder `path`, which is made when missing. Blocks.
     ///
     /// # Errors
-    /// If it cannot be opened: another process has it open, or it is damaged.
+    /// If it cannot be opened: another process has it open, or it is damaged. One in which damage was met is damaged until
+    /// [`try_again`](Self::try_again) says otherwise.
     pub fn open_log(path: &Path) -> Result<Self, EngineError> {
         Self::open_log_within(path, RocksBounds { blocks: 8 * MEBI, ..RocksBounds::default() })
     }
@@ -127,6 +132,20 @@ impl RocksEngine {
         Self::open(path, Flavour::State, bounds)
     }
 
+    /// Lets the database in the folder `path` be opened again although damage was met in it.
+    pub fn try_again(path: &Path) {
+        Marker::of(path).clear();
+    }
+
+    /// What was left beside the log database in the folder `path`, which is not open, and need not be whole; `None` if there is
+    /// none that can be read. Blocks.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn vouched_in(path: &Path) -> Result<Option<Bytes>, EngineError> {
+        VouchFile::read(path)
+    }
+
     /// Makes the folder `to`, which must not exist, a database of its own with everything written so far; files that do
     /// not change are shared. For tests and tools: blocks, and flushes.
     ///
@@ -143,7 +162,8 @@ impl RocksEngine {
         };
         // Without a bound every file stays open.
         options.set_max_open_files(bounds.files.map_or(-1, |files| i32::try_from(files).unwrap_or(i32::MAX)));
-        if let Some(damage) = ingest::marked(path).filter(|_| flavour == Flavour::State) {
+        let marker = Arc::new(Marker::of(path));
+        if let Some(damage) = marker.found().or_else(|| read::without_list(path)) {
             return Err(EngineError::Damaged(damage));
         }
         priority::start_mergers();
@@ -164,12 +184,12 @@ impl RocksEngine {
             Flavour::State => (Beside::Ingest(Ingest::open(path, checkpoint_options())?), None),
         };
         let writer = {
-            let (db, counters) = (db.clone(), counters.clone());
+            let (db, counters, marker) = (db.clone(), counters.clone(), marker.clone());
             Workers::start(&format!("{name}-writer"), 1, move |jobs| {
                 if flavour == Flavour::State {
                     priority::give_way();
                 }
-                write::run(&db, flavour, &counters, &beside, jobs);
+                write::run(&db, flavour, &counters, &beside, &marker, jobs);
             })
         };
         let readers = {
@@ -185,6 +205,8 @@ impl RocksEngine {
             readers: readers.map_err(threads_missing)?,
             counters,
             vouch,
+            flavour,
+            marker,
             path: path.to_owned(),
             db,
         };
@@ -197,9 +219,15 @@ impl RocksEngine {
         read: impl FnOnce(&DB) -> Result<T, EngineError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, EngineError>> {
         let (done, answer) = tokio::sync::oneshot::channel();
+        // The rows of a state are put in order one replica at a time, those of a log are not.
+        let marker = (self.inner.flavour == Flavour::Log).then(|| self.inner.marker.clone());
         self.inner.readers.submit(Box::new(move |db: &DB| {
+            let found = read(db);
+            if let (Err(EngineError::Damaged(damage)), Some(marker)) = (&found, marker) {
+                marker.set(damage);
+            }
             // Nobody waits any more: nothing is lost.
-            let _ = done.send(read(db));
+            let _ = done.send(found);
         }));
         async { answer.await.unwrap_or(Err(EngineError::Closed)) }.boxed()
     }
@@ -226,6 +254,10 @@ impl Engine for RocksEngine {
 
     fn vouched(&self) -> Option<Bytes> {
         self.inner.vouch.as_ref()?.lock().newest()
+    }
+
+    fn damaged(&self) -> Option<String> {
+        self.inner.marker.met()
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), EngineError>> {
@@ -298,6 +330,14 @@ fn learn(db: &DB, file: &mut VouchFile, behind: Vec<Written>) -> Result<(), Engi
     let row = db.get(WRITTEN_KEY).map_err(failure)?.map(|frame| Written::open(frame.into())).transpose();
     let found = row.map_err(|reason| EngineError::Damaged(format!("the number of the last batch: {reason}")))?;
     let found = found.map_or(0, |row| row.number);
+    if found > 0 && file.is_new() {
+        // A log that has a number was written by a release that vouches for it.
+        tracing::warn!(
+            batches = found,
+            "the file VOUCHED beside the log is gone: if damage has cut off the end of the log, this start does not notice it, and \
+             acknowledged orders may be missing here; it is written anew and protects from now on"
+        );
+    }
     let mut vouch = file.newest().and_then(Vouch::decode).unwrap_or_default();
     let known = vouch.number;
     behind.iter().filter(|row| row.durable > found).for_each(|row| vouch.learn(row));

@@ -19,6 +19,8 @@ pub(super) enum DamagedLog {
     Key { replica: u64, length: usize },
     #[error("replica {replica}: the entry stored at index {index} says it is {says}")]
     Index { replica: u64, index: u64, says: u64 },
+    #[error("replica {replica}: its log was begun anew, and what it had promised before is not known")]
+    Forgotten { replica: u64 },
 }
 
 impl From<DamagedLog> for io::Error {

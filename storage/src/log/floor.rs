@@ -4,6 +4,9 @@
 //! So a replica with a floor takes entries from a leader and nothing else, until its log is durable past the floor; what it does
 //! meanwhile is decided above this crate, which only says so ([`super::LogStore::floor`]). The vote of a floor is not missing: it
 //! is put back at once.
+//!
+//! Where the whole log database was lost, nobody here knows what a replica had. Then its floor is *forgotten* ([`super::anew`]): its
+//! log does not open until others have said what it can have been.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::RaftTypeConfig;
@@ -22,6 +25,23 @@ pub(super) struct Floor<C: RaftTypeConfig> {
     pub(super) last: Option<LogIdOf<C>>,
 }
 
+/// Stands where the length of a vote stands, of a replica of which nobody knows what it had. Earlier releases take it for a vote that
+/// is cut off, and refuse the log.
+const FORGOTTEN: u16 = u16::MAX;
+
+/// What the row of a floor says.
+pub(super) enum Row<C: RaftTypeConfig> {
+    /// What the replica had.
+    Known(Floor<C>),
+    /// It had something, and nobody knows what.
+    Forgotten,
+}
+
+/// Adds to a batch that nobody knows what `replica` had.
+pub(super) fn put_forgotten(batch: &mut Batch, replica: u64) {
+    batch.put_with(&keys::floor(replica), |out| seal_with(Kind::FLOOR, out, |out| out.put_u16_le(FORGOTTEN)));
+}
+
 /// Adds the floor of `replica` to a batch.
 pub(super) fn put(batch: &mut Batch, replica: u64, mark: &Mark) {
     batch.put_with(&keys::floor(replica), |out| {
@@ -34,14 +54,17 @@ pub(super) fn put(batch: &mut Batch, replica: u64, mark: &Mark) {
 }
 
 /// The floor in a frame.
-pub(super) fn open<C, K>(replica: u64, codec: &K, frame: Bytes) -> Result<Floor<C>, DamagedLog>
+pub(super) fn open<C, K>(replica: u64, codec: &K, frame: Bytes) -> Result<Row<C>, DamagedLog>
 where
     C: RaftTypeConfig,
     K: EntryCodec<C>,
 {
     let what = || "the floor".to_owned();
     let body = open_bytes(Kind::FLOOR, frame).map_err(|reason| DamagedLog::Frame { replica, what: what(), reason })?;
-    decoded(codec, body).map_err(|reason| DamagedLog::Body { replica, what: what(), reason })
+    if *body == FORGOTTEN.to_le_bytes() {
+        return Ok(Row::Forgotten);
+    }
+    decoded(codec, body).map(Row::Known).map_err(|reason| DamagedLog::Body { replica, what: what(), reason })
 }
 
 fn decoded<C, K>(codec: &K, mut body: Bytes) -> Result<Floor<C>, BoxError>
@@ -77,4 +100,26 @@ where
         encoded.last = out.freeze();
     }
     encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Operation;
+
+    /// As they will be found on disks for ever.
+    #[test]
+    fn golden_bytes() {
+        let bodies = |batch: &Batch| {
+            let body = |operation| match operation {
+                Operation::Put { value, .. } => value[crate::codec::HEADER_LEN..].to_vec(),
+                other => unreachable!("only rows are put, not {other:?}"),
+            };
+            batch.operations().map(body).collect::<Vec<_>>()
+        };
+        let mut batch = Batch::new();
+        put(&mut batch, 1, &Mark { vote: Bytes::from_static(b"v"), last: Bytes::from_static(b"ab") });
+        put_forgotten(&mut batch, 2);
+        assert_eq!(bodies(&batch), [&b"\x01\x00vab"[..], b"\xff\xff"]);
+    }
 }

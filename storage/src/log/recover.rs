@@ -34,7 +34,11 @@ where
     let log_id = |body| codec.decode_log_id(body);
     let committed = opened(replica, "the commit mark", Kind::LOG_ID, next(), log_id)?;
     let purged: Option<LogIdOf<C>> = opened(replica, "the purge mark", Kind::LOG_ID, next(), log_id)?;
-    let floor = next().map(|frame| floor::open(replica, codec, frame)).transpose()?;
+    let floor = match next().map(|frame| floor::open(replica, codec, frame)).transpose()? {
+        Some(floor::Row::Forgotten) => return Err(DamagedLog::Forgotten { replica }.into()),
+        Some(floor::Row::Known(floor)) => Some(floor),
+        None => None,
+    };
 
     let after_purged = purged.as_ref().map(|id| id.index + 1);
     let (first, tail, last) = match first_entry(engine, replica, after_purged).await? {

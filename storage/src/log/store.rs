@@ -120,8 +120,14 @@ where
             )
         };
         if let Some(last) = &below {
-            let found = self.shared.log.read().last.clone();
-            tracing::error!(replica = self.shared.replica, ?found, vouched = ?last, "the log is shorter than what it vouched for");
+            let found = self.shared.log.read().last.as_ref().map_or_else(|| "none".to_owned(), LogIdOf::<C>::to_string);
+            let (replica, vouched) = (self.shared.replica, last.to_string());
+            tracing::error!(
+                replica,
+                found,
+                vouched,
+                "the log is shorter than what it vouched for: the replica neither votes nor leads until a leader has refilled it"
+            );
         }
         self.shared.floor.send_replace(below);
         match vote {
@@ -141,6 +147,8 @@ where
     /// A request after which the replica has another last entry.
     fn moves(&self, log: &mut Log<C>, number: u64, batch: Batch, entries: usize, sync: bool) -> Request {
         log.look_at_floor(number);
+        // Nobody else need write anything for a long time, and so long the replica would have no say.
+        let sync = sync || log.reaches_floor == Some(number);
         Request { mark: self.shared.mark(log, None), ..self.request(number, batch, entries, sync) }
     }
 
@@ -190,7 +198,7 @@ impl<C: RaftTypeConfig, K> LogStore<C, K> {
 }
 
 /// Waits for nothing.
-struct Nobody;
+pub(super) struct Nobody;
 
 impl Progress for Nobody {
     fn durable(&self, _request: u64) {}

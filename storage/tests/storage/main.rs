@@ -1,5 +1,6 @@
 //! What the crate promises, from outside: engines, the shared log, and the state, on memory and on RocksDB.
 
+mod anew;
 mod differential;
 mod disks;
 mod engine;

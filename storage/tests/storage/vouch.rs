@@ -163,6 +163,17 @@ async fn entries_of_a_later_leader_refill_a_log_too() {
     one.floor().wait_for(Option::is_none).await.expect("the store lives");
 }
 
+/// Its state had everything, and nothing is written any more.
+#[tokio::test]
+async fn a_log_that_its_state_reaches_beyond_leaves_its_floor() {
+    let disk = rotten(8).await;
+    let writer = writer(&disk);
+    let mut one = store(&writer, 1).await;
+    assert_eq!(floor(&one), Some(log_id(2, 10)));
+    one.purge(log_id(2, 10)).await.expect("the log works");
+    one.floor().wait_for(Option::is_none).await.expect("the store lives");
+}
+
 /// Twice in a row, with the floor as the only thing that tells of the first loss.
 #[tokio::test]
 async fn a_second_loss_does_not_lower_the_floor() {

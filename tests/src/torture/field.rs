@@ -98,7 +98,7 @@ impl Field {
             Kind::DiskFull | Kind::DiskStalled | Kind::DiskSlow | Kind::DiskFails | Kind::DiskReadOnly => {
                 self.disk(strike.kind, victim, hold)
             }
-            Kind::BitLog | Kind::BlockLog | Kind::BitState | Kind::FileState => {
+            Kind::BitLog | Kind::BlockLog | Kind::BitLogTable | Kind::BitState | Kind::FileState => {
                 self.damaged(strike.kind, victim, hold, &mut dice)
             }
             Kind::BitStateLive => self.damaged_alive(victim, hold, &mut dice),
@@ -220,6 +220,7 @@ impl Field {
     fn damage(&mut self, kind: Kind, node: usize, dice: &mut StdRng) -> Result<String> {
         let (folder, ending) = match kind {
             Kind::BitLog | Kind::BlockLog => ("log", "log"),
+            Kind::BitLogTable => ("log", "sst"),
             _ => ("state", "sst"),
         };
         let path = self.cluster.data(node).join(folder);

@@ -45,6 +45,8 @@ pub enum Kind {
     BitLog,
     /// 4 KiB of the log of a node that was killed read as zeros.
     BlockLog,
+    /// A bit of a table of the log database of a node that was killed.
+    BitLogTable,
     /// A bit of the log of the one node that makes a majority with those that were down before.
     BitLogBehind,
     /// A bit of the state of a node that was killed.
@@ -68,7 +70,7 @@ pub(super) enum Need {
 
 impl Kind {
     /// Every kind, its name and what it needs.
-    const ALL: [(Self, &'static str, Need); 23] = [
+    const ALL: [(Self, &'static str, Need); 24] = [
         (Self::Kill, "kill", Need::Nothing),
         (Self::KillMajority, "kill-majority", Need::Nothing),
         (Self::KillAll, "kill-all", Need::Nothing),
@@ -87,6 +89,7 @@ impl Kind {
         (Self::DiskReadOnly, "disk-read-only", Need::Volume),
         (Self::BitLog, "bit-log", Need::Nothing),
         (Self::BlockLog, "block-log", Need::Nothing),
+        (Self::BitLogTable, "bit-log-table", Need::Nothing),
         (Self::BitLogBehind, "bit-log-behind", Need::Nothing),
         (Self::BitState, "bit-state", Need::Nothing),
         (Self::BitStateLive, "bit-state-live", Need::Nothing),
@@ -126,7 +129,13 @@ impl Kind {
     pub fn damages(self) -> bool {
         matches!(
             self,
-            Self::BitLog | Self::BlockLog | Self::BitLogBehind | Self::BitState | Self::BitStateLive | Self::FileState
+            Self::BitLog
+                | Self::BlockLog
+                | Self::BitLogTable
+                | Self::BitLogBehind
+                | Self::BitState
+                | Self::BitStateLive
+                | Self::FileState
         )
     }
 }
@@ -233,7 +242,7 @@ mod tests {
 
     #[test]
     fn words_name_kinds() {
-        assert_eq!(Kind::named("bit-log"), [Kind::BitLog, Kind::BitLogBehind]);
+        assert_eq!(Kind::named("bit-log"), [Kind::BitLog, Kind::BitLogTable, Kind::BitLogBehind]);
         assert_eq!(Kind::named("kill-all"), [Kind::KillAll]);
         assert_eq!(Kind::named("kil"), []);
         assert!(Kind::all().all(|kind| Kind::named(kind.name()).contains(&kind)));

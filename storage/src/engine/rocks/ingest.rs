@@ -12,19 +12,9 @@ use crate::engine::{EngineError, ShowRows};
 /// The folder, inside that of the database, in which files are made; RocksDB looks at none but its own.
 const FOLDER: &str = "incoming";
 
-/// The file that says of a state database that it must not be opened again. Merging files reads what nobody asks for; once it
-/// has met a damaged block, RocksDB refuses every write, and after another opening it meets the same block again.
-const DAMAGED: &str = "DAMAGED";
-
-/// The damage for which the database in the folder `path` must not be opened again.
-pub(super) fn marked(path: &Path) -> Option<String> {
-    std::fs::read_to_string(path.join(DAMAGED)).ok()
-}
-
 /// Makes files and hands them over.
 pub(super) struct Ingest {
     folder: PathBuf,
-    marker: PathBuf,
     options: Options,
     files: AtomicU64,
 }
@@ -41,13 +31,7 @@ impl Ingest {
             _ => std::fs::create_dir(&folder),
         };
         made.map_err(|error| EngineError::Disk(format!("{}: {error}", folder.display())))?;
-        Ok(Self { folder, marker: path.join(DAMAGED), options, files: AtomicU64::new(0) })
-    }
-
-    /// A write has met damage: the database must not be opened again.
-    pub(super) fn mark(&self, damage: &str) {
-        // Unmarked, it opens again, and the same is found once more.
-        std::fs::write(&self.marker, damage).ok();
+        Ok(Self { folder, options, files: AtomicU64::new(0) })
     }
 
     /// Makes the rows part of the database, durably; tells their size in bytes.

@@ -40,6 +40,15 @@ pub(super) fn unopened(path: &Path, error: rocksdb::Error) -> EngineError {
     }
 }
 
+/// What is wrong with a folder that has a database but not the file that says which of its files count: RocksDB would begin anew in
+/// it, and remove what is there.
+pub(super) fn without_list(path: &Path) -> Option<String> {
+    let ours =
+        |entry: std::fs::DirEntry| entry.file_name() == super::vouch::FILE || entry.path().extension() == Some("sst".as_ref());
+    let used = std::fs::read_dir(path).ok()?.flatten().any(ours);
+    (used && !path.join("CURRENT").exists()).then(|| format!("{}: the file CURRENT is missing", path.display()))
+}
+
 /// The first file that the database counts on and the folder does not have.
 fn missing_file(db: &DB) -> Option<String> {
     let files = db.live_files().ok()?;

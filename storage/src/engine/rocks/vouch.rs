@@ -14,7 +14,7 @@ use crate::codec::{HEADER_LEN, Kind, body_len, open_bytes, seal_with};
 use crate::engine::EngineError;
 
 /// The file, inside the folder of the database.
-const FILE: &str = "VOUCHED";
+pub(super) const FILE: &str = "VOUCHED";
 /// Bytes between the beginnings of the two places, and the longest that a vouch with its frame may be. The file has holes.
 const PLACE: usize = 1 << 20;
 
@@ -25,6 +25,8 @@ pub(super) struct VouchFile {
     number: u64,
     /// What it says.
     newest: Option<Bytes>,
+    /// There was none.
+    new: bool,
 }
 
 impl VouchFile {
@@ -36,14 +38,32 @@ impl VouchFile {
         let path = path.join(FILE);
         let disk = |error: io::Error| EngineError::Disk(format!("{}: {error}", path.display()));
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(disk)?;
-        let places = [place(&file, 0).map_err(disk)?, place(&file, PLACE).map_err(disk)?];
+        let newest = newest(&file).map_err(disk)?;
         let empty = file.metadata().map_err(disk)?.len() == 0;
-        let newest = places.into_iter().flatten().max_by_key(|(number, _)| *number);
         if newest.is_none() && !empty {
             tracing::warn!(file = %path.display(), "what the log vouched for cannot be read: its end is believed as it is found");
         }
         let (number, newest) = newest.map_or((0, None), |(number, vouch)| (number, Some(vouch)));
-        Ok(Self { file, number, newest })
+        Ok(Self { file, number, newest, new: empty })
+    }
+
+    /// What was written last into the file in the folder `path`, which nobody has open. Blocks.
+    ///
+    /// # Errors
+    /// If there is one that cannot be read.
+    pub(super) fn read(path: &Path) -> Result<Option<Bytes>, EngineError> {
+        let path = path.join(FILE);
+        let found = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.and_then(|file| newest(&file)),
+        };
+        let found = found.map_err(|error| EngineError::Disk(format!("{}: {error}", path.display())))?;
+        Ok(found.map(|(_, vouch)| vouch))
+    }
+
+    /// Whether there was none when it was opened.
+    pub(super) fn is_new(&self) -> bool {
+        self.new
     }
 
     /// What was written last.
@@ -76,6 +96,12 @@ impl VouchFile {
     pub(super) fn sync(&self) -> Result<(), EngineError> {
         self.file.sync_all().map_err(|error| EngineError::Disk(format!("{FILE}: {error}")))
     }
+}
+
+/// The newest of both places.
+fn newest(file: &File) -> io::Result<Option<(u64, Bytes)>> {
+    let places = [place(file, 0)?, place(file, PLACE)?];
+    Ok(places.into_iter().flatten().max_by_key(|(number, _)| *number))
 }
 
 /// The number and the vouch in the place that begins at `at`; `None` if there is none that is whole.

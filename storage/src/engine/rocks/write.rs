@@ -9,6 +9,7 @@ use rocksdb::{DB, FlushOptions, WriteBatch, WriteOptions};
 use tokio::sync::oneshot;
 
 use super::ingest::Ingest;
+use super::marker::Marker;
 use super::threads::Jobs;
 use super::vouch::VouchFile;
 use super::{Counters, Flavour, failure};
@@ -65,9 +66,10 @@ impl WriteJob {
 
 /// Takes jobs until the engine is gone. Those that wait for durability share one sync, after what is queued has been
 /// written: a flush of the state costs a file.
-pub(super) fn run(db: &DB, flavour: Flavour, counters: &Counters, beside: &Beside, jobs: &Jobs<WriteJob>) {
+pub(super) fn run(db: &DB, flavour: Flavour, counters: &Counters, beside: &Beside, marker: &Marker, jobs: &Jobs<WriteJob>) {
     let (options, stages) = (write_options(flavour), stages(flavour));
-    let mut writer = Writer { db, flavour, counters, options, beside, buffered: false, vouch: None, stages, failed: None };
+    let (buffered, vouch, failed) = (false, None, None);
+    let mut writer = Writer { db, flavour, counters, options, beside, marker, buffered, vouch, stages, failed };
     let mut waiting = Vec::new();
     while let Some(job) = jobs.next() {
         writer.take(job, &mut waiting);
@@ -98,6 +100,7 @@ struct Writer<'a> {
     counters: &'a Counters,
     options: WriteOptions,
     beside: &'a Beside,
+    marker: &'a Marker,
     /// What to vouch for once all so far is durable.
     vouch: Option<Bytes>,
     /// Something has been written that is not durable yet: what comes after it must not be so earlier.
@@ -173,8 +176,10 @@ impl Writer<'_> {
             return Err(failed.clone());
         }
         let result = what(self).map_err(failure);
-        if let (Err(EngineError::Damaged(damage)), Beside::Ingest(ingest)) = (&result, self.beside) {
-            ingest.mark(damage);
+        if let Err(EngineError::Damaged(damage)) = &result {
+            // Merging files reads what nobody asks for; once it has met a damaged block, RocksDB refuses every write, and after
+            // another opening it meets the same block again.
+            self.marker.set(damage);
         }
         self.failed = result.as_ref().err().cloned();
         result

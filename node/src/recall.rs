@@ -1,0 +1,82 @@
+//! Asks the other nodes what a replica here can have promised whose log was lost, see [`ordergrid_cluster::recall`].
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use openraft::impls::TokioRuntime;
+use ordergrid_cluster::{Mesh, NodeId, Promised, recall};
+use ordergrid_domain::GroupId;
+use ordergrid_storage::LogWriter;
+
+use crate::aside::named;
+use crate::glue;
+use crate::lost_log::ALONE;
+use crate::refill::{self, RefillService};
+
+/// Pause before the others are asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Who asks, and for which replica.
+pub(crate) struct Recall<'a> {
+    pub(crate) mesh: &'a Mesh,
+    pub(crate) writer: &'a LogWriter,
+    pub(crate) refills: &'a RefillService,
+    pub(crate) group: GroupId,
+    pub(crate) replica: u64,
+    /// All other nodes with a replica of the group.
+    pub(crate) others: Vec<NodeId>,
+}
+
+impl Recall<'_> {
+    /// Returns once the replica knows what it can have promised; at once if it has never forgotten.
+    ///
+    /// # Errors
+    /// Why it never will, or that the disk failed.
+    pub(crate) async fn run(&self) -> Result<(), String> {
+        let forgotten = glue::is_forgotten::<TokioRuntime>(self.writer, self.replica).await;
+        if !forgotten.map_err(|error| error.to_string())? {
+            return Ok(());
+        }
+        if self.others.is_empty() {
+            return Err(format!("its log was lost; {ALONE}"));
+        }
+        self.refills.forgotten(self.group, true);
+        let mut told = String::new();
+        let promised = loop {
+            match self.ask().await {
+                Ok(promised) => break promised,
+                Err(why) if why != told => {
+                    let group = named(self.group);
+                    tracing::warn!(
+                        group,
+                        why,
+                        "the log was lost, and what this node had promised with it: it takes no part before all others have told it"
+                    );
+                    told = why;
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(AGAIN).await;
+        };
+        glue::remember::<TokioRuntime>(self.writer, self.replica, &promised).await.map_err(|error| error.to_string())?;
+        self.refills.forgotten(self.group, false);
+        let vouched = promised.last.map_or_else(|| "nothing".to_owned(), |last| last.to_string());
+        tracing::info!(group = named(self.group), vouched, vote = %promised.vote, "the others have told what was promised at the most");
+        Ok(())
+    }
+
+    async fn ask(&self) -> Result<Promised, String> {
+        let asked = self.others.iter().map(|node| refill::promised(self.mesh, *node, self.group));
+        let (mut said, mut silent) = (Vec::new(), Vec::new());
+        for answer in join_all(asked).await {
+            match answer {
+                Ok(recalled) => said.push(recalled),
+                Err(why) => silent.push(why),
+            }
+        }
+        if !silent.is_empty() {
+            return Err(silent.join("; "));
+        }
+        recall(self.replica, &said).map_err(|few| few.to_string())
+    }
+}

@@ -1,0 +1,120 @@
+//! A log database that is begun anew, because the one before it cannot be read any more.
+//!
+//! Its replicas have promised things that stood in the old one: votes, and that they have entries. What was vouched for lies beside
+//! the database, but a loss of power may have left an older vouch than the last, and a vote that is forgotten can be given twice. So
+//! nothing of it is believed: each replica is *forgotten*, and its log does not open ([`LogStore::open`] fails) before
+//! [`LogStore::remember`] was told what it can have promised at the most. Who may say that, and why it is enough, is decided above
+//! this crate. It is told here once, durably, and is a floor like any other from then on (see `floor`).
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::RaftTypeConfig;
+use openraft::alias::{LogIdOf, VoteOf};
+
+use super::store::Nobody;
+use super::vouch::Vouch;
+use super::writer::{LogWriter, Request};
+use super::{BoxError, EntryCodec, LogStore, floor, keys};
+use crate::engine::{Batch, Durability, Engine, EngineError};
+use crate::records::{NodeRecords, RecordError, put_record};
+
+/// The record of a database that was begun anew: why.
+const RECORD: &str = "begun-anew";
+
+/// Begins a log database that is empty: every one of `replicas` was there before, and is forgotten. `why` is kept. Without effect on
+/// a database that has something, so that it can be said again after a crash.
+///
+/// # Errors
+/// If the disk fails.
+pub async fn begin_anew(engine: &Arc<dyn Engine>, replicas: &[u64], why: &str) -> Result<(), RecordError> {
+    if !NodeRecords::new(Arc::clone(engine)).disk_is_empty().await? {
+        return Ok(());
+    }
+    let mut batch = Batch::new();
+    put_record(&mut batch, RECORD, why.as_bytes());
+    // All or none: a replica without this row would be taken for one that has promised nothing.
+    replicas.iter().for_each(|replica| floor::put_forgotten(&mut batch, *replica));
+    engine.write(batch, Durability::Synced).await?;
+    // A flipped bit in the new log must not take it away.
+    Ok(engine.keep().await?)
+}
+
+/// Why the database was begun anew, if it was.
+///
+/// # Errors
+/// If the disk fails.
+pub async fn begun_anew(engine: &Arc<dyn Engine>) -> Result<Option<String>, RecordError> {
+    let why = NodeRecords::new(Arc::clone(engine)).get(RECORD).await?;
+    Ok(why.map(|why| String::from_utf8_lossy(&why).into_owned()))
+}
+
+/// What a vouch says that a replica had: its vote and its last entry. Nothing if it does not name the replica.
+///
+/// # Errors
+/// If what it says cannot be decoded.
+pub fn vouched_for<C, K>(
+    vouch: Option<Bytes>,
+    replica: u64,
+    codec: &K,
+) -> Result<(Option<VoteOf<C>>, Option<LogIdOf<C>>), BoxError>
+where
+    C: RaftTypeConfig,
+    K: EntryCodec<C>,
+{
+    let mark = vouch.and_then(Vouch::decode).and_then(|mut vouch| vouch.marks.remove(&replica)).unwrap_or_default();
+    let vote = (!mark.vote.is_empty()).then(|| codec.decode_vote(mark.vote)).transpose()?;
+    let last = (!mark.last.is_empty()).then(|| codec.decode_log_id(mark.last)).transpose()?;
+    Ok((vote, last))
+}
+
+impl<C, K> LogStore<C, K>
+where
+    C: RaftTypeConfig,
+    C::Entry: Clone,
+    K: EntryCodec<C>,
+{
+    /// Whether nobody here knows what the replica had promised, so that its log does not open.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    pub async fn is_forgotten(writer: &LogWriter, replica_id: u64, codec: &K) -> io::Result<bool> {
+        let key = Bytes::copy_from_slice(&keys::floor(replica_id));
+        let row = writer.engine().get_many(vec![key]).await.map_err(super::error::disk)?.pop().flatten();
+        let row = row.map(|frame| floor::open::<C, K>(replica_id, codec, frame)).transpose()?;
+        Ok(matches!(row, Some(floor::Row::Forgotten)))
+    }
+
+    /// Tells a replica that is forgotten what it can have promised at the most, durably: its vote, which is put back when its log
+    /// opens, and the last entry that anybody may count on it to have, which is its floor.
+    ///
+    /// # Errors
+    /// If the log has failed.
+    pub async fn remember(
+        writer: &LogWriter,
+        replica_id: u64,
+        codec: &K,
+        vote: Option<&VoteOf<C>>,
+        last: Option<&LogIdOf<C>>,
+    ) -> io::Result<()> {
+        let mark = floor::mark::<C, K>(codec, vote, last);
+        let mut batch = Batch::new();
+        floor::put(&mut batch, replica_id, &mark);
+        if let Ok(slot) = writer.slot(0).await {
+            let mark = Some((replica_id, Some(mark)));
+            slot.queue(Request { number: 0, batch, entries: 0, sync: true, group: Arc::new(Nobody), mark });
+        }
+        writer.flush().await.map_err(io::Error::other)
+    }
+}
+
+/// What a failed look at a database means for it: damage, or a disk that does not work.
+impl From<RecordError> for EngineError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Engine(error) => error,
+            damaged @ RecordError::Damaged { .. } => Self::Damaged(damaged.to_string()),
+        }
+    }
+}
