@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
-use bytes::Bytes;
-use ordergrid_cluster::{GroupRef, Mesh, NodeId, StateStore, StateView, encoding};
+use bytes::{Bytes, BytesMut};
+use ordergrid_cluster::{GroupRef, Mesh, NodeId, Promised, StateStore, StateView, encoding};
 use ordergrid_domain::GroupId;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -40,6 +40,8 @@ enum Ask {
     Rows { view: u64, after: Option<Vec<u8>> },
     /// The view is not needed any more.
     End { view: u64 },
+    /// What a group's replica has promised, and has in its log.
+    Promised { group: GroupId },
 }
 
 /// What it says.
@@ -51,6 +53,8 @@ enum Said {
     Rows(Vec<(Vec<u8>, Vec<u8>)>),
     /// Not now, and why.
     No(String),
+    /// A vote, and the last log id if there is one.
+    Promised { vote: Vec<u8>, last: Option<Vec<u8>> },
 }
 
 struct Handed {
@@ -128,6 +132,16 @@ impl RefillService {
                 let rows = rows.next_chunk(after.map(Bytes::from), CHUNK).await.map_err(|error| error.to_string())?;
                 Ok(Said::Rows(rows.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()))
             }
+            Ask::Promised { group } => {
+                let promised = self.source(group)?.0.promised().await.ok_or("its replica takes no part itself")?;
+                let (mut vote, mut last) = (BytesMut::new(), BytesMut::new());
+                encoding::encode_vote(&promised.vote, &mut vote);
+                let last = promised.last.map(|id| {
+                    encoding::encode_log_id(&id, &mut last);
+                    last.to_vec()
+                });
+                Ok(Said::Promised { vote: vote.to_vec(), last })
+            }
             Ask::End { view } => {
                 self.0.views.lock().1.remove(&view);
                 Ok(Said::Rows(Vec::new()))
@@ -177,6 +191,19 @@ async fn ask(mesh: &Mesh, node: NodeId, ask: &Ask) -> Result<Said, String> {
         Some(said) => Ok(said),
         None => Err(format!("node {node} speaks another version")),
     }
+}
+
+/// What the replica of `group` on `node` has promised.
+///
+/// # Errors
+/// Why it is not known, in words.
+pub(crate) async fn promised(mesh: &Mesh, node: NodeId, group: GroupId) -> Result<Promised, String> {
+    let Said::Promised { vote, last } = ask(mesh, node, &Ask::Promised { group }).await? else {
+        return Err(format!("node {node} answers something else"));
+    };
+    let failed = |error: ordergrid_cluster::DecodeError| error.to_string();
+    let last = last.map(|last| encoding::decode_log_id(last.into()).map_err(failed)).transpose()?;
+    Ok(Promised { vote: encoding::decode_vote(vote.into()).map_err(failed)?, last })
 }
 
 /// Rows that another node has and hands out.

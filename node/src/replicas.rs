@@ -7,12 +7,13 @@ use futures::future::{BoxFuture, join_all};
 use openraft::impls::TokioRuntime;
 use openraft::storage::RaftLogStorage;
 use ordergrid_cluster::{
-    Clocks, ClusterId, ClusterSpec, Grid, GroupParts, GroupRef, Machine, Mesh, MetaMachine, MetaView, NodeId, Placement,
-    ShardMap, StateStore, found_meta, start_group, vacant,
+    Admission, Clocks, ClusterId, ClusterSpec, Grid, GroupParts, GroupRef, Machine, Mesh, MetaMachine, MetaView, NodeId,
+    Placement, Promised, ShardMap, StateStore, Vote, at_once, found_meta, start_group, vacant,
 };
 use ordergrid_domain::machine::{ShardConfig, SlotOwners};
 use ordergrid_domain::{GroupId, Slot};
-use ordergrid_storage::{Engine, EngineError, LogWriter, StateRows};
+use ordergrid_storage::{Engine, EngineError, LogStore, LogWriter, StateRows};
+use parking_lot::RwLock;
 
 use crate::aside::{self, Notes};
 use crate::config::NodeConfig;
@@ -20,7 +21,7 @@ use crate::glue;
 use crate::mend;
 use crate::node::StartError;
 use crate::platform::Platform;
-use crate::refill::RefillService;
+use crate::refill::{self, RefillService};
 use crate::shard::{Seat, ShardReplica};
 use crate::wholeness::Wholeness;
 
@@ -37,6 +38,8 @@ pub(crate) struct Replicas {
     mesh: Mesh,
     writer: LogWriter,
     map: Arc<ShardMap>,
+    /// Whether the replicas may take part.
+    admission: RwLock<Admission>,
 }
 
 /// The work of founding the meta group, which ends with what it knows.
@@ -69,7 +72,38 @@ impl Replicas {
             mesh: mesh.clone(),
             writer: writer.clone(),
             map: Arc::clone(map),
+            admission: RwLock::new(at_once()),
         }
+    }
+
+    /// Replicas that are made from now on take part when they are admitted.
+    pub(crate) fn await_admission(&self, admission: Admission) {
+        *self.admission.write() = admission;
+    }
+
+    /// What the replica of a group on this node has promised is not known here: it is held to the latest vote and the furthest log
+    /// of so many others that one of them has what it may have forgotten.
+    ///
+    /// # Errors
+    /// Too few answer, in words: ask again later.
+    pub(crate) async fn hold_to_others(&self, group: GroupId) -> Result<(), String> {
+        let others = self.others(group);
+        let needed = (others.len() + 1).div_ceil(2);
+        let asked = others.iter().map(|node| refill::promised(&self.mesh, *node, group));
+        let (promised, silent): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().partition(Result::is_ok);
+        let promised: Vec<Promised> = promised.into_iter().flatten().collect();
+        if promised.len() < needed || others.is_empty() {
+            let why: Vec<_> = silent.into_iter().filter_map(Result::err).collect();
+            return Err(format!("{} of {needed} others have said what they have ({})", promised.len(), why.join("; ")));
+        }
+        let later = |one: Option<Vote>, other: Vote| one.filter(|one| *one >= other).or(Some(other));
+        let vote = promised.iter().map(|promised| promised.vote).fold(None, later);
+        let last = promised.iter().filter_map(|promised| promised.last).max();
+        let replica = self.own(group).ok_or("there is no replica of it here")?;
+        let held = LogStore::<Grid<TokioRuntime>, _>::hold_to(&self.writer, replica, &glue::GridCodec, vote, last).await;
+        held.map_err(|error| error.to_string())?;
+        tracing::warn!(%group, ?vote, ?last, "the replica is held to what others have");
+        Ok(())
     }
 
     /// The way to the other nodes.
@@ -208,6 +242,7 @@ impl Replicas {
             mesh: self.mesh.clone(),
             vouched: log.floor(),
             clocks: Arc::clone(&self.clocks),
+            admission: self.admission.read().clone(),
         };
         start_group::<TokioRuntime, _>(parts, log).await.map_err(|error| {
             if matches!(error, ordergrid_cluster::StartError::StateMissing { .. }) {

@@ -65,10 +65,20 @@ impl NodeRecords {
     /// If the disk fails.
     pub async fn put(&self, name: &str, record: &[u8]) -> Result<(), RecordError> {
         let mut batch = Batch::new();
-        batch.put(&key(name), &seal(Kind::NODE_RECORD, record));
+        put(&mut batch, name, record);
         self.engine.write(batch, Durability::Synced).await?;
         // Without its records a node does not know what its log is worth.
         Ok(self.engine.keep().await?)
+    }
+
+    /// Puts `record` under `name`, durable with the next write that is.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub async fn put_soon(&self, name: &str, record: &[u8]) -> Result<(), RecordError> {
+        let mut batch = Batch::new();
+        put(&mut batch, name, record);
+        Ok(self.engine.write(batch, Durability::Buffered).await?)
     }
 
     /// Removes what is under `name`, if anything; durable on return.
@@ -80,6 +90,11 @@ impl NodeRecords {
         batch.delete(&key(name));
         Ok(self.engine.write(batch, Durability::Synced).await?)
     }
+}
+
+/// Adds a record to a batch.
+pub(crate) fn put(batch: &mut Batch, name: &str, record: &[u8]) {
+    batch.put(&key(name), &seal(Kind::NODE_RECORD, record));
 }
 
 fn key(name: &str) -> Bytes {

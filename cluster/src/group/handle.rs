@@ -22,12 +22,14 @@ use tokio::time::Instant;
 use super::barrier::Barriers;
 use super::contradiction::Contradicted;
 use super::floor::Vouched;
+use super::guard::Told;
 use super::hearing::Hearing;
 use super::lease::{Steady, UNNOTICED_MS};
 use super::peer::{GroupPeer, Raft};
 use super::watchdog::Heard;
 use super::{
-    BarrierError, Group, GroupConfig, GroupStatus, Leadership, Member, ProposeError, Role, Stopped, TransferError, closed,
+    BarrierError, Group, GroupConfig, GroupStatus, Leadership, Member, Promised, ProposeError, Role, Stopped, TransferError,
+    closed,
 };
 use crate::applier::Shared;
 use crate::grid::{Grid, Vote};
@@ -76,6 +78,8 @@ pub(crate) struct Handle<RT: AsyncRuntime + Send + Sync> {
     pub(super) contradicted: Arc<Contradicted>,
     /// What the replica was told of its leader.
     pub(super) heard: Arc<Heard>,
+    /// What was said of messages that no honest peer sends.
+    pub(super) told: Arc<Told>,
     /// The vote that it was started with.
     pub(super) started_with: Option<Vote>,
     /// Where the group's replicas were when it was founded.
@@ -288,6 +292,21 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
 
     fn stands(&self) -> Option<Duration> {
         *self.stood.borrow()
+    }
+
+    fn promised(&self) -> BoxFuture<'_, Option<Promised>> {
+        async move {
+            let takes_part = self.peer.lock().is_some();
+            if !takes_part || self.below_floor() {
+                return None;
+            }
+            let promised = |state: &openraft::RaftState<Grid<RT>>| Promised {
+                vote: *state.vote_ref(),
+                last: state.log_ids.last().copied(),
+            };
+            self.raft.with_raft_state(promised).await.ok()
+        }
+        .boxed()
     }
 
     fn wait_applied(&self, index: u64) -> BoxFuture<'_, Result<(), Stopped>> {

@@ -1,8 +1,9 @@
 //! One Raft group's replica on this node, behind an object-safe handle.
 //!
-//! Start reading here, then `start` (how a replica comes up), `handle` (what a call does), `barrier`, `lease` and `leadership`. `floor` and
-//! `contradiction` say what a replica does that has lost something, or meets one that has.
+//! Start reading here, then `start` (how a replica comes up), `handle` (what a call does), `barrier`, `lease` and `leadership`. `floor`,
+//! `admission` and `contradiction` say what a replica does that has lost something, or may have, or meets one that has.
 
+mod admission;
 mod barrier;
 mod checkpoint;
 mod config;
@@ -25,12 +26,14 @@ use futures::future::BoxFuture;
 use ordergrid_domain::GroupId;
 use tokio::sync::watch;
 
+pub use admission::{Admission, at_once};
 pub use config::{ConfigError, GroupConfig};
 pub use floor::{Vouched, whole};
 pub use lease::Clocks;
 pub use start::{GroupParts, StartError, start_group};
 pub use vacant::vacant;
 
+use crate::grid::{LogId, Vote};
 use crate::ids::{EntryId, NodeId, ReplicaId};
 use crate::packed::Packed;
 
@@ -80,6 +83,9 @@ pub trait Group: Send + Sync + 'static {
     /// on, or has not stood for as long as [`GroupConfig::stall`].
     fn stands(&self) -> Option<std::time::Duration>;
 
+    /// What the replica has promised and has in its log; `None` while it takes no part, or has lost some of that.
+    fn promised(&self) -> BoxFuture<'_, Option<Promised>>;
+
     /// Waits until `index` is applied here, for reads that carry a token. Fails only when the group has stopped.
     fn wait_applied(&self, index: u64) -> BoxFuture<'_, Result<(), Stopped>>;
 
@@ -105,6 +111,15 @@ pub trait Group: Send + Sync + 'static {
     /// handed over: call [`transfer`](Self::transfer) first. A replica whose last handle is dropped stops too, only a
     /// little later.
     fn shutdown(&self) -> BoxFuture<'_, ()>;
+}
+
+/// What others may count on, because a replica has said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promised {
+    /// Its vote.
+    pub vote: Vote,
+    /// The last entry of its log.
+    pub last: Option<LogId>,
 }
 
 /// Who leads a group.

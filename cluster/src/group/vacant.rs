@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use ordergrid_domain::GroupId;
 use tokio::sync::watch;
 
-use super::{BarrierError, Group, GroupRef, GroupStatus, Leadership, ProposeError, Role, Stopped, TransferError};
+use super::{BarrierError, Group, GroupRef, GroupStatus, Leadership, Promised, ProposeError, Role, Stopped, TransferError};
 use crate::ids::{EntryId, NodeId, ReplicaId};
 use crate::packed::Packed;
 
@@ -71,6 +71,10 @@ impl Group for Vacant {
 
     fn stands(&self) -> Option<Duration> {
         None
+    }
+
+    fn promised(&self) -> BoxFuture<'_, Option<Promised>> {
+        said(None)
     }
 
     fn wait_applied(&self, _index: u64) -> BoxFuture<'_, Result<(), Stopped>> {

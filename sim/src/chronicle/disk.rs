@@ -22,7 +22,9 @@ pub(super) struct Disk {
     /// What there was when a process opened it last, in how many batches, and the changes since, batch by batch.
     opened: (Logs, u64),
     since: Vec<Vec<(u64, Change)>>,
-    /// What it held before a bit flipped: the replica knows that it vouched for it, and takes part in no election before it has it
+    /// A copy of what could be read, and of how many batches.
+    copy: (Logs, u64),
+    /// What it held before a bit flipped, or an older copy was put back: the replica knows that it vouched for it, and takes part in no election before it has it
     /// again.
     vouched: Logs,
     /// Everything on it was taken away once: what it held is no longer held by anybody for it.
@@ -63,6 +65,23 @@ impl Disk {
         for (replica, change) in self.since.drain(..).take(readable).flatten() {
             left.entry(replica).or_default().change(&change);
         }
+        self.go_back_to(left, kept);
+    }
+
+    /// A copy is taken of what can be read.
+    pub(super) fn copied(&mut self) {
+        self.copy = (self.live.clone(), self.durable + self.unsafe_yet.len() as u64);
+    }
+
+    /// The copy is in its place. The others tell the node that it is one, and it has no say before it has again what it held.
+    pub(super) fn put_back(&mut self) {
+        let (left, kept) = self.copy.clone();
+        self.opened = (left.clone(), kept);
+        self.since.clear();
+        self.go_back_to(left, kept);
+    }
+
+    fn go_back_to(&mut self, left: Logs, kept: u64) {
         for (replica, log) in std::mem::replace(&mut self.safe, left.clone()) {
             let known = self.vouched.entry(replica).or_default();
             if known.last() < log.last() {

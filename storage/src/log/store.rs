@@ -17,6 +17,7 @@ use super::reader::LogReader;
 use super::shared::{Log, Shared};
 use super::watermark::{Waiter, Watermark};
 use super::writer::{LogFailure, LogWriter, Progress, Request};
+use super::floor::Floor;
 use super::{EntryCodec, LogLimits, floor, keys, recover};
 use crate::codec::{Kind, seal_with};
 use crate::engine::Batch;
@@ -76,7 +77,33 @@ where
         floor::put(&mut batch, replica_id, &mark);
         if let Ok(slot) = writer.slot(0).await {
             let mark = Some((replica_id, Some(mark)));
-            slot.queue(Request { number: 0, batch, entries: 0, sync: true, group: Arc::new(Nobody), mark });
+            slot.queue(Request { number: 0, batch, entries: 0, sync: true, group: Arc::new(Nobody), mark, above: 0 });
+        }
+        writer.flush().await.map_err(io::Error::other)
+    }
+
+    /// Holds a replica whose disk is an older copy to what others know, durably: it has voted as late as `vote`, and everything
+    /// that it has acknowledged is in a log up to `last`. Its entries stay. No store of it is open.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn hold_to(
+        writer: &LogWriter,
+        replica_id: u64,
+        codec: &K,
+        vote: Option<VoteOf<C>>,
+        last: Option<LogIdOf<C>>,
+    ) -> io::Result<()> {
+        writer.flush().await.map_err(io::Error::other)?;
+        let log = recover::log::<C, K>(writer.engine().as_ref(), replica_id, codec, 0).await?;
+        let Floor { vote: held, last: below } = log.floor.unwrap_or(Floor { vote: None, last: None });
+        let vote = later::<C>(later::<C>(log.vote, held), vote);
+        let mark = floor::mark::<C, K>(codec, vote.as_ref(), below.max(last).max(log.last).as_ref());
+        let mut batch = Batch::new();
+        floor::put(&mut batch, replica_id, &mark);
+        if let Ok(slot) = writer.slot(0).await {
+            let mark = Some((replica_id, Some(mark)));
+            slot.queue(Request { number: 0, batch, entries: 0, sync: true, group: Arc::new(Nobody), mark, above: 0 });
         }
         writer.flush().await.map_err(io::Error::other)
     }
@@ -113,9 +140,7 @@ where
                 log.floor = None;
             }
             (
-                floor.vote.filter(|vote| {
-                    log.vote.as_ref().is_none_or(|found| RaftVote::partial_cmp(found, vote) == Some(Ordering::Less))
-                }),
+                floor.vote.filter(|vote| is_later::<C>(log.vote.as_ref(), vote)),
                 below,
             )
         };
@@ -135,7 +160,7 @@ where
     }
 
     fn request(&self, number: u64, batch: Batch, entries: usize, sync: bool) -> Request {
-        Request { number, batch, entries: entries as u64, sync, group: self.shared.progress(), mark: None }
+        Request { number, batch, entries: entries as u64, sync, group: self.shared.progress(), mark: None, above: 0 }
     }
 
     /// A request after which the replica has another last entry.
@@ -183,9 +208,21 @@ impl<C: RaftTypeConfig, K> LogStore<C, K> {
         batch.delete_range(&from, &to);
         if let Ok(slot) = writer.slot(0).await {
             let mark = Some((replica_id, None));
-            slot.queue(Request { number: 0, batch, entries: 0, sync: false, group: Arc::new(Nobody), mark });
+            slot.queue(Request { number: 0, batch, entries: 0, sync: false, group: Arc::new(Nobody), mark, above: 0 });
         }
         writer.flush().await
+    }
+}
+
+fn is_later<C: RaftTypeConfig>(than: Option<&VoteOf<C>>, vote: &VoteOf<C>) -> bool {
+    than.is_none_or(|than| RaftVote::partial_cmp(than, vote) == Some(Ordering::Less))
+}
+
+/// The later of two votes; the first, if neither is.
+fn later<C: RaftTypeConfig>(one: Option<VoteOf<C>>, other: Option<VoteOf<C>>) -> Option<VoteOf<C>> {
+    match other {
+        Some(other) if is_later::<C>(one.as_ref(), &other) => Some(other),
+        _ => one,
     }
 }
 

@@ -145,6 +145,7 @@ impl Cluster {
             mesh: mesh.clone(),
             vouched: node.log.floor(),
             clocks: Arc::new(node.clocks.clone()),
+            admission: ordergrid_cluster::at_once(),
         };
         let started = if self.seeded {
             start_group::<DeterministicRng<TokioRuntime>, _>(parts, node.log.clone()).await
