@@ -295,3 +295,67 @@ fn answer_bytes(before: u64) -> Bytes {
 fn answer_from(mut bytes: Bytes) -> Option<u64> {
     (bytes.len() == 9 && bytes.get_u8() == VERSION).then(|| bytes.get_u64_le())
 }
+
+#[cfg(test)]
+mod tests {
+    use ordergrid_storage::MemEngine;
+
+    use super::*;
+
+    #[test]
+    fn who_comes_back_with_less_than_was_heard_is_told_so() {
+        #[rustfmt::skip]
+        let cases: [(&str, &[(u64, u64, u64)], &[u64]); 6] = [
+            // what                           start, found, reached                              what is recalled
+            ("one start",                     &[(1, 0, 0), (1, 0, 1), (1, 0, 9)],                &[0, 0, 0]),
+            ("started again",                 &[(1, 0, 9), (2, 9, 9), (2, 9, 10), (3, 12, 12)],  &[0, 9, 9, 10]),
+            ("a copy from before the end",    &[(1, 0, 9), (2, 8, 8)],                           &[0, 9]),
+            ("one from before the start",     &[(1, 0, 9), (2, 9, 10), (3, 9, 9)],               &[0, 9, 10]),
+            ("it stays one, however far",     &[(1, 0, 9), (2, 8, 8), (2, 8, 30), (3, 9, 9)],    &[0, 9, 9, 9]),
+            ("what the first said comes late", &[(1, 0, 9), (2, 9, 12), (1, 0, 8), (2, 9, 13)],  &[0, 9, 0, 9]),
+        ];
+        for (what, told, expected) in cases {
+            let mut recalled = Recalled::default();
+            let hear = |told: &(u64, u64, u64)| {
+                recalled.hear(&Told { start: told.0, found: told.1, reached: told.2, firmly: false })
+            };
+            assert_eq!(told.iter().map(hear).collect::<Vec<_>>(), expected, "{what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_told_firmly_survives_the_one_who_was_told() {
+        let disk = MemEngine::new();
+        let register = |disk: &MemEngine| {
+            let log: Arc<dyn Engine> = Arc::new(disk.clone());
+            Register { records: NodeRecords::new(log), nodes: Mutex::default() }
+        };
+        let one = register(&disk);
+        let told = |start, found, reached, firmly| Told { start, found, reached, firmly };
+        assert_eq!(one.hear(2, &told(1, 0, 0, false)).await, Ok(0));
+        assert_eq!(one.hear(2, &told(1, 0, 5, true)).await, Ok(0));
+        assert_eq!(one.hear(2, &told(1, 0, 6, false)).await, Ok(0));
+        disk.crash();
+        let other = register(&disk);
+        assert_eq!(other.hear(2, &told(1, 0, 7, false)).await, Ok(0), "the same start is known");
+        assert_eq!(other.hear(2, &told(2, 4, 4, false)).await, Ok(7));
+        assert_eq!(other.hear(3, &told(2, 4, 4, false)).await, Ok(0), "another node");
+    }
+
+    #[test]
+    fn bytes_are_fixed_and_nothing_else_is_understood() {
+        let told = Told { start: 1, found: 2, reached: 3, firmly: true };
+        let golden = b"\x01\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x01";
+        assert_eq!(told_bytes(&told)[..], golden[..]);
+        assert_eq!(told_from(Bytes::from_static(golden)), Some(told));
+        assert_eq!(told_from(Bytes::from_static(&golden[..25])), None);
+        assert_eq!(answer_bytes(258)[..], b"\x01\x02\x01\0\0\0\0\0\0"[..]);
+        assert_eq!(answer_from(answer_bytes(258)), Some(258));
+        assert_eq!(answer_from(Bytes::new()), None);
+        let recalled = Recalled { reached: 9, starts: [(1, 2)].into() };
+        let golden = b"\x01\x09\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0";
+        assert_eq!(recalled.encode()[..], golden[..]);
+        assert_eq!(Recalled::decode(Bytes::from_static(golden)), Some(recalled));
+        assert_eq!(Recalled::decode(Bytes::from_static(&golden[..20])), None);
+    }
+}

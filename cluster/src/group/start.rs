@@ -117,7 +117,7 @@ where
     let mut applier = Applier::<RT>::open(group, Arc::clone(&machine), store, dirty).await?;
     let (applied, _) = applier.applied_state().await?;
     forget_superseded(group, &mut log, applied).await?;
-    raise_vote(replica, &mut log).await?;
+    raise_vote(replica, applied, &mut log).await?;
     if founders.len() == 1 {
         let floor = *vouched.borrow();
         refuse_lost(&mut log, applied, floor).await?;
@@ -207,12 +207,12 @@ where
 /// Rows that were filled in from another replica are those of a later leader than this one has heard of. Whoever has them is past
 /// that leader's term: it would stand in a term that is over else, which nobody believes. A leader of the term that is still
 /// there is followed all the same, because it was elected and this vote was not.
-async fn raise_vote<RT, LS>(replica: ReplicaId, log: &mut LS) -> io::Result<()>
+async fn raise_vote<RT, LS>(replica: ReplicaId, applied: Option<LogId>, log: &mut LS) -> io::Result<()>
 where
     RT: AsyncRuntime + Send + Sync,
     LS: RaftLogStorage<Grid<RT>>,
 {
-    let Some(last) = log.get_log_state().await?.last_log_id else { return Ok(()) };
+    let Some(last) = log.get_log_state().await?.last_log_id.max(applied) else { return Ok(()) };
     let vote = log.get_log_reader().await.read_vote().await?;
     let term = last.leader_id.term;
     if vote.is_none_or(|vote| vote.leader_id.term < term) {
