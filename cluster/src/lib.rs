@@ -38,8 +38,8 @@ pub use grid::{
     CommittedLeaderId, EntryBody, Grid, Host, LeaderId, LogId, Membership, RaftEntry, SnapshotMeta, StoredMembership, Vote,
 };
 pub use group::{
-    Admission, BarrierError, Clocks, ConfigError, Group, GroupConfig, GroupParts, GroupRef, GroupStatus, Leadership, Member, Promised, ProposeError,
-    Role, StartError, Stopped, TransferError, Vouched, at_once, start_group, vacant, whole,
+    Admission, BarrierError, Clocks, ConfigError, Group, GroupConfig, GroupParts, GroupRef, GroupStatus, Leadership, Member,
+    Promised, ProposeError, Role, StartError, Stopped, TransferError, Vouched, at_once, start_group, vacant, whole,
 };
 pub use ids::{ClusterId, EntryId, NodeId, ReplicaId};
 pub use machine::{DirtyRows, Machine, MachineError};

@@ -176,7 +176,6 @@ fn honest<RT: AsyncRuntime + Send + Sync>(
     Ok(answer)
 }
 
-
 /// The requests of a stream that have no answer yet: whether each is without entries.
 #[derive(Clone, Default)]
 struct UnderWay(Arc<Mutex<VecDeque<bool>>>);

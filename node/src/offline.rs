@@ -12,13 +12,14 @@ use openraft::storage::RaftLogStorage;
 use ordergrid_cluster::{EntryId, Grid, encoding};
 use ordergrid_domain::GroupId;
 use ordergrid_storage::{
-    Engine, EngineError, LogLimits, LogStore, LogWriter, RocksEngine, StateError, StateRows, WriterLimits,
+    Engine, EngineError, LogLimits, LogStore, LogWriter, NodeRecords, RocksEngine, StateError, StateRows, WriterLimits,
 };
 use serde::Serialize;
 
 use crate::config::NodeConfig;
 use crate::glue::GridCodec;
 use crate::node::{StartError, spec};
+use crate::older::Note;
 
 /// Why the data cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,8 @@ pub struct Found {
     pub state: Option<u64>,
     /// The index that its log vouched for, if that is no longer there.
     pub vouched: Option<u64>,
+    /// Its disk is an older copy, and the others have not said yet what it has forgotten.
+    pub older: bool,
 }
 
 impl Found {
@@ -76,11 +79,18 @@ impl Found {
     pub fn last(&self) -> Option<u64> {
         self.log.max(self.state)
     }
+
+    /// Something is missing that it had.
+    #[must_use]
+    pub fn has_lost(&self) -> bool {
+        self.vouched.is_some() || self.older
+    }
 }
 
 /// The stopped node's data, open.
 pub struct Offline {
     writer: LogWriter,
+    records: NodeRecords,
     state: Arc<dyn Engine>,
     /// Its replicas: shard, number, how many the shard has.
     replicas: Vec<(GroupId, u64, usize)>,
@@ -105,8 +115,10 @@ impl Offline {
         let failed = |folder| move |reason| OfflineError::Open { folder, reason };
         let log = RocksEngine::open_log(&folder("log")).map_err(failed(folder("log")))?;
         let state = RocksEngine::open_state(&folder("state")).map_err(failed(folder("state")))?;
-        let writer = LogWriter::start(Arc::new(log), WriterLimits::default(), |task| drop(tokio::spawn(task)));
-        Ok(Self { writer, state: Arc::new(state), replicas })
+        let log: Arc<dyn Engine> = Arc::new(log);
+        let records = NodeRecords::new(Arc::clone(&log));
+        let writer = LogWriter::start(log, WriterLimits::default(), |task| drop(tokio::spawn(task)));
+        Ok(Self { writer, records, state: Arc::new(state), replicas })
     }
 
     /// What each replica has, in the order of the shards.
@@ -129,11 +141,21 @@ impl Offline {
         let replica = self.replicas.iter().find(|(group, ..)| group.0 == shard).ok_or(OfflineError::NoReplica(shard))?;
         let (group, replica, replicas) = *replica;
         let (found, mut log) = self.found(group, replica, replicas).await?;
-        if found.vouched.is_none() {
+        if !found.has_lost() {
             return Err(OfflineError::Whole(shard));
         }
-        log.accept_loss().await.map_err(|reason| OfflineError::Replica { group, reason })?;
+        let failed = |reason| OfflineError::Replica { group, reason };
+        log.accept_loss().await.map_err(failed)?;
+        if let Some(note) = self.note(group).await?.filter(|_| found.older) {
+            note.accept(group, &self.records).await.map_err(|reason| failed(io::Error::other(reason)))?;
+        }
         Ok(found)
+    }
+
+    /// What is known of a disk that is an older copy.
+    async fn note(&self, group: GroupId) -> Result<Option<Note>, OfflineError> {
+        let note = Note::of(&self.records).await;
+        note.map_err(|reason| OfflineError::Replica { group, reason: io::Error::other(reason) })
     }
 
     async fn found(&self, group: GroupId, replica: u64, replicas: usize) -> Result<(Found, Log), OfflineError> {
@@ -141,6 +163,7 @@ impl Offline {
         let mut log = Log::open(self.writer.clone(), replica, GridCodec, LogLimits::default()).await.map_err(failed)?;
         let last = log.get_log_state().await.map_err(failed)?.last_log_id;
         let state = applied(&self.state, replica).await.map_err(failed)?;
+        let older = self.note(group).await?.is_some_and(|note| note.groups.contains(&group));
         let vouched = log.floor().borrow().as_ref().map(EntryId::from);
         let found = Found {
             shard: group.0,
@@ -150,6 +173,7 @@ impl Offline {
             state: state.map(|state| state.index),
             // What the state has was applied, and needs no log.
             vouched: vouched.filter(|vouched| state < Some(*vouched)).map(|vouched| vouched.index),
+            older,
         };
         Ok((found, log))
     }

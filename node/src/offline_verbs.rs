@@ -82,7 +82,7 @@ impl OfflineCommand {
         let offline = Offline::open(config).map_err(|wrong| unusable(&wrong))?;
         let replicas = offline.look().await.map_err(|wrong| unusable(&wrong))?;
         let Self::AcceptLoss(args) = self else { return Ok((replicas, false)) };
-        let lost = |found: &Found| found.vouched.is_some() && (args.all || args.shard.contains(&found.shard));
+        let lost = |found: &Found| found.has_lost() && (args.all || args.shard.contains(&found.shard));
         let chosen: Vec<_> = replicas.into_iter().filter(lost).collect();
         let whole = args.shard.iter().find(|shard| chosen.iter().all(|found| found.shard != **shard));
         if let Some(shard) = whole {
@@ -118,6 +118,16 @@ fn table(replicas: &[Found], accepted: bool) -> String {
         let (log, state, vouched) = (index(found.log), index(found.state), index(found.vouched));
         out += &format!("{shard:<7}{:<9}{log:>12}{state:>12}{vouched:>12}\n", found.replica);
     }
+    for found in replicas.iter().filter(|found| found.older) {
+        let what = match accepted {
+            true => "goes on with what an older copy of the disk has",
+            false => {
+                "the disk is an older copy; the others tell the node when it starts what it has forgotten: accept the loss only if they are \
+                 gone for good, or older themselves"
+            }
+        };
+        out += &format!("shard {}: {what}\n", found.shard);
+    }
     for found in replicas {
         let Some(vouched) = found.vouched else { continue };
         let from = found.last().map_or(0, |last| last + 1);
@@ -141,10 +151,13 @@ mod tests {
 
     #[test]
     fn a_loss_is_told_with_its_entries() {
-        let found = Found { shard: 2, replica: 3, replicas: 1, log: Some(90), state: Some(99), vouched: Some(200) };
+        let found =
+            Found { shard: 2, replica: 3, replicas: 1, log: Some(90), state: Some(99), vouched: Some(200), older: false };
         let text = table(std::slice::from_ref(&found), false);
         assert!(text.contains("2      3                  90          99         200\n"), "{text}");
         assert!(text.ends_with("shard 2: lost entries 100 to 200\n"), "{text}");
-        assert!(table(&[found], true).ends_with("shard 2: the loss is accepted of entries 100 to 200\n"));
+        assert!(table(&[found.clone()], true).ends_with("shard 2: the loss is accepted of entries 100 to 200\n"));
+        let older = table(&[Found { vouched: None, older: true, ..found }], false);
+        assert!(older.contains("shard 2: the disk is an older copy"), "{older}");
     }
 }

@@ -47,6 +47,12 @@ impl Note {
         Self::decode(bytes).map(Some).ok_or_else(|| "what was found of it was written by another version".to_owned())
     }
 
+    /// Goes on with a group's replica as it is found on the disk, whatever it has promised: an operator's decision.
+    pub(crate) async fn accept(mut self, group: GroupId, records: &NodeRecords) -> Result<(), RecordError> {
+        self.groups.retain(|known| *known != group);
+        self.put(records).await
+    }
+
     async fn forget(records: &NodeRecords) -> Result<(), RecordError> {
         records.remove(RECORD).await
     }

@@ -242,7 +242,9 @@ impl Asking {
     async fn note(&self, found: &Older) -> String {
         let note = older::Note { recalled: found.recalled, groups: self.groups.clone() };
         let next = match note.put(&NodeRecords::new(Arc::clone(&self.log))).await {
-            Ok(()) => "the next start asks the others what this node has promised, and takes part once it has that again".to_owned(),
+            Ok(()) => {
+                "the next start asks the others what this node has promised, and takes part once it has that again".to_owned()
+            }
             Err(failed) => format!("that cannot be written down: {failed}"),
         };
         format!(
@@ -316,9 +318,8 @@ mod tests {
         ];
         for (what, told, expected) in cases {
             let mut recalled = Recalled::default();
-            let hear = |told: &(u64, u64, u64)| {
-                recalled.hear(&Told { start: told.0, found: told.1, reached: told.2, firmly: false })
-            };
+            let hear =
+                |told: &(u64, u64, u64)| recalled.hear(&Told { start: told.0, found: told.1, reached: told.2, firmly: false });
             assert_eq!(told.iter().map(hear).collect::<Vec<_>>(), expected, "{what}");
         }
     }

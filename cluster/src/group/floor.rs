@@ -11,8 +11,8 @@ use std::sync::Arc;
 use openraft::AsyncRuntime;
 use tokio::sync::watch;
 
-use super::{Group, closed};
 use super::handle::Handle;
+use super::{Group, closed};
 use crate::grid::LogId;
 use crate::mesh::Operation;
 

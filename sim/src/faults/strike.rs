@@ -109,7 +109,11 @@ impl Striking {
     /// Nothing is left to come, and nothing goes wrong.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.to_come.is_empty() && self.active.is_empty() && self.off.is_empty() && self.stopping.is_empty() && self.copies.is_over()
+        self.to_come.is_empty()
+            && self.active.is_empty()
+            && self.off.is_empty()
+            && self.stopping.is_empty()
+            && self.copies.is_over()
     }
 
     /// What is due by now.
@@ -270,7 +274,7 @@ impl Striking {
     }
 
     /// A node may end by itself.
-    pub(super) fn excuse(&mut self, node: u64) {
+    pub(crate) fn excuse(&mut self, node: u64) {
         self.excused.insert(node);
     }
 

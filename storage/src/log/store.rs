@@ -13,11 +13,11 @@ use parking_lot::RwLock;
 use tokio::sync::{oneshot, watch};
 
 use super::error::stopped;
+use super::floor::Floor;
 use super::reader::LogReader;
 use super::shared::{Log, Shared};
 use super::watermark::{Waiter, Watermark};
 use super::writer::{LogFailure, LogWriter, Progress, Request};
-use super::floor::Floor;
 use super::{EntryCodec, LogLimits, floor, keys, recover};
 use crate::codec::{Kind, seal_with};
 use crate::engine::Batch;
@@ -139,10 +139,7 @@ where
             if below.is_none() {
                 log.floor = None;
             }
-            (
-                floor.vote.filter(|vote| is_later::<C>(log.vote.as_ref(), vote)),
-                below,
-            )
+            (floor.vote.filter(|vote| is_later::<C>(log.vote.as_ref(), vote)), below)
         };
         if let Some(last) = &below {
             let found = self.shared.log.read().last.clone();

@@ -192,7 +192,8 @@ impl Cluster {
             }
         };
         if tokio::time::timeout(Duration::from_secs(120), look).await.is_err() {
-            let statuses: Vec<_> = self.nodes.values().filter(|node| node.running.is_some()).map(|node| self.group(node.id).status()).collect();
+            let statuses: Vec<_> =
+                self.nodes.values().filter(|node| node.running.is_some()).map(|node| self.group(node.id).status()).collect();
             panic!("not within two minutes: {statuses:#?}");
         }
     }
