@@ -11,7 +11,8 @@ pub(super) const SCENARIOS: [Scenario; 1] = [Scenario {
     rule: "corner",
     story: "a follower that alone has acknowledged the leader's last orders comes back on an older copy of its disk, and the leader dies",
     mutant: Some("older-copy-believed"),
-    setup: || Setup::of(3, 1).set("limits.request", "1s"),
+    // Whoever starts again is held back for two seconds.
+    setup: || Setup::of(3, 1).set("raft.election_min", "1500ms").set("raft.election_max", "2s").set("limits.request", "1s"),
     script: no_say,
 }];
 
@@ -35,8 +36,8 @@ fn no_say(stage: &mut Stage<'_>) -> Played {
     stage.world.grid.nodes[&3].disk.put_back();
     stage.world.striking.excuse(3);
     stage.start(3)?;
-    // It is told at once, before it takes part; what is not yet known is whether it stays so when nobody is left who knows.
-    stage.pass(ms(400))?;
+    // It has been told by then, and would not have been refilled yet if it took part.
+    stage.pass(ms(1_000))?;
     stage.kill(1);
     let end = stage.now().after(Duration::from_secs(20));
     while stage.now() < end {
