@@ -180,9 +180,9 @@ impl Asking {
 
     /// Ends only once a peer has recalled more than what was found.
     async fn ask(&self, found: u64, admit: &watch::Sender<bool>) -> Result<std::convert::Infallible, Older> {
-        let heard = self.heard(&self.peers, self.told(found, found, false)).await?;
+        let heard = self.heard(self.told(found, found, false), self.peers.len()).await?;
         let Ok(reached) = self.writer.advance(found).await else { return std::future::pending().await };
-        self.heard(&heard, self.told(found, reached, true)).await?;
+        self.heard(self.told(found, reached, true), heard).await?;
         admit.send_replace(true);
         let telling = self.peers.iter().map(|peer| Box::pin(self.tell(*peer, found)));
         Err(futures::future::select_all(telling).await.0)
@@ -192,19 +192,19 @@ impl Asking {
         Told { start: self.start, found, reached, firmly }
     }
 
-    /// Tells `peers` until all have answered, or one at the least and the others are not there. Answers who has.
-    async fn heard(&self, peers: &[NodeId], told: Told) -> Result<Vec<NodeId>, Older> {
-        let asked = peers.iter().map(|peer| async move { (*peer, self.answered(*peer, &told).await) });
+    /// Tells the peers until so many have answered, or one at the least and the others are not there. Answers how many have.
+    async fn heard(&self, told: Told, enough: usize) -> Result<usize, Older> {
+        let asked = self.peers.iter().map(|peer| async move { (*peer, self.answered(*peer, &told).await) });
         let mut asked: FuturesUnordered<_> = asked.collect();
-        let (mut heard, mut patient) = (Vec::new(), true);
+        let (mut heard, mut patient) = (0, true);
         let patience = tokio::time::sleep(self.patience);
         tokio::pin!(patience);
-        while heard.len() < peers.len() && (patient || heard.is_empty()) {
+        while heard < enough && (patient || heard == 0) {
             tokio::select! {
                 biased;
                 Some((peer, before)) = asked.next() => {
                     Older::unless(peer, before, told.found)?;
-                    heard.push(peer);
+                    heard += 1;
                 }
                 () = &mut patience, if patient => patient = false,
             }
