@@ -26,6 +26,8 @@ pub(super) struct Copies {
     quiet: Option<SimTime>,
     /// Nothing goes wrong before.
     hush: SimTime,
+    /// The node on which one was put back: it ends once it is told of it, which may be after the faults.
+    put_back: Option<u64>,
 }
 
 impl Copies {
@@ -41,7 +43,12 @@ impl Copies {
 
     /// None is put back any more.
     pub(super) fn forget(&mut self) {
-        *self = Self::default();
+        *self = Self { put_back: self.put_back, ..Self::default() };
+    }
+
+    /// A node may end by itself.
+    pub(super) fn excuse(&self, node: u64) -> bool {
+        self.put_back == Some(node)
     }
 }
 
@@ -77,8 +84,7 @@ impl Striking {
             self.copies.quiet = None;
         } else if self.copies.quiet.get_or_insert(now).after(TOLD) <= now {
             trace::note(format_args!("an older copy of the disk of node {node} is put back"));
-            self.copies = Copies { hush: now.after(SUPERVISOR).after(ASKED), ..Copies::default() };
-            self.excuse(node);
+            self.copies = Copies { hush: now.after(SUPERVISOR).after(ASKED), put_back: Some(node), ..Copies::default() };
             self.switch_off(grid, node, Down::Killed, now.after(SUPERVISOR));
             grid.nodes[&node].disk.put_back();
         }

@@ -162,7 +162,7 @@ impl Striking {
     fn supervise(&mut self, grid: &mut SimGrid) -> Result<(), Violation> {
         let ended: Vec<_> = grid.nodes.iter().filter_map(|(id, node)| Some((*id, node.ended()?))).collect();
         for (node, why) in ended {
-            if !self.excused.contains(&node) {
+            if !self.excused.contains(&node) && !self.copies.excuse(node) {
                 return Err(Violation::new("NodesGoOn", format!("node {node} ended without a cause: {why}")));
             }
             self.switch_off(grid, node, Down::Killed, grid.now().after(SUPERVISOR));
