@@ -38,8 +38,9 @@ pub use grid::{
     CommittedLeaderId, EntryBody, Grid, Host, LeaderId, LogId, Membership, RaftEntry, SnapshotMeta, StoredMembership, Vote,
 };
 pub use group::{
-    BarrierError, Clocks, ConfigError, Group, GroupConfig, GroupParts, GroupRef, GroupStatus, Leadership, Member, Promised,
-    ProposeError, Recalled, Role, StartError, Stopped, TooFew, TransferError, Vouched, recall, start_group, vacant, whole,
+    Admission, BarrierError, Clocks, ConfigError, Group, GroupConfig, GroupParts, GroupRef, GroupStatus, Leadership, Member,
+    Promised, ProposeError, Recalled, Role, StartError, Stopped, TooFew, TransferError, Vouched, at_once, recall, start_group,
+    vacant, whole,
 };
 pub use ids::{ClusterId, EntryId, NodeId, ReplicaId};
 pub use machine::{DirtyRows, Machine, MachineError};

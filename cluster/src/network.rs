@@ -31,7 +31,7 @@ use crate::applier::{GridSnapshot, SnapshotData};
 use crate::encoding::{DecodeError, decode_vote};
 use crate::grid::{Grid, Host, LogId, Vote};
 use crate::group::GroupConfig;
-use crate::group::guard::{Forged, plausible};
+use crate::group::guard::{Forged, Told, plausible};
 use crate::ids::{NodeId, ReplicaId};
 use crate::mesh::{CallError, Lane, Mesh, Operation, Pending, Status, request};
 use crate::metrics;
@@ -46,6 +46,7 @@ pub(crate) struct Network<RT> {
     pub(crate) mesh: Mesh,
     pub(crate) group: GroupId,
     pub(crate) config: Arc<GroupConfig>,
+    pub(crate) told: Arc<Told>,
     pub(crate) runtime: PhantomData<fn() -> RT>,
 }
 
@@ -58,6 +59,7 @@ impl<RT: AsyncRuntime + Send + Sync> Network<RT> {
             replica,
             lane,
             config: self.config.clone(),
+            told: self.told.clone(),
             runtime: PhantomData,
         }
     }
@@ -87,12 +89,13 @@ pub(crate) struct Client<RT> {
     replica: ReplicaId,
     lane: Lane,
     config: Arc<GroupConfig>,
+    told: Arc<Told>,
     runtime: PhantomData<fn() -> RT>,
 }
 
 impl<RT> Clone for Client<RT> {
     fn clone(&self) -> Self {
-        Self { mesh: self.mesh.clone(), config: self.config.clone(), ..*self }
+        Self { mesh: self.mesh.clone(), config: self.config.clone(), told: self.told.clone(), ..*self }
     }
 }
 
@@ -171,11 +174,6 @@ fn honest<RT: AsyncRuntime + Send + Sync>(
         _ => {}
     }
     Ok(answer)
-}
-
-fn refused(group: GroupId, from: NodeId, forged: Forged) -> Failed {
-    forged.tell(group, from);
-    Failed::Forged(forged)
 }
 
 /// The requests of a stream that have no answer yet: whether each is without entries.
@@ -358,10 +356,15 @@ impl<E: Into<Failed>> From<E> for Unsent {
 }
 
 impl<RT: AsyncRuntime + Send + Sync> Client<RT> {
+    fn refused(&self, forged: Forged) -> Failed {
+        self.told.tell(forged, self.group, self.node);
+        Failed::Forged(forged)
+    }
+
     async fn ask_vote(&self, message: BytesMut, deadline: Duration) -> Result<VoteResponse<Grid<RT>>, Failed> {
         let body = self.call(Lane::Control, message, deadline).await?;
         let answer: VoteResponse<Grid<RT>> = wire::take_vote_answer(body)?;
-        plausible(&answer.vote).map_err(|forged| refused(self.group, self.node, forged))?;
+        plausible(&answer.vote).map_err(|forged| self.refused(forged))?;
         Ok(answer)
     }
 
@@ -379,7 +382,7 @@ impl<RT: AsyncRuntime + Send + Sync> Client<RT> {
         wire::put_snapshot_commit(transfer, chunks, &mut message);
         let body = self.call(Lane::Snapshot, message, self.config.snapshot_install_deadline).await?;
         let vote = decode_vote(body).map_err(Failed::from)?;
-        plausible(&vote).map_err(|forged| refused(self.group, self.node, forged))?;
+        plausible(&vote).map_err(|forged| self.refused(forged))?;
         Ok(vote)
     }
 

@@ -18,6 +18,7 @@ mod aside;
 mod batches;
 mod clocks;
 mod context;
+mod copies;
 mod elsewhere;
 mod footprint;
 mod front;

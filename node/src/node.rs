@@ -36,7 +36,7 @@ use crate::refill::RefillService;
 use crate::replicas::{Forsaken, MetaRows, MetaSeat, Replicas, Seats, owners};
 use crate::report::{Member, RenderMetrics, Reporter};
 use crate::shard::{BatchLimits, LeadLimits, ShardHost};
-use crate::{mend, meta, scrub, twins};
+use crate::{copies, mend, meta, scrub, twins};
 
 /// Requests that wait for one idempotency key.
 const WAITING_PER_KEY: usize = 64;
@@ -150,9 +150,12 @@ impl Node {
         let serving = serve_http(&config, &platform, http, Arc::clone(&front), account.clone(), steps);
         let serving = Mutex::new(Some(tokio::spawn(serving)));
         let mesh = open_mesh(&config, &platform).await?;
-        if let Some(why) = &platform.log_lost {
-            lost_log::begin(&config, &platform.log_engine, why).await?;
-        }
+        let anew = match &platform.log_lost {
+            Some(why) => lost_log::begin(&config, &platform.log_engine, why).await?,
+            None => false,
+        };
+        // Writes into the log, so not before.
+        copies::serve(&mesh, &platform.log_engine);
         let founded = bootstrap(&config, &platform, &spec, &mesh).await?;
         let cluster = founded.cluster;
         let map = Arc::new(spec.shard_map());
@@ -160,6 +163,17 @@ impl Node {
         let refills = RefillService::start(&mesh);
         let replicas = Arc::new(Replicas::new(&config, &platform, &mesh, &refills, &writer, &map));
         let mut work = JoinSet::new();
+        let asking = copies::Asking {
+            mesh: mesh.clone(),
+            writer: writer.clone(),
+            peers: map.meta.iter().map(|placement| placement.node).filter(|node| *node != config.id).collect(),
+            replicas: lost_log::own(&config)?.into_iter().map(|(_, replica)| replica).collect(),
+            start: platform.entropy.next_u64(),
+            patience: config.group.election_max,
+            anew,
+        };
+        let asked = asking.begin(|task| drop(work.spawn(task))).await?;
+        replicas.await_admission(asked.admission);
         let MetaSeat { group: meta, rows: meta_rows, founding } = replicas.meta(&spec, cluster).await?;
         let founding = founding.shared();
         if !founded.proven {
@@ -195,6 +209,7 @@ impl Node {
         let (start, address) = (platform.entropy.next_u64(), format!("{} ({http_url})", mesh.local_addr()));
         let peers = context.peers.nodes().collect();
         work.spawn(twins::ask(Arc::clone(&context), mesh.clone(), peers, start, address));
+        work.spawn(copies::give_up(Arc::clone(&context), asked.older));
         work.spawn(clocks::give_way(Arc::clone(&context), Arc::clone(&router), config.group.election_max));
         work.spawn(meta::watch(Arc::clone(&context), replicas, meta, Arc::clone(&meta_rows.whole)));
         work.spawn(scrub::scrub(Arc::clone(&context), meta_rows, config.scrub));

@@ -117,7 +117,7 @@ impl RefillService {
         if self.0.forgotten.lock().contains(&group) {
             return Ok(Said::Forgotten);
         }
-        let Promised { vote, last } = self.group(group)?.promised().await.map_err(|stopped| stopped.to_string())?;
+        let Promised { vote, last } = self.group(group)?.promised().await.ok_or("its replica takes no part yet")?;
         let mut encoded = BytesMut::new();
         encoding::encode_vote(&vote, &mut encoded);
         let last = last.map(|last| {

@@ -7,12 +7,13 @@ use futures::future::{BoxFuture, join_all};
 use openraft::impls::TokioRuntime;
 use openraft::storage::RaftLogStorage;
 use ordergrid_cluster::{
-    Clocks, ClusterId, ClusterSpec, Grid, GroupParts, GroupRef, Machine, Mesh, MetaMachine, MetaView, NodeId, Placement,
-    ShardMap, StateStore, found_meta, start_group, vacant,
+    Admission, Clocks, ClusterId, ClusterSpec, Grid, GroupParts, GroupRef, Machine, Mesh, MetaMachine, MetaView, NodeId,
+    Placement, ShardMap, StateStore, at_once, found_meta, start_group, vacant,
 };
 use ordergrid_domain::machine::{ShardConfig, SlotOwners};
 use ordergrid_domain::{GroupId, Slot};
 use ordergrid_storage::{Engine, EngineError, LogStore, LogWriter, StateRows};
+use parking_lot::RwLock;
 
 use crate::aside::{self, Notes};
 use crate::config::NodeConfig;
@@ -39,6 +40,8 @@ pub(crate) struct Replicas {
     refills: RefillService,
     writer: LogWriter,
     map: Arc<ShardMap>,
+    /// Whether the replicas may take part.
+    admission: RwLock<Admission>,
 }
 
 /// The work of founding the meta group, which ends with what it knows.
@@ -86,7 +89,13 @@ impl Replicas {
             refills: refills.clone(),
             writer: writer.clone(),
             map: Arc::clone(map),
+            admission: RwLock::new(at_once()),
         }
+    }
+
+    /// Replicas that are made from now on take part when they are admitted.
+    pub(crate) fn await_admission(&self, admission: Admission) {
+        *self.admission.write() = admission;
     }
 
     /// The way to the other nodes.
@@ -220,6 +229,7 @@ impl Replicas {
             mesh: self.mesh.clone(),
             vouched: log.floor(),
             clocks: Arc::clone(&self.clocks),
+            admission: self.admission.read().clone(),
         };
         start_group::<TokioRuntime, _>(parts, log).await.map_err(|error| {
             if matches!(error, ordergrid_cluster::StartError::StateMissing { .. }) {

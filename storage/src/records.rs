@@ -80,6 +80,16 @@ impl NodeRecords {
         Ok(self.engine.keep().await?)
     }
 
+    /// Puts `record` under `name`, durable with the next write that is.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub async fn put_soon(&self, name: &str, record: &[u8]) -> Result<(), RecordError> {
+        let mut batch = Batch::new();
+        put_record(&mut batch, name, record);
+        Ok(self.engine.write(batch, Durability::Buffered).await?)
+    }
+
     /// Removes what is under `name`, if anything; durable on return.
     ///
     /// # Errors

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use openraft::AsyncRuntime;
 use tokio::sync::watch;
 
-use super::closed;
 use super::handle::Handle;
+use super::{Group, closed};
 use crate::grid::LogId;
 use crate::mesh::Operation;
 
@@ -42,6 +42,6 @@ pub(super) async fn refilled<RT: AsyncRuntime + Send + Sync>(handle: Arc<Handle<
     }
     if let Some(handle) = weak.upgrade() {
         tracing::info!(group = %handle.group, "the log is refilled: this replica votes and stands again");
-        handle.raft.runtime_config().elect(true);
+        handle.stand(true);
     }
 }

@@ -6,7 +6,12 @@
 //! was started again, takes the other's entries and never learns that they are committed. So the second leader of a term is
 //! refused, and the term ended. A log that contradicts what is applied here is looked for in `contradiction`.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use ordergrid_domain::GroupId;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::grid::{LogId, RaftEntry, SnapshotMeta, Vote};
 use crate::ids::{NodeId, ReplicaId};
@@ -14,11 +19,13 @@ use crate::metrics;
 
 /// No group gets this far: 35,000 elections a second for a year.
 const MOST_TERM: u64 = 1 << 40;
+/// The same of the same node is said again after this.
+const AGAIN: Duration = Duration::from_secs(60);
 /// No log gets this far: a million entries a second for 2,000 years.
 const MOST_INDEX: u64 = 1 << 56;
 
 /// Why a message cannot come from an honest peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub(crate) enum Forged {
     /// Its bytes are not a message.
     #[error("its bytes are not such a message")]
@@ -52,18 +59,36 @@ impl Forged {
             Self::SecondLeader => "second_leader",
         }
     }
+}
 
-    /// Counts it, and says it.
-    pub(crate) fn tell(self, group: GroupId, from: NodeId) {
-        metrics::refused_message(self.name());
-        if self == Self::SecondLeader {
+/// What was said of a node's messages, and when: whoever tries again and again is told of now and then.
+#[derive(Default)]
+pub(crate) struct Told(Mutex<BTreeMap<(NodeId, Forged), Instant>>);
+
+impl Told {
+    /// Counts a message, and says what is wrong with it, unless that was said of its sender lately.
+    pub(crate) fn tell(&self, forged: Forged, group: GroupId, from: NodeId) {
+        metrics::refused_message(forged.name());
+        if !self.is_due(forged, from, Instant::now()) {
+            return;
+        }
+        if forged == Forged::SecondLeader {
             tracing::error!(
                 %group, from,
                 "two replicas lead one term: a node has voted twice, so its disk is an older copy; run cluster verify"
             );
         } else {
-            tracing::warn!(%group, from, why = %self, "refused what no honest peer sends");
+            tracing::warn!(%group, from, why = %forged, "refused what no honest peer sends");
         }
+    }
+
+    fn is_due(&self, forged: Forged, from: NodeId, now: Instant) -> bool {
+        let mut said = self.0.lock();
+        let due = said.get(&(from, forged)).is_none_or(|before| now.saturating_duration_since(*before) >= AGAIN);
+        if due {
+            said.insert((from, forged), now);
+        }
+        due
     }
 }
 
@@ -261,6 +286,24 @@ mod tests {
         assert_eq!(snapshot(id(5, MAX), id(1, 1)), Err(Index));
         assert_eq!(snapshot(id(7, 20), id(1, 1)), Err(Term));
         assert_eq!(snapshot(id(5, 20), id(5, 21)), Err(Index));
+    }
+
+    #[test]
+    fn the_same_of_the_same_node_is_said_once_a_minute() {
+        let (told, now) = (Told::default(), Instant::now());
+        #[rustfmt::skip]
+        let messages = [
+            // why,            from, seconds, said
+            (Forged::Term,     1,    0,       true),
+            (Forged::Term,     1,    1,       false),
+            (Forged::Index,    1,    1,       true),
+            (Forged::Term,     2,    2,       true),
+            (Forged::Term,     1,    59,      false),
+            (Forged::Term,     1,    60,      true),
+        ];
+        for (why, from, seconds, said) in messages {
+            assert_eq!(told.is_due(why, from, now + Duration::from_secs(seconds)), said, "{why:?} after {seconds} s");
+        }
     }
 
     #[test]

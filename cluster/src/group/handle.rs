@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::barrier::Barriers;
 use super::contradiction::Contradicted;
 use super::floor::Vouched;
+use super::guard::Told;
 use super::hearing::Hearing;
 use super::lease::{Steady, UNNOTICED_MS};
 use super::peer::{GroupPeer, Raft};
@@ -77,6 +78,8 @@ pub(crate) struct Handle<RT: AsyncRuntime + Send + Sync> {
     pub(super) contradicted: Arc<Contradicted>,
     /// What the replica was told of its leader.
     pub(super) heard: Arc<Heard>,
+    /// What was said of messages that no honest peer sends.
+    pub(super) told: Arc<Told>,
     /// The vote that it was started with.
     pub(super) started_with: Option<Vote>,
     /// Where the group's replicas were when it was founded.
@@ -291,6 +294,20 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
         *self.stood.borrow()
     }
 
+    fn promised(&self) -> BoxFuture<'_, Option<Promised>> {
+        async move {
+            let takes_part = self.peer.lock().is_some();
+            if !takes_part {
+                return None;
+            }
+            let state = self.raft.with_raft_state(|state| (*state.vote_ref(), state.log_ids.last().copied()));
+            let (vote, last) = state.await.ok()?;
+            // Below its floor a replica holds itself to what it had.
+            Some(Promised { vote, last: last.max(*self.vouched.borrow()) })
+        }
+        .boxed()
+    }
+
     fn wait_applied(&self, index: u64) -> BoxFuture<'_, Result<(), Stopped>> {
         self.applied_at_least(index + 1).boxed()
     }
@@ -343,16 +360,6 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
                 })
                 .collect(),
         }
-    }
-
-    fn promised(&self) -> BoxFuture<'_, Result<Promised, Stopped>> {
-        async move {
-            let state = self.raft.with_raft_state(|state| (*state.vote_ref(), state.log_ids.last().copied()));
-            let (vote, last) = state.await.map_err(|_fatal| Stopped)?;
-            // Below its floor a replica holds itself to what it had.
-            Ok(Promised { vote, last: last.max(*self.vouched.borrow()) })
-        }
-        .boxed()
     }
 
     fn stopped(&self) -> BoxFuture<'static, Option<String>> {

@@ -1,8 +1,9 @@
 //! One Raft group's replica on this node, behind an object-safe handle.
 //!
 //! Start reading here, then `start` (how a replica comes up), `handle` (what a call does), `barrier`, `lease` and `leadership`. `floor`,
-//! `recall` and `contradiction` say what a replica does that has lost something, or meets one that has.
+//! `recall`, `admission` and `contradiction` say what a replica does that has lost something, or may have, or meets one that has.
 
+mod admission;
 mod barrier;
 mod checkpoint;
 mod config;
@@ -26,6 +27,7 @@ use futures::future::BoxFuture;
 use ordergrid_domain::GroupId;
 use tokio::sync::watch;
 
+pub use admission::{Admission, at_once};
 pub use config::{ConfigError, GroupConfig};
 pub use floor::{Vouched, whole};
 pub use lease::Clocks;
@@ -82,6 +84,10 @@ pub trait Group: Send + Sync + 'static {
     /// on, or has not stood for as long as [`GroupConfig::stall`].
     fn stands(&self) -> Option<std::time::Duration>;
 
+    /// What this replica holds itself to by now, for one of another node that has forgotten its own promises: see [`recall`]. `None`
+    /// while it takes no part, because it may have forgotten some itself.
+    fn promised(&self) -> BoxFuture<'_, Option<Promised>>;
+
     /// Waits until `index` is applied here, for reads that carry a token. Fails only when the group has stopped.
     fn wait_applied(&self, index: u64) -> BoxFuture<'_, Result<(), Stopped>>;
 
@@ -98,9 +104,6 @@ pub trait Group: Send + Sync + 'static {
 
     /// A snapshot of the group for operators and the balancer.
     fn status(&self) -> GroupStatus;
-
-    /// What this replica holds itself to by now, for one of another node that has forgotten its own promises: see [`recall`].
-    fn promised(&self) -> BoxFuture<'_, Result<Promised, Stopped>>;
 
     /// Resolves when the replica has stopped, with the reason if it failed. A failed storage means the process must
     /// stop.

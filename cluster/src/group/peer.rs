@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::contradiction::{self, Contradicted};
 use super::floor::{self, Vouched};
-use super::guard::{Forged, Known};
+use super::guard::{Forged, Known, Told};
 use super::handle::{Handle, Reports};
 use super::hearing::Hearing;
 use super::watchdog::Heard;
@@ -42,6 +42,7 @@ pub(crate) struct GroupPeer<RT: AsyncRuntime + Send + Sync> {
     vouched: Vouched,
     contradicted: Arc<Contradicted>,
     heard: Arc<Heard>,
+    told: Arc<Told>,
     reports: Reports<RT>,
     started_with: Option<Vote>,
     founders: Arc<BTreeMap<ReplicaId, NodeId>>,
@@ -103,6 +104,7 @@ impl<RT: AsyncRuntime + Send + Sync> GroupPeer<RT> {
             vouched: handle.vouched.clone(),
             contradicted: handle.contradicted.clone(),
             heard: handle.heard.clone(),
+            told: handle.told.clone(),
             reports: Reports::of(&handle.raft),
             started_with: handle.started_with,
             founders: handle.founders.clone(),
@@ -191,7 +193,7 @@ impl<RT: AsyncRuntime + Send + Sync> GroupPeer<RT> {
 
 impl<RT: AsyncRuntime + Send + Sync> RaftPeer for GroupPeer<RT> {
     fn handle(&self, from: NodeId, operation: Operation, body: Bytes) -> BoxFuture<'static, (Status, Bytes)> {
-        let group = self.group;
+        let (group, told) = (self.group, self.told.clone());
         let answer = match self.answer(from, operation, body) {
             Ok(answer) => answer,
             Err(refusal) => {
@@ -204,7 +206,7 @@ impl<RT: AsyncRuntime + Send + Sync> RaftPeer for GroupPeer<RT> {
             match answer.await {
                 Ok(body) => (Status::Done, body),
                 Err(Refusal::Forged(forged)) => {
-                    forged.tell(group, from);
+                    told.tell(forged, group, from);
                     (Status::Malformed, Bytes::new())
                 }
                 Err(Refusal::Abstains) => {

@@ -12,10 +12,12 @@ use ordergrid_domain::GroupId;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::admission::{self, Admission};
 use super::checkpoint::{self, dirty_limit, gate_on_log};
 use super::config::ConfigError;
 use super::contradiction::Contradicted;
 use super::floor::{self, Vouched};
+use super::guard::Told;
 use super::handle::{Handle, Reports};
 use super::hearing::Hearing;
 use super::leadership;
@@ -23,7 +25,7 @@ use super::lease::{Clocks, Steady};
 use super::watchdog;
 use super::{GroupConfig, GroupRef, Leadership, closed};
 use crate::applier::Applier;
-use crate::grid::{EntryBody, Grid, Host, LogId};
+use crate::grid::{EntryBody, Grid, Host, LogId, Vote};
 use crate::ids::{EntryId, NodeId, ReplicaId};
 use crate::machine::Machine;
 use crate::mesh::Mesh;
@@ -53,6 +55,8 @@ pub struct GroupParts {
     pub vouched: Vouched,
     /// By which a leader sees that its machine stood still.
     pub clocks: Arc<dyn Clocks>,
+    /// Says when it may take part; see [`at_once`](super::at_once).
+    pub admission: Admission,
 }
 
 /// Why a replica did not come up.
@@ -101,7 +105,7 @@ where
     RT: AsyncRuntime + Send + Sync,
     LS: RaftLogStorage<Grid<RT>>,
 {
-    let GroupParts { group, replica, founders, preferred, config, machine, store, mesh, vouched, clocks } = parts;
+    let GroupParts { group, replica, founders, preferred, config, machine, store, mesh, vouched, clocks, admission } = parts;
     config.validate()?;
     let room = mesh.frame_limit().saturating_sub(MESSAGE_OVERHEAD);
     if config.bytes_per_message.max(config.snapshot_chunk) > room {
@@ -114,6 +118,7 @@ where
     let mut applier = Applier::<RT>::open(group, Arc::clone(&machine), store, dirty).await?;
     let (applied, _) = applier.applied_state().await?;
     forget_superseded(group, &mut log, applied).await?;
+    raise_vote(replica, applied, &mut log).await?;
     if founders.len() == 1 {
         let floor = *vouched.borrow();
         refuse_lost(&mut log, applied, floor).await?;
@@ -123,7 +128,9 @@ where
     let shared = applier.shared();
     let started_with = log.get_log_reader().await.read_vote().await?;
     let logged = log.get_log_state().await?.last_log_id.map_or(0, |last| last.index + 1);
-    let network = Network { mesh: mesh.clone(), group, config: config.clone(), runtime: PhantomData::<fn() -> RT> };
+    let told = Arc::<Told>::default();
+    let network =
+        Network { mesh: mesh.clone(), group, config: config.clone(), told: told.clone(), runtime: PhantomData::<fn() -> RT> };
     let raft = openraft::Raft::build(replica, consensus, network, log, applier)
         .await
         .map_err(|fatal| StartError::Consensus(fatal.to_string()))?;
@@ -149,6 +156,7 @@ where
         vouched,
         contradicted: Arc::new(Contradicted::new()),
         heard: Arc::default(),
+        told,
         started_with,
         founders: Arc::new(founders.clone()),
         stood: watch::Sender::new(None),
@@ -167,7 +175,7 @@ where
     // A group that it vouched for exists.
     let founders = if below { BTreeMap::new() } else { founders };
     let voted_before = started_with.is_some();
-    let joining = Joining { handle: handle.clone(), founders, preferred: preferred && !below, voted_before };
+    let joining = Joining { handle: handle.clone(), founders, preferred: preferred && !below, voted_before, admission };
     joining.start().await;
     Ok(handle)
 }
@@ -195,6 +203,23 @@ where
     tracing::warn!(group = %group, index = applied.index, "the log is older than the state: what the state replaces is dropped");
     log.truncate_after(before.or(state.last_purged_log_id)).await?;
     log.purge(applied).await
+}
+
+/// Rows that were filled in from another replica are those of a later leader than this one has heard of. Whoever has them is past
+/// that leader's term: it would stand in a term that is over else, which nobody believes. A leader of the term that is still
+/// there is followed all the same, because it was elected and this vote was not.
+async fn raise_vote<RT, LS>(replica: ReplicaId, applied: Option<LogId>, log: &mut LS) -> io::Result<()>
+where
+    RT: AsyncRuntime + Send + Sync,
+    LS: RaftLogStorage<Grid<RT>>,
+{
+    let Some(last) = log.get_log_state().await?.last_log_id.max(applied) else { return Ok(()) };
+    let vote = log.get_log_reader().await.read_vote().await?;
+    let term = last.leader_id.term;
+    if vote.is_none_or(|vote| vote.leader_id.term < term) {
+        log.save_vote(&Vote::new(term, replica)).await?;
+    }
+    Ok(())
 }
 
 /// A replica that is alone has nobody to refill its log. What the state has was applied, and counts as found.
@@ -253,27 +278,30 @@ struct Joining<RT: AsyncRuntime + Send + Sync> {
     founders: BTreeMap<ReplicaId, NodeId>,
     preferred: bool,
     voted_before: bool,
+    admission: Admission,
 }
 
 impl<RT: AsyncRuntime + Send + Sync> Joining<RT> {
     async fn start(self) {
         let alone = self.founders.len() == 1;
         let must_wait = self.voted_before && !alone && self.handle.config.delay_after_restart;
-        if must_wait {
-            drop(RT::spawn(self.start_late()));
+        if must_wait || !*self.admission.borrow() {
+            drop(RT::spawn(self.start_late(must_wait)));
         } else {
             self.run().await;
         }
     }
 
     /// A voter that restarts has forgotten which leader it promised not to replace. Until that promise has run out it
-    /// answers nobody, else a stale read could be served under the old leader's lease.
-    async fn start_late(self) {
+    /// answers nobody, else a stale read could be served under the old leader's lease. Nor before it may take part at all.
+    async fn start_late(self, must_wait: bool) {
         let mut closing = self.handle.closing.subscribe();
+        let wait = if must_wait { self.handle.config.election_max } else { std::time::Duration::ZERO };
+        let granted = admission::granted(self.admission.clone());
         tokio::select! {
             biased;
             () = closed(&mut closing) => {}
-            () = tokio::time::sleep(self.handle.config.election_max) => self.run().await,
+            _ = futures::future::join(granted, tokio::time::sleep(wait)) => self.run().await,
         }
     }
 

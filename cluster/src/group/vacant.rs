@@ -73,6 +73,10 @@ impl Group for Vacant {
         None
     }
 
+    fn promised(&self) -> BoxFuture<'_, Option<Promised>> {
+        said(None)
+    }
+
     fn wait_applied(&self, _index: u64) -> BoxFuture<'_, Result<(), Stopped>> {
         said(Err(Stopped))
     }
@@ -103,10 +107,6 @@ impl Group for Vacant {
             led: false,
             members: Vec::new(),
         }
-    }
-
-    fn promised(&self) -> BoxFuture<'_, Result<Promised, Stopped>> {
-        said(Err(Stopped))
     }
 
     fn stopped(&self) -> BoxFuture<'static, Option<String>> {

@@ -327,6 +327,7 @@ async fn whole(wires: &Wires, id: u64, of: u64) -> Whole {
             store: Arc::new(store),
             mesh: mesh.clone(),
             vouched: ordergrid_cluster::whole(),
+            admission: ordergrid_cluster::at_once(),
             clocks: Arc::new(MachineClocks::default()),
         };
         let started = start_group::<TokioRuntime, _>(parts, MemLog::default()).await.expect("an empty disk");

@@ -87,3 +87,57 @@ async fn a_replica_below_its_floor_helps_nobody_to_lead_and_is_refilled() {
     within(cluster.group(leader).transfer(5 - leader)).await.unwrap();
     cluster.leader(&[5 - leader]).await;
 }
+
+/// Its rows come from another replica, and are of a term that its log has never heard of.
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_filled_above_its_votes_term_stands_and_is_elected() {
+    let mut cluster = Cluster::start(3, GroupConfig::default()).await;
+    let (leader, term) = cluster.leader(&[1, 2, 3]).await;
+    let common = cluster.propose(leader, term, "a=1").await.unwrap().index;
+    cluster.all_applied(common).await;
+    let away = if leader == 3 { 2 } else { 3 };
+    let other = 6 - leader - away;
+    cluster.stop_node(away).await;
+    // Two terms later.
+    for to in [other, leader] {
+        let from = leader + other - to;
+        within(cluster.group(from).transfer(to)).await.unwrap();
+    }
+    let (_, newer) = cluster.leader(&[leader]).await;
+    assert!(newer > term + 1, "the scene: {newer} is not far above {term}");
+    let last = cluster.propose(leader, newer, "b=2").await.unwrap().index;
+    cluster.all_applied(last).await;
+    within(cluster.group(leader).checkpoint()).await.unwrap();
+    cluster.nodes[&away].store.fill_from(&cluster.nodes[&leader].store);
+    // Nobody tells it of that term, and nobody else stands.
+    cluster.stop_node(leader).await;
+    cluster.stop_node(other).await;
+    cluster.start_node(other).await;
+    cluster.group(other).stand(false);
+    cluster.start_node(away).await;
+    cluster.until(|cluster| cluster.group(away).leadership().borrow().ready_here).await;
+    assert_eq!(cluster.machine(away).get("b"), Some("2".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_may_not_take_part_yet_is_not_there_for_its_peers() {
+    let mut cluster = Cluster::start(3, GroupConfig::default()).await;
+    let (leader, term) = cluster.leader(&[1]).await;
+    let last = cluster.propose(leader, term, "a=1").await.unwrap().index;
+    cluster.all_applied(last).await;
+    let promised = cluster.group(2).promised().await.expect("it takes part");
+    assert_eq!((promised.vote.leader_id.term, promised.last.map(|last| last.index)), (term, Some(last)));
+    for node in 1..=3 {
+        cluster.stop_node(node).await;
+    }
+    cluster.nodes[&3].admission.send_replace(false);
+    cluster.start_node(2).await;
+    cluster.start_node(3).await;
+    let nobody = tokio::time::timeout(Duration::from_secs(60), cluster.leader(&[2, 3])).await;
+    assert!(nobody.is_err(), "node {} leads", nobody.unwrap().0);
+    assert_eq!(cluster.group(3).promised().await, None);
+    cluster.nodes[&3].admission.send_replace(true);
+    let (leader, term) = cluster.leader(&[2, 3]).await;
+    let last = cluster.propose(leader, term, "b=1").await.unwrap().index;
+    cluster.all_applied(last).await;
+}

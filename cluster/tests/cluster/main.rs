@@ -5,6 +5,7 @@ mod chaos;
 mod damage;
 mod groups;
 mod mesh;
+mod standing;
 mod suite;
 mod support;
 mod tcp;

@@ -73,6 +73,7 @@ async fn three_replicas_agree_over_tcp() {
             store: Arc::new(store),
             mesh: mesh.clone(),
             vouched: ordergrid_cluster::whole(),
+            admission: ordergrid_cluster::at_once(),
             clocks: Arc::new(MachineClocks::default()),
         };
         groups.push((start_group::<TokioRuntime, _>(parts, MemLog::default()).await.unwrap(), machine));

@@ -22,10 +22,13 @@ pub(super) struct Disk {
     /// What there was when a process opened it last, in how many batches, and the changes since, batch by batch.
     opened: (Logs, u64),
     since: Vec<Vec<(u64, Change)>>,
-    /// What it held before a bit flipped: the replica knows that it vouched for it, and takes part in no election before it has it
-    /// again.
+    /// A copy of what could be read, and of how many batches.
+    copy: (Logs, u64),
+    /// What it held before a bit flipped, or an older copy was put back: the replica knows that it vouched for it, or is told so, and
+    /// takes part in no election before it has it again.
     vouched: Logs,
-    /// The votes, given to others, that it held when it could not be opened any more: they are not known to it, and bind it all the same.
+    /// The votes, given to others, that it held before it could not be opened any more, or an older copy was put back: they are not known
+    /// to it, and bind it all the same.
     pub(super) forgotten: BTreeMap<u64, VoteRow>,
     /// Everything on it was taken away once: what it held is no longer held by anybody for it.
     pub(super) wiped: bool,
@@ -65,31 +68,46 @@ impl Disk {
         for (replica, change) in self.since.drain(..).take(readable).flatten() {
             left.entry(replica).or_default().change(&change);
         }
-        self.vouch();
-        self.safe = left.clone();
-        (self.live, self.durable) = (left, kept);
-        self.unsafe_yet.clear();
+        self.go_back_to(left, kept);
     }
 
     /// It cannot be opened any more: an empty one is in its place, whose replicas know that they have promised something.
     pub(super) fn vanished(&mut self) {
+        (self.opened, self.since) = Default::default();
+        self.forget();
+        self.go_back_to(Logs::new(), 0);
+    }
+
+    /// A copy is taken of what can be read.
+    pub(super) fn copied(&mut self) {
+        self.copy = (self.live.clone(), self.durable + self.unsafe_yet.len() as u64);
+    }
+
+    /// The copy is in its place. The others tell the node that it is one, and it has no say before it has again what it held.
+    pub(super) fn put_back(&mut self) {
+        let (left, kept) = self.copy.clone();
+        self.opened = (left.clone(), kept);
+        self.since.clear();
+        self.forget();
+        self.go_back_to(left, kept);
+    }
+
+    /// The votes that it held bind it.
+    fn forget(&mut self) {
         let given = |(replica, log): (&u64, &ReplicaLog)| Some((*replica, log.vote.filter(|vote| vote.voted_for != *replica)?));
         self.forgotten.extend(self.safe.iter().filter_map(given));
-        self.vouch();
-        (self.live, self.safe, self.opened) = Default::default();
-        self.durable = 0;
-        self.since.clear();
-        self.unsafe_yet.clear();
     }
 
     /// The replicas hold themselves to what is there.
-    fn vouch(&mut self) {
-        for (replica, log) in std::mem::take(&mut self.safe) {
+    fn go_back_to(&mut self, left: Logs, kept: u64) {
+        for (replica, log) in std::mem::replace(&mut self.safe, left.clone()) {
             let known = self.vouched.entry(replica).or_default();
             if known.last() < log.last() {
                 *known = log;
             }
         }
+        (self.live, self.durable) = (left, kept);
+        self.unsafe_yet.clear();
     }
 
     /// Whether the worst power loss would leave it this entry, or it vouches for it.

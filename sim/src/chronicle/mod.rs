@@ -376,6 +376,18 @@ impl DiskWatch for Chronicle {
         }
     }
 
+    fn copied(&self, node: u64, database: Database) {
+        if database == Database::Log {
+            self.book.lock().disks.entry(node).or_default().copied();
+        }
+    }
+
+    fn put_back(&self, node: u64, database: Database) {
+        if database == Database::Log {
+            self.book.lock().disks.entry(node).or_default().put_back();
+        }
+    }
+
     fn rotted(&self, node: u64, database: Database, kept: u64) {
         if database == Database::Log {
             self.book.lock().disks.entry(node).or_default().rotted(kept);

@@ -42,6 +42,11 @@ pub(super) trait Medium: Send {
     /// From now on a flipped bit cannot take away what was written so far.
     fn keep(&mut self) -> Result<(), EngineError>;
 
+    /// A copy of everything that was written, all of it durable; none where that is out of reach.
+    fn copy(&self) -> Option<Box<dyn Medium>> {
+        None
+    }
+
     /// Leaves a vouch beside what was written.
     fn vouch(&mut self, vouch: Bytes) -> Result<(), EngineError>;
 
@@ -127,6 +132,11 @@ impl Medium for Memory {
     fn keep(&mut self) -> Result<(), EngineError> {
         self.remember();
         Ok(())
+    }
+
+    fn copy(&self) -> Option<Box<dyn Medium>> {
+        let settled = self.settled + self.disk.unsynced() as u64;
+        Some(Box::new(Self { disk: self.disk.duplicate(), open: None, settled, found: settled }))
     }
 
     fn vouch(&mut self, vouch: Bytes) -> Result<(), EngineError> {

@@ -73,6 +73,12 @@ pub trait DiskWatch: Send + Sync {
     /// The database cannot be opened any more, and an empty one is in its place: nothing of it can be read, however durable it was.
     fn vanished(&self, _node: u64, _database: Database) {}
 
+    /// A copy was taken of what can be read of the database.
+    fn copied(&self, _node: u64, _database: Database) {}
+
+    /// The copy that was taken last is in the place of the database.
+    fn put_back(&self, _node: u64, _database: Database) {}
+
     /// A bit has flipped on the disk: the batches numbered `kept` and higher, durable or not, cannot be read any more.
     fn rotted(&self, _node: u64, _database: Database, _kept: u64) {}
 }
@@ -178,6 +184,20 @@ impl SimDisk {
         let mut disk = self.shared.lock();
         disk.end();
         disk.both().into_iter().for_each(Platter::wipe);
+    }
+
+    /// Takes a copy of everything that can be read, of both databases at one moment, in place of an earlier copy. Answers whether
+    /// there is one: none on real databases.
+    #[must_use]
+    pub fn keep_copy(&self) -> bool {
+        self.shared.lock().both().into_iter().all(Platter::keep_copy)
+    }
+
+    /// The copy is put in the place of the disk, after the process was killed. Panics if there is none.
+    pub fn put_back(&self) {
+        let mut disk = self.shared.lock();
+        disk.end();
+        disk.both().into_iter().for_each(Platter::put_back);
     }
 
     /// A bit of the log has flipped, `permille` of the way through what the last opening of the disk has made durable, after the

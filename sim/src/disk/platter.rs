@@ -42,6 +42,8 @@ pub(super) struct Platter {
     vouches: VecDeque<Bytes>,
     /// Another database was here before, which could not be opened.
     vanished: bool,
+    /// A copy, and how many batches it has.
+    copy: Option<(Box<dyn Medium>, u64)>,
 }
 
 /// So many vouches are kept for a power loss to choose from.
@@ -85,6 +87,7 @@ impl Platter {
             views_taken: 0,
             vouches: VecDeque::new(),
             vanished: false,
+            copy: None,
         }
     }
 
@@ -172,6 +175,27 @@ impl Platter {
         ));
         self.durable = self.written;
         self.watch.rotted(self.node, self.database, self.written);
+    }
+
+    /// Answers whether there is a copy.
+    pub(super) fn keep_copy(&mut self) -> bool {
+        self.settle();
+        self.copy = self.medium.copy().map(|copy| (copy, self.written));
+        if self.copy.is_some() {
+            trace::note(format_args!("disk {} {}: copied with {} batches", self.node, self.database, self.written));
+            self.watch.copied(self.node, self.database);
+        }
+        self.copy.is_some()
+    }
+
+    pub(super) fn put_back(&mut self) {
+        let (medium, batches) = self.copy.take().expect("a copy was taken");
+        trace::note(format_args!("disk {} {}: put back, {batches} of {} batches", self.node, self.database, self.written));
+        self.medium = medium;
+        (self.written, self.durable) = (batches, batches);
+        self.vouches.clear();
+        self.syncs.clear();
+        self.watch.put_back(self.node, self.database);
     }
 
     /// Leaves a vouch, after the sync of what it vouches for.

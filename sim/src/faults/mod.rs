@@ -1,5 +1,6 @@
 //! What goes wrong, and how it is done and undone.
 
+mod copies;
 mod strike;
 
 use std::time::Duration;
@@ -149,6 +150,14 @@ pub enum Trouble {
     LoseLog {
         /// Whose.
         who: Who,
+    },
+    /// A copy of a node's disk is taken, and put in the place of the disk later: whatever the node has done meanwhile is forgotten
+    /// there. Always the same node in a history, and the one whose logs lose bits.
+    OldCopy {
+        /// Whose.
+        who: Who,
+        /// Taken while the node is off; else while it runs.
+        cold: bool,
     },
     /// A block of the log is found to be damaged, once; or rows of the state are, until they are filled anew.
     DamageRead {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ordergrid_domain::GroupId;
 use ordergrid_storage::Fault;
 
+use super::copies::Copies;
 use super::{Planned, Trouble, Who};
 use crate::disk::{Database, ReadTime, SyncTime};
 use crate::driver::NOMINAL;
@@ -21,7 +22,7 @@ use crate::verdict::Violation;
 /// Rows that lie in one block.
 const ROWS_OF_A_BLOCK: usize = 8;
 /// A program that ended by itself is started again after this.
-const SUPERVISOR: Duration = Duration::from_millis(500);
+pub(super) const SUPERVISOR: Duration = Duration::from_millis(500);
 
 /// What is going wrong now, and what is to come.
 pub struct Striking {
@@ -38,6 +39,8 @@ pub struct Striking {
     rotten: Option<u64>,
     /// The one node whose state is damaged in this history: of every row there must be whole replicas elsewhere.
     damaged: Option<u64>,
+    /// Copies of disks.
+    pub(super) copies: Copies,
     calm: LinkState,
     calm_sync: SyncTime,
     calm_read: ReadTime,
@@ -74,6 +77,7 @@ impl Striking {
             excused: BTreeSet::new(),
             rotten: None,
             damaged: None,
+            copies: Copies::default(),
             calm: LinkState { fastest: plan.latency.0, slowest: plan.latency.1, loss: 0, cut: false },
             calm_sync: SyncTime::Between(plan.sync.0, plan.sync.1),
             calm_read: plan.reads,
@@ -105,7 +109,11 @@ impl Striking {
     /// Nothing is left to come, and nothing goes wrong.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.to_come.is_empty() && self.active.is_empty() && self.off.is_empty() && self.stopping.is_empty()
+        self.to_come.is_empty()
+            && self.active.is_empty()
+            && self.off.is_empty()
+            && self.stopping.is_empty()
+            && self.copies.is_over()
     }
 
     /// What is due by now.
@@ -114,7 +122,7 @@ impl Striking {
     /// A node ended by itself, without a cause.
     pub fn step(&mut self, grid: &mut SimGrid) -> Result<(), Violation> {
         let now = grid.now();
-        while self.to_come.front().is_some_and(|next| self.began.after(next.at) <= now) {
+        while !self.copies.hushed(now) && self.to_come.front().is_some_and(|next| self.began.after(next.at) <= now) {
             let next = self.to_come.pop_front().expect("looked at above");
             self.strike(grid, next);
         }
@@ -124,6 +132,7 @@ impl Striking {
             self.undo(grid, &ended);
         }
         self.see_stopped(grid);
+        self.see_copies(grid);
         self.supervise(grid)
     }
 
@@ -153,7 +162,7 @@ impl Striking {
     fn supervise(&mut self, grid: &mut SimGrid) -> Result<(), Violation> {
         let ended: Vec<_> = grid.nodes.iter().filter_map(|(id, node)| Some((*id, node.ended()?))).collect();
         for (node, why) in ended {
-            if !self.excused.contains(&node) {
+            if !self.excused.contains(&node) && !self.copies.excuse(node) {
                 return Err(Violation::new("NodesGoOn", format!("node {node} ended without a cause: {why}")));
             }
             self.switch_off(grid, node, Down::Killed, grid.now().after(SUPERVISOR));
@@ -177,6 +186,7 @@ impl Striking {
     pub fn end(&mut self, grid: &mut SimGrid) -> Result<(), Violation> {
         trace::note(format_args!("the faults end"));
         self.to_come.clear();
+        self.copies.forget();
         for ended in std::mem::take(&mut self.active) {
             self.undo(grid, &ended);
         }
@@ -215,8 +225,13 @@ impl Striking {
             },
             None => 0,
         };
-        let rots = matches!(trouble, Trouble::RotLog { .. } | Trouble::LoseLog { .. });
+        let rots = matches!(trouble, Trouble::RotLog { .. } | Trouble::LoseLog { .. } | Trouble::OldCopy { .. });
         if rots && (grid.nodes.len() < 3 || *self.rotten.get_or_insert(node) != node) {
+            return;
+        }
+        if let Trouble::OldCopy { cold, .. } = trouble
+            && !self.copy(grid, node, cold, planned.lasts)
+        {
             return;
         }
         trace::note(format_args!("trouble for node {node} until {until}: {trouble:?}"));
@@ -232,6 +247,8 @@ impl Striking {
                 nodes.into_iter().for_each(|node| self.switch_off(grid, node, Down::PowerLost, until));
             }
             Trouble::Transfer { group, to } => transfer(grid, *group, *to),
+            // Begun above.
+            Trouble::OldCopy { .. } => {}
             Trouble::Reset { one, other } => grid.net.reset_between(*one, *other),
             Trouble::Checkpoint { .. } => checkpoint(grid, node),
             Trouble::FlipBit { restart: true, .. } => {
@@ -254,7 +271,18 @@ impl Striking {
         }
     }
 
-    fn switch_off(&mut self, grid: &mut SimGrid, node: u64, how: Down, until: SimTime) {
+    /// Nothing goes wrong, and every node is there.
+    pub(super) fn is_calm(&self, grid: &SimGrid) -> bool {
+        let there = grid.nodes.iter().all(|(id, node)| grid.is_on(*id) && node.running().is_some() && node.ended().is_none());
+        there && self.active.is_empty() && self.off.is_empty() && self.stopping.is_empty()
+    }
+
+    /// A node may end by itself.
+    pub(crate) fn excuse(&mut self, node: u64) {
+        self.excused.insert(node);
+    }
+
+    pub(super) fn switch_off(&mut self, grid: &mut SimGrid, node: u64, how: Down, until: SimTime) {
         grid.down(node, how);
         self.stopping.remove(&node);
         self.off.insert(node, until);
@@ -404,6 +432,7 @@ impl Trouble {
             | Self::FlipBit { who, .. }
             | Self::RotLog { who, .. }
             | Self::LoseLog { who }
+            | Self::OldCopy { who, .. }
             | Self::DamageRead { who, .. }
             | Self::Checkpoint { who }
             | Self::ClockStep { who, .. }
@@ -443,6 +472,7 @@ impl Trouble {
             Self::FlipBit { .. } => "flipped bit",
             Self::RotLog { .. } => "bit flipped in the log",
             Self::LoseLog { .. } => "log database lost",
+            Self::OldCopy { .. } => "older copy put back",
             Self::DamageRead { .. } => "damaged block",
             Self::Checkpoint { .. } => "checkpoint forced",
             Self::ClockStep { .. } => "clock step",

@@ -51,7 +51,7 @@ fn kinds(profile: Profile, dice: &mut Dice) -> Vec<Kind> {
     let crashes: [Kind; 4] = [(kill, 4), (kill_losing, 2), (power, 4), (blackout, 1)];
     let leaders: [Kind; 5] = [(transfer, 5), (depose, 3), (pause, 3), (suspend, 2), (stop, 3)];
     let network: [Kind; 6] = [(isolate, 3), (split, 3), (one_way, 3), (slow, 3), (lossy, 2), (reset, 3)];
-    let disks: [Kind; 10] = [
+    let disks: [Kind; 11] = [
         (slow_sync, 4),
         (stall, 3),
         (fail_write, 2),
@@ -60,6 +60,7 @@ fn kinds(profile: Profile, dice: &mut Dice) -> Vec<Kind> {
         (flip, 2),
         (rot, 2),
         (lose_log, 1),
+        (old_copy, 2),
         (damage, 1),
         (checkpoint, 4),
     ];
@@ -204,6 +205,10 @@ fn rot(dice: &mut Dice, shape: &Shape) -> Trouble {
 
 fn lose_log(dice: &mut Dice, shape: &Shape) -> Trouble {
     Trouble::LoseLog { who: who(dice, shape) }
+}
+
+fn old_copy(dice: &mut Dice, shape: &Shape) -> Trouble {
+    Trouble::OldCopy { who: who(dice, shape), cold: dice.percent(50) }
 }
 
 fn damage(dice: &mut Dice, shape: &Shape) -> Trouble {

@@ -1,8 +1,10 @@
 //! The stages of a history.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ordergrid_api::wire::{PutSku, ReceiveStock, Unbuilt};
+use ordergrid_cluster::Role;
 use ordergrid_domain::Text;
 
 use super::{HEALED_WITHIN, Stop, World};
@@ -15,6 +17,8 @@ use crate::trace;
 
 /// The client that fills the shelves, and looks whether everything has come to rest.
 const HOUSEKEEPER: u32 = 0;
+/// Within so long after the clients have gone every replica must be where its leader is.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(30);
 /// Readers at a time, in the end.
 const READERS: usize = 8;
 
@@ -83,6 +87,7 @@ impl World {
         // Orders that nobody pays expire.
         self.pass_until(self.calm_since.after(Duration::from_secs(plan.mix.window.1 + 5)))?;
         let latest = self.grid.now().after(HEALED_WITHIN);
+        self.until("a replica does not follow its leader", FOLLOWED_WITHIN, Self::all_follow)?;
         loop {
             self.clients.insist(&mut self.grid, HOUSEKEEPER, vec![Ask::Verify]);
             self.until("the laws cannot be proven", HEALED_WITHIN, |world| world.clients.idle())?;
@@ -91,6 +96,18 @@ impl World {
             }
             self.pass_until(self.grid.now().after(Duration::from_millis(500)))?;
         }
+    }
+
+    /// Every replica has committed and applied what its leader has committed: who is told of nothing new, and says that it lags by
+    /// nothing, may stand all the same.
+    fn all_follow(&self) -> bool {
+        let statuses = self.grid.statuses();
+        let leaders = statuses.values().flatten().filter(|status| status.role == Role::Leader);
+        let led: BTreeMap<_, _> = leaders.map(|leader| (leader.group, leader.committed)).collect();
+        statuses.values().flatten().all(|status| {
+            let follows = |committed: &u64| status.committed >= *committed && status.applied >= *committed;
+            status.role != Role::Stopped && led.get(&status.group).is_some_and(follows)
+        })
     }
 
     /// The last proof found nothing under way.

@@ -13,12 +13,14 @@
 //! | `timers` | time, deadlines and money: rules 21 to 23 |
 //! | `clocks` | clocks that leap: rule 21 |
 //! | `storage` | checkpoints, snapshots, cold rows: rules 26 to 28 |
+//! | `copies` | older copies of disks |
 //! | `leases` | reads and leadership |
 //! | `rush` | many buyers, few units |
 //! | `stops` | stops that were planned |
 
 mod asks;
 mod clocks;
+mod copies;
 mod holds;
 mod leases;
 mod look;
@@ -60,7 +62,7 @@ pub struct Scenario {
 }
 
 /// All of them, by theme.
-pub const ALL: [&[Scenario]; 10] = [
+pub const ALL: [&[Scenario]; 11] = [
     &placing::SCENARIOS,
     &holds::SCENARIOS,
     &asks::SCENARIOS,
@@ -68,6 +70,7 @@ pub const ALL: [&[Scenario]; 10] = [
     &timers::SCENARIOS,
     &clocks::SCENARIOS,
     &storage::SCENARIOS,
+    &copies::SCENARIOS,
     &leases::SCENARIOS,
     &rush::SCENARIOS,
     &stops::SCENARIOS,

@@ -114,6 +114,20 @@ impl MemEngine {
         disk.crash(0);
     }
 
+    /// Another disk with a copy of what can be read of this one now, all of it durable.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        let disk = self.disk.lock();
+        let copy = Disk {
+            live: disk.live.clone(),
+            durable: Rows::clone(&disk.live),
+            damaged: Arc::new(Mutex::new(disk.damaged.lock().clone())),
+            vouch: disk.vouch.clone(),
+            ..Disk::default()
+        };
+        Self { disk: Arc::new(Mutex::new(copy)), life: 0 }
+    }
+
     /// Puts another vouch beside the disk: after a loss of power an older one may be found.
     pub fn set_vouched(&self, vouch: Option<Bytes>) {
         self.disk.lock().vouch = vouch;

@@ -15,7 +15,7 @@ use openraft::alias::{LogIdOf, VoteOf};
 
 use super::store::Nobody;
 use super::vouch::Vouch;
-use super::writer::{LogWriter, Request};
+use super::writer::{LogFailure, LogWriter, Request};
 use super::{BoxError, EntryCodec, LogStore, floor, keys};
 use crate::engine::{Batch, Durability, Engine, EngineError};
 use crate::records::{NodeRecords, RecordError, put_record};
@@ -24,13 +24,13 @@ use crate::records::{NodeRecords, RecordError, put_record};
 const RECORD: &str = "begun-anew";
 
 /// Begins a log database that is empty: every one of `replicas` was there before, and is forgotten. `why` is kept. Without effect on
-/// a database that has something, so that it can be said again after a crash.
+/// a database that has something, so that it can be said again after a crash. Answers whether it had an effect.
 ///
 /// # Errors
 /// If the disk fails.
-pub async fn begin_anew(engine: &Arc<dyn Engine>, replicas: &[u64], why: &str) -> Result<(), RecordError> {
+pub async fn begin_anew(engine: &Arc<dyn Engine>, replicas: &[u64], why: &str) -> Result<bool, RecordError> {
     if !NodeRecords::new(Arc::clone(engine)).disk_is_empty().await? {
-        return Ok(());
+        return Ok(false);
     }
     let mut batch = Batch::new();
     put_record(&mut batch, RECORD, why.as_bytes());
@@ -38,7 +38,21 @@ pub async fn begin_anew(engine: &Arc<dyn Engine>, replicas: &[u64], why: &str) -
     replicas.iter().for_each(|replica| floor::put_forgotten(&mut batch, *replica));
     engine.write(batch, Durability::Synced).await?;
     // A flipped bit in the new log must not take it away.
-    Ok(engine.keep().await?)
+    engine.keep().await?;
+    Ok(true)
+}
+
+/// Has `replicas` forget what they had promised, durably, because the disk is an older copy of itself. What they have stays. The
+/// log is numbered above `number` from then on.
+///
+/// # Errors
+/// If the log has failed.
+pub async fn forget_promises(writer: &LogWriter, replicas: &[u64], number: u64) -> Result<(), LogFailure> {
+    let mut batch = Batch::new();
+    replicas.iter().for_each(|replica| floor::put_forgotten(&mut batch, *replica));
+    writer.written(batch, number).await?;
+    // A flipped bit in the log must not have them remember less.
+    writer.engine().keep().await.map_err(LogFailure)
 }
 
 /// Why the database was begun anew, if it was.
@@ -103,7 +117,7 @@ where
         floor::put(&mut batch, replica_id, &mark);
         if let Ok(slot) = writer.slot(0).await {
             let mark = Some((replica_id, Some(mark)));
-            slot.queue(Request { number: 0, batch, entries: 0, sync: true, group: Arc::new(Nobody), mark });
+            slot.queue(Request { number: 0, batch, entries: 0, sync: true, group: Arc::new(Nobody), mark, above: 0 });
         }
         writer.flush().await.map_err(io::Error::other)
     }

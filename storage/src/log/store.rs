@@ -76,7 +76,7 @@ where
         floor::put(&mut batch, replica_id, &mark);
         if let Ok(slot) = writer.slot(0).await {
             let mark = Some((replica_id, Some(mark)));
-            slot.queue(Request { number: 0, batch, entries: 0, sync: true, group: Arc::new(Nobody), mark });
+            slot.queue(Request { number: 0, batch, entries: 0, sync: true, group: Arc::new(Nobody), mark, above: 0 });
         }
         writer.flush().await.map_err(io::Error::other)
     }
@@ -112,12 +112,7 @@ where
             if below.is_none() {
                 log.floor = None;
             }
-            (
-                floor.vote.filter(|vote| {
-                    log.vote.as_ref().is_none_or(|found| RaftVote::partial_cmp(found, vote) == Some(Ordering::Less))
-                }),
-                below,
-            )
+            (floor.vote.filter(|vote| is_later::<C>(log.vote.as_ref(), vote)), below)
         };
         if let Some(last) = &below {
             let found = self.shared.log.read().last.as_ref().map_or_else(|| "none".to_owned(), LogIdOf::<C>::to_string);
@@ -141,7 +136,7 @@ where
     }
 
     fn request(&self, number: u64, batch: Batch, entries: usize, sync: bool) -> Request {
-        Request { number, batch, entries: entries as u64, sync, group: self.shared.progress(), mark: None }
+        Request { number, batch, entries: entries as u64, sync, group: self.shared.progress(), mark: None, above: 0 }
     }
 
     /// A request after which the replica has another last entry.
@@ -191,10 +186,14 @@ impl<C: RaftTypeConfig, K> LogStore<C, K> {
         batch.delete_range(&from, &to);
         if let Ok(slot) = writer.slot(0).await {
             let mark = Some((replica_id, None));
-            slot.queue(Request { number: 0, batch, entries: 0, sync: false, group: Arc::new(Nobody), mark });
+            slot.queue(Request { number: 0, batch, entries: 0, sync: false, group: Arc::new(Nobody), mark, above: 0 });
         }
         writer.flush().await
     }
+}
+
+fn is_later<C: RaftTypeConfig>(than: Option<&VoteOf<C>>, vote: &VoteOf<C>) -> bool {
+    than.is_none_or(|than| RaftVote::partial_cmp(than, vote) == Some(Ordering::Less))
 }
 
 /// Waits for nothing.

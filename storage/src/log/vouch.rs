@@ -209,6 +209,16 @@ impl Account {
         Vouch { number: self.number, marks: self.marks.clone() }.encode()
     }
 
+    /// The next batch has a higher number than this one.
+    pub(super) fn raise(&mut self, number: u64) {
+        self.number = self.number.max(number);
+    }
+
+    /// The number of the last batch that is durable.
+    pub(super) fn durable(&self) -> u64 {
+        self.durable
+    }
+
     /// Something was written that is not known to be durable.
     pub(super) fn is_ahead(&self) -> bool {
         self.durable < self.number

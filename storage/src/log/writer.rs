@@ -65,6 +65,9 @@ pub struct LogWriter {
     counters: Arc<Counters>,
 }
 
+/// The record that is written for the sake of its number.
+const ADVANCED: &str = "advanced";
+
 /// Told what became of a group's requests.
 pub(super) trait Progress: Send + Sync {
     /// Every request up to `request` is durable.
@@ -86,6 +89,8 @@ pub(super) struct Request {
     pub(super) group: Arc<dyn Progress>,
     /// What a replica has with it, or that it is gone; nothing if that does not change.
     pub(super) mark: Option<(u64, Option<Mark>)>,
+    /// Its batch has a higher number than this one.
+    pub(super) above: u64,
 }
 
 /// Bytes that may still be queued, counted in KiB.
@@ -101,6 +106,7 @@ struct Counters {
     requests: AtomicU64,
     entries: AtomicU64,
     bytes: AtomicU64,
+    durable: AtomicU64,
 }
 
 impl LogWriter {
@@ -133,9 +139,32 @@ impl LogWriter {
     /// # Errors
     /// If the log has failed.
     pub async fn flush(&self) -> Result<(), LogFailure> {
+        self.written(Batch::new(), 0).await
+    }
+
+    /// The number of the last batch that is durable; 0 until something was flushed. It never falls while the disk keeps what it
+    /// has, not through restarts either: a log that comes back with less than it has shown is an older one.
+    #[must_use]
+    pub fn reached(&self) -> u64 {
+        self.counters.durable.load(Ordering::Acquire)
+    }
+
+    /// Writes a batch with a higher number than any before, and than `number`; answers its number once it is durable.
+    ///
+    /// # Errors
+    /// If the log has failed.
+    pub async fn advance(&self, number: u64) -> Result<u64, LogFailure> {
+        let mut batch = Batch::new();
+        crate::records::put_record(&mut batch, ADVANCED, &[]);
+        self.written(batch, number).await?;
+        Ok(self.reached())
+    }
+
+    /// Writes a batch with a higher number than `above`; durable on return.
+    pub(super) async fn written(&self, batch: Batch, above: u64) -> Result<(), LogFailure> {
         let (done, answer) = oneshot::channel();
         let group = Arc::new(Flush(parking_lot::Mutex::new(Some(done))));
-        let request = Request { number: 0, batch: Batch::new(), entries: 0, sync: true, group, mark: None };
+        let request = Request { number: 0, batch, entries: 0, sync: true, group, mark: None, above };
         if let Ok(slot) = self.slot(0).await {
             slot.queue(request);
             if answer.await.is_ok() {
@@ -253,6 +282,8 @@ struct Round {
     groups: Vec<(Arc<dyn Progress>, u64)>,
     /// What the replicas have with it.
     marks: Marks,
+    /// It has a higher number than this one.
+    above: u64,
 }
 
 impl Task {
@@ -263,6 +294,7 @@ impl Task {
             Ok(account) => account,
             Err(error) => return self.fail(round, error).await,
         };
+        self.counters.durable.store(account.durable(), Ordering::Release);
         while self.gather(&mut round).await {
             if let Err(error) = self.write(&mut round, &mut account).await {
                 return self.fail(round, error).await;
@@ -302,6 +334,7 @@ impl Task {
     /// Writes `round` and tells its groups. It is empty afterwards.
     async fn write(&self, round: &mut Round, account: &mut Account) -> Result<(), EngineError> {
         let mut batch = std::mem::take(&mut round.batch);
+        account.raise(round.above);
         let vouch = account.number(&mut batch, std::mem::take(&mut round.marks));
         let (bytes, started) = (batch.bytes(), Instant::now());
         if batch.is_empty() && !account.is_ahead() {
@@ -313,6 +346,7 @@ impl Task {
         }
         if round.sync {
             account.synced();
+            self.counters.durable.store(account.durable(), Ordering::Release);
         }
         self.room.permits.add_permits(round.kibibytes);
         if round.sync {
@@ -357,6 +391,7 @@ impl Round {
         self.sync |= request.sync;
         self.kibibytes += kibibytes as usize;
         self.marks.extend(request.mark);
+        self.above = self.above.max(request.above);
         self.batch.append(request.batch);
         match self.groups.iter_mut().find(|(group, _)| Arc::ptr_eq(group, &request.group)) {
             Some((_, newest)) => *newest = request.number,

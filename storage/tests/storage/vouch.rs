@@ -218,3 +218,61 @@ async fn a_node_knows_who_it_is_whatever_its_log_has_lost() {
     let found = NodeRecords::new(disk.open()).get("identity").await.expect("the disk works");
     assert_eq!(found.as_deref(), Some(&b"n1"[..]));
 }
+
+#[tokio::test]
+async fn the_number_of_a_log_never_falls_while_its_disk_keeps_what_it_has() {
+    let disk = MemEngine::new();
+    let mut before = 0;
+    for round in 0..3 {
+        let writer = writer(&disk);
+        writer.flush().await.expect("the log works");
+        assert_eq!(writer.reached(), before, "round {round}: nothing was written");
+        let mut one = store(&writer, 1).await;
+        one.save_vote(&Vote::new(round + 1, 1)).await.expect("the log works");
+        assert!(writer.reached() > before);
+        before = writer.advance(before + 100).await.expect("the log works");
+        assert!(before > 100 * (round + 1), "round {round}: {before}");
+        drop((one, writer));
+        disk.crash();
+    }
+    disk.remember();
+    let copy = disk.duplicate();
+    write(&disk).await;
+    let older = writer(&copy);
+    older.flush().await.expect("the log works");
+    assert_eq!(older.reached(), before, "a copy has what it had");
+    // Another bit that flips does not make it one.
+    disk.rot(0);
+    let rotten = writer(&disk);
+    rotten.flush().await.expect("the log works");
+    assert!(rotten.reached() > before, "what is vouched for counts");
+}
+
+#[tokio::test]
+async fn a_replica_of_an_older_copy_is_held_to_what_others_have() {
+    let disk = MemEngine::new();
+    write(&disk).await;
+    let vote_there = Some(Vote::new_committed(7, 2));
+    {
+        let writer = writer(&disk);
+        Store::hold_to(&writer, 1, &TestCodec, vote_there, Some(log_id(6, 30))).await.expect("the log works");
+        Store::hold_to(&writer, 2, &TestCodec, Some(Vote::new(0, 9)), Some(log_id(1, 1))).await.expect("the log works");
+    }
+    disk.crash();
+    {
+        let writer = writer(&disk);
+        let (mut one, mut other) = (store(&writer, 1).await, store(&writer, 2).await);
+        assert_eq!((last(&mut one).await, floor(&one)), (Some(log_id(2, 10)), Some(log_id(6, 30))), "its entries stay");
+        assert_eq!(vote(&mut one).await, vote_there);
+        assert_eq!((last(&mut other).await, floor(&other)), (Some(log_id(1, 2)), None), "it has more than that");
+    }
+    // Less that is heard later lowers nothing.
+    {
+        let writer = writer(&disk);
+        Store::hold_to(&writer, 1, &TestCodec, Some(Vote::new(3, 3)), Some(log_id(3, 40))).await.expect("the log works");
+        let mut one = store(&writer, 1).await;
+        assert_eq!((floor(&one), vote(&mut one).await), (Some(log_id(6, 30)), vote_there));
+        append(&mut one, 7, 11..12).await;
+        one.floor().wait_for(Option::is_none).await.expect("the store lives");
+    }
+}

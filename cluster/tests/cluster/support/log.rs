@@ -24,6 +24,7 @@ struct Inner {
     entries: BTreeMap<u64, RaftEntry>,
     /// What was vouched for and is lost, until entries up to there have come.
     floor: watch::Sender<Option<LogId>>,
+    stalled: watch::Sender<bool>,
 }
 
 impl MemLog {
@@ -35,6 +36,11 @@ impl MemLog {
     /// A copy is put in the place of the disk.
     pub(crate) fn go_back_to(&self, copy: &Self) {
         *self.0.lock() = copy.0.lock().clone();
+    }
+
+    /// Entries are taken from now on, or nothing ends that would append some.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.0.lock().stalled.send_replace(stalled);
     }
 
     /// Indexes of the entries that are still there.
@@ -115,6 +121,8 @@ impl<RT: AsyncRuntime> RaftLogStorage<Grid<RT>> for MemLog {
         I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let mut stalled = self.0.lock().stalled.subscribe();
+        stalled.wait_for(|stalled| !stalled).await.expect("this log can tell");
         let mut inner = self.0.lock();
         inner.entries.extend(entries.into_iter().map(|entry| (entry.log_id.index, entry)));
         let last = inner.entries.last_key_value().map(|(_, entry)| entry.log_id);

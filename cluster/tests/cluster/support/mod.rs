@@ -17,6 +17,7 @@ use ordergrid_cluster::{
     ReplicaId, StartError, start_group,
 };
 use ordergrid_domain::GroupId;
+use tokio::sync::watch;
 
 use self::log::MemLog;
 use self::net::{Plain, Wires};
@@ -49,6 +50,8 @@ pub(crate) struct Node {
     pub(crate) log: MemLog,
     pub(crate) store: MemStore,
     pub(crate) clocks: MachineClocks,
+    /// Whether its replica may take part.
+    pub(crate) admission: watch::Sender<bool>,
     pub(crate) running: Option<Running>,
 }
 
@@ -105,6 +108,7 @@ impl Cluster {
                     log: MemLog::default(),
                     store: MemStore::default(),
                     clocks: MachineClocks::default(),
+                    admission: watch::Sender::new(true),
                     running: None,
                 },
             )
@@ -145,6 +149,7 @@ impl Cluster {
             mesh: mesh.clone(),
             vouched: node.log.floor(),
             clocks: Arc::new(node.clocks.clone()),
+            admission: node.admission.subscribe(),
         };
         let started = if self.seeded {
             start_group::<DeterministicRng<TokioRuntime>, _>(parts, node.log.clone()).await
@@ -172,6 +177,25 @@ impl Cluster {
 
     pub(crate) fn machine(&self, id: NodeId) -> &Tally {
         &self.running(id).machine
+    }
+
+    /// How often a node has connected to another one.
+    pub(crate) fn connections(&self, from: NodeId, to: NodeId) -> u64 {
+        self.wires.connections(&addr(from), &addr(to))
+    }
+
+    /// Waits until something can be seen of the cluster.
+    pub(crate) async fn until(&self, seen: impl Fn(&Self) -> bool) {
+        let look = async {
+            while !seen(self) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(120), look).await.is_err() {
+            let statuses: Vec<_> =
+                self.nodes.values().filter(|node| node.running.is_some()).map(|node| self.group(node.id).status()).collect();
+            panic!("not within two minutes: {statuses:#?}");
+        }
     }
 
     /// Cuts a node off, or connects it again.

@@ -23,6 +23,8 @@ pub(crate) struct Wires {
 struct WiresInner {
     listeners: BTreeMap<String, mpsc::UnboundedSender<Incoming>>,
     cut: BTreeSet<(String, String)>,
+    /// How often somebody has connected to another one.
+    connections: BTreeMap<(String, String), u64>,
     /// Raised when links change; connections over a cut link end.
     changed: Option<watch::Sender<u64>>,
 }
@@ -48,6 +50,11 @@ impl Wires {
         if let Some(changed) = &inner.changed {
             changed.send_modify(|generation| *generation += 1);
         }
+    }
+
+    /// How often `from` has connected to `to`.
+    pub(crate) fn connections(&self, from: &str, to: &str) -> u64 {
+        self.inner.lock().connections.get(&(from.to_owned(), to.to_owned())).copied().unwrap_or_default()
     }
 
     fn is_cut(&self, from: &str, to: &str) -> bool {
@@ -82,6 +89,7 @@ impl Transport for Pipe {
         if !taken {
             return ready(Err(io::ErrorKind::ConnectionRefused.into())).boxed();
         }
+        *self.wires.inner.lock().connections.entry((self.name.clone(), addr.to_owned())).or_default() += 1;
         // A relay that ends when the link is cut, so that both sides see the connection fail.
         let (near, far) = tokio::io::duplex(256 << 10);
         tokio::spawn(relay(self.wires.clone(), self.name.clone(), addr.to_owned(), far, mine));

@@ -45,6 +45,12 @@ impl MemStore {
         self.stalled.send_replace(stalled);
     }
 
+    /// All rows are replaced by those of another store, as of its last checkpoint.
+    pub(crate) fn fill_from(&self, other: &Self) {
+        let contents = other.contents.lock().clone();
+        *self.contents.lock() = contents;
+    }
+
     pub(crate) fn rows(&self) -> BTreeMap<Bytes, Bytes> {
         self.contents.lock().rows.clone()
     }
@@ -128,6 +134,7 @@ impl Install for MemInstall {
 /// A machine of keys and values: the entry `key=value` sets one, any other fails.
 pub(crate) struct Tally {
     store: MemStore,
+    stalled: watch::Sender<bool>,
     inner: Mutex<TallyInner>,
 }
 
@@ -145,7 +152,12 @@ struct TallyInner {
 
 impl Tally {
     pub(crate) fn new(store: MemStore) -> Arc<Self> {
-        Arc::new(Self { store, inner: Mutex::default() })
+        Arc::new(Self { store, stalled: watch::Sender::new(false), inner: Mutex::default() })
+    }
+
+    /// Entries are applied from now on, or the next one never ends.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.stalled.send_replace(stalled);
     }
 
     /// It is full with more than so many rows that no checkpoint has.
@@ -176,11 +188,15 @@ impl Machine for Tally {
             return ready(Err(MachineError::new("no key"))).boxed();
         };
         let (key, value) = (body.slice(..cut), body.slice(cut + 1..));
-        let mut inner = self.inner.lock();
-        inner.values.insert(key.clone(), value.clone());
-        inner.dirty.insert(key, Some(value));
-        inner.applied.push((at, body));
-        ready(Ok(())).boxed()
+        async move {
+            self.stalled.subscribe().wait_for(|stalled| !stalled).await.expect("this machine can tell");
+            let mut inner = self.inner.lock();
+            inner.values.insert(key.clone(), value.clone());
+            inner.dirty.insert(key, Some(value));
+            inner.applied.push((at, body));
+            Ok(())
+        }
+        .boxed()
     }
 
     fn freeze(&self) -> DirtyRows {
