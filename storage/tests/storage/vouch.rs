@@ -4,6 +4,7 @@ use openraft::RaftLogReader;
 use openraft::alias::OneshotReceiverOf;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
+use ordergrid_storage::log::forget_promises;
 use ordergrid_storage::{MemEngine, NodeRecords};
 
 use crate::disks::{Disk, RocksDisk, run};
@@ -255,24 +256,25 @@ async fn a_replica_of_an_older_copy_is_held_to_what_others_have() {
     let vote_there = Some(Vote::new_committed(7, 2));
     {
         let writer = writer(&disk);
-        Store::hold_to(&writer, 1, &TestCodec, vote_there, Some(log_id(6, 30))).await.expect("the log works");
-        Store::hold_to(&writer, 2, &TestCodec, Some(Vote::new(0, 9)), Some(log_id(1, 1))).await.expect("the log works");
+        forget_promises(&writer, &[1, 2], 500).await.expect("the log works");
+        assert!(writer.reached() > 500);
     }
     disk.crash();
     {
         let writer = writer(&disk);
-        let (mut one, mut other) = (store(&writer, 1).await, store(&writer, 2).await);
-        assert_eq!((last(&mut one).await, floor(&one)), (Some(log_id(2, 10)), Some(log_id(6, 30))), "its entries stay");
-        assert_eq!(vote(&mut one).await, vote_there);
-        assert_eq!((last(&mut other).await, floor(&other)), (Some(log_id(1, 2)), None), "it has more than that");
+        writer.flush().await.expect("the log works");
+        assert!(writer.reached() > 500, "a restart does not make it older again");
+        for (replica, vote, last) in [(1, vote_there, log_id(6, 30)), (2, Some(Vote::new(0, 9)), log_id(1, 1))] {
+            assert!(Store::is_forgotten(&writer, replica, &TestCodec).await.expect("the disk works"));
+            Store::remember(&writer, replica, &TestCodec, vote.as_ref(), Some(&last)).await.expect("the log works");
+        }
     }
-    // Less that is heard later lowers nothing.
-    {
-        let writer = writer(&disk);
-        Store::hold_to(&writer, 1, &TestCodec, Some(Vote::new(3, 3)), Some(log_id(3, 40))).await.expect("the log works");
-        let mut one = store(&writer, 1).await;
-        assert_eq!((floor(&one), vote(&mut one).await), (Some(log_id(6, 30)), vote_there));
-        append(&mut one, 7, 11..12).await;
-        one.floor().wait_for(Option::is_none).await.expect("the store lives");
-    }
+    disk.crash();
+    let writer = writer(&disk);
+    let (mut one, mut other) = (store(&writer, 1).await, store(&writer, 2).await);
+    assert_eq!((last(&mut one).await, floor(&one)), (Some(log_id(2, 10)), Some(log_id(6, 30))), "its entries stay");
+    assert_eq!(vote(&mut one).await, vote_there);
+    assert_eq!((last(&mut other).await, floor(&other)), (Some(log_id(1, 2)), None), "it has more than that");
+    append(&mut one, 7, 11..12).await;
+    one.floor().wait_for(Option::is_none).await.expect("the store lives");
 }
