@@ -30,6 +30,7 @@ mod node;
 mod peers;
 mod reads;
 mod refill;
+mod repair;
 mod replicas;
 mod report;
 mod scrub;

@@ -12,6 +12,7 @@ use super::marks::HashAt;
 use super::stored::{OnDisk, on_disk};
 use crate::grid::{Ask, NodeGrid, SERVICE, Said};
 use crate::peers::{decode, encode};
+use crate::repair;
 use crate::report::NodeReport;
 
 /// Longest wait for another node to have read all that one of its replicas has stored.
@@ -22,7 +23,9 @@ impl NodeGrid {
     pub(crate) async fn proves(&self, ask: &Ask) -> Option<Result<Said, Failure>> {
         let shard = match ask {
             Ask::Report => return Some(Ok(Said::Report(self.reporter.report(&self.node)))),
-            Ask::HashAt(shard, _) | Ask::Cut(shard) | Ask::Audit(shard, _) | Ask::OnDisk(shard) => *shard,
+            Ask::HashAt(shard, _) | Ask::Cut(shard) | Ask::Audit(shard, _) | Ask::OnDisk(shard) | Ask::Preview(shard, _) => {
+                *shard
+            }
             _ => return None,
         };
         let Some(host) = self.node.host(shard) else { return Some(Ok(Said::Elsewhere(None))) };
@@ -37,6 +40,7 @@ impl NodeGrid {
                 None => Err(Failure::refused(Refusal::NotReady)),
             },
             Ask::OnDisk(_) => Ok(Said::OnDisk(on_disk(host).await)),
+            Ask::Preview(_, change) => repair::preview(host, *change).await.map(Said::Preview),
             _ => unreachable!("what asks for no proof was left out above"),
         })
     }

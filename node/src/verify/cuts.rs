@@ -49,18 +49,28 @@ impl Cut {
         Ok(Self { shard: host.shard, retention: host.replica().retention(), view, moment, applied })
     }
 
-    /// What all rows come to. Rests as long as it works, so that whoever orders meanwhile feels little of it.
+    /// What all rows come to.
     pub(crate) async fn audit(self) -> Result<Audit, Failure> {
         let mut audit = Audit::new(self.shard, self.retention);
-        let Some(view) = self.view else { return Ok(audit) };
+        let add = |key: &[u8], value: &[u8]| {
+            audit.add(key, value);
+            Ok(())
+        };
+        self.each(add).await?;
+        Ok(audit)
+    }
+
+    /// Shows every row, in the order of keys. Rests as long as it works, so that whoever orders meanwhile feels little of it.
+    pub(crate) async fn each(self, mut see: impl FnMut(&[u8], &[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+        let Some(view) = self.view else { return Ok(()) };
         let mut after = None;
         loop {
             let began = Instant::now();
             let rows = view.next_chunk(after, CHUNK_BYTES).await.map_err(unreadable)?;
-            let Some((last, _)) = rows.last() else { return Ok(audit) };
+            let Some((last, _)) = rows.last() else { return Ok(()) };
             after = Some(last.clone());
             for (key, value) in &rows {
-                audit.add(key, value);
+                see(key, value)?;
             }
             tokio::task::yield_now().await;
             tokio::time::sleep(began.elapsed()).await;
