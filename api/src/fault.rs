@@ -240,6 +240,7 @@ pub(crate) fn kind_of_rejection(rejection: &Rejection) -> &'static Kind {
         // Between shards: the node takes another try by itself, so a client sees these only when its tries ran out.
         Rejection::HoldExpired { .. } | Rejection::HoldEnded | Rejection::StaleAttempt { .. } => &kinds::HOLD_TIMED_OUT,
         Rejection::StreamGap { .. } | Rejection::WrongShard => &kinds::NO_LEADER,
+        Rejection::NotAhead { .. } => &kinds::LOG_TIME_NOT_AHEAD,
     }
 }
 

@@ -14,8 +14,9 @@ use ordergrid_domain::order::Status;
 use ordergrid_domain::{Order, OrderId, Rejection, Sku, SkuId, UserId};
 
 use crate::wire::WireText;
-use crate::wire::clock::{ClusterClock, RightClock};
+use crate::wire::clock::{AcceptClock, ClusterClock};
 use crate::wire::cluster::{Check, ClusterStatus, VerifyReport};
+use crate::wire::repair::{AskedRepair, ClockRepair};
 
 /// What HTTP asks of its node. Any node takes any request.
 ///
@@ -57,7 +58,10 @@ pub trait Grid: Send + Sync + 'static {
     fn status(&self) -> BoxFuture<'_, Reply<ClusterStatus>>;
 
     /// The clocks of the nodes, after each that answers was told which is right, if that is said.
-    fn clocks(&self, right: Option<RightClock>) -> BoxFuture<'_, Reply<ClusterClock>>;
+    fn clocks(&self, accept: Option<AcceptClock>) -> BoxFuture<'_, Reply<ClusterClock>>;
+
+    /// Sets the log time of shards back where it ran away, one shard after the other.
+    fn repair_clock(&self, asked: AskedRepair) -> BoxFuture<'_, Reply<ClockRepair>>;
 
     /// Proves the laws over the whole cluster, at one index per shard.
     fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>>;

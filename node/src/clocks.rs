@@ -11,5 +11,5 @@ mod own;
 
 pub(crate) use asking::{compare, serve};
 pub(crate) use giving_way::give_way;
-pub(crate) use grid_time::{GridTime, words};
+pub(crate) use grid_time::{GridTime, Standing, words};
 pub(crate) use own::{Right, Rules};

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use futures::future::BoxFuture;
 use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery};
 use ordergrid_api::wire::cluster::{Check, ClusterStatus, VerifyReport};
-use ordergrid_api::wire::{ClusterClock, RightClock};
+use ordergrid_api::wire::{AcceptClock, AskedRepair, ClockRepair, ClusterClock};
 use ordergrid_api::{Failure, Grid, ReadOptions, Refusal, Reply};
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuCommand};
 use ordergrid_domain::{Order, OrderId, Sku, SkuId};
@@ -102,8 +102,12 @@ impl Grid for Front {
         self.ask(Grid::status)
     }
 
-    fn clocks(&self, right: Option<RightClock>) -> BoxFuture<'_, Reply<ClusterClock>> {
-        self.ask(move |node| node.clocks(right))
+    fn clocks(&self, accept: Option<AcceptClock>) -> BoxFuture<'_, Reply<ClusterClock>> {
+        self.ask(move |node| node.clocks(accept))
+    }
+
+    fn repair_clock(&self, asked: AskedRepair) -> BoxFuture<'_, Reply<ClockRepair>> {
+        self.ask(move |node| node.repair_clock(asked))
     }
 
     fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>> {

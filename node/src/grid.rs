@@ -1,16 +1,16 @@
 //! What HTTP asks of this node: every request goes to the leader of its shard, here or one hop away.
 
+mod ask;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bincode::{Decode, Encode};
 use futures::future::BoxFuture;
 use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery};
 use ordergrid_api::wire::cluster::{Check, ClusterStatus, VerifyReport};
-use ordergrid_api::wire::{ClusterClock, NodeClock, RightClock};
+use ordergrid_api::wire::{AcceptClock, AskedRepair, ClockRepair, ClusterClock, NodeClock};
 use ordergrid_api::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, UnknownCause};
 use ordergrid_cluster::{CallError, Mesh, NodeId};
-use ordergrid_domain::audit::{Audit, Moment};
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuCommand};
 use ordergrid_domain::{Command, GroupId, Order, OrderId, Outcome, Sku, SkuId};
 use tokio::sync::oneshot;
@@ -20,6 +20,7 @@ use crate::context::{NodeContext, Place};
 use crate::metrics;
 use crate::peers::{decode, encode};
 use crate::reads;
+use crate::repair;
 use crate::replicas::MetaRows;
 use crate::shard::{
     Caller, Deadline, Landed, Leading, NotLanded, PlaceCaller, Placed, Proposal, Reply as Waiter, ShardHost, ShardMessage,
@@ -27,8 +28,8 @@ use crate::shard::{
 };
 use crate::verify::Verifier;
 use crate::verify::cuts::Cuts;
-use crate::verify::marks::HashAt;
-use crate::verify::stored::OnDisk;
+
+pub(crate) use ask::{Ask, Said};
 
 /// The mesh service of forwarded requests.
 pub(crate) const SERVICE: u8 = 2;
@@ -36,78 +37,6 @@ pub(crate) const SERVICE: u8 = 2;
 const BYTES_OF_COMMAND: usize = 192;
 /// Pause before the way to a shard without a known leader is looked up again.
 pub(crate) const REROUTE: Duration = Duration::from_millis(20);
-
-/// A request on its way to another node. Forwarded at most once: the receiver answers or refuses.
-#[derive(Clone, Encode, Decode)]
-pub(crate) enum Ask {
-    /// Place an order.
-    Place(Arc<OrderRequest>),
-    /// Place orders of users of one shard.
-    PlaceMany(Vec<Arc<OrderRequest>>),
-    /// A command on an order.
-    Order(OrderCommand),
-    /// Commands on orders of one shard.
-    OrderMany(Vec<OrderCommand>),
-    /// A command on a SKU.
-    Sku(SkuCommand),
-    /// Read an order.
-    ReadOrder(OrderId, ReadOptions),
-    /// Read a user's orders.
-    ReadOrders(UserOrdersQuery, ReadOptions),
-    /// Read a SKU.
-    ReadSku(SkuId, ReadOptions),
-    /// Put an audit mark into a shard's log.
-    Mark(GroupId),
-    /// What the node says of itself.
-    Report,
-    /// What a replica's state was at an audit mark.
-    HashAt(GroupId, u64),
-    /// Hold the rows of a shard as they are now, on any replica.
-    Cut(GroupId),
-    /// Look at every row that was held under a number.
-    Audit(GroupId, u64),
-    /// The node's clocks, after it was told which is right, if that is said.
-    Clock(Option<RightClock>),
-    /// Look whether every stored row of a shard's replica there is whole.
-    OnDisk(GroupId),
-}
-
-/// What a request came to, on its way back.
-#[derive(Encode, Decode)]
-pub(crate) enum Said {
-    /// A place.
-    Placed(Answer<Arc<Order>>),
-    /// Several places.
-    PlacedMany(Vec<Result<Answer<Arc<Order>>, Failure>>),
-    /// A command on an order.
-    Order(Answer<OrderChanged>),
-    /// Several commands on orders.
-    OrderMany(Vec<Result<Answer<OrderChanged>, Failure>>),
-    /// A command on a SKU.
-    Sku(Answer<SkuChanged>),
-    /// An order.
-    ReadOrder(Answer<Arc<Order>>),
-    /// A user's orders.
-    ReadOrders(Answer<UserOrders>),
-    /// A SKU.
-    ReadSku(Answer<Box<Sku>>),
-    /// Where the audit mark is.
-    Mark(u64),
-    /// A node.
-    Report(crate::report::NodeReport),
-    /// What the state was.
-    HashAt(HashAt),
-    /// Rows are held under that number, as of that moment.
-    Cut(u64, Box<Moment>),
-    /// What the rows of a shard come to.
-    Audit(Box<Audit>),
-    /// Nothing was done: the shard is led elsewhere, by this node if it is known.
-    Elsewhere(Option<NodeId>),
-    /// The clocks of a node.
-    Clock(NodeClock),
-    /// What a replica's disk has.
-    OnDisk(OnDisk),
-}
 
 macro_rules! expect_said {
     ($said:expr, $variant:ident) => {
@@ -165,8 +94,14 @@ impl NodeGrid {
             Ask::ReadOrder(order, _) => order.slot(),
             Ask::ReadOrders(query, _) => query.user.slot(),
             Ask::ReadSku(sku, _) => sku.slot(),
-            Ask::Mark(shard) => return Some(*shard),
-            Ask::Report | Ask::HashAt(..) | Ask::Cut(_) | Ask::Audit(..) | Ask::Clock(_) | Ask::OnDisk(_) => return None,
+            Ask::Mark(shard) | Ask::Repair(shard, _) => return Some(*shard),
+            Ask::Report
+            | Ask::HashAt(..)
+            | Ask::Cut(_)
+            | Ask::Audit(..)
+            | Ask::Clock(_)
+            | Ask::OnDisk(_)
+            | Ask::Preview(..) => return None,
         };
         Some(self.node.owner(slot))
     }
@@ -231,8 +166,8 @@ impl NodeGrid {
 
     /// Answers an ask that another node has forwarded; without an outcome in time it is unknown.
     pub(crate) async fn serve(&self, ask: Ask) -> Result<Said, Failure> {
-        if let Ask::Clock(right) = ask {
-            return Ok(Said::Clock(self.reporter.clock(&self.node, right)));
+        if let Ask::Clock(accept) = ask {
+            return Ok(Said::Clock(self.reporter.clock(&self.node, accept)));
         }
         if let Some(said) = self.proves(&ask).await {
             return said;
@@ -248,8 +183,8 @@ impl NodeGrid {
     }
 
     /// Another node's clocks.
-    pub(crate) async fn clock_of(&self, node: NodeId, right: Option<RightClock>) -> Option<NodeClock> {
-        match self.forward(node, &Ask::Clock(right)).await {
+    pub(crate) async fn clock_of(&self, node: NodeId, accept: Option<AcceptClock>) -> Option<NodeClock> {
+        match self.forward(node, &Ask::Clock(accept)).await {
             Ok(Said::Clock(clock)) => Some(clock),
             _ => None,
         }
@@ -282,9 +217,14 @@ impl NodeGrid {
                 reads::sku(&leading.lead.replica, leading.lead.shard, &sku).await.map(Said::ReadSku)
             }
             Ask::Mark(_) => mark_here(leading).await.map(Said::Mark),
-            Ask::Report | Ask::HashAt(..) | Ask::Cut(_) | Ask::Audit(..) | Ask::Clock(_) | Ask::OnDisk(_) => {
-                Err(Failure::refused(Refusal::NoLeader))
-            }
+            Ask::Repair(_, asked) => repair::here(leading, asked).await.map(Said::Repair),
+            Ask::Report
+            | Ask::HashAt(..)
+            | Ask::Cut(_)
+            | Ask::Audit(..)
+            | Ask::Clock(_)
+            | Ask::OnDisk(_)
+            | Ask::Preview(..) => Err(Failure::refused(Refusal::NoLeader)),
         }
     }
 
@@ -486,8 +426,12 @@ impl Grid for NodeGrid {
         Box::pin(crate::report::status(self))
     }
 
-    fn clocks(&self, right: Option<RightClock>) -> BoxFuture<'_, Reply<ClusterClock>> {
-        Box::pin(crate::report::clocks(self, right))
+    fn clocks(&self, accept: Option<AcceptClock>) -> BoxFuture<'_, Reply<ClusterClock>> {
+        Box::pin(crate::report::clocks(self, accept))
+    }
+
+    fn repair_clock(&self, asked: AskedRepair) -> BoxFuture<'_, Reply<ClockRepair>> {
+        Box::pin(repair::every_shard(self, asked))
     }
 
     fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>> {

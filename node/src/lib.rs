@@ -34,6 +34,7 @@ mod peers;
 mod reads;
 mod recall;
 mod refill;
+mod repair;
 mod replicas;
 mod report;
 mod scrub;

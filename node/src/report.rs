@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bincode::{Decode, Encode};
 use futures::future::join_all;
 use ordergrid_api::wire::cluster::{Check, ClusterStatus, Health, NodeStatus, ReplicaStatus, ShardStatus};
-use ordergrid_api::wire::{ClusterClock, NodeClock, RightClock};
+use ordergrid_api::wire::{AcceptClock, ClusterClock, NodeClock, RightClock};
 use ordergrid_api::{Answer, Reply, Token};
 use ordergrid_cluster::{GroupRef, GroupStatus, Role, ShardMap};
 use ordergrid_domain::{GroupId, Timestamp};
@@ -137,13 +137,17 @@ impl Reporter {
     }
 
     /// The clocks of this node, after it was told which is right, if that is said.
-    pub(crate) fn clock(&self, node: &NodeContext, right: Option<RightClock>) -> NodeClock {
+    pub(crate) fn clock(&self, node: &NodeContext, accept: Option<AcceptClock>) -> NodeClock {
         let log = node.log_time();
-        match right {
-            Some(RightClock::Wall) => node.time.accept(Right::Wall, log),
-            Some(RightClock::Log) => node.time.accept(Right::Log, log),
-            None => {}
+        let right = accept.map(|accept| match accept.right {
+            RightClock::Wall => Right::Wall,
+            RightClock::Log => Right::Log,
+        });
+        let tried = accept.is_some_and(|accept| accept.dry_run);
+        if let Some(right) = right.filter(|_| !tried) {
+            node.time.accept(right, log);
         }
+        let becomes = right.filter(|_| tried).map(|right| node.time.accepted(right, log));
         let name = self.members.iter().find(|member| member.id == node.id).map(|member| member.name.clone());
         NodeClock {
             id: node.id,
@@ -152,6 +156,7 @@ impl Reporter {
             wall: Some(node.time.wall()),
             grid: Some(node.time.now()),
             log: (log > Timestamp::default()).then_some(log),
+            becomes,
             expires: node.time.may_tick(),
             wrong: words(&node.time.seen()),
         }
@@ -183,17 +188,17 @@ fn standing(group: &GroupRef) -> Option<String> {
 
 fn unreachable_clock(member: &Member) -> NodeClock {
     let (id, name) = (member.id, member.name.clone());
-    NodeClock { id, name, reachable: false, wall: None, grid: None, log: None, expires: false, wrong: None }
+    NodeClock { id, name, reachable: false, wall: None, grid: None, log: None, becomes: None, expires: false, wrong: None }
 }
 
 /// The clocks of every node, after each that answers was told which is right, if that is said.
-pub(crate) async fn clocks(grid: &NodeGrid, right: Option<RightClock>) -> Reply<ClusterClock> {
+pub(crate) async fn clocks(grid: &NodeGrid, accept: Option<AcceptClock>) -> Reply<ClusterClock> {
     let reporter = &grid.reporter;
     let asked = reporter.members.iter().map(|member| async move {
         let clock = if member.id == grid.node.id {
-            Some(reporter.clock(&grid.node, right))
+            Some(reporter.clock(&grid.node, accept))
         } else {
-            grid.clock_of(member.id, right).await
+            grid.clock_of(member.id, accept).await
         };
         clock.unwrap_or_else(|| unreachable_clock(member))
     });

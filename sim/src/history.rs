@@ -7,8 +7,9 @@ use std::fmt;
 use std::time::Duration;
 
 use ordergrid_api::wire::{
-    AdjustStock, Batch, CancelOrder, ClusterStatus, FulfilmentChanged, Order, PayOrder, PickOrder, PlaceOrder, PutSku,
-    ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, Sku, StatusHistory, UserOrders, VerifyReport,
+    AdjustStock, AskedRepair, Batch, CancelOrder, ClockRepair, ClusterClock, ClusterStatus, FulfilmentChanged, Order, PayOrder,
+    PickOrder, PlaceOrder, PutSku, ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, Sku, StatusHistory, UserOrders,
+    VerifyReport,
 };
 use ordergrid_domain::{FulfilmentId, Key, OrderId, RefundId, SkuId, UserId};
 
@@ -113,6 +114,10 @@ pub enum Ask {
     Status,
     /// The proof of the laws.
     Verify,
+    /// An operator says that the machines' clocks are right.
+    AcceptWall,
+    /// An operator has log time set back.
+    RepairClock(AskedRepair),
 }
 
 /// How a call ended.
@@ -161,6 +166,10 @@ pub enum Said {
     Status(Box<ClusterStatus>),
     /// The laws.
     Verify(Box<VerifyReport>),
+    /// The clocks.
+    Clock(ClusterClock),
+    /// What became of log time.
+    Repair(ClockRepair),
 }
 
 /// Everything that clients did in one history.

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
 use crate::cli::Cli;
+use crate::clock;
 use crate::process::{Process, program};
 
 /// The first descriptor that a started process is handed, by convention.
@@ -59,6 +60,8 @@ pub struct Grid {
     seats: Vec<Seat>,
     drain: String,
     open_files: Option<u32>,
+    /// What answers for the time of day, if it may be off.
+    library: Option<PathBuf>,
     dir: TempDir,
 }
 
@@ -109,7 +112,7 @@ impl Grid {
             );
             fs::write(&seat.config, text)?;
         }
-        Ok(Self { seats, drain: "0s".to_owned(), open_files: None, dir })
+        Ok(Self { seats, drain: "0s".to_owned(), open_files: None, library: None, dir })
     }
 
     /// Nodes that are started from now on serve for so long, such as `5s`, once they are to stop; else they stop at once.
@@ -122,6 +125,24 @@ impl Grid {
     #[must_use]
     pub fn with_open_files(self, most: u32) -> Self {
         Self { open_files: Some(most), ..self }
+    }
+
+    /// The clocks of nodes that are started from now on are right until [`Grid::clocks`] says otherwise.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn with_clocks(self, library: PathBuf) -> Result<Self> {
+        let grid = Self { library: Some(library), ..self };
+        grid.clocks(0)?;
+        Ok(grid)
+    }
+
+    /// The clocks of all nodes are off by so many seconds from now on.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn clocks(&self, seconds: i64) -> Result<()> {
+        clock::set(&self.file("clock"), seconds)
     }
 
     /// How many nodes it has, running or not.
@@ -176,6 +197,9 @@ impl Grid {
         let mut command = self.program()?;
         command.args(["serve", "-o", "json", "--config"]).arg(&self.seat(node).config);
         command.env("ORDERGRID_HTTP_DRAIN", &self.drain);
+        if let Some(library) = &self.library {
+            command.envs(clock::environment(library, &self.file("clock")));
+        }
         let seat = self.seat_mut(node);
         ensure!(seat.process.is_none(), "node {node} is running");
         // HTTP first, then the mesh.

@@ -5,6 +5,7 @@
 //! says most often), `torture` (rounds of trouble drawn from a seed, and their judges).
 
 mod cli;
+mod clock;
 mod data;
 mod grid;
 mod http;
@@ -14,6 +15,7 @@ pub mod torture;
 mod wait;
 
 pub use cli::{Cli, Ran};
+pub use clock::faketime;
 pub use data::{Sale, SaleLine, Sales, SalesFiles};
 pub use grid::{Dev, Grid};
 pub use http::{Http, Reply};

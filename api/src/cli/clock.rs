@@ -1,39 +1,89 @@
-//! `cluster clock …`.
+//! `cluster clock status` and `accept`; `repair` is in `repair`.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use ordergrid_domain::Timestamp;
 
+use super::repair::{self, RepairArgs};
 use super::screen::Paint;
 use super::table::{Align, Table};
-use super::{Context, Ended, Exit};
+use super::{Context, Ended, Exit, VerbFailure};
 use crate::client::Call;
 use crate::wire::text::WireText;
-use crate::wire::{ClusterClock, RightClock};
+use crate::wire::{AcceptClock, ClusterClock, NodeClock, RightClock};
 
 /// Verbs about the clocks.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum ClockCommand {
     /// Show what every node takes for the time; exit 10 if something is wrong with a clock
     Status,
     /// Say which clock is right: ends a question that keeps things from expiring, on every node that answers
-    Accept {
-        /// The right one
-        #[arg(value_enum)]
-        right: RightClock,
-    },
+    ///
+    /// Without --yes it only shows what the time would go on from, and exits with 6. With it, exit 10 if a node still asks.
+    Accept(AcceptArgs),
+    /// Set log time back where it ran away: deadlines that were set in the wrong time come nearer by as much
+    ///
+    /// Each shard's log time goes back to the time of a majority's clocks, one shard after the other; what was set before the
+    /// wrong time keeps its deadline, and ids do not repeat. Said again, it goes on where it was interrupted. Without --yes it
+    /// only shows what would move, and exits with 6. With it, exit 6 if a shard refused, 8 if one did not answer.
+    Repair(RepairArgs),
+}
+
+/// Which clock.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct AcceptArgs {
+    /// The right one
+    #[arg(value_enum)]
+    right: RightClock,
+    /// Only show what would happen; exit 0
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    /// Do it
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Runs `cluster clock …`.
-pub(super) async fn verb(command: ClockCommand, context: &Context<'_>) -> Ended {
-    let call = match command {
-        ClockCommand::Status => Call::cluster_clock(),
-        ClockCommand::Accept { right } => Call::accept_clock(right),
-    };
-    let Some(answer) = context.ask(&call).await? else { return Ok(Exit::Done) };
+pub(super) async fn verb(command: &ClockCommand, context: &Context<'_>) -> Ended {
+    match command {
+        ClockCommand::Status => {
+            let Some(clocks) = ask(&Call::cluster_clock(), context).await? else { return Ok(Exit::Done) };
+            let right = clocks.nodes.iter().all(|node| node.wrong.is_none());
+            Ok(if right { Exit::Done } else { Exit::AnswerIsNo })
+        }
+        ClockCommand::Accept(args) => accept(*args, context).await,
+        ClockCommand::Repair(args) => repair::verb(args, context).await,
+    }
+}
+
+async fn accept(args: AcceptArgs, context: &Context<'_>) -> Ended {
+    let call = Call::accept_clock(AcceptClock { right: args.right, dry_run: !args.yes });
+    let Some(clocks) = ask(&call, context).await? else { return Ok(Exit::Done) };
+    if args.yes {
+        // What else may be wrong is shown, and this verb is not about it.
+        let asks = clocks.nodes.iter().any(|node| node.reachable && !node.expires);
+        return Ok(if asks { Exit::AnswerIsNo } else { Exit::Done });
+    }
+    not_done(args.dry_run, "no clock is accepted without --yes", "nothing has changed; with --yes time goes on from there")
+}
+
+/// How a verb ends that has only shown what it would do: well, if that was asked for.
+pub(super) fn not_done(asked: bool, what: &str, hint: &str) -> Ended {
+    if asked {
+        return Ok(Exit::Done);
+    }
+    Err(VerbFailure::new(Exit::Unsafe, "not_confirmed", what).with_hint(hint))
+}
+
+async fn ask(call: &Call, context: &Context<'_>) -> Result<Option<ClusterClock>, VerbFailure> {
+    let Some(answer) = context.ask(call).await? else { return Ok(None) };
     let clocks = answer.clone().read::<ClusterClock>()?.value;
     context.show(&answer, || table(&clocks, context.screen.paint()));
-    let right = clocks.nodes.iter().all(|node| node.wrong.is_none());
-    Ok(if right { Exit::Done } else { Exit::AnswerIsNo })
+    Ok(Some(clocks))
+}
+
+/// A time that may not be known, as tables show it.
+pub(super) fn shown(time: Option<Timestamp>) -> String {
+    time.map_or_else(|| "-".to_owned(), |time| time.write(str::to_owned))
 }
 
 fn table(clocks: &ClusterClock, paint: Paint) -> String {
@@ -45,7 +95,6 @@ fn table(clocks: &ClusterClock, paint: Paint) -> String {
         ("EXPIRES", Align::Left),
     ]);
     for node in &clocks.nodes {
-        let time = |time: &Option<Timestamp>| time.as_ref().map_or_else(|| "-".to_owned(), |time| time.write(str::to_owned));
         let expires = if !node.reachable {
             "-"
         } else if node.expires {
@@ -53,7 +102,7 @@ fn table(clocks: &ClusterClock, paint: Paint) -> String {
         } else {
             "NO"
         };
-        table.row([node.name.clone(), time(&node.wall), time(&node.grid), time(&node.log), expires.to_owned()]);
+        table.row([node.name.clone(), shown(node.wall), shown(node.grid), shown(node.log), expires.to_owned()]);
     }
     let mut text = table.text(paint);
     for node in clocks.nodes.iter().filter(|node| !node.reachable) {
@@ -62,7 +111,29 @@ fn table(clocks: &ClusterClock, paint: Paint) -> String {
     for (node, wrong) in clocks.nodes.iter().filter_map(|node| Some((node, node.wrong.as_ref()?))) {
         text += &format!("{} {}: {wrong}\n", paint.bad("NOW"), node.name);
     }
+    for node in &clocks.nodes {
+        text += &becomes(node).map_or_else(String::new, |becomes| format!("THEN {}: {becomes}\n", node.name));
+    }
     text
+}
+
+/// What would come of accepting a clock, in words.
+fn becomes(node: &NodeClock) -> Option<String> {
+    let then = node.becomes?;
+    let what = match node.log {
+        Some(log) if then > log => {
+            let span = super::units::span(then.since(log));
+            format!(
+                "{span} after the log: what is due until then expires, and keys that are older than their time are forgotten"
+            )
+        }
+        Some(log) if then < log => {
+            let span = super::units::span(log.since(then));
+            format!("{span} before the log: nothing expires until that is reached, or `cluster clock repair` sets it back")
+        }
+        _ => "where the log stands".to_owned(),
+    };
+    Some(format!("time goes on from {}, {what}", then.write(str::to_owned)))
 }
 
 #[cfg(test)]
@@ -73,7 +144,8 @@ mod tests {
     fn clocks_as_people_see_them() {
         let clocks: ClusterClock = serde_json::from_value(serde_json::json!({"nodes": [
             {"id": "1", "name": "n1", "reachable": true, "wall": "2026-06-01T08:00:00.000Z", "grid": "2026-05-01T00:00:05.000Z",
-             "log": "2026-05-01T00:00:00.000Z", "expires": false, "wrong": "clock_skew: nothing expires"},
+             "log": "2026-05-01T00:00:00.000Z", "expires": false, "wrong": "clock_skew: nothing expires",
+             "becomes": "2026-06-01T08:00:00.000Z"},
             {"id": "2", "name": "n2", "reachable": false, "expires": false},
         ]}))
         .expect("clocks as a node sends them");
@@ -83,6 +155,8 @@ n1    2026-06-01T08:00:00.000Z  2026-05-01T00:00:05.000Z  2026-05-01T00:00:00.00
 n2    -                         -                         -                         -
 NOW n2 does not answer
 NOW n1: clock_skew: nothing expires
+THEN n1: time goes on from 2026-06-01T08:00:00.000Z, 31d 8h after the log: what is due until then expires, \
+and keys that are older than their time are forgotten
 ";
         assert_eq!(table(&clocks, Paint::plain()), expected);
     }

@@ -19,7 +19,7 @@ const VERIFY_PATIENCE: Duration = Duration::from_secs(30 * 60);
 pub enum ClusterCommand {
     /// Show nodes, shards and health; exit 7 if a shard has no quorum
     Status,
-    /// Ask about the nodes' clocks, and say which is right
+    /// Ask about the nodes' clocks, say which is right, and set back a log time that ran away
     #[command(subcommand)]
     Clock(super::clock::ClockCommand),
     /// Prove the laws of stock, order and money on the running grid; exit 10 if one is broken, 11 if one could not be judged
@@ -35,7 +35,7 @@ pub(super) async fn verb(command: &ClusterCommand, context: &Context<'_>) -> End
             context.show(&answer, || status_table(&status, context.screen.paint()));
             Ok(if status.health == Health::Unavailable { Exit::Unreachable } else { Exit::Done })
         }
-        ClusterCommand::Clock(command) => super::clock::verb(*command, context).await,
+        ClusterCommand::Clock(command) => super::clock::verb(command, context).await,
         ClusterCommand::Verify => {
             // Every row is looked at: one attempt may take as long as the whole call.
             let patience = context.global.timeout.unwrap_or(VERIFY_PATIENCE);

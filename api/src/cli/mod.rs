@@ -10,6 +10,7 @@ mod cluster;
 mod exit;
 mod failure;
 mod lookup;
+mod repair;
 pub mod replay;
 mod screen;
 mod table;

@@ -85,6 +85,10 @@ async fn a_wrong_command_line_is_exit_2_and_asks_nothing() {
         "cluster status --endpoint https://x",
         "cluster status --endpoint http://x/y",
         "sku get a b",
+        "cluster clock accept",
+        "cluster clock accept wall --dry-run --yes",
+        "cluster clock repair --dry-run --yes",
+        "cluster clock repair --since yesterday",
     ] {
         let left = run_line(line, &nobody()).await;
         assert_eq!((left.code, left.data.as_str()), (2, ""), "{line}: {left:?}");
@@ -242,6 +246,50 @@ async fn verify_answers_with_its_exit_code() {
         let left = run_line("cluster verify", &network).await;
         assert_eq!((left.code, left.data.contains("VIOLATION NoOversell: sku x: available -1")), (exit, !ok), "{left:?}");
     }
+}
+
+/// A verb, what it must ask, what it is answered, and its exit code with the word for it.
+type Asked = (&'static str, &'static str, Value, u8, &'static str);
+
+#[tokio::test]
+async fn what_changes_the_time_of_a_grid_needs_yes() {
+    let clock = |expires: bool| {
+        let node =
+            json!({"id": "1", "name": "n1", "reachable": true, "expires": expires, "wrong": "clock_skew: log time is ahead"});
+        json!({"nodes": [node, {"id": "2", "name": "n2", "reachable": false, "expires": false}]})
+    };
+    let repair = |states: &[&str]| {
+        let shards: Vec<_> = (1..).zip(states).map(|(n, state)| json!({"shard": format!("{n}"), "state": state})).collect();
+        json!({"dry_run": true, "shards": shards})
+    };
+    #[rustfmt::skip]
+    let cases: [Asked; 11] = [
+        ("accept wall",           "accept?right=wall&dry_run=true",  clock(false),                   6, "not_confirmed"),
+        ("accept wall --dry-run", "accept?right=wall&dry_run=true",  clock(false),                   0, ""),
+        ("accept wall --yes",     "accept?right=wall&dry_run=false", clock(true),                    0, ""),
+        ("accept log --yes",      "accept?right=log&dry_run=false",  clock(false),                  10, ""),
+        ("repair",                "repair?dry_run=true",             repair(&["ahead", "sound"]),    6, "not_confirmed"),
+        ("repair",                "repair?dry_run=true",             repair(&["sound", "sound"]),    0, ""),
+        ("repair --dry-run",      "repair?dry_run=true",             repair(&["ahead", "sound"]),    0, ""),
+        ("repair --dry-run",      "repair?dry_run=true",             repair(&["ahead", "refused"]),  6, "not_safe"),
+        ("repair --yes",          "repair?dry_run=false",            repair(&["repaired", "sound"]), 0, ""),
+        ("repair --yes",          "repair?dry_run=false",            repair(&["refused", "sound"]),  6, "not_safe"),
+        ("repair --yes",          "repair?dry_run=false",            repair(&["refused", "unknown"]), 8, "not_answered"),
+    ];
+    for (verb, asks, answer, code, word) in cases {
+        let told = answer.clone();
+        let network = Scripted::new(move |asked| {
+            assert_eq!(asked.line(), format!("POST /admin/v1/cluster/clock/{asks}"));
+            Told::json(200, &answer)
+        });
+        let left = run_line(&format!("cluster clock {verb} -o json"), &network).await;
+        assert_eq!((left.code, left.data.as_str()), (code, format!("{told}\n").as_str()), "{verb}: {left:?}");
+        let error = left.talk.contains(&format!("\"code\":\"{word}\""));
+        assert_eq!(error, !word.is_empty(), "{verb}: {left:?}");
+    }
+    let line = "cluster clock repair --since 2026-11-20T14:05:06Z --curl --endpoint http://n1:80";
+    let url = "http://n1:80/admin/v1/cluster/clock/repair?dry_run=true&since=2026-11-20T14:05:06.000Z";
+    assert!(run_line(line, &nobody()).await.data.contains(url));
 }
 
 #[tokio::test]

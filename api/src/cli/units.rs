@@ -46,6 +46,18 @@ pub(super) fn age(seconds: u64) -> String {
     }
 }
 
+/// A span of time by its two largest units: `31d 8h`, `4m 5s`, `20s`.
+pub(super) fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, ..) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
 /// A latency with three significant digits: `11.2 ms`.
 pub(super) fn latency(ms: f64) -> String {
     match ms {
@@ -82,6 +94,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_have_two_units() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (245, "4m 5s"), (3_600, "1h 0m"), (691_200, "8d 0h")] {
+            assert_eq!(span(Duration::from_secs(seconds)), text);
+        }
+    }
 
     #[test]
     fn numbers_are_grouped() {

@@ -6,9 +6,9 @@ use ordergrid_domain::{FulfilmentId, Key, OrderId, RefundId, SkuId, UserId};
 
 use super::{Answer, Call, CallError, Client, path_segment};
 use crate::wire::{
-    AdjustStock, Batch, CancelOrder, ClusterStatus, CommandBatch, Empty, FulfilmentChanged, Order, PayOrder, PickOrder,
-    PlaceBatch, PlaceOrder, PutSku, ReceiveStock, RefundOrder, RefundOutcome, RightClock, ShipFulfilment, Sku, StatusHistory,
-    UserOrders, VerifyReport,
+    AcceptClock, AdjustStock, AskedRepair, Batch, CancelOrder, ClockRepair, ClusterClock, ClusterStatus, CommandBatch, Empty,
+    FulfilmentChanged, Order, PayOrder, PickOrder, PlaceBatch, PlaceOrder, PutSku, ReceiveStock, RefundOrder, RefundOutcome,
+    ShipFulfilment, Sku, StatusHistory, UserOrders, VerifyReport, WireText,
 };
 
 type Ended<T> = Result<Answer<T>, CallError>;
@@ -144,8 +144,20 @@ impl Call {
 
     /// `POST /admin/v1/cluster/clock/accept`.
     #[must_use]
-    pub fn accept_clock(right: RightClock) -> Self {
-        Self::new(Method::POST, &format!("/admin/v1/cluster/clock/accept?right={}", right.word()))
+    pub fn accept_clock(accept: AcceptClock) -> Self {
+        let AcceptClock { right, dry_run } = accept;
+        let path = format!("/admin/v1/cluster/clock/accept?right={}&dry_run={dry_run}", right.word());
+        Self::new(Method::POST, &path)
+    }
+
+    /// `POST /admin/v1/cluster/clock/repair`.
+    #[must_use]
+    pub fn repair_clock(asked: AskedRepair) -> Self {
+        let mut path = format!("/admin/v1/cluster/clock/repair?dry_run={}", asked.dry_run);
+        if let Some(since) = asked.since {
+            path += &since.write(|since| format!("&since={since}"));
+        }
+        Self::new(Method::POST, &path)
     }
 
     /// `GET /admin/v1/cluster/verify`.
@@ -261,6 +273,16 @@ impl Client {
     /// Has the laws proven.
     pub async fn cluster_verify(&self) -> Ended<VerifyReport> {
         self.ask(&Call::cluster_verify()).await
+    }
+
+    /// Says which clock is right.
+    pub async fn accept_clock(&self, accept: AcceptClock) -> Ended<ClusterClock> {
+        self.ask(&Call::accept_clock(accept)).await
+    }
+
+    /// Sets log time back where it ran away.
+    pub async fn repair_clock(&self, asked: AskedRepair) -> Ended<ClockRepair> {
+        self.ask(&Call::repair_clock(asked)).await
     }
 }
 

@@ -68,6 +68,7 @@ kinds! {
     REFUND_TOO_LARGE             409 "refund_too_large"             refused never "More than what can be refunded";
     STILL_OPEN                   409 "still_open"                   refused never "Something of the order is still open";
     HISTORY_FULL                 409 "history_full"                 refused never "The order's history is full";
+    LOG_TIME_NOT_AHEAD           409 "log_time_not_ahead"           refused never "Log time is not ahead";
     WOULD_OVERSELL               409 "would_oversell"               refused never "The units are promised to orders";
     STALE_VERSION                412 "stale_version"                refused never "The version is another one by now";
     BODY_TOO_LARGE               413 "body_too_large"               refused never "The body is too large";

@@ -92,6 +92,7 @@ routes! {
     ClusterStatus   Read    "GET /admin/v1/cluster/status";
     ClusterClock    Read    "GET /admin/v1/cluster/clock";
     ClockAccept     Read    "POST /admin/v1/cluster/clock/accept";
+    ClockRepair     Read    "POST /admin/v1/cluster/clock/repair";
     ClusterVerify   Read    "/admin/v1/cluster/verify";
     Livez           Read    "GET /livez";
     Readyz          Read    "GET /readyz";
@@ -172,6 +173,7 @@ fn all(api: Arc<Api>) -> Router {
         .route("/admin/v1/cluster/status", get_from(Route::ClusterStatus, operators::status))
         .route("/admin/v1/cluster/clock", get_from(Route::ClusterClock, operators::clock))
         .route("/admin/v1/cluster/clock/accept", post_to(Route::ClockAccept, operators::accept_clock))
+        .route("/admin/v1/cluster/clock/repair", post_to(Route::ClockRepair, operators::repair_clock))
         .route(
             "/admin/v1/cluster/verify",
             get_from(Route::ClusterVerify, operators::verify).post(entry!(Route::ClusterVerify, operators::verify)),

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::http::{HeaderValue, Response, StatusCode, header};
+use ordergrid_domain::Timestamp;
 use serde::Serialize;
 
 use super::call::Call;
 use super::{Api, Ended, pieces, reply};
 use crate::fault::{Fault, kinds};
 use crate::metrics;
-use crate::wire::{Readiness, RightClock};
+use crate::wire::{AcceptClock, AskedRepair, Readiness, RightClock, WireText};
 
 /// `GET /livez`: the process answers.
 pub(super) async fn live(api: Arc<Api>, _: Call) -> Ended {
@@ -54,13 +55,33 @@ pub(super) async fn clock(api: Arc<Api>, call: Call) -> Ended {
     Ok(reply::json(api.account(), StatusCode::OK, &answer.value, 1_024))
 }
 
-/// `POST /admin/v1/cluster/clock/accept?right=wall|log`. Said twice, it is the same.
+/// `POST /admin/v1/cluster/clock/accept?right=wall|log&dry_run=`. Said twice, it is the same.
 pub(super) async fn accept_clock(api: Arc<Api>, call: Call) -> Ended {
-    let [right] = call.query(["right"])?;
+    let [right, dry_run] = call.query(["right", "dry_run"])?;
     let right = right.as_deref().and_then(RightClock::of_word);
     let right = right.ok_or_else(|| Fault::new(&kinds::INVALID_PARAMETER, "is required: wall or log").at("right"))?;
-    let answer = api.seen(api.grid.clocks(Some(right))).await?;
+    let accept = AcceptClock { right, dry_run: said("dry_run", dry_run.as_deref())? };
+    let answer = api.seen(api.grid.clocks(Some(accept))).await?;
     Ok(reply::json(api.account(), StatusCode::OK, &answer.value, 1_024))
+}
+
+/// `POST /admin/v1/cluster/clock/repair?dry_run=&since=`. Said twice, it is done once; a dry run reads every row.
+pub(super) async fn repair_clock(api: Arc<Api>, call: Call) -> Ended {
+    let [dry_run, since] = call.query(["dry_run", "since"])?;
+    let since = since.map(|text| Timestamp::read(&text)).transpose();
+    let since = since.map_err(|wrong| Fault::new(&kinds::INVALID_PARAMETER, wrong).at("since"))?;
+    let asked = AskedRepair { dry_run: said("dry_run", dry_run.as_deref())?, since };
+    let answer = api.at_length(api.grid.repair_clock(asked), api.limits.verify_patience).await?;
+    Ok(reply::json(api.account(), StatusCode::OK, &answer.value, 4_096))
+}
+
+/// A parameter that is true or false; false where it is left out.
+fn said(name: &'static str, value: Option<&str>) -> Result<bool, Fault> {
+    match value {
+        None | Some("false") => Ok(false),
+        Some("true" | "") => Ok(true),
+        Some(_) => Err(Fault::new(&kinds::INVALID_PARAMETER, "must be true or false").at(name)),
+    }
 }
 
 /// `POST /admin/v1/cluster/verify`, and `GET`: it changes nothing. A violation is an answer, not an error.

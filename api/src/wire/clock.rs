@@ -33,11 +33,23 @@ pub struct NodeClock {
     /// The latest stamp that it has applied.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub log: Option<Timestamp>,
+    /// What the time of the grid would go on from, where accepting a clock was only tried.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub becomes: Option<Timestamp>,
     /// What it leads may expire: false while an operator is to say which clock is right.
     pub expires: bool,
     /// What is wrong, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrong: Option<String>,
+}
+
+/// A clock that is accepted, or would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct AcceptClock {
+    /// The right one.
+    pub right: RightClock,
+    /// Only to be told what would happen.
+    pub dry_run: bool,
 }
 
 /// Which clock is right, as an operator says.

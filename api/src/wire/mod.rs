@@ -10,6 +10,7 @@ pub mod clock;
 pub mod cluster;
 pub mod order;
 pub mod problem;
+pub mod repair;
 pub mod request;
 pub mod sku;
 pub(crate) mod text;
@@ -17,7 +18,7 @@ mod words;
 pub(crate) mod written;
 
 pub(crate) use answer::created_id;
-pub use clock::{ClusterClock, NodeClock, RightClock};
+pub use clock::{AcceptClock, ClusterClock, NodeClock, RightClock};
 pub use cluster::{
     Check, ClusterStatus, Health, InFlight, LawReport, NodeStatus, Readiness, ReplicaHash, ReplicaStatus, ShardReport,
     ShardStatus, Verdict, VerifyReport,
@@ -27,6 +28,7 @@ pub use order::{
     Refund, RefundPart, StatusHistory, UserOrders,
 };
 pub use problem::{Problem, ShortLine};
+pub use repair::{AskedRepair, ClockRepair, Deadlines, RepairState, ShardRepair};
 pub use request::{
     AdjustStock, CancelOrder, Command, CommandBatch, Empty, LineUnits, PayOrder, PickOrder, PlaceBatch, PlaceLine, PlaceOrder,
     PutSku, ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, Unbuilt,

@@ -403,7 +403,24 @@ async fn clocks_are_shown_and_one_is_accepted() {
         let told = site.send(request("POST", &path, &[], "")).await;
         assert_eq!((told.status, told.json()), (200, clock(true, None)));
     }
+    let told = site.send(request("POST", "/admin/v1/cluster/clock/accept?right=wall&dry_run=true", &[], "")).await;
+    let mut tried = clock(false, Some("clock_skew: nothing expires"));
+    tried["nodes"][0]["becomes"] = "2026-11-20T14:05:06.007Z".into();
+    assert_eq!((told.status, told.json()), (200, tried));
+    for (query, dry_run, state, since) in [
+        ("", false, "repaired", None),
+        ("?dry_run=true", true, "ahead", None),
+        ("?dry_run=false&since=2026-11-20T14:05:06.007Z", false, "repaired", Some("2026-11-20T14:05:06.007Z")),
+    ] {
+        let told = site.send(request("POST", &format!("/admin/v1/cluster/clock/repair{query}"), &[], "")).await;
+        let mut shard = json!({"shard": "1", "state": state, "log": "2026-11-20T14:05:06.007Z"});
+        since.into_iter().for_each(|since| shard["since"] = since.into());
+        assert_eq!((told.status, told.json()), (200, json!({"dry_run": dry_run, "shards": [shard]})), "{query}");
+    }
     for (path, status, code) in [
+        ("/admin/v1/cluster/clock/repair?since=yesterday", 422, "invalid_parameter"),
+        ("/admin/v1/cluster/clock/repair?dry_run=perhaps", 422, "invalid_parameter"),
+        ("/admin/v1/cluster/clock/repair?yes=true", 400, "unknown_parameter"),
         ("/admin/v1/cluster/clock/accept", 422, "invalid_parameter"),
         ("/admin/v1/cluster/clock/accept?right=both", 422, "invalid_parameter"),
         ("/admin/v1/cluster/clock/accept?left=wall", 400, "unknown_parameter"),

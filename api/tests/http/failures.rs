@@ -57,6 +57,7 @@ async fn every_rejection() {
         R::RefundTooLarge { .. }         => R::RefundTooLarge { asked: m(2), available: m(1) }, 409, "refund_too_large", Some("amount");
         R::StillOpen                     => R::StillOpen, 409, "still_open", None;
         R::WouldOversell { .. }          => R::WouldOversell { asked: q(2), available: q(1) }, 409, "would_oversell", Some("delta");
+        R::NotAhead { .. }               => R::NotAhead { log: t(1) }, 409, "log_time_not_ahead", None;
         R::StreamGap { .. }              => R::StreamGap { first: 2, next: 1 }, 503, "no_leader", None;
         R::WrongShard                    => R::WrongShard, 503, "no_leader", None;
         R::NoLines                       => R::NoLines, 422, "invalid_lines", Some("lines");

@@ -9,7 +9,8 @@ use ordergrid_api::grid::{
     Answer, Failure, Grid, OrderChanged, ReadOptions, Reply, SkuChanged, Token, UserOrders, UserOrdersQuery,
 };
 use ordergrid_api::wire::{
-    Check, ClusterClock, ClusterStatus, Health, InFlight, LawReport, NodeClock, RightClock, VerifyReport,
+    AcceptClock, AskedRepair, Check, ClockRepair, ClusterClock, ClusterStatus, Health, InFlight, LawReport, NodeClock,
+    RepairState, ShardRepair, VerifyReport,
 };
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuAction, SkuCommand};
 use ordergrid_domain::sku::Buckets;
@@ -273,7 +274,8 @@ impl Grid for Scripted {
         })
     }
 
-    fn clocks(&self, right: Option<RightClock>) -> BoxFuture<'_, Reply<ClusterClock>> {
+    fn clocks(&self, accept: Option<AcceptClock>) -> BoxFuture<'_, Reply<ClusterClock>> {
+        let right = accept.filter(|accept| !accept.dry_run);
         self.answers(|_| {
             let node = NodeClock {
                 id: 1,
@@ -282,10 +284,26 @@ impl Grid for Scripted {
                 wall: Some(Timestamp::from_ms(1_795_183_506_007)),
                 grid: None,
                 log: None,
+                becomes: accept.filter(|accept| accept.dry_run).map(|_| Timestamp::from_ms(1_795_183_506_007)),
                 expires: right.is_some(),
                 wrong: right.is_none().then(|| "clock_skew: nothing expires".to_owned()),
             };
             Ok(Answer::new(ClusterClock { nodes: vec![node] }, TOKEN))
+        })
+    }
+
+    fn repair_clock(&self, asked: AskedRepair) -> BoxFuture<'_, Reply<ClockRepair>> {
+        self.answers(move |_| {
+            let shard = ShardRepair {
+                shard: 1,
+                state: if asked.dry_run { RepairState::Ahead } else { RepairState::Repaired },
+                log: Some(Timestamp::from_ms(1_795_183_506_007)),
+                right: None,
+                since: asked.since,
+                why: None,
+                deadlines: Vec::new(),
+            };
+            Ok(Answer::new(ClockRepair { dry_run: asked.dry_run, shards: vec![shard] }, TOKEN))
         })
     }
 

@@ -11,6 +11,7 @@ use crate::ids::{
 use crate::money::{Currency, Money, Quantity};
 use crate::order::{Address, CancelReason, LineRequest, Operator, Order, PaymentState, RefundState, Terms};
 use crate::rejection::Rejection;
+use crate::repair::Repair;
 use crate::sku::Sku;
 use crate::time::Timestamp;
 
@@ -60,6 +61,8 @@ pub enum Command {
     },
     /// Any shard: the only command that expires anything (rule 22).
     Tick,
+    /// Any shard: log time ran away, and is set back.
+    Repair(Repair),
 }
 
 /// Everything of an order that the client decides.

@@ -197,4 +197,10 @@ pub enum Rejection {
         /// Events allowed.
         limit: usize,
     },
+    /// Log time is another one than was to be set back, or is not ahead of the time.
+    #[error("log time is {log:?}: it was changed meanwhile, or is not ahead")]
+    NotAhead {
+        /// This shard's log time.
+        log: Timestamp,
+    },
 }

@@ -31,7 +31,7 @@ pub(crate) fn serve(mesh: &Mesh, node: &Arc<NodeContext>) {
     mesh.serve(
         SERVICE,
         Arc::new(move |_, _| {
-            let told = node.upgrade().map(|node| node.time.tell());
+            let told = node.upgrade().map(|node| node.time.tell(node.log_time()));
             Box::pin(std::future::ready(told.map_or_else(Bytes::new, to_bytes)))
         }),
     );

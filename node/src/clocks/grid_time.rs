@@ -162,12 +162,14 @@ impl GridTime {
         self.state.lock().seen.clone()
     }
 
-    /// What this node tells its peers.
-    pub(crate) fn tell(&self) -> ToldTime {
+    /// What this node tells its peers. Whoever has a log of its own, whose time is given, tells that: what others have told
+    /// would go round and round after log time was set back.
+    pub(crate) fn tell(&self, log: Timestamp) -> ToldTime {
         let now = reading(&*self.clock);
         let state = self.state.lock();
         let sound = !matches!(state.seen.standing, Standing::Outside(_));
-        let (own, log) = (timestamp(state.own.time(now)), timestamp(state.own.log()));
+        let known = timestamp(state.own.log());
+        let (own, log) = (timestamp(state.own.time(now)), if log > Timestamp::default() { log } else { known });
         ToldTime { own, sound, asks: state.own.question().is_some(), log }
     }
 
@@ -189,6 +191,17 @@ impl GridTime {
         self.state.lock().own.accept(right, reading(&*self.clock), ms(log));
         tracing::warn!(?right, "an operator has said which clock is right");
         self.look(log);
+    }
+
+    /// What this node's clock would show if that one were accepted.
+    pub(crate) fn accepted(&self, right: Right, log: Timestamp) -> Timestamp {
+        let now = reading(&*self.clock);
+        timestamp(now.monotonic.saturating_add(self.state.lock().own.accepted(right, now, ms(log))))
+    }
+
+    /// Whether a shard's log time is ahead of the time by more than two leaders can differ.
+    pub(crate) fn is_ahead(&self, log: Timestamp) -> bool {
+        ms(log).saturating_sub(ms(self.now())) > 2 * self.rules.skew
     }
 
     /// Looks at everything that is known of the clocks again.
@@ -285,7 +298,8 @@ pub(crate) fn words(seen: &Seen) -> Option<String> {
         None => {}
     }
     if let (Some(ahead), None) = (seen.log_ahead, seen.question) {
-        wrong.push(format!("log time is {} grid time: timers wait for it", distance(ahead)));
+        let how = "timers wait for it, unless `ordergrid cluster clock repair` sets it back";
+        wrong.push(format!("log time is {} grid time: {how}", distance(ahead)));
     }
     (!wrong.is_empty()).then(|| format!("clock_skew: {}", wrong.join("; ")))
 }
@@ -441,9 +455,39 @@ mod tests {
         let rules = Rules { nodes: 5, skew: 5 * SECOND, leap: 5 * DAY };
         let none = Timestamp::default();
         let time = GridTime::start(5, Arc::clone(&hands) as Arc<dyn Clock>, rules, none);
-        assert_eq!((time.tell().log, time.tell().asks), (none, false));
+        assert_eq!((time.tell(none).log, time.tell(none).asks), (none, false));
         time.heard(1, 0, ToldTime { own: timestamp(BOOT), sound: true, asks: true, log: timestamp(BOOT) }, none);
-        assert_eq!((time.tell().log, time.tell().asks, hands.stamp(&time)), (timestamp(BOOT), true, 0));
+        assert_eq!((time.tell(none).log, time.tell(none).asks, hands.stamp(&time)), (timestamp(BOOT), true, 0));
+    }
+
+    #[test]
+    fn a_log_time_that_was_set_back_is_ahead_nowhere_for_long() {
+        let hands = Arc::new(Hands::default());
+        let rules = Rules { nodes: 3, skew: 5 * SECOND, leap: 5 * DAY };
+        let (ahead, right) = (timestamp(BOOT + 8 * DAY), timestamp(BOOT));
+        let time = GridTime::start(1, Arc::clone(&hands) as Arc<dyn Clock>, rules, Timestamp::default());
+        let told = |log| ToldTime { own: timestamp(BOOT), sound: true, asks: false, log };
+        time.heard(2, 0, told(ahead), ahead);
+        assert!(time.is_ahead(ahead) && time.seen().log_ahead == Some(8 * DAY), "{:?}", time.seen());
+        // This node's log was set back, that of another one not yet.
+        time.look(right);
+        assert_eq!((time.seen().log_ahead, time.seen().question, time.tell(right).log), (None, None, right));
+        assert!(!time.is_ahead(right));
+        time.heard(2, 0, told(right), right);
+        assert_eq!(time.tell(Timestamp::default()).log, right, "nor does a node without a log tell it on");
+    }
+
+    #[test]
+    fn what_accepting_a_clock_would_do_is_told_before() {
+        for (right, then) in [(Right::Wall, BOOT), (Right::Log, BOOT + 8 * DAY)] {
+            let hands = Arc::new(Hands::default());
+            let rules = Rules { nodes: 1, skew: 5 * SECOND, leap: 5 * DAY };
+            let log = timestamp(BOOT + 8 * DAY);
+            let time = GridTime::start(1, Arc::clone(&hands) as Arc<dyn Clock>, rules, log);
+            assert_eq!((time.accepted(right, log), time.may_tick()), (timestamp(then), false));
+            time.accept(right, log);
+            assert_eq!((time.now(), time.may_tick()), (timestamp(then), true));
+        }
     }
 
     #[test]
@@ -475,7 +519,7 @@ mod tests {
         let (hands, time) = grid(3);
         hands.step(8 * DAY);
         tell(&hands, &time, &[0, 0]);
-        assert!(time.seen().gives_way() && !time.tell().sound);
+        assert!(time.seen().gives_way() && !time.tell(Timestamp::default()).sound);
 
         let (hands, time) = grid(1);
         hands.step(8 * DAY);

@@ -126,7 +126,13 @@ impl OwnClock {
     /// doubt, know better.
     fn learn(&mut self, now: Reading, log: i64, others: &[Told], rules: Rules) {
         let first = self.log == 0 && log > 0;
-        self.log = self.log.max(log);
+        let back = log > 0 && log < self.log;
+        // Those who know of it may be away for a while.
+        self.log = if log > 0 { log } else { self.log };
+        if back && self.question.is_some() {
+            // It was set back: what this start was judged by was an older checkpoint's.
+            self.doubt(now, log, rules);
+        }
         let doubtful = first && !self.answered && rules.asks(self.time(now).saturating_sub(log)).is_some();
         if doubtful && !supported(self.offset, others, rules) {
             self.doubt(now, log, rules);
@@ -171,11 +177,16 @@ impl OwnClock {
 
     /// An operator says which is right.
     pub(crate) fn accept(&mut self, right: Right, now: Reading, log: i64) {
-        match right {
-            Right::Wall => self.believe(now.offset()),
-            Right::Log => self.believe(self.offset.max(log.saturating_sub(now.monotonic))),
-        }
+        self.believe(self.accepted(right, now, log));
         self.answered = true;
+    }
+
+    /// How far it would be ahead of the monotonic clock once that is accepted.
+    pub(crate) fn accepted(&self, right: Right, now: Reading, log: i64) -> i64 {
+        match right {
+            Right::Wall => now.offset(),
+            Right::Log => self.offset.max(log.saturating_sub(now.monotonic)),
+        }
     }
 
     fn believe(&mut self, offset: i64) {
@@ -368,6 +379,15 @@ mod tests {
         let mut unsure = OwnClock::start(at(0, 0), 0, rules(3));
         unsure.look(at(1, 0), BOOT + 8 * DAY, &[Told { asks: true, ..told(0) }], rules(3));
         assert_eq!(unsure.question(), Some(Question::Behind), "who asks knows nothing");
+    }
+
+    #[test]
+    fn a_log_that_was_set_back_is_not_asked_about() {
+        // The start finds a checkpoint from the time that ran away; that it was set back is in the log behind it.
+        let mut own = OwnClock::start(at(0, 0), BOOT + 8 * DAY, rules(1));
+        assert_eq!((own.question(), own.offset()), (Some(Question::Behind), BOOT + 8 * DAY));
+        own.look(at(1, 0), BOOT, &[], rules(1));
+        assert_eq!((own.question(), own.offset()), (None, BOOT));
     }
 
     #[test]

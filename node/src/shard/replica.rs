@@ -13,7 +13,7 @@ use ordergrid_domain::command::{OrderRequest, Position};
 use ordergrid_domain::encoding::BytesError;
 use ordergrid_domain::machine::{Lookup, PlacedKey, ShardConfig, ShardMachine, TimerScan};
 use ordergrid_domain::rows::TIMER;
-use ordergrid_domain::{Entry, Key, Order, Outcome, Rejection, RowKey, Timestamp, UserId, stored};
+use ordergrid_domain::{Command, Entry, Key, Order, Outcome, Rejection, RowKey, Timestamp, UserId, stored};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use ractor::ActorRef;
 use tokio::sync::{oneshot, watch};
@@ -330,6 +330,10 @@ impl ShardReplica {
                 return Err(Missing::Rows { rows, epoch: machine.load_epoch() });
             }
             let outcomes = machine.apply(Position { term: at.term, index: at.index }, entry);
+            if entry.commands.iter().any(|command| matches!(command, Command::Repair(_))) {
+                // What was found in the log at the start may be of the time that is over.
+                self.logged.store(0, Ordering::Release);
+            }
             if entry.commands.is_empty() {
                 self.remember_hash(at.index, machine.state_hash());
             }

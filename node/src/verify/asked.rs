@@ -12,6 +12,7 @@ use super::marks::HashAt;
 use super::stored::{OnDisk, on_disk};
 use crate::grid::{Ask, NodeGrid, SERVICE, Said};
 use crate::peers::{decode, encode};
+use crate::repair;
 use crate::report::NodeReport;
 
 /// Longest wait for another node to have read all that one of its replicas has stored.
@@ -23,7 +24,7 @@ impl NodeGrid {
         let shard = match ask {
             Ask::Report => return Some(Ok(Said::Report(self.reporter.report(&self.node)))),
             Ask::OnDisk(group) => return Some(Ok(Said::OnDisk(on_disk(self, *group).await))),
-            Ask::HashAt(shard, _) | Ask::Cut(shard) | Ask::Audit(shard, _) => *shard,
+            Ask::HashAt(shard, _) | Ask::Cut(shard) | Ask::Audit(shard, _) | Ask::Preview(shard, _) => *shard,
             _ => return None,
         };
         let Some(host) = self.node.host(shard) else { return Some(Ok(Said::Elsewhere(None))) };
@@ -37,6 +38,7 @@ impl NodeGrid {
                 Some(cut) => cut.audit().await.map(|audit| Said::Audit(Box::new(audit))),
                 None => Err(Failure::refused(Refusal::NotReady)),
             },
+            Ask::Preview(_, change) => repair::preview(host, *change).await.map(Said::Preview),
             _ => unreachable!("what asks for no proof was left out above"),
         })
     }

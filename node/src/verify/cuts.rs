@@ -57,6 +57,19 @@ impl Cut {
         }
         Ok(audit)
     }
+
+    /// Shows every row, in the order of keys, until one is refused.
+    pub(crate) async fn each(self, mut see: impl FnMut(&[u8], &[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+        let Some(view) = self.view else { return Ok(()) };
+        let mut seen = Ok(());
+        let show = |key: &Bytes, value: &Bytes| {
+            if seen.is_ok() {
+                seen = see(key, value);
+            }
+        };
+        each_row(&*view, show).await.map_err(unreadable)?;
+        seen
+    }
 }
 
 /// Shows every row. Rests as long as it works, so that whoever orders meanwhile feels little of it.

@@ -103,7 +103,9 @@ impl Rare {
             Command::Order(command) => Before::Order(order(machine, command), now),
             Command::Deliver(run) => Before::Stream(machine.high(run.from)),
             Command::Tick => ended(machine),
-            Command::Place(_) | Command::PlaceLocal(_) | Command::Sku(_) | Command::Trim { .. } => Before::Any,
+            Command::Place(_) | Command::PlaceLocal(_) | Command::Sku(_) | Command::Trim { .. } | Command::Repair(_) => {
+                Before::Any
+            }
         };
         entry.commands.iter().map(look).collect()
     }

@@ -44,7 +44,7 @@ impl Watched {
                 }
                 Said::Sku(sku) => drop(watched.skus.insert(sku.id.clone())),
                 Said::User(user) => watched.orders.extend(user.orders.iter().map(|order| order.id)),
-                Said::History(_) | Said::Status(_) | Said::Verify(_) => {}
+                Said::History(_) | Said::Status(_) | Said::Verify(_) | Said::Clock(_) | Said::Repair(_) => {}
             }
         }
         watched
@@ -228,6 +228,9 @@ impl Run<'_> {
             self.touch(command, outcome, &mut touched);
             self.ask(command, at.id.index);
         }
+        if entry.commands.iter().any(|command| matches!(command, Command::Repair(_))) {
+            self.look_at_timers();
+        }
         touched.orders.iter().for_each(|order| self.look_at_order(*order, at.id.index));
         touched.skus.iter().for_each(|sku| self.look_at_sku(sku, at.id.index));
         if !outcomes.is_empty() {
@@ -268,7 +271,8 @@ impl Run<'_> {
             Command::Release(release) => touched.skus.extend(release.skus.iter().cloned()),
             Command::Gone(holds) => touched.skus.extend(holds.iter().map(|(_, sku)| sku.clone())),
             Command::Deliver(run) => run.messages.iter().for_each(|message| self.touch_by(message, touched)),
-            Command::Order(_) | Command::Trim { .. } | Command::Tick => {}
+            // It changes no row, though orders tell other times from then on.
+            Command::Order(_) | Command::Trim { .. } | Command::Tick | Command::Repair(_) => {}
         }
     }
 
@@ -295,10 +299,11 @@ impl Run<'_> {
         }
         let Lookup::Found(order) = self.machine.order(id) else { return };
         let versions = self.reference.orders.entry(id).or_default();
-        if versions.last().is_some_and(|last| *last.state == order) {
+        // Where log time was set back, an order that has not changed tells other times.
+        let set_back = self.machine.repairs() > 0;
+        if versions.last().is_some_and(|last| *last.state == order || set_back && last.state.version == order.version) {
             return;
         }
-        let timers = |order: &Order| order.payment_due_at.into_iter().chain(order.completes_at);
         if let Some(last) = versions.last() {
             for due in timers(&last.state) {
                 self.due.remove(&(due, id));
@@ -306,6 +311,16 @@ impl Run<'_> {
         }
         self.due.extend(timers(&order).map(|due| (due, id)));
         versions.push(Version { index, state: Arc::new(order) });
+    }
+
+    /// Log time was set back: timers are due at other times.
+    fn look_at_timers(&mut self) {
+        let Self { machine, watched, .. } = self;
+        let found = watched.orders.iter().filter_map(|id| match machine.order(*id) {
+            Lookup::Found(order) => Some(order),
+            _ => None,
+        });
+        self.due = found.flat_map(|order| timers(&order).map(move |due| (due, order.id)).collect::<Vec<_>>()).collect();
     }
 
     fn look_at_sku(&mut self, id: &SkuId, index: u64) {
@@ -318,6 +333,10 @@ impl Run<'_> {
             versions.push(Version { index, state: Arc::new(sku) });
         }
     }
+}
+
+fn timers(order: &Order) -> impl Iterator<Item = Timestamp> + use<> {
+    order.payment_due_at.into_iter().chain(order.completes_at)
 }
 
 fn broken(at: &ChainEntry, what: &str) -> Violation {

@@ -1,7 +1,9 @@
 //! One operation against one node, as the record has it.
 
 use ordergrid_api::client::{Answer, CallError, Client};
-use ordergrid_api::wire::{Batch, BatchOrder, BatchResult, Command, CommandBatch, Empty, Order, PlaceBatch};
+use ordergrid_api::wire::{
+    AcceptClock, Batch, BatchOrder, BatchResult, Command, CommandBatch, Empty, Order, PlaceBatch, RightClock,
+};
 
 use crate::history::{Ask, Ending, Said, Seen};
 
@@ -30,6 +32,11 @@ pub(super) async fn perform(client: &Client, ask: &Ask) -> Ending {
         Ask::ReadHistory(order) => end(client.status_history(*order).await, Said::History),
         Ask::ReadUser(user) => end(client.user_orders(user, 100, None).await, Said::User),
         Ask::Status => end(client.cluster_status().await, |status| Said::Status(Box::new(status))),
+        Ask::AcceptWall => {
+            let accept = AcceptClock { right: RightClock::Wall, dry_run: false };
+            end(client.accept_clock(accept).await, Said::Clock)
+        }
+        Ask::RepairClock(asked) => end(client.repair_clock(*asked).await, Said::Repair),
         Ask::Verify => end(client.cluster_verify().await, |report| Said::Verify(Box::new(report))),
     }
 }

@@ -74,7 +74,7 @@ impl Known {
                     }
                 }
             }
-            Said::Sku(_) | Said::History(_) | Said::Status(_) | Said::Verify(_) => {}
+            Said::Sku(_) | Said::History(_) | Said::Status(_) | Said::Verify(_) | Said::Clock(_) | Said::Repair(_) => {}
         }
     }
 

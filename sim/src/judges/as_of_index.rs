@@ -14,6 +14,7 @@ use ordergrid_domain::{self as domain, GroupId, OrderId, Outcome, SkuId};
 
 use super::book::{Book, How, Sighting};
 use super::reads_are_current::LAW;
+use super::undated;
 use crate::chronicle::Reference;
 use crate::chronicle::reference::Version;
 use crate::history::Ask;
@@ -56,16 +57,17 @@ impl Standard for Reference {
 #[must_use]
 pub fn judge(book: &Book<'_>, standard: &dyn Standard) -> Vec<Violation> {
     let mut wrong = Vec::new();
+    let told = Told { undated: undated::set_back(book.history).is_some() };
     for seen in book.orders.values().flatten() {
         let text = match seen.how {
-            How::Placed => placed(seen, standard),
-            How::Changed => changed(seen, standard),
-            How::Read => read_order(seen, standard),
+            How::Placed => placed(seen, standard, told),
+            How::Changed => changed(seen, standard, told),
+            How::Read => read_order(seen, standard, told),
         };
         wrong.extend(text.map(|text| format!("operation {}: {text}: {:?}", seen.op.number, seen.what)));
     }
     for seen in book.timelines.values().flatten() {
-        let text = read_timeline(seen, standard);
+        let text = read_timeline(seen, standard, told);
         wrong.extend(text.map(|text| format!("operation {}: {text}: {:?}", seen.op.number, seen.what)));
     }
     for seen in book.skus.values().flatten() {
@@ -78,30 +80,52 @@ pub fn judge(book: &Book<'_>, standard: &dyn Standard) -> Vec<Violation> {
     wrong.into_iter().map(|text| Violation::new(LAW, text)).collect()
 }
 
+/// How answers are told: with their times, unless log time was set back.
+#[derive(Clone, Copy)]
+struct Told {
+    undated: bool,
+}
+
+impl Told {
+    fn order(self, mut order: Order) -> Order {
+        if self.undated {
+            undated::order(&mut order);
+        }
+        order
+    }
+
+    fn timeline(self, mut timeline: StatusHistory) -> StatusHistory {
+        if self.undated {
+            undated::timeline(&mut timeline);
+        }
+        timeline
+    }
+}
+
 /// An answer of placing: as the order was placed, and not before it was.
-fn placed(seen: &Sighting<'_, Order>, standard: &dyn Standard) -> Option<String> {
+fn placed(seen: &Sighting<'_, Order>, standard: &dyn Standard, told: Told) -> Option<String> {
     let first = standard.order_versions(seen.what.id).first()?;
     let index = seen.token.map_or(u64::MAX, |token| token.index);
     if index < first.index || (!seen.replayed && seen.token.is_some() && index != first.index) {
         return Some(format!("placed at {}, answered as of {index}", first.index));
     }
-    (Order::from(&first.state.as_placed()) != *seen.what).then(|| "not as it was placed".to_owned())
+    (told.order(Order::from(&first.state.as_placed())) != *seen.what).then(|| "not as it was placed".to_owned())
 }
 
 /// An answer of a command: one of the outcomes of its entry.
-fn changed(seen: &Sighting<'_, Order>, standard: &dyn Standard) -> Option<String> {
+fn changed(seen: &Sighting<'_, Order>, standard: &dyn Standard, told: Told) -> Option<String> {
     let token = seen.token?;
     let outcomes = standard.outcomes(GroupId(token.group), token.index);
     if outcomes.is_empty() {
         return None;
     }
-    let told = |order: &domain::Order, created| {
+    let fitting = |order: &domain::Order, created| {
         // A parcel's answer has its own id, and the order beside it.
         let order = if matches!(seen.op.ask, Ask::Pick(..)) { order.into() } else { Order::changed(order, created) };
-        order == *seen.what
+        told.order(order) == *seen.what
     };
     let fits = outcomes.iter().any(|outcome| match outcome {
-        Outcome::Order { order, created, replayed } => *replayed == seen.replayed && told(order, *created),
+        Outcome::Order { order, created, replayed } => *replayed == seen.replayed && fitting(order, *created),
         _ => false,
     });
     (!fits).then(|| format!("no outcome of entry {} of shard {}", token.index, token.group))
@@ -117,16 +141,21 @@ fn changed_sku(seen: &Sighting<'_, Sku>, standard: &dyn Standard) -> Option<Stri
     (!fits && !outcomes.is_empty()).then(|| format!("no outcome of entry {} of shard {}", token.index, token.group))
 }
 
-fn read_order(seen: &Sighting<'_, Order>, standard: &dyn Standard) -> Option<String> {
+fn read_order(seen: &Sighting<'_, Order>, standard: &dyn Standard, told: Told) -> Option<String> {
     let versions = standard.order_versions(seen.what.id);
     let token = seen.token.map_or(0, |token| token.index);
-    read(versions, token, |state| state.version == seen.what.version, |state| Order::from(state) == *seen.what)
+    read(versions, token, |state| state.version == seen.what.version, |state| told.order(Order::from(state)) == *seen.what)
 }
 
-fn read_timeline(seen: &Sighting<'_, StatusHistory>, standard: &dyn Standard) -> Option<String> {
+fn read_timeline(seen: &Sighting<'_, StatusHistory>, standard: &dyn Standard, told: Told) -> Option<String> {
     let versions = standard.order_versions(seen.what.order_id);
     let token = seen.token.map_or(0, |token| token.index);
-    read(versions, token, |state| state.version == seen.what.version, |state| StatusHistory::from(state) == *seen.what)
+    read(
+        versions,
+        token,
+        |state| state.version == seen.what.version,
+        |state| told.timeline(StatusHistory::from(state)) == *seen.what,
+    )
 }
 
 fn read_sku(seen: &Sighting<'_, Sku>, standard: &dyn Standard) -> Option<String> {

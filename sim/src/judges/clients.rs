@@ -4,7 +4,7 @@ use super::as_of_index::Standard;
 use super::book::{Book, Setting};
 use super::{Evidence, Judge, acknowledged_is_durable, all_or_nothing, as_of_index, bounded, events_gapless, heals};
 use super::{holds_add_up, money_conserved, no_oversell, one_key_one_order, reads_are_current, refused_means_nothing};
-use super::{sold_out_is_true, timers_fire};
+use super::{sold_out_is_true, timers_fire, undated};
 use crate::verdict::Violation;
 
 /// A judge of a history alone.
@@ -59,7 +59,9 @@ impl Judge for OfClients {
     }
 
     fn end(&mut self, evidence: &Evidence<'_>) -> Result<(), Violation> {
-        first((self.judge)(&Book::new(evidence.history, self.setting)))
+        let undated = undated::history(evidence.history);
+        let history = if self.law == timers_fire::LAW { evidence.history } else { &*undated };
+        first((self.judge)(&Book::new(history, self.setting)))
     }
 }
 
@@ -75,7 +77,8 @@ impl Judge for AgainstLog {
     }
 
     fn end(&mut self, evidence: &Evidence<'_>) -> Result<(), Violation> {
-        first((self.judge)(&Book::new(evidence.history, self.setting), evidence.reference))
+        let history = undated::history(evidence.history);
+        first((self.judge)(&Book::new(&history, self.setting), evidence.reference))
     }
 }
 

@@ -24,6 +24,7 @@ pub mod sold_out_is_true;
 #[cfg(test)]
 mod testing;
 pub mod timers_fire;
+pub mod undated;
 
 mod acknowledged;
 mod committed;

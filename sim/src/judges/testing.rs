@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ordergrid_api::wire::{
-    AdjustStock, BatchResult, CancelOrder, ClusterStatus, Fulfilment, FulfilmentChanged, Health, InFlight, LawReport,
-    NodeStatus, Order, PayOrder, PickOrder, PlaceLine, PlaceOrder, Problem, PutSku, ReceiveStock, RefundOrder, RefundOutcome,
-    ShipFulfilment, Sku, StatusHistory, UserOrders, VerifyReport, WireText,
+    AdjustStock, BatchResult, CancelOrder, ClockRepair, ClusterClock, ClusterStatus, Fulfilment, FulfilmentChanged, Health,
+    InFlight, LawReport, NodeStatus, Order, PayOrder, PickOrder, PlaceLine, PlaceOrder, Problem, PutSku, ReceiveStock,
+    RefundOrder, RefundOutcome, ShipFulfilment, Sku, StatusHistory, UserOrders, VerifyReport, WireText,
 };
 use ordergrid_domain::command::{Created, OrderAction, OrderCommand, OrderRequest, Place, Position, SkuAction, SkuCommand};
 use ordergrid_domain::order::{CancelReason, LineRequest, PaymentState, RefundState};
@@ -275,6 +275,8 @@ impl Shop {
             }
             Ask::Status => Said::Status(Box::new(status())),
             Ask::Verify => Said::Verify(Box::new(verified())),
+            Ask::AcceptWall => Said::Clock(ClusterClock { nodes: Vec::new() }),
+            Ask::RepairClock(_) => Said::Repair(ClockRepair { dry_run: false, shards: Vec::new() }),
             _ => {
                 let outcome = self.apply(command(ask, self.index));
                 return self.ending(ask, outcome);

@@ -2,7 +2,8 @@
 //!
 //! Assumed: a deadline is compared with log times, which are those of the events, exactly; with the harness's clock only
 //! within [`Setting::skew`]. A deadline only moves later, so an expiry is not before any deadline ever told. What is still
-//! unpaid in the last reads, on a healed grid, must be due by no more than [`Setting::timer_slack`].
+//! unpaid in the last reads, on a healed grid, must be due by no more than [`Setting::timer_slack`]. Where log time was set back,
+//! only what was asked afterwards is looked at: what was told before is of another time.
 //!
 //! [`Setting::skew`]: super::book::Setting::skew
 //! [`Setting::timer_slack`]: super::book::Setting::timer_slack
@@ -12,6 +13,8 @@ use ordergrid_domain::Timestamp;
 use ordergrid_domain::order::{CancelReason, Operator, Phase};
 
 use super::book::{Book, PlaceCall, Sighting};
+use super::undated;
+use crate::history::Operation;
 use crate::verdict::Violation;
 
 /// The law.
@@ -21,14 +24,18 @@ pub const LAW: &str = "TimersFire";
 #[must_use]
 pub fn judge(book: &Book<'_>) -> Vec<Violation> {
     let mut wrong = Vec::new();
+    let since = undated::set_back(book.history);
+    let counts = |op: &Operation| since.is_none_or(|since| op.began >= since);
     for (id, sightings) in &book.orders {
+        let sightings: Vec<_> = sightings.iter().filter(|sighting| counts(sighting.op)).collect();
         let due = sightings.iter().filter_map(|sighting| sighting.what.payment_due_at).max();
-        let fired = book.timelines.get(id).into_iter().flatten().find_map(|timeline| twice_or_early(timeline.what, due));
+        let timelines = book.timelines.get(id).into_iter().flatten().filter(|timeline| counts(timeline.op));
+        let fired = timelines.into_iter().find_map(|timeline| twice_or_early(timeline.what, due));
         let early = sightings.iter().find_map(|sighting| early(book, sighting, due));
         let late = sightings.iter().find_map(|sighting| late(book, sighting));
         wrong.extend(fired.or(early).or(late).map(|text| format!("order {id}: {text}")));
     }
-    for calls in book.places.values() {
+    for calls in book.places.values().filter(|calls| calls.iter().all(|call| counts(call.op))) {
         wrong.extend(before_asked(book, calls));
     }
     wrong.into_iter().map(|text| Violation::new(LAW, text)).collect()

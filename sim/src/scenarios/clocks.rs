@@ -6,15 +6,16 @@
 
 use std::time::Duration;
 
-use ordergrid_api::wire::{Order, PlaceOrder};
+use ordergrid_api::wire::{AskedRepair, ClockRepair, Order, PlaceOrder, RepairState};
 use ordergrid_domain::order::{CancelReason, Phase, Terms};
-use ordergrid_domain::{Key, SkuId};
+use ordergrid_domain::{Key, SkuId, Timestamp, UserId};
 
 use super::setup::Setup;
 use super::stage::{Played, SOON, Stage, expect, scene};
-use super::{ORDERS, Scenario};
+use super::{ORDERS, SHELF, Scenario};
 use crate::driver::clock::EPOCH_MS;
-use crate::history::{Ask, SimTime};
+use crate::history::{Ask, Ending, Said, SimTime};
+use crate::run::SKEW;
 
 /// Longer than keys are remembered.
 const EIGHT_DAYS: i64 = 8 * 24 * 60 * 60 * 1_000;
@@ -23,7 +24,7 @@ const WRONG: Duration = Duration::from_secs(6);
 /// Seconds that an order waits for its money: longer than all of it.
 const WINDOW: u64 = 40;
 
-pub(super) const SCENARIOS: [Scenario; 5] = [
+pub(super) const SCENARIOS: [Scenario; 6] = [
     Scenario {
         name: "a-leader-whose-clock-leaps-doubles-nothing",
         rule: "rule 21",
@@ -63,6 +64,14 @@ pub(super) const SCENARIOS: [Scenario; 5] = [
         mutant: Some("clocks-without-a-log-are-believed"),
         setup: || Setup::of(5, 1).window(WINDOW),
         script: while_off,
+    },
+    Scenario {
+        name: "log-time-that-ran-away-is-set-back",
+        rule: "rule 21",
+        story: "an operator believes clocks that are eight days ahead; later they are right, and log time is set back, shard by shard",
+        mutant: Some("a-repair-moves-no-deadline"),
+        setup: || Setup::of(3, 2).window(WINDOW),
+        script: set_back,
     },
 ];
 
@@ -167,4 +176,79 @@ fn while_off(stage: &mut Stage<'_>) -> Played {
     stage.pass(Duration::from_secs(2))?;
     bought.is_known(stage)?;
     bought.expires(stage)
+}
+
+/// All nodes lose power, and come back with clocks that are off by so much, which an operator believes.
+fn believed(stage: &mut Stage<'_>, off: i64) -> Played {
+    let all = stage.nodes();
+    all.iter().for_each(|node| stage.cut_power(*node));
+    leap(stage, &all, off);
+    for node in &all {
+        stage.start(*node)?;
+    }
+    stage.ready()?;
+    stage.pass(Duration::from_secs(2))?;
+    let asked = stage.ask(1, Ask::AcceptWall);
+    let Ending::Done { answer, .. } = stage.end_of(asked)? else { return scene(false, "the clocks are accepted") };
+    let Said::Clock(clocks) = *answer else { return scene(false, "the clocks are told") };
+    scene(clocks.nodes.iter().all(|node| node.expires), "nobody asks any more")?;
+    stage.pass(Duration::from_secs(2))
+}
+
+/// An operator has log time set back. How each shard stands then.
+fn repair(stage: &mut Stage<'_>, node: u64, dry_run: bool) -> Played<ClockRepair> {
+    let asked = stage.ask(node, Ask::RepairClock(AskedRepair { dry_run, since: None }));
+    if let Ending::Done { answer, .. } = stage.end_of(asked)?
+        && let Said::Repair(repair) = *answer
+    {
+        return Ok(repair);
+    }
+    Err(scene(false, "the repair is answered").expect_err("a scene that is not reached"))
+}
+
+fn set_back(stage: &mut Stage<'_>) -> Played {
+    let (user, other) = (stage.user(ORDERS, 0), stage.user(SHELF, 0));
+    let (here, there) = (stage.sku(ORDERS, 0), stage.sku(SHELF, 0));
+    stage.stock(&[(&here, 10), (&there, 10)])?;
+    let buy = |stage: &mut Stage<'_>, user: &UserId, window: u64| -> Played<Bought> {
+        let mut asked = stage.order(user, &[(&here, 1), (&there, 1)]);
+        (asked.terms, asked.payment_window_seconds) = (Terms::Prepaid, Some(window));
+        let key = stage.key();
+        let ask = Ask::Place(key.clone(), Box::new(asked.clone()));
+        let (order, _) = stage.order_after_all(&ask)?;
+        Ok(Bought { sku: here.clone(), key, asked, order })
+    };
+    // Longer than all of it, and than the clocks leap: it must wait on.
+    let before = buy(stage, &user, 20 * 86_400)?;
+    believed(stage, EIGHT_DAYS)?;
+    let wrong = buy(stage, &user, WINDOW)?;
+    let wrong_there = buy(stage, &other, WINDOW)?;
+    believed(stage, 0)?;
+    for dry_run in [true, false, false] {
+        let repaired = repair(stage, 2, dry_run)?;
+        let expected = if dry_run { RepairState::Ahead } else { RepairState::Repaired };
+        let again = !dry_run && !repaired.any(RepairState::Repaired);
+        let expected = if again { RepairState::Sound } else { expected };
+        expect(repaired.shards.iter().all(|shard| shard.state == expected), || format!("{repaired:?}"))?;
+    }
+    let after = buy(stage, &user, WINDOW)?;
+    let now = Timestamp::from_ms(EPOCH_MS + stage.now().0 / 1_000);
+    let told = |order: &Order| order.created_at <= now.after(SKEW) && now <= order.created_at.after(2 * SOON);
+    expect(told(&after.order), || format!("at {now:?} this was placed: {:?}", after.order))?;
+    for bought in [&before, &wrong, &wrong_there, &after] {
+        bought.is_known(stage)?;
+    }
+    let ids = [&before, &wrong, &after].map(|bought| bought.order.id);
+    expect(ids.is_sorted_by(|one, next| one < next), || format!("ids of one shard repeat or go back: {ids:?}"))?;
+    let (kept, _) = stage.order_after_all(&Ask::ReadOrder(before.order.id))?;
+    expect(kept.payment_due_at == before.order.payment_due_at, || format!("set before, and is moved: {kept:?}"))?;
+    stage.pass(Duration::from_secs(WINDOW + 5))?;
+    for bought in [&wrong, &wrong_there, &after] {
+        let (order, _) = stage.order_after_all(&Ask::ReadOrder(bought.order.id))?;
+        let expired = order.phase == Phase::Cancelled && order.cancel_reason == Some(CancelReason::Timeout);
+        expect(expired, || format!("its time is up, and it is {order:?}"))?;
+    }
+    before.is_known(stage)?;
+    stage.conclude()?;
+    stage.expect_stock(&there, 10, 0, 9)
 }

@@ -16,6 +16,7 @@ use super::network::Network;
 use super::plan::{Kind, Need, Plan, Strike};
 use super::site::Site;
 use super::volume::Volume;
+use crate::clock;
 
 /// By how many seconds a clock steps, in either direction.
 const STEPS_S: [i64; 6] = [2, 30, 3_600, 8 * 86_400, 60 * 86_400, 400 * 86_400];
@@ -54,10 +55,10 @@ impl Field {
             }
             let mut environment = Vec::new();
             if let (true, Some(library)) = (needs(Need::Clock), site.faketime()) {
-                let clock = folder.join(format!("clock{node}"));
-                std::fs::write(&clock, "+0\n")?;
-                environment = faketime(library, &clock);
-                clocks.insert(node, clock);
+                let file = folder.join(format!("clock{node}"));
+                clock::set(&file, 0)?;
+                environment = clock::environment(library, &file);
+                clocks.insert(node, file);
             }
             places.push(Place { data, environment });
         }
@@ -247,11 +248,8 @@ impl Field {
 
     fn set_clocks(&self, nodes: &[usize], seconds: i64) -> Result<()> {
         for node in nodes {
-            let clock = self.clocks.get(node).context("a clock was drawn and there is none")?;
-            // The library reads it at any moment: a file that is half written would be a step to nowhere.
-            let fresh = clock.with_extension("new");
-            std::fs::write(&fresh, format!("{seconds:+}\n"))?;
-            std::fs::rename(&fresh, clock)?;
+            let file = self.clocks.get(node).context("a clock was drawn and there is none")?;
+            clock::set(file, seconds)?;
         }
         Ok(())
     }
@@ -334,16 +332,4 @@ fn partition(
         }
         std::thread::sleep(Duration::from_millis(dice.random_range(50..400)));
     }
-}
-
-/// What makes the library answer for the time of day, from a file, and for nothing else.
-fn faketime(library: &Path, clock: &Path) -> Vec<(String, String)> {
-    let set = |name: &str, value: String| (name.to_owned(), value);
-    vec![
-        set("LD_PRELOAD", library.display().to_string()),
-        set("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
-        set("FAKETIME_NO_CACHE", "1".to_owned()),
-        set("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-        set("DONT_FAKE_MONOTONIC", "1".to_owned()),
-    ]
 }

@@ -12,13 +12,6 @@ use super::plan::Need;
 /// Set in the process that runs in namespaces of its own.
 const INSIDE: &str = "ORDERGRID_TORTURE_INSIDE";
 
-/// Where distributions keep the library that answers for the clock.
-const FAKETIME: [&str; 3] = [
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib64/faketime/libfaketime.so.1",
-];
-
 /// What can be done here, or why it cannot.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -55,11 +48,10 @@ impl Site {
         let with = |program: &str, argument: &str| {
             inside.clone().and_then(|()| if there(program, argument) { Ok(()) } else { Err(format!("`{program}` is missing")) })
         };
-        let found = FAKETIME.iter().map(PathBuf::from).find(|path| path.is_file());
         Self {
             network: with("ip", "-V").and(with("nsenter", "--version")),
             volume: with("mkfs.ext4", "-V").and(with("fsfreeze", "--version")),
-            clock: found.ok_or_else(|| "libfaketime is not installed (apt install faketime)".to_owned()),
+            clock: crate::clock::faketime(),
         }
     }
 

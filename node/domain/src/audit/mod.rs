@@ -21,12 +21,13 @@ use crate::law::Law;
 use crate::machine::{KEY_RETENTION, STATUSES};
 use crate::money::Quantity;
 use crate::order::Order;
+use crate::repair::Scale;
 use crate::rows::keys::{self, MarkKey, OutboxKey, TableKey, TimerKey};
 use crate::rows::kinds::{
     AttemptRow, Counts, Held, HoldRow, Mark, Meta, OrderRow, OwnHold, PlacedRow, ReferenceRow, SkuKeyRow,
 };
 use crate::rows::{
-    ATTEMPT, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER,
+    ATTEMPT, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER,
 };
 use crate::sku::Sku;
 
@@ -81,6 +82,7 @@ struct Sides {
 #[derive(Debug, Default, Encode, Decode)]
 struct Shard {
     meta: Meta,
+    scale: Scale,
     counts: Counts,
     streams: Moment,
     queued: BTreeMap<GroupId, (u64, u64)>,
@@ -170,6 +172,7 @@ impl Audit {
                 here.attempts.rows = here.attempts.rows.wrapping_add(sum);
             }
             MARK => self.mark(MarkKey::parse(key)?, &read_row(value)?),
+            REPAIR => self.here().scale.add(read_row(value)?),
             ORDER => self.order(keys::order_part(key)?, &read_row(value)?),
             SKU => self.sku(key, &read_row(value)?),
             HOLD => {
@@ -231,7 +234,7 @@ impl Audit {
         }
         let retention = self.retention;
         let here = self.here();
-        if here.meta.time <= order.created_at.after(retention) {
+        if here.scale.lasted(order.created_at, retention, here.meta.time) {
             let key = keys::placed(&order.user, &order.key);
             here.keys.orders = here.keys.orders.wrapping_add(hash(key.as_bytes(), id));
         }
@@ -250,7 +253,7 @@ impl Audit {
         self.counts.keys += 1;
         let retention = self.retention;
         let here = self.here();
-        if here.meta.time <= row.at.after(retention) {
+        if here.scale.lasted(row.at, retention, here.meta.time) {
             here.keys.rows = here.keys.rows.wrapping_add(hash(key, row.order));
         }
     }

@@ -157,11 +157,7 @@ impl ShardMachine {
             Message::Free { attempt, items } => {
                 items.iter().for_each(|(sku, quantity)| self.free(attempt, sku, *quantity));
             }
-            Message::Release(release) => {
-                for sku in &release.skus {
-                    self.end_tentative(release.attempt, sku, Some(release.valid_until));
-                }
-            }
+            Message::Release(release) => self.released(&release),
             Message::Ship { attempt, items } => {
                 items.iter().for_each(|(sku, quantity)| self.ship(attempt, sku, *quantity));
             }

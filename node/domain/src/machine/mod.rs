@@ -15,6 +15,7 @@ mod own;
 mod place;
 mod prefetch;
 mod reads;
+mod repair;
 mod stock;
 mod store;
 
@@ -29,7 +30,8 @@ use crate::command::{Command, Entry, Message, Outcome, Position};
 use crate::ids::{AttemptId, GroupId, SkuId, Slot};
 use crate::order::Status;
 use crate::rejection::Rejection;
-use crate::rows::keys::{From, MarkKey, OutboxKey, To};
+use crate::repair::{Repaired, Scale};
+use crate::rows::keys::{From, MarkKey, OutboxKey, RepairNumber, To};
 use crate::rows::kinds::{At, AttemptRow, Mark, Meta, StreamIn, StreamOut};
 use crate::rows::lists::Lists;
 use crate::rows::resident::Resident;
@@ -140,6 +142,9 @@ pub struct ShardMachine {
     streams_in: Resident<From, StreamIn>,
     attempts: Resident<AttemptId, AttemptRow>,
     marks: Resident<MarkKey, Mark>,
+    repairs: Resident<RepairNumber, Repaired>,
+    /// What the repairs come to.
+    scale: Scale,
     /// Tentative holds by the time they were granted (rule 14).
     asking: BTreeSet<(Timestamp, AttemptId, SkuId)>,
     /// The other marks by valid-until (rule 10).
@@ -168,6 +173,8 @@ impl ShardMachine {
             streams_in: Resident::new(16),
             attempts: Resident::new(40),
             marks: Resident::new(200),
+            repairs: Resident::new(16),
+            scale: Scale::default(),
             asking: BTreeSet::new(),
             ending: BTreeSet::new(),
             meta: Meta::default(),
@@ -183,7 +190,7 @@ impl ShardMachine {
     pub fn apply(&mut self, at: Position, entry: &Entry) -> Vec<Outcome> {
         assert!(at.index > self.meta.position.index, "entry {at:?} comes after {:?}", self.meta.position);
         self.meta.position = At { term: at.term, index: at.index };
-        self.meta.time = self.meta.time.max(entry.at); // rule 21
+        self.meta.time = self.time_at(entry); // rule 21
         entry.commands.iter().map(|command| self.command(at, command)).collect()
     }
 
@@ -199,9 +206,10 @@ impl ShardMachine {
             Command::Deliver(run) => self.deliver(run),
             Command::Trim { to, high } => self.trim(*to, *high),
             Command::Tick => Ok(self.tick()),
+            Command::Repair(repair) => self.repair(repair),
         };
         self.receive_local();
-        outcome.unwrap_or_else(Outcome::Rejected)
+        self.told(outcome.unwrap_or_else(Outcome::Rejected))
     }
 
     /// Rule 29: a shard refuses what it does not own.
@@ -215,7 +223,7 @@ impl ShardMachine {
 
     /// Whether an idempotency record of that time still counts. It ends by log time, lazily: the next use overwrites it.
     fn remembered(&self, at: Timestamp) -> bool {
-        self.meta.time <= at.after(self.config.key_retention)
+        self.scale.lasts(at, self.config.key_retention, self.meta.time)
     }
 
     /// The shard's id.
@@ -230,10 +238,10 @@ impl ShardMachine {
         self.meta.position.into()
     }
 
-    /// Log time: the latest stamp applied (rule 21).
+    /// Log time: the latest stamp applied (rule 21), or what it was set back to since.
     #[must_use]
     pub fn time(&self) -> Timestamp {
-        self.meta.time
+        self.scale.log_from_now(self.meta.time)
     }
 
     /// How many there are of what.
@@ -259,7 +267,8 @@ impl ShardMachine {
     /// others in memory may say something else), or tombstones that have piled up. `None` when nothing waits.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
-        self.timers.next(self.meta.counts.timers).into_iter().chain(self.due_mark()).min()
+        let due = self.timers.next(self.meta.counts.timers).into_iter().chain(self.due_mark()).min();
+        due.map(|due| self.scale.log_from_now(due))
     }
 
     fn due_mark(&self) -> Option<Timestamp> {

@@ -65,7 +65,7 @@ impl ShardMachine {
             return Err(Rejection::StaleVersion { expected, actual: row.order.version });
         }
         let order = Arc::make_mut(&mut row.order);
-        let (created, effects) = order.command(command.operator, &command.action, self.meta.time)?;
+        let (created, effects) = order.command_in(command.operator, &command.action, self.meta.time, &self.scale)?;
         row.keys.retain(|seen| self.remembered(seen.at) && seen.key != command.key);
         row.keys.push(OrderKey {
             key: command.key.clone(),
@@ -99,8 +99,13 @@ impl ShardMachine {
         let key = keys::order(id);
         let mut row = self.rows.take_order(&key).expect("a timer belongs to an order that exists");
         self.set_timers(&mut row, &[(kind, None)]); // TimersFire: once
+        if let Some(later) = self.due_later(&row.order, kind) {
+            self.set_timers(&mut row, &[(kind, Some(later))]);
+            self.rows.put(key, Value::Order(row));
+            return;
+        }
         let before = row.order.status();
-        let effects = Arc::make_mut(&mut row.order).expire(kind, self.meta.time);
+        let effects = Arc::make_mut(&mut row.order).expire_in(kind, self.meta.time, &self.scale);
         self.follow(key, row, before, effects);
     }
 

@@ -94,7 +94,7 @@ impl ShardMachine {
         let (attempt, order) = (row.order.attempt, row.order.as_placed());
         if attempt != place.attempt {
             // Longer than any hold of it can be valid, whichever clock its valid-until was counted from.
-            let valid_until = self.meta.time.after(HOLD_VALIDITY).after(CLOCK_TOLERANCE).after(CLOCK_TOLERANCE);
+            let valid_until = self.time().after(HOLD_VALIDITY).after(CLOCK_TOLERANCE).after(CLOCK_TOLERANCE);
             for (to, skus) in self.split(place.request.wanted(), |(sku, _)| sku) {
                 let skus = skus.into_iter().map(|(sku, _)| sku).collect();
                 self.post(to, Message::Release(Release { attempt: place.attempt, skus, valid_until }));
@@ -130,7 +130,7 @@ impl ShardMachine {
     }
 
     fn make_order(&mut self, place: &Place, names: &[Text]) -> (Order, Effects) {
-        let id = self.meta.next_order(place.request.user.slot());
+        let id = self.meta.next_order(place.request.user.slot(), self.scale.log_from_now(self.meta.time));
         Order::place(id, place.attempt, &place.request, names, self.meta.time)
     }
 

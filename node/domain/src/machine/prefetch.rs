@@ -20,8 +20,10 @@ struct Needs<'a> {
     machine: &'a mut ShardMachine,
     /// Whether the store may have a row under a key: no is certain.
     may_have: &'a dyn Fn(&[u8]) -> bool,
-    /// Log time once the entry is applied.
+    /// Machine time once the entry is applied.
     now: Timestamp,
+    /// Log time may be set back by the entry: whether a hold in it comes too late is not known before.
+    repairs: bool,
     /// The entry may end a tentative hold before it is kept.
     may_end: bool,
     /// Some SKU may be cold.
@@ -40,7 +42,7 @@ impl ShardMachine {
         // Each timer that fires or is cleared may clear another one of its order; and one must be left to tell that more
         // are due, as on a replica that has all of them.
         let wanted = reach(entry).map_or(0, |reach| 2 * reach + 1);
-        self.timers.missing(self.meta.time.max(entry.at), self.meta.counts.timers, wanted)
+        self.timers.missing(self.time_at(entry), self.meta.counts.timers, wanted)
     }
 
     /// Rows that applying `entry` touches and that may be in the store alone. Load them, [`ShardMachine::admit`] them and
@@ -53,10 +55,12 @@ impl ShardMachine {
         if !self.rows.any_cold() {
             return Vec::new();
         }
-        let now = self.meta.time.max(entry.at);
+        let now = self.time_at(entry);
         let may_end = entry.commands.iter().any(may_end);
         let skus_cold = self.rows.may_be_cold(SKU);
-        let mut needs = Needs { machine: self, may_have, now, may_end, skus_cold, cold: Vec::new(), absent: Vec::new() };
+        let repairs = entry.commands.iter().any(|command| matches!(command, Command::Repair(_)));
+        let (cold, absent) = (Vec::new(), Vec::new());
+        let mut needs = Needs { machine: self, may_have, now, repairs, may_end, skus_cold, cold, absent };
         for command in &entry.commands {
             needs.command(command);
         }
@@ -124,14 +128,15 @@ impl Needs<'_> {
             }
             Command::Hold(hold) => {
                 self.sku(&hold.sku);
-                if self.now > hold.valid_until {
+                let (scale, now) = (&self.machine.scale, self.now);
+                if self.repairs || !scale.is_marked(scale.valid_until(hold.valid_until, now), now) {
                     self.need(keys::hold(hold.attempt, &hold.sku));
                 }
             }
             Command::Release(release) => release.skus.iter().for_each(|sku| self.ended(release.attempt, sku)),
             Command::Gone(holds) => holds.iter().for_each(|(attempt, sku)| self.ended(*attempt, sku)),
             Command::Deliver(run) => self.run(run),
-            Command::Trim { .. } | Command::Tick => {}
+            Command::Trim { .. } | Command::Tick | Command::Repair(_) => {}
         }
     }
 

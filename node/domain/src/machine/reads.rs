@@ -77,10 +77,10 @@ impl ShardMachine {
     pub fn order(&self, id: OrderId) -> Lookup<Order> {
         let key = keys::order(id);
         match self.rows.find(&key) {
-            Found::Here(Value::Order(row)) => Lookup::Found(row.order.as_ref().clone()),
+            Found::Here(Value::Order(row)) => Lookup::Found(self.telling(row.order.as_ref().clone())),
             Found::Here(Value::Bytes(bytes)) => {
                 let row: OrderRow = read_row(bytes).expect("a stored order decodes");
-                Lookup::Found(Arc::unwrap_or_clone(row.order))
+                Lookup::Found(self.telling(Arc::unwrap_or_clone(row.order)))
             }
             Found::Here(_) | Found::Absent => Lookup::Absent,
             Found::Cold => Lookup::Cold(vec![key]),
@@ -135,7 +135,8 @@ impl ShardMachine {
     #[must_use]
     pub fn may_know(&self, attempt: AttemptId, sku: &SkuId, valid_until: Timestamp) -> bool {
         // What an attempt did here has a mark until log time has passed its valid-until.
-        self.meta.time > valid_until || self.marks.get(&(attempt, sku.clone())).is_some()
+        let (scale, now) = (&self.scale, self.meta.time);
+        !scale.is_marked(scale.valid_until(valid_until, now), now) || self.marks.get(&(attempt, sku.clone())).is_some()
     }
 
     /// What a key of a user names, for early answers and for rule 6. Records past their retention are absent.
@@ -155,7 +156,7 @@ impl ShardMachine {
     /// Rule 14: attempts with holds that have been tentative for `after` at `now`, oldest first, `limit` holds at most.
     #[must_use]
     pub fn asks(&self, now: Timestamp, after: Duration, limit: usize) -> Vec<(AttemptId, Vec<SkuId>)> {
-        let mut asks: BTreeMap<AttemptId, Vec<SkuId>> = BTreeMap::new();
+        let (now, mut asks) = (self.scale.machine(now), BTreeMap::<AttemptId, Vec<SkuId>>::new());
         for (_, attempt, sku) in self.asking.iter().take_while(|hold| hold.0.after(after) <= now).take(limit) {
             asks.entry(*attempt).or_default().push(sku.clone());
         }

@@ -81,18 +81,19 @@ impl ShardMachine {
     /// Refusals in this order: the wrong shard, what the attempt did here before, too late, no such SKU, not enough.
     pub(super) fn hold(&mut self, hold: &Hold) -> Result<Outcome, Rejection> {
         self.own(hold.sku.slot())?;
-        if let Some(before) = self.held_before(hold.attempt, &hold.sku, hold.valid_until) {
+        let valid_until = self.scale.valid_until(hold.valid_until, self.meta.time);
+        if let Some(before) = self.held_before(hold.attempt, &hold.sku, valid_until) {
             // Rule 9: the same again is granted already; another quantity, or an ended one, never.
             return if before == Some(hold.quantity) { self.held(&hold.sku) } else { Err(Rejection::HoldEnded) };
         }
-        if self.meta.time > hold.valid_until {
-            return Err(Rejection::HoldExpired { valid_until: hold.valid_until, now: self.meta.time }); // rule 11
+        if self.meta.time > valid_until {
+            return Err(Rejection::HoldExpired { valid_until: hold.valid_until, now: self.time() }); // rule 11
         }
         let key = keys::sku(&hold.sku);
         let sku = self.rows.sku(&key).ok_or_else(|| Rejection::NoSuchSku(hold.sku.clone()))?;
         let (warehouse, name) = (sku.source(hold.quantity)?, sku.name.clone());
         self.rows.sku_mut(&key).expect("the SKU was just read").take(&warehouse, hold.quantity, false);
-        let (quantity, granted_at, valid_until) = (hold.quantity, self.meta.time, hold.valid_until);
+        let (quantity, granted_at) = (hold.quantity, self.meta.time);
         self.asking.insert((granted_at, hold.attempt, hold.sku.clone()));
         let mark = Mark::Tentative { quantity, warehouse, granted_at, valid_until };
         self.marks.put((hold.attempt, hold.sku.clone()), mark);
@@ -105,7 +106,9 @@ impl ShardMachine {
             Some(Mark::Tentative { quantity, .. } | Mark::Kept { quantity, .. }) => Some(Some(*quantity)),
             Some(Mark::Ended { .. }) => Some(None),
             // A kept hold has a mark until its valid-until: only later can it be without one.
-            None if self.meta.time > valid_until => self.hold_row(attempt, sku).map(|row| Some(row.held.quantity)),
+            None if !self.scale.is_marked(valid_until, self.meta.time) => {
+                self.hold_row(attempt, sku).map(|row| Some(row.held.quantity))
+            }
             None => None,
         }
     }
@@ -120,10 +123,15 @@ impl ShardMachine {
         for sku in &release.skus {
             self.own(sku.slot())?;
         }
-        for sku in &release.skus {
-            self.end_tentative(release.attempt, sku, Some(release.valid_until));
-        }
+        self.released(release);
         Ok(Outcome::Done)
+    }
+
+    pub(super) fn released(&mut self, release: &Release) {
+        let valid_until = self.scale.valid_until(release.valid_until, self.meta.time);
+        for sku in &release.skus {
+            self.end_tentative(release.attempt, sku, Some(valid_until));
+        }
     }
 
     /// Rule 14: the order shard knows nothing of these attempts, and never will.
@@ -137,7 +145,7 @@ impl ShardMachine {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn end_tentative(&mut self, attempt: AttemptId, sku: &SkuId, valid_until: Option<Timestamp>) {
+    fn end_tentative(&mut self, attempt: AttemptId, sku: &SkuId, valid_until: Option<Timestamp>) {
         match self.marks.get(&(attempt, sku.clone())).cloned() {
             Some(Mark::Tentative { quantity, warehouse, granted_at, valid_until: held_until }) => {
                 let row = self.rows.sku_mut(&keys::sku(sku)).expect("units of a SKU that exists are held");

@@ -8,8 +8,8 @@ use crate::rows::kinds::{Mark, Meta, OrderRow};
 use crate::rows::table::Value;
 use crate::rows::timers::TimerScan;
 use crate::rows::{
-    ATTEMPT, LIST, MARK, META, ORDER, OUTBOX, RESIDENT, RowKey, RowSink, SKU, STREAM_IN, STREAM_OUT, TIMER, listed_order,
-    row_hash,
+    ATTEMPT, LIST, MARK, META, ORDER, OUTBOX, REPAIR, RESIDENT, RowKey, RowSink, SKU, STREAM_IN, STREAM_OUT, TIMER,
+    listed_order, row_hash,
 };
 use crate::sku::Sku;
 
@@ -40,6 +40,10 @@ impl ShardMachine {
             MARK => {
                 let mark = self.marks.restore(key, value)?;
                 self.index_mark(mark);
+            }
+            REPAIR => {
+                let number = self.repairs.restore(key, value)?;
+                self.scale.add(*self.repairs.get(&number).expect("the repair was just restored"));
             }
             LIST => {
                 listed_order(key)?;
@@ -108,6 +112,7 @@ impl ShardMachine {
         self.streams_in.freeze();
         self.attempts.freeze();
         self.marks.freeze();
+        self.repairs.freeze();
         self.frozen = Some(self.meta);
     }
 
@@ -122,7 +127,8 @@ impl ShardMachine {
             && self.streams_out.freeze_more(limit, scratch, out)
             && self.streams_in.freeze_more(limit, scratch, out)
             && self.attempts.freeze_more(limit, scratch, out)
-            && self.marks.freeze_more(limit, scratch, out);
+            && self.marks.freeze_more(limit, scratch, out)
+            && self.repairs.freeze_more(limit, scratch, out);
         if let Some(frozen) = self.frozen.take_if(|_| all) {
             let sums = [self.rows.frozen_sum(), self.lists.frozen_sum(), self.timers.frozen_sum()];
             let meta = Meta { sum: sums.into_iter().fold(0, u64::wrapping_add), ..frozen };
@@ -205,6 +211,7 @@ impl ShardMachine {
             self.streams_in.settle(scratch),
             self.attempts.settle(scratch),
             self.marks.settle(scratch),
+            self.repairs.settle(scratch),
         ];
         self.meta.sum = sums[0];
         let meta = Meta { position: crate::rows::kinds::At::default(), sum: 0, ..self.meta };
@@ -215,6 +222,8 @@ impl ShardMachine {
     #[must_use]
     pub fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut out = vec![(vec![META], encoded(&self.meta))];
+        // Whoever reads rows needs to know first what their times are.
+        self.repairs.export(&mut out);
         for (key, value) in self.rows.iter() {
             let bytes = match value {
                 Value::Bytes(bytes) => bytes.to_vec(),

@@ -8,6 +8,7 @@ use super::{Event, EventKind, Operator, Order, Phase, Status, limits};
 use crate::command::{Created, OrderAction};
 use crate::ids::Text;
 use crate::rejection::Rejection;
+use crate::repair::Scale;
 use crate::time::Timestamp;
 
 impl Order {
@@ -24,6 +25,17 @@ impl Order {
         action: &OrderAction,
         now: Timestamp,
     ) -> Result<(Option<Created>, Effects), Rejection> {
+        self.command_in(operator, action, now, &Scale::default())
+    }
+
+    /// The same where log time was set back.
+    pub(crate) fn command_in(
+        &mut self,
+        operator: Operator,
+        action: &OrderAction,
+        now: Timestamp,
+        scale: &Scale,
+    ) -> Result<(Option<Created>, Effects), Rejection> {
         let change = Change::new(self, operator, now);
         match action {
             OrderAction::Pay { provider_payment_id, state, amount, currency } => {
@@ -36,7 +48,7 @@ impl Order {
             }
             OrderAction::Deliver { fulfilment } => self.deliver(*fulfilment, change),
             OrderAction::Unpick { fulfilment } => self.unpick(*fulfilment, change),
-            OrderAction::Complete => self.complete(change),
+            OrderAction::Complete => self.complete(change, scale),
             OrderAction::Refund { amount, lines, reason } => self.refund(*amount, lines, reason.as_ref(), change),
             OrderAction::RefundOutcome { refund, state } => self.refund_outcome(*refund, *state, change),
         }

@@ -3,6 +3,7 @@
 use super::command::Change;
 use super::effects::{Effects, TimerKind};
 use super::{CancelReason, EventKind, Operator, Order, PaymentState, Phase, limits};
+use crate::repair::Scale;
 use crate::time::Timestamp;
 
 impl Order {
@@ -10,24 +11,44 @@ impl Order {
     /// stands.
     #[must_use]
     pub fn expire(&mut self, kind: TimerKind, now: Timestamp) -> Effects {
-        let due_at = match kind {
-            TimerKind::PaymentDeadline => self.payment_due_at,
-            TimerKind::AutoComplete => self.completes_at,
-        };
+        self.expire_in(kind, now, &Scale::default())
+    }
+
+    /// The same where log time was set back.
+    pub(crate) fn expire_in(&mut self, kind: TimerKind, now: Timestamp, scale: &Scale) -> Effects {
+        let due_at = self.due_at(kind);
         if due_at.is_none_or(|due| due > now) {
             return Effects { timers: vec![(kind, due_at)], ..Effects::default() };
         }
         let mut change = Change::new(self, Operator::System, now);
         match kind {
-            TimerKind::PaymentDeadline => self.payment_deadline_passed(&mut change),
+            TimerKind::PaymentDeadline => self.payment_deadline_passed(&mut change, scale),
             TimerKind::AutoComplete => self.end_completed(&mut change),
         }
         self.finish(change)
     }
 
-    fn payment_deadline_passed(&mut self, change: &mut Change) {
+    /// When a timer is due, if it runs.
+    pub(crate) fn due_at(&self, kind: TimerKind) -> Option<Timestamp> {
+        match kind {
+            TimerKind::PaymentDeadline => self.payment_due_at,
+            TimerKind::AutoComplete => self.completes_at,
+        }
+    }
+
+    /// When that was decided.
+    pub(crate) fn set_at(&self, kind: TimerKind) -> Option<Timestamp> {
+        let last = |of: fn(&EventKind) -> bool| self.events.iter().rev().find(|event| of(&event.kind)).map(|event| event.at);
+        match kind {
+            TimerKind::PaymentDeadline if self.grace_used => last(|kind| *kind == EventKind::DeadlineExtended),
+            TimerKind::PaymentDeadline => Some(self.created_at),
+            TimerKind::AutoComplete => last(|kind| matches!(kind, EventKind::FulfilmentShipped(_))),
+        }
+    }
+
+    fn payment_deadline_passed(&mut self, change: &mut Change, scale: &Scale) {
         assert!(self.phase == Phase::PendingPayment && !self.covered(), "TimersFire: nothing is due: {self:?}");
-        let young = |at: Timestamp| change.now.since(at) < limits::GRACE;
+        let young = |at: Timestamp| scale.between(at, change.now) < limits::GRACE;
         let in_processing = self.payments.iter().any(|payment| payment.state == PaymentState::Processing && young(payment.at));
         if in_processing && !self.grace_used {
             self.grace_used = true;

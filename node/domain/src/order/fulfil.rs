@@ -1,12 +1,13 @@
 //! T10 to T13: pick, ship, unpick, deliver, complete.
 
 use super::command::Change;
-use super::effects::{Effects, StockEffect};
+use super::effects::{Effects, StockEffect, TimerKind};
 use super::{Event, EventKind, Fulfilment, FulfilmentState, Order, Phase, limits};
 use crate::command::Created;
 use crate::ids::{FulfilmentId, Text, WarehouseId};
 use crate::money::{Money, Quantity};
 use crate::rejection::Rejection;
+use crate::repair::Scale;
 use crate::time::Timestamp;
 
 impl Order {
@@ -99,9 +100,9 @@ impl Order {
 
     /// T13, second half, by hand. Refuses, in this order: a phase other than confirmed, open units, parcels on the way
     /// before the clock has run out.
-    pub(super) fn complete(&mut self, mut change: Change) -> Result<(Option<Created>, Effects), Rejection> {
+    pub(super) fn complete(&mut self, mut change: Change, scale: &Scale) -> Result<(Option<Created>, Effects), Rejection> {
         self.refuse_unless_confirmed()?;
-        let run_out = self.completes_at.is_some_and(|at| at <= change.now);
+        let run_out = scale.due(self, TimerKind::AutoComplete).is_some_and(|at| at <= scale.log(change.now));
         if self.is_open() || !(self.all_delivered() || run_out) {
             return Err(Rejection::StillOpen);
         }

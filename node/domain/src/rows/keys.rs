@@ -1,7 +1,9 @@
 //! How keys are written. Numbers are big-endian, so that the store orders them; texts hold no control characters, so
 //! a zero byte ends one.
 
-use super::{ATTEMPT, HOLD, LIST, MARK, ORDER, OUTBOX, PLACED, REFERENCE, RowKey, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER};
+use super::{
+    ATTEMPT, HOLD, LIST, MARK, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, RowKey, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER,
+};
 use crate::encoding::BytesError;
 use crate::ids::{AttemptId, GroupId, Key, OrderId, Reference, SkuId, Slot, UserId};
 use crate::order::TimerKind;
@@ -162,6 +164,23 @@ impl TableKey for MarkKey {
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {
         hold_parts(key)
+    }
+}
+
+/// A repair of log time, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RepairNumber(pub(crate) u32);
+
+impl TableKey for RepairNumber {
+    fn write(&self) -> RowKey {
+        RowKey::of(REPAIR, &[&self.0.to_be_bytes()])
+    }
+
+    fn parse(key: &[u8]) -> Result<Self, BytesError> {
+        let mut parts = Parts(&key[1..]);
+        let key = Self(parts.u32()?);
+        parts.end()?;
+        Ok(key)
     }
 }
 

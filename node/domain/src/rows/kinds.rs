@@ -141,7 +141,7 @@ pub(crate) struct Counts {
 pub(crate) struct Meta {
     /// The entry that was applied last.
     pub(crate) position: At,
-    /// Log time (rule 21).
+    /// Machine time: log time (rule 21), and all that repairs have taken off it.
     pub(crate) time: Timestamp,
     /// Millisecond since the epoch of order ids that the last id was made in.
     pub(crate) id_ms: u64,
@@ -167,9 +167,9 @@ impl From<At> for Position {
 
 impl Meta {
     /// A new order id: never twice, and never behind the last one of this shard. Ids of one millisecond are used up by
-    /// going on into the next.
-    pub(crate) fn next_order(&mut self, slot: Slot) -> OrderId {
-        let now = self.time.as_ms().saturating_sub(OrderId::EPOCH_MS);
+    /// going on into the next; so are those of a log time that ran away and was set back, until the time has passed them.
+    pub(crate) fn next_order(&mut self, slot: Slot, now: Timestamp) -> OrderId {
+        let now = now.as_ms().saturating_sub(OrderId::EPOCH_MS);
         if now > self.id_ms {
             (self.id_ms, self.id_sequence) = (now, 0);
         } else if self.id_sequence == OrderId::SEQUENCES {

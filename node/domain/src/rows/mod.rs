@@ -35,6 +35,8 @@ pub const STREAM_IN: u8 = 4;
 pub const ATTEMPT: u8 = 5;
 /// What an attempt did to a SKU lately: tentative hold, kept, ended (rules 9 and 10).
 pub const MARK: u8 = 6;
+/// Repairs of log time, by their number.
+pub const REPAIR: u8 = 7;
 /// The first table whose rows may be cold.
 pub const FIRST_COLD: u8 = 16;
 /// Orders by id, which is by time.
@@ -55,7 +57,7 @@ pub const SKU_KEY: u8 = 23;
 pub(crate) const TAGS: usize = 24;
 
 /// Tags of the resident tables.
-pub(crate) const RESIDENT: [u8; 6] = [META, OUTBOX, STREAM_OUT, STREAM_IN, ATTEMPT, MARK];
+pub(crate) const RESIDENT: [u8; 7] = [META, OUTBOX, STREAM_OUT, STREAM_IN, ATTEMPT, MARK, REPAIR];
 
 /// Where the list of a user begins in the store: the keys of its rows all start with this.
 #[must_use]

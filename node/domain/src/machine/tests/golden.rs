@@ -6,8 +6,9 @@ use crate::command::{Created, Message};
 use crate::encoding::{BytesError, encoded, read_row};
 use crate::ids::{FulfilmentId, Reference, RefundId, Slot};
 use crate::order::{Address, RefundState, TimerKind};
+use crate::repair::{Repair, Repaired};
 use crate::rows::RowKey;
-use crate::rows::keys::{self, From, TableKey, To};
+use crate::rows::keys::{self, From, RepairNumber, TableKey, To};
 use crate::rows::kinds::{
     AttemptRow, Counts, Held, HoldRow, Mark, Meta, OrderKey, OrderRow, OwnHold, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn,
     StreamOut,
@@ -113,6 +114,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let counts = Counts { orders: [1, 2, 3, 4, 5, 6, 7, 800], skus: 9, holds: 10, timers: 11 };
     let position = crate::rows::kinds::At { term: 7, index: 1_000 };
     let meta = Meta { position, time: at(9), id_ms: 77, id_sequence: 3, sum: 1 << 63, counts };
+    let repair = Repair { log: at(9), right: at(2), since: at(5) };
     let key_of = |key: RowKey| key.as_bytes().to_vec();
     vec![
         ("entry", entry().to_bytes()),
@@ -145,6 +147,9 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("listed order", LISTED.to_vec()),
         ("reference", encoded(&ReferenceRow { order: order_id() })),
         ("SKU's key", encoded(&SkuKeyRow { body_hash: 1 << 40, version: 5, at: at(7) })),
+        ("entry with a repair", Entry { at: at(0), commands: vec![Command::Repair(repair)] }.to_bytes()),
+        ("key of a repair", key_of(RepairNumber(1).write())),
+        ("repair", encoded(&Repaired { since: at(1), at: at(2), by: 300 })),
     ]
 }
 

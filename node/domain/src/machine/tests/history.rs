@@ -4,12 +4,15 @@
 //!
 //! Histories that follow the protocol, judged by an independent model, are `sim`'s.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::store::Disk;
 use super::*;
 use crate::command::Message;
 use crate::ids::FulfilmentId;
+use crate::repair::Repair;
 
 /// One drawn step: what to do and three numbers to choose with.
 type Step = [u16; 4];
@@ -85,6 +88,10 @@ struct World {
     users: Vec<UserId>,
     orders: Vec<(usize, OrderId)>,
     now: Timestamp,
+    /// Time that has passed, whatever became of the clock.
+    passed: Duration,
+    /// The one promise that even these histories keep: a hold's valid-until belongs to its attempt.
+    valid_until: BTreeMap<AttemptId, Timestamp>,
     counter: u64,
     forged: Vec<u64>,
     /// Commands per entry, and those that wait for one: what an entry needs must be known before its first command.
@@ -99,7 +106,9 @@ impl World {
         let users = shards.iter().flat_map(|shard| [user_of(&shard.plain, 0), user_of(&shard.plain, 1)]).collect();
         let forged = vec![0; count as usize];
         let waiting = vec![Vec::new(); count as usize];
-        let mut world = Self { shards, skus, users, orders: Vec::new(), now: at(0), counter: 7, forged, batch, waiting };
+        let (passed, valid_until, orders) = (Duration::ZERO, BTreeMap::new(), Vec::new());
+        let mut world =
+            Self { shards, skus, users, orders, now: at(0), passed, valid_until, counter: 7, forged, batch, waiting };
         for sku in world.skus.clone() {
             let shard = world.home(sku.slot());
             world.shards[shard].apply(at(0), vec![put(&sku), receive(&sku, "first", 20)]);
@@ -120,13 +129,13 @@ impl World {
     fn attempt(&self, n: u16) -> AttemptId {
         let user = &self.users[usize::from(n) % self.users.len()];
         let group = self.shards[self.home(user.slot())].plain.shard();
-        let minute = self.now.since(at(0)).as_secs() / 60;
+        let minute = self.passed.as_secs() / 60;
         AttemptId { slot: user.slot(), group, term: 1 + u64::from(n / 16 % 2), counter: minute * 8 + u64::from(n / 32 % 4) }
     }
 
-    /// The one promise that even these histories keep: a hold's valid-until belongs to its attempt.
-    fn valid_until(attempt: AttemptId) -> Timestamp {
-        at(attempt.counter / 8 * 60_000 + 5_000 + attempt.counter % 8 * 3_000)
+    fn valid_until(&mut self, attempt: AttemptId) -> Timestamp {
+        let counted = self.now.after(Duration::from_secs(5 + attempt.counter % 8 * 3));
+        *self.valid_until.entry(attempt).or_insert(counted)
     }
 
     fn user(&self, attempt: AttemptId) -> UserId {
@@ -150,12 +159,16 @@ impl World {
         match kind % 16 {
             0 | 1 => self.place(attempt, a, at_order),
             2 | 3 => self.place_local(b, c),
-            4 | 5 => self.apply(home, vec![hold(attempt, &sku, u64::from(1 + c % 5), Self::valid_until(attempt))]),
+            4 | 5 => {
+                let until = self.valid_until(attempt);
+                self.apply(home, vec![hold(attempt, &sku, u64::from(1 + c % 5), until)]);
+            }
             6 => self.apply(home, vec![release(attempt, &sku, until)]),
             7 => self.apply(home, vec![Command::Gone(vec![(attempt, sku)])]),
             8 | 9 => self.command(a, b, c),
             10 | 11 => self.carry(a, b, c),
             12 => self.forge(home, attempt, sku, c),
+            13 if b.is_multiple_of(3) => self.repair(a, c),
             13 => self.tick(a, c),
             14 => {
                 let delta = i64::from(c % 9) - 4;
@@ -265,12 +278,27 @@ impl World {
 
     fn tick(&mut self, a: u16, c: u16) {
         let spans = [0, 1_000, 11_000, 60_000, 901_000, 8 * 24 * 3_600_000];
-        self.now = self.now.after(Duration::from_millis(spans[usize::from(c) % spans.len()]));
+        let span = Duration::from_millis(spans[usize::from(c) % spans.len()]);
+        (self.now, self.passed) = (self.now.after(span), self.passed + span);
         let shard = usize::from(a) % self.shards.len();
         if c.is_multiple_of(7) {
             self.shards[shard].term += 1;
         }
         self.apply(shard, vec![Command::Tick]);
+    }
+
+    /// Log time of one shard, or of all, is set back, by nothing to nine days; others may stay ahead.
+    fn repair(&mut self, a: u16, c: u16) {
+        let spans = [0, 1, 30_000, 3_600_000, 9 * 24 * 3_600_000];
+        let back = |time: Timestamp, n: u16| Timestamp::from_ms(time.as_ms() - spans[usize::from(n) % spans.len()]);
+        let shards = self.shards.len();
+        let all = if a.is_multiple_of(2) { 0..shards } else { usize::from(a) % shards..usize::from(a) % shards + 1 };
+        for shard in all {
+            let log = self.shards[shard].plain.time();
+            let repair = Repair { log, right: back(log, c), since: back(log, c / 8) };
+            self.apply(shard, vec![Command::Repair(repair)]);
+        }
+        self.now = self.shards.iter().map(|shard| shard.plain.time()).min().unwrap_or(self.now);
     }
 }
 

@@ -7,6 +7,7 @@ mod mailbox;
 mod orders;
 mod place;
 mod reads;
+mod repair;
 mod stock;
 mod store;
 
