@@ -34,7 +34,7 @@ use bytes::{Bytes, BytesMut};
 use openraft::RaftTypeConfig;
 use openraft::alias::{LogIdOf, VoteOf};
 
-pub use anew::{begin_anew, begun_anew, vouched_for};
+pub use anew::{VouchedFor, begin_anew, begun_anew, vouched_for};
 pub use beginning::without_beginning;
 pub use inspect::{LogCut, LogRow, cut, row};
 pub use reader::LogReader;
