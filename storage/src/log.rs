@@ -13,7 +13,7 @@
 //! the database cannot be read any more. [`row`] and [`cut`] say to tools what a
 //! disk holds, [`without_beginning`] which logs cannot make everything again.
 
-pub(crate) mod anew;
+mod anew;
 mod beginning;
 mod error;
 mod floor;

@@ -99,7 +99,7 @@ pub trait Group: Send + Sync + 'static {
     /// A snapshot of the group for operators and the balancer.
     fn status(&self) -> GroupStatus;
 
-    /// What this replica holds itself to by now, for one of another node that has forgotten its own promises: see [`recall`].
+    /// What this replica holds itself to by now, for one of another node that has forgotten its own promises: see [`recall()`].
     fn promised(&self) -> BoxFuture<'_, Result<Promised, Stopped>>;
 
     /// Resolves when the replica has stopped, with the reason if it failed. A failed storage means the process must
