@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use openraft::impls::TokioRuntime;
 use openraft::storage::RaftLogStorage;
-use ordergrid_cluster::{EntryId, Grid, LogId, Promised, Vote, encoding};
+use ordergrid_cluster::{EntryId, Grid, Promised, Vote, encoding};
 use ordergrid_domain::GroupId;
+use ordergrid_storage::log::VouchedFor;
 use ordergrid_storage::{
     Engine, EngineError, LogLimits, LogStore, LogWriter, RocksEngine, StateError, StateRows, WriterLimits, log,
 };
@@ -220,7 +221,7 @@ impl Offline {
                 let vouched = *log.floor().borrow();
                 (last, vouched, Some(log))
             }
-            None => (None, self.vouched(group, replica)?.1, None),
+            None => (None, self.vouched(group, replica)?.last, None),
         };
         let found = Found {
             shard: group.0,
@@ -236,21 +237,21 @@ impl Offline {
     }
 
     /// What was left beside the log that is lost.
-    fn vouched(&self, group: GroupId, replica: u64) -> Result<(Option<Vote>, Option<LogId>), OfflineError> {
+    fn vouched(&self, group: GroupId, replica: u64) -> Result<VouchedFor<Grid<TokioRuntime>>, OfflineError> {
         let folder = lost_log::folder(&self.data);
         let lost = if self.log.is_err() { Some(folder) } else { aside::newest(&folder) };
         let vouch = match &lost {
             Some(folder) => RocksEngine::vouched_in(folder).map_err(|reason| unopened(folder.clone(), reason))?,
             None => None,
         };
-        let decoded = log::vouched_for::<Grid<TokioRuntime>, _>(vouch, replica, &GridCodec);
+        let decoded = log::vouched_for(vouch, replica, &GridCodec);
         decoded.map_err(|reason| OfflineError::Replica { group, reason: io::Error::other(reason) })
     }
 
     /// What a replica whose log is lost goes on with: a vote of a later term than any that is known, for itself, so that it gives
     /// none twice that is, and no entry beyond its state.
     async fn promised(&self, group: GroupId, replica: u64) -> Result<Promised, OfflineError> {
-        let (vote, _) = self.vouched(group, replica)?;
+        let vote = self.vouched(group, replica)?.vote;
         let state = applied(&self.state, replica).await.map_err(|reason| OfflineError::Replica { group, reason })?;
         let term = vote.map_or(0, |vote| vote.leader_id.term).max(state.map_or(0, |state| state.term));
         Ok(Promised { vote: Vote::new(term + 1, replica), last: None })

@@ -129,7 +129,7 @@ pub enum DataError {
         lacking: String,
     },
     /// The log is damaged, and nobody else has what was in it.
-    #[error("cannot use the log database in {}: {what}; {}", .folder.display(), lost_log::ALONE)]
+    #[error("cannot open {}: {what}; {}", .folder.display(), lost_log::ALONE)]
     LogLost {
         /// Its folder.
         folder: PathBuf,

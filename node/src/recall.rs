@@ -1,4 +1,4 @@
-//! Asks the other nodes what a replica here can have promised whose log was lost, see [`ordergrid_cluster::recall`].
+//! Asks the other nodes what a replica here can have promised whose log was lost, see [`ordergrid_cluster::recall()`].
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@
 //! the database cannot be read any more. [`row`] and [`cut`] say to tools what a
 //! disk holds, [`without_beginning`] which logs cannot make everything again.
 
-pub(crate) mod anew;
+mod anew;
 mod beginning;
 mod error;
 mod floor;
@@ -34,7 +34,7 @@ use bytes::{Bytes, BytesMut};
 use openraft::RaftTypeConfig;
 use openraft::alias::{LogIdOf, VoteOf};
 
-pub use anew::{begin_anew, begun_anew, forget_promises, vouched_for};
+pub use anew::{VouchedFor, begin_anew, begun_anew, forget_promises, vouched_for};
 pub use beginning::without_beginning;
 pub use inspect::{LogCut, LogRow, cut, row};
 pub use reader::LogReader;

@@ -190,7 +190,7 @@ async fn a_node_alone_names_its_damaged_log_database_and_goes_on_when_told_to() 
     let (status, lines) = grid.take(1)?.finish()?;
     let said = lines.join("\n") + &said(&grid, 1)?;
     assert!(!status.success(), "{status}: {said}");
-    for words in ["cannot use the log database in", "MANIFEST-", "offline accept-loss --log --yes --config FILE"] {
+    for words in ["cannot open ", "MANIFEST-", "offline accept-loss --log --yes --config FILE"] {
         assert!(said.contains(words), "it says {words:?}: {said}");
     }
     assert_eq!(put_aside(&grid.data(1))?, 0, "it is where it was");

@@ -84,7 +84,7 @@ pub trait Group: Send + Sync + 'static {
     /// on, or has not stood for as long as [`GroupConfig::stall`].
     fn stands(&self) -> Option<std::time::Duration>;
 
-    /// What this replica holds itself to by now, for one of another node that has forgotten its own promises: see [`recall`]. `None`
+    /// What this replica holds itself to by now, for one of another node that has forgotten its own promises: see [`recall()`]. `None`
     /// while it takes no part, because it may have forgotten some itself.
     fn promised(&self) -> BoxFuture<'_, Option<Promised>>;
 

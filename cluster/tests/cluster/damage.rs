@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ordergrid_cluster::{GroupConfig, LogId};
+use ordergrid_cluster::{GroupConfig, LogId, Recalled, recall};
 
 use crate::support::{Cluster, within};
 
@@ -140,4 +140,35 @@ async fn a_replica_that_may_not_take_part_yet_is_not_there_for_its_peers() {
     let (leader, term) = cluster.leader(&[2, 3]).await;
     let last = cluster.propose(leader, term, "b=1").await.unwrap().index;
     cluster.all_applied(last).await;
+}
+
+/// The log of node 2 is lost whole: what the others say of themselves is a vote that it does not go below, and a floor.
+#[tokio::test(start_paused = true)]
+async fn what_all_others_say_holds_a_replica_that_has_forgotten_what_it_promised() {
+    let mut cluster = Cluster::start(3, GroupConfig::default()).await;
+    let (leader, term) = cluster.leader(&[1]).await;
+    let mut last = 0;
+    for n in 0..5 {
+        last = cluster.propose(leader, term, &format!("a={n}")).await.expect("it leads").index;
+    }
+    cluster.all_applied(last).await;
+    cluster.stop_node(2).await;
+    let mut others = Vec::new();
+    for node in [1, 3] {
+        others.push(Recalled::Knows(within(cluster.group(node).promised()).await.expect("the group runs")));
+    }
+    let promised = recall(102, &others).expect("both of them know");
+    assert_eq!((promised.vote.leader_id.term, promised.vote.committed), (term, true), "who leads goes on");
+    assert_eq!(promised.last.map(|last| last.index), Some(last));
+    cluster.nodes[&2].log.begin_anew(&promised);
+    let floor = cluster.nodes[&2].log.floor();
+    cluster.start_node(2).await;
+    let newest = cluster.propose(leader, term, "b=1").await.expect("it leads still").index;
+    cluster.all_applied(newest).await;
+    assert_eq!((*floor.borrow(), cluster.machine(2).get("a")), (None, Some("4".into())));
+    // It counts again.
+    cluster.stop_node(1).await;
+    let (leader, term) = cluster.leader(&[2, 3]).await;
+    let newest = cluster.propose(leader, term, "c=1").await.expect("it leads").index;
+    cluster.all_applied(newest).await;
 }

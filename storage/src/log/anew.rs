@@ -64,15 +64,20 @@ pub async fn begun_anew(engine: &Arc<dyn Engine>) -> Result<Option<String>, Reco
     Ok(why.map(|why| String::from_utf8_lossy(&why).into_owned()))
 }
 
-/// What a vouch says that a replica had: its vote and its last entry. Nothing if it does not name the replica.
+/// What was vouched for of a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VouchedFor<C: RaftTypeConfig> {
+    /// Its vote.
+    pub vote: Option<VoteOf<C>>,
+    /// Its last entry.
+    pub last: Option<LogIdOf<C>>,
+}
+
+/// What a vouch says that a replica had; nothing if it does not name the replica.
 ///
 /// # Errors
 /// If what it says cannot be decoded.
-pub fn vouched_for<C, K>(
-    vouch: Option<Bytes>,
-    replica: u64,
-    codec: &K,
-) -> Result<(Option<VoteOf<C>>, Option<LogIdOf<C>>), BoxError>
+pub fn vouched_for<C, K>(vouch: Option<Bytes>, replica: u64, codec: &K) -> Result<VouchedFor<C>, BoxError>
 where
     C: RaftTypeConfig,
     K: EntryCodec<C>,
@@ -80,7 +85,7 @@ where
     let mark = vouch.and_then(Vouch::decode).and_then(|mut vouch| vouch.marks.remove(&replica)).unwrap_or_default();
     let vote = (!mark.vote.is_empty()).then(|| codec.decode_vote(mark.vote)).transpose()?;
     let last = (!mark.last.is_empty()).then(|| codec.decode_log_id(mark.last)).transpose()?;
-    Ok((vote, last))
+    Ok(VouchedFor { vote, last })
 }
 
 impl<C, K> LogStore<C, K>

@@ -67,7 +67,10 @@ fn what_was_vouched_for_is_read_beside_a_log_that_does_not_open() {
     std::fs::write(disk.folder().join("CURRENT"), "MANIFEST-999999\n").expect("the folder is ours");
     assert!(matches!(RocksEngine::open_log(disk.folder()), Err(EngineError::Damaged(_))));
     let vouch = RocksEngine::vouched_in(disk.folder()).expect("the disk works");
-    let vouched = |replica| vouched_for::<TestConfig, _>(vouch.clone(), replica, &TestCodec).expect("it can be decoded");
+    let vouched = |replica| {
+        let found = vouched_for::<TestConfig, _>(vouch.clone(), replica, &TestCodec).expect("it can be decoded");
+        (found.vote, found.last)
+    };
     assert_eq!(vouched(1), (Some(Vote::new(3, 1)), None));
     assert_eq!(vouched(2), (None, None));
     disk.forget_vouch();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{AsyncRuntime, OptionalSend};
-use ordergrid_cluster::{Grid, LogId, RaftEntry, Vote};
+use ordergrid_cluster::{Grid, LogId, Promised, RaftEntry, Vote};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -59,6 +59,13 @@ impl MemLog {
     /// It is noticed that the log has lost entries up to this one.
     pub(crate) fn stand_below(&self, vouched: LogId) {
         self.0.lock().floor.send_replace(Some(vouched));
+    }
+
+    /// All of it is lost, and it is held to what the replica can have promised.
+    pub(crate) fn begin_anew(&self, promised: &Promised) {
+        let mut inner = self.0.lock();
+        *inner = Inner { vote: Some(promised.vote), floor: inner.floor.clone(), ..Inner::default() };
+        inner.floor.send_replace(promised.last);
     }
 
     pub(crate) fn floor(&self) -> watch::Receiver<Option<LogId>> {
