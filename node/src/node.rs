@@ -15,7 +15,6 @@ use ordergrid_cluster::{
     NodeSpec, Router, ShardMap, balance, record_founding,
 };
 use ordergrid_domain::GroupId;
-use ordergrid_storage::{LogFailure, LogWriter, NodeRecords};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -142,7 +141,7 @@ impl Node {
         let replicas = Arc::new(Replicas::new(&config, &platform, &mesh, &writer, &map));
         let refills = RefillService::start(&mesh);
         let mut work = JoinSet::new();
-        let older = admit(&config, &platform, &mesh, &writer, &map, &replicas, &mut work).await?;
+        let older = older::admit(&config, &platform, &writer, &map, &replicas, &mut work).await?;
         let MetaSeat { group: meta, store: meta_rows, whole: meta_whole, founding } =
             replicas.meta(&spec, cluster, &refills).await?;
         let founding = founding.shared();
@@ -179,7 +178,7 @@ impl Node {
         let (start, address) = (platform.entropy.next_u64(), format!("{} ({http_url})", mesh.local_addr()));
         let peers = context.peers.nodes().collect();
         work.spawn(twins::ask(Arc::clone(&context), mesh.clone(), peers, start, address));
-        work.spawn(give_up(Arc::clone(&context), older));
+        work.spawn(older::give_up(Arc::clone(&context), older));
         work.spawn(clocks::give_way(Arc::clone(&context), Arc::clone(&router), config.group.election_max));
         work.spawn(watch_meta(Arc::clone(&context), replicas, meta, Arc::clone(&meta_whole)));
         work.spawn(scrub::scrub(Arc::clone(&context), meta_rows, meta_whole, config.scrub));
@@ -302,42 +301,6 @@ async fn bootstrap(config: &NodeConfig, platform: &Platform, spec: &ClusterSpec,
         fresh: ClusterId(fresh),
     };
     Ok(bootstrapper.run().await?)
-}
-
-/// The replicas take part once it is known that the disk is not an older copy, or they are held to what others know. Answers who
-/// tells if it turns out to be one.
-async fn admit(
-    config: &NodeConfig,
-    platform: &Platform,
-    mesh: &Mesh,
-    writer: &LogWriter,
-    map: &ShardMap,
-    replicas: &Replicas,
-    work: &mut JoinSet<()>,
-) -> Result<watch::Receiver<Option<String>>, StartError> {
-    let failed = |reason: LogFailure| StartError::Older { reason: reason.to_string() };
-    writer.flush().await.map_err(failed)?;
-    older::settle(replicas, &NodeRecords::new(Arc::clone(&platform.log_engine)), writer).await?;
-    let asking = recall::Asking {
-        mesh: mesh.clone(),
-        writer: writer.clone(),
-        log: Arc::clone(&platform.log_engine),
-        peers: map.meta.iter().map(|placement| placement.node).filter(|node| *node != config.id).collect(),
-        groups: map.groups_on(config.id).into_iter().map(|(group, _)| group).collect(),
-        start: platform.entropy.next_u64(),
-        patience: config.group.election_max,
-    };
-    let asked = asking.begin(|task| drop(work.spawn(task)));
-    replicas.await_admission(asked.admission);
-    Ok(asked.older)
-}
-
-/// The disk has turned out to be an older copy.
-async fn give_up(context: Arc<NodeContext>, mut older: watch::Receiver<Option<String>>) {
-    let found = older.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
-    if let Some(why) = found {
-        context.fail_for_now(why);
-    }
 }
 
 fn identity(platform: &Platform) -> Identity {

@@ -9,14 +9,22 @@
 //!
 //! What was found is written down first, so that a restart at any moment goes on from here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::future::join_all;
+use ordergrid_cluster::ShardMap;
 use ordergrid_domain::GroupId;
 use ordergrid_storage::{LogWriter, NodeRecords, RecordError};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use crate::config::NodeConfig;
+use crate::context::NodeContext;
 use crate::node::StartError;
+use crate::platform::Platform;
+use crate::recall;
 use crate::replicas::Replicas;
 
 /// The record of it.
@@ -75,8 +83,42 @@ impl Note {
     }
 }
 
+/// The replicas take part once it is known that the disk is not an older copy, or they are held to what others know. Answers who
+/// tells if it turns out to be one.
+pub(crate) async fn admit(
+    config: &NodeConfig,
+    platform: &Platform,
+    writer: &LogWriter,
+    map: &ShardMap,
+    replicas: &Replicas,
+    work: &mut JoinSet<()>,
+) -> Result<watch::Receiver<Option<String>>, StartError> {
+    writer.flush().await.map_err(|reason| StartError::Older { reason: reason.to_string() })?;
+    settle(replicas, &NodeRecords::new(Arc::clone(&platform.log_engine)), writer).await?;
+    let asking = recall::Asking {
+        mesh: replicas.mesh().clone(),
+        writer: writer.clone(),
+        log: Arc::clone(&platform.log_engine),
+        peers: map.meta.iter().map(|placement| placement.node).filter(|node| *node != config.id).collect(),
+        groups: map.groups_on(config.id).into_iter().map(|(group, _)| group).collect(),
+        start: platform.entropy.next_u64(),
+        patience: config.group.election_max,
+    };
+    let asked = asking.begin(|task| drop(work.spawn(task)));
+    replicas.await_admission(asked.admission);
+    Ok(asked.older)
+}
+
+/// The disk has turned out to be an older copy.
+pub(crate) async fn give_up(context: Arc<NodeContext>, mut older: watch::Receiver<Option<String>>) {
+    let found = older.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+    if let Some(why) = found {
+        context.fail_for_now(why);
+    }
+}
+
 /// Holds the replicas of an older disk to what others know of them, however long that takes. Nothing to do on any other disk.
-pub(crate) async fn settle(replicas: &Replicas, records: &NodeRecords, writer: &LogWriter) -> Result<(), StartError> {
+async fn settle(replicas: &Replicas, records: &NodeRecords, writer: &LogWriter) -> Result<(), StartError> {
     let failed = |reason: String| StartError::Older { reason };
     let Some(note) = Note::of(records).await.map_err(failed)? else { return Ok(()) };
     tracing::error!(
