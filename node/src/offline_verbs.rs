@@ -156,7 +156,7 @@ mod tests {
         let text = table(std::slice::from_ref(&found), false);
         assert!(text.contains("2      3                  90          99         200\n"), "{text}");
         assert!(text.ends_with("shard 2: lost entries 100 to 200\n"), "{text}");
-        assert!(table(&[found.clone()], true).ends_with("shard 2: the loss is accepted of entries 100 to 200\n"));
+        assert!(table(std::slice::from_ref(&found), true).ends_with("shard 2: the loss is accepted of entries 100 to 200\n"));
         let older = table(&[Found { vouched: None, older: true, ..found }], false);
         assert!(older.contains("shard 2: the disk is an older copy"), "{older}");
     }
