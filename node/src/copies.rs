@@ -328,10 +328,13 @@ mod tests {
 
     use super::*;
 
+    /// Start, what was found and what is reached.
+    type Heard = (u64, u64, u64);
+
     #[test]
     fn who_comes_back_with_less_than_was_heard_is_told_so() {
         #[rustfmt::skip]
-        let cases: [(&str, &[(u64, u64, u64)], &[u64]); 6] = [
+        let cases: [(&str, &[Heard], &[u64]); 6] = [
             // what                           start, found, reached                              what is recalled
             ("one start",                     &[(1, 0, 0), (1, 0, 1), (1, 0, 9)],                &[0, 0, 0]),
             ("started again",                 &[(1, 0, 9), (2, 9, 9), (2, 9, 10), (3, 12, 12)],  &[0, 9, 9, 10]),
@@ -342,8 +345,7 @@ mod tests {
         ];
         for (what, told, expected) in cases {
             let mut recalled = Recalled::default();
-            let hear =
-                |told: &(u64, u64, u64)| recalled.hear(&Told { start: told.0, found: told.1, reached: told.2, firmly: false });
+            let hear = |told: &Heard| recalled.hear(&Told { start: told.0, found: told.1, reached: told.2, firmly: false });
             assert_eq!(told.iter().map(hear).collect::<Vec<_>>(), expected, "{what}");
         }
     }

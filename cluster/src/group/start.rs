@@ -117,13 +117,8 @@ where
     let dirty = dirty_limit(config.checkpoint_bytes, replica);
     let mut applier = Applier::<RT>::open(group, Arc::clone(&machine), store, dirty).await?;
     let (applied, _) = applier.applied_state().await?;
-    forget_superseded(group, &mut log, applied).await?;
-    raise_vote(replica, applied, &mut log).await?;
-    if founders.len() == 1 {
-        let floor = *vouched.borrow();
-        refuse_lost(&mut log, applied, floor).await?;
-    }
-    refuse_missing(&mut log, applied).await?;
+    let floor = *vouched.borrow();
+    agree(group, replica, &mut log, applied, floor.filter(|_| founders.len() == 1)).await?;
     show_last(&*machine, &mut log).await?;
     let shared = applier.shared();
     let started_with = log.get_log_reader().await.read_vote().await?;
@@ -178,6 +173,24 @@ where
     let joining = Joining { handle: handle.clone(), founders, preferred: preferred && !below, voted_before, admission };
     joining.start().await;
     Ok(handle)
+}
+
+/// The log is brought to where it agrees with the state, or refused. `floor`: of a replica that is alone.
+async fn agree<RT, LS>(
+    group: GroupId,
+    replica: ReplicaId,
+    log: &mut LS,
+    applied: Option<LogId>,
+    floor: Option<LogId>,
+) -> Result<(), StartError>
+where
+    RT: AsyncRuntime + Send + Sync,
+    LS: RaftLogStorage<Grid<RT>>,
+{
+    forget_superseded(group, log, applied).await?;
+    raise_vote(replica, applied, log).await?;
+    refuse_lost(log, applied, floor).await?;
+    refuse_missing(log, applied).await
 }
 
 /// A snapshot that was installed becomes durable before the log loses what it replaces, in another database: a power loss in

@@ -33,7 +33,7 @@ async fn one_stands(hangs: Hangs) -> (Cluster, NodeId, NodeId, u64) {
     let cluster = Cluster::start(3, config).await;
     let (leader, term) = cluster.leader(&[1, 2, 3]).await;
     let follower = if leader == 3 { 2 } else { 3 };
-    let first = cluster.propose(leader, term, "a=1").await.unwrap();
+    let first = cluster.propose(leader, term, "a=1").await.expect("it leads");
     cluster.all_applied(first.index).await;
     assert_eq!((cluster.group(follower).lag(), cluster.group(follower).stands()), (0, None));
     let connections = cluster.connections(leader, follower);
