@@ -232,7 +232,7 @@ pub enum Refusal {
     /// Clocks are too far apart to promise anything.
     #[error("the clocks of the cluster's nodes are too far apart")]
     ClockSkew,
-    /// Stock could not be held in time; what was held is released (placing.md, rule 7).
+    /// Stock could not be held in time; what was held is released (protocol.md, rule 7).
     #[error("the stock could not be held in time")]
     HoldTimedOut,
     /// The node that would have to answer cannot be reached, and nothing was sent to it.

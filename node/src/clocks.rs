@@ -1,4 +1,4 @@
-//! Time: log time follows the clocks of a majority of the nodes, never one clock (placing.md, rule 21).
+//! Time: log time follows the clocks of a majority of the nodes, never one clock (protocol.md, rule 21).
 //!
 //! `agree` says where clocks meet, `own` what a node takes for its own clock, `grid_time` what a leader stamps and what is
 //! said of it all; `asking` measures, `giving_way` keeps a node with a wrong clock from leading.

@@ -179,7 +179,7 @@ pub(crate) fn check(node: u64, name: &str, ok: bool) {
     gauge!("ordergrid_check", "node" => node.to_string(), "check" => name.to_owned()).set(f64::from(u8::from(ok)));
 }
 
-/// A stream was stopped because its destination had forgotten messages (placing.md, rule 20).
+/// A stream was stopped because its destination had forgotten messages (protocol.md, rule 20).
 pub(crate) fn stream_stopped(from: GroupId) {
     counter!("ordergrid_streams_stopped_total", "from" => from.to_string()).increment(1);
 }

@@ -1,7 +1,7 @@
 //! What a disk promises: atomic batches, in order, durable when asked for; reads; frozen views.
 //!
 //! Everything above [`Engine`] runs unchanged on [`RocksEngine`] and on [`MemEngine`], whose crashes a simulation
-//! decides. One suite, `tests/engine_contract.rs`, holds both to what is written here.
+//! decides. One suite, `storage/tests/storage/engine.rs`, holds both to what is written here.
 
 mod batch;
 mod mem;

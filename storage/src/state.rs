@@ -2,7 +2,7 @@
 //!
 //! Rows lie under (replica, generation). A head row names the current generation and holds the meta of the last
 //! checkpoint; whatever lies under another generation does not exist. So a replacement is written beside what is
-//! there, and one small durable write switches to it (placing.md, rules 26 and 27).
+//! there, and one small durable write switches to it (protocol.md, rules 26 and 27).
 
 mod install;
 mod keys;

@@ -30,7 +30,7 @@ pub struct Answer<T> {
 pub struct Refusal {
     /// HTTP status.
     pub status: u16,
-    /// The stable word for the cause, such as `out_of_stock`; `http_502` where the answer names none.
+    /// The stable word for the cause, such as `out_of_stock`; `http_` and the status where the answer names none.
     pub code: String,
     /// One sentence for people.
     pub detail: String,

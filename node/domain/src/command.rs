@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 /// The body of one log entry: commands that were packed together, with the leader's clock.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Entry {
-    /// The leader's clock; apply takes the maximum of this and the last (placing.md, rule 21).
+    /// The leader's clock; apply takes the maximum of this and the last (protocol.md, rule 21).
     pub at: Timestamp,
     /// What is asked, in order.
     pub commands: Vec<Command>,

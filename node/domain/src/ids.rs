@@ -289,7 +289,7 @@ part_id!(
     RefundId, "r"
 );
 
-/// One try to place an order. A term has one leader, so group, term and counter are unique (placing.md, rule 2).
+/// One try to place an order. A term has one leader, so group, term and counter are unique (protocol.md, rule 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct AttemptId {
     /// The user's slot: where to ask about the attempt.

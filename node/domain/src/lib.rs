@@ -1,7 +1,10 @@
 //! What an order and a SKU are and do.
 //!
 //! Pure and deterministic: the result of [`ShardMachine::apply`] depends on the state and the entry alone. Nothing here
-//! reads a clock, draws a random number, does I/O or logs. Start with `command` (what can be asked), then `machine`.
+//! reads a clock, draws a random number, does I/O or logs.
+//!
+//! Start with [`protocol`] (the rules of placing, which comments cite as "rule 14") and [`order`] (what may happen to an order,
+//! cited as "T5"), then [`command`] (what can be asked) and [`machine`] (what it does).
 
 pub mod audit;
 pub mod command;
@@ -11,6 +14,7 @@ pub mod law;
 pub mod machine;
 pub mod money;
 pub mod order;
+pub mod protocol;
 pub mod rejection;
 pub mod repair;
 pub mod rows;

@@ -1,4 +1,4 @@
-//! What time it is for the grid, as this node knows it: what leaders stamp entries with (placing.md, rule 21).
+//! What time it is for the grid, as this node knows it: what leaders stamp entries with (protocol.md, rule 21).
 //!
 //! Each node's own clock is told to its peers. Where the clocks of a majority meet, this node's included, is grid time; a
 //! leader's wall clock counts while it lies in there, else its own clock as it knows it, if that does, or the middle of grid time,

@@ -1,4 +1,4 @@
-//! A SKU never frees a hold by itself: its leader asks the order's shard (placing.md, rules 14 to 16).
+//! A SKU never frees a hold by itself: its leader asks the order's shard (protocol.md, rules 14 to 16).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! The source's side of the mailboxes: the leader delivers each stream in runs and trims what was applied
-//! (placing.md, rules 17 and 20).
+//! (protocol.md, rules 17 and 20).
 
 use std::collections::BTreeSet;
 use std::pin::pin;

@@ -1,5 +1,5 @@
 //! One actor for the orders of a shard that came together and whose SKUs live in several shards: it asks for every hold
-//! in parallel, and then places or gives up, each order by itself (placing.md, rules 6 to 8, 11, 13).
+//! in parallel, and then places or gives up, each order by itself (protocol.md, rules 6 to 8, 11, 13).
 //!
 //! It holds no durable truth. Lost before the place was proposed, its attempts end and the SKUs ask; afterwards the
 //! ticket inside the entry answers in its stead.

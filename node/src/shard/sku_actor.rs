@@ -1,5 +1,5 @@
 //! What becomes of a hold: "sold out" is answered from memory under the leader's lease, without a log entry; else the log
-//! decides (placing.md, rules 9 and 12). And the actor of a SKU that is short of units, in which holds wait until those
+//! decides (protocol.md, rules 9 and 12). And the actor of a SKU that is short of units, in which holds wait until those
 //! under way have settled.
 
 use std::collections::VecDeque;

@@ -18,7 +18,7 @@ use super::proposal::NotLanded;
 use super::sku_actor::SkuMessage;
 use super::{ShardMessage, answer};
 
-/// An attempt that runs (placing.md: from its first message until its place has been applied or can no longer be).
+/// An attempt that runs (protocol.md: from its first message until its place has been applied or can no longer be).
 ///
 /// Dropped, it tells the shard's actor that the attempt has ended and its key is free, except when the outcome of its
 /// place is unknown: then the attempt runs on until the term ends (rule 4).

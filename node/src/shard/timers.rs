@@ -1,4 +1,4 @@
-//! The leader proposes a tick when something is due; only a tick expires anything (placing.md, rule 22). It proposes none
+//! The leader proposes a tick when something is due; only a tick expires anything (protocol.md, rule 22). It proposes none
 //! while an operator is to say which clock is right (rule 21), and one from time to time without any need.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The leader of a shard and term, as placing.md wants it: the table of running attempts, busy keys, holds in parallel,
+//! The leader of a shard and term, as protocol.md wants it: the table of running attempts, busy keys, holds in parallel,
 //! one place, releases. A deposed one goes on answering what it began, and can no longer place.
 
 use std::collections::{BTreeMap, BTreeSet};

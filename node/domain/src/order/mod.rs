@@ -3,6 +3,8 @@
 //! Here are the stored shapes. What may happen to them stands by matter: `place`, `pay`, `cancel`, `fulfil`, `refund`,
 //! `expire` and `shortfall`, all entered through `command` and closed by its one `finish`. What is derived stands in
 //! `words`, `ledger` and `share`; what must always hold in `check`.
+//!
+#![doc = include_str!("lifecycle.md")]
 
 mod cancel;
 mod check;

@@ -1,4 +1,4 @@
-//! Units that a SKU held for the order turned out not to exist (placing.md, rules 18 and 19). The one case where stock acts
+//! Units that a SKU held for the order turned out not to exist (protocol.md, rules 18 and 19). The one case where stock acts
 //! first: the order follows, since the hold is gone already.
 
 use super::command::Change;
