@@ -8,7 +8,7 @@ use super::{ORDERS, Scenario};
 
 pub(super) const SCENARIOS: [Scenario; 1] = [Scenario {
     name: "an-older-copy-of-a-disk-has-no-say",
-    rule: "corner",
+    rule: "rule 28a",
     story: "a follower that alone has acknowledged the leader's last orders comes back on an older copy of its disk, and the leader dies",
     mutant: Some("older-copy-believed"),
     // Whoever starts again is held back for two seconds.

@@ -64,7 +64,7 @@ pub(super) const SCENARIOS: [Scenario; 9] = [
     },
     Scenario {
         name: "a-log-that-cannot-be-opened-any-more",
-        rule: "rule 28, corner",
+        rule: "rule 28a",
         story: "of the two that have the last orders, one loses its log whole: with the one that never had them it does not go on",
         mutant: Some("anew-without-floors"),
         setup: || Setup::of(3, 1),
