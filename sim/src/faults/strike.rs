@@ -37,7 +37,8 @@ pub struct Striking {
     excused: BTreeSet<u64>,
     /// The one node whose log loses bits, or all it has.
     rotten: Option<u64>,
-    /// The one node whose state is damaged in this history: of every row there must be whole replicas elsewhere.
+    /// The one node whose state is damaged in this history: of every row there must be whole replicas elsewhere. It may end by itself
+    /// whenever somebody reads a row of the meta group there.
     damaged: Option<u64>,
     /// Copies of disks.
     pub(super) copies: Copies,
@@ -162,7 +163,7 @@ impl Striking {
     fn supervise(&mut self, grid: &mut SimGrid) -> Result<(), Violation> {
         let ended: Vec<_> = grid.nodes.iter().filter_map(|(id, node)| Some((*id, node.ended()?))).collect();
         for (node, why) in ended {
-            if !self.excused.contains(&node) && !self.copies.excuse(node) {
+            if !self.excused.contains(&node) && !self.copies.excuse(node) && self.damaged != Some(node) {
                 return Err(Violation::new("NodesGoOn", format!("node {node} ended without a cause: {why}")));
             }
             self.switch_off(grid, node, Down::Killed, grid.now().after(SUPERVISOR));
@@ -280,6 +281,11 @@ impl Striking {
     /// A node may end by itself.
     pub(crate) fn excuse(&mut self, node: u64) {
         self.excused.insert(node);
+    }
+
+    /// The rows of this node's state are damaged.
+    pub(crate) fn damaged(&mut self, node: u64) {
+        self.damaged = Some(node);
     }
 
     pub(super) fn switch_off(&mut self, grid: &mut SimGrid, node: u64, how: Down, until: SimTime) {

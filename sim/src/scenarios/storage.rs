@@ -109,6 +109,7 @@ fn damaged(stage: &mut Stage<'_>) -> Played {
     }
     stage.pass(ms(1_000))?;
     let disk = stage.world.grid.nodes[&1].disk.clone();
+    stage.world.striking.damaged(1);
     scene(disk.damage_rows(Database::State, 0, usize::MAX) > 60, "there are rows to be damaged")?;
     for order in &orders {
         stage.ask(1, Ask::ReadOrder(order.id));
