@@ -33,6 +33,10 @@ const VERSION: u8 = 1;
 const PAUSE: Duration = Duration::from_millis(500);
 /// Pause before a peer is asked again that has not answered.
 const AGAIN: Duration = Duration::from_millis(50);
+/// More batches than any node writes while a peer is away: 30 years of a thousand a second.
+const LEAP: u64 = 1 << 40;
+/// No log is numbered beyond this.
+const MOST: u64 = 1 << 60;
 /// Starts of a node that are remembered.
 const STARTS: usize = 8;
 
@@ -188,13 +192,13 @@ impl Asking {
 
     /// Ends only once a peer has recalled more than what was found.
     async fn ask(&self, mut found: u64, admit: &watch::Sender<bool>) -> Result<std::convert::Infallible, Older> {
+        if self.anew {
+            found = self.beyond(found).await;
+        }
         let heard = loop {
             match self.heard(self.told(found, found, false), self.peers.len()).await {
                 Ok(heard) => break heard,
-                Err(older) if self.anew => match self.writer.advance(older.recalled).await {
-                    Ok(reached) => found = reached,
-                    Err(_) => return std::future::pending().await,
-                },
+                Err(older) if self.anew => found = self.beyond(older.recalled).await,
                 Err(older) => return Err(older),
             }
         };
@@ -203,6 +207,16 @@ impl Asking {
         admit.send_replace(true);
         let telling = self.peers.iter().map(|peer| Box::pin(self.tell(*peer, found)));
         Err(futures::future::select_all(telling).await.0)
+    }
+
+    /// Numbers the log beyond what anybody can recall who recalls `number` or somewhat more: peers that are away must not take a log that
+    /// was begun anew for an older copy when they come back.
+    async fn beyond(&self, number: u64) -> u64 {
+        match self.writer.advance(number + LEAP).await {
+            Ok(reached) => reached,
+            // A disk that fails ends the node elsewhere.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     fn told(&self, found: u64, reached: u64, firmly: bool) -> Told {
@@ -257,7 +271,7 @@ impl Asking {
 
     /// Has the replicas forget what they have promised, and answers with what was found in words.
     async fn note(&self, found: &Older) -> String {
-        let next = match log::forget_promises(&self.writer, &self.replicas, found.recalled).await {
+        let next = match log::forget_promises(&self.writer, &self.replicas, found.recalled + LEAP).await {
             Ok(()) => {
                 "the next start asks the others what this node has promised, and takes part once it has that again".to_owned()
             }
@@ -307,7 +321,8 @@ fn told_from(mut bytes: Bytes) -> Option<Told> {
         return None;
     }
     let (start, found, reached) = (bytes.get_u64_le(), bytes.get_u64_le(), bytes.get_u64_le());
-    Some(Told { start, found, reached, firmly: bytes.get_u8() != 0 })
+    let told = Told { start, found, reached, firmly: bytes.get_u8() != 0 };
+    (found.max(reached) <= MOST).then_some(told)
 }
 
 fn answer_bytes(before: u64) -> Bytes {
@@ -319,7 +334,7 @@ fn answer_bytes(before: u64) -> Bytes {
 
 /// `None` for what is no answer: a node that is only starting, or of another version.
 fn answer_from(mut bytes: Bytes) -> Option<u64> {
-    (bytes.len() == 9 && bytes.get_u8() == VERSION).then(|| bytes.get_u64_le())
+    (bytes.len() == 9 && bytes.get_u8() == VERSION).then(|| bytes.get_u64_le()).filter(|before| *before <= MOST)
 }
 
 #[cfg(test)]
@@ -379,6 +394,8 @@ mod tests {
         assert_eq!(answer_bytes(258)[..], b"\x01\x02\x01\0\0\0\0\0\0"[..]);
         assert_eq!(answer_from(answer_bytes(258)), Some(258));
         assert_eq!(answer_from(Bytes::new()), None);
+        assert_eq!(answer_from(answer_bytes(u64::MAX)), None, "no log gets there");
+        assert_eq!(told_from(told_bytes(&Told { reached: MOST + 1, ..told })), None);
         let recalled = Recalled { reached: 9, starts: [(1, 2)].into() };
         let golden = b"\x01\x09\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0";
         assert_eq!(recalled.encode()[..], golden[..]);
