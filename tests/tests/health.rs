@@ -40,16 +40,13 @@ async fn a_grid_without_a_quorum_says_so() -> Result<()> {
     })
     .await?;
 
-    // What can be judged without a quorum is judged, and nothing else is claimed.
+    // What a node can read by itself proves nothing: no quorum says that it has all.
     let proof = grid.cli()?.run(&["cluster", "verify"])?;
     let report = proof.json()?;
     assert_eq!((proof.code, &report["ok"]), (Some(11), &json!(false)), "{report}");
-    let law = |name: &str| -> Result<Value> {
-        let laws = report["laws"].as_array().context("no laws")?;
-        laws.iter().find(|law| law["law"] == name).cloned().with_context(|| format!("no {name} in {report}"))
-    };
-    assert_eq!(law("NoOversell")?["ok"], true, "{report}");
-    assert!(law("ReplicasAgree")?["unjudged"].as_array().is_some_and(|why| !why.is_empty()), "{report}");
+    let laws = report["laws"].as_array().context("no laws")?;
+    let unjudged = |law: &Value| law["ok"] == false && law["unjudged"].as_array().is_some_and(|why| !why.is_empty());
+    assert!(laws.len() > 9 && laws.iter().all(unjudged), "{report}");
 
     grid.start_all()?;
     until("node 1 is ready again", async || Ok((node.get("/readyz").await?.status == 200).then_some(()))).await?;
