@@ -20,5 +20,5 @@ pub use data::{Sale, SaleLine, Sales, SalesFiles};
 pub use grid::{Dev, Grid};
 pub use http::{Http, Reply};
 pub use process::{Process, Ready, program};
-pub use shop::{Shop, captured, id};
+pub use shop::{Shop, captured, id, supervised};
 pub use wait::until;

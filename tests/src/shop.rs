@@ -6,7 +6,23 @@ use anyhow::{Context, Result};
 use ordergrid_api::client::path_segment;
 use serde_json::{Value, json};
 
+use crate::grid::Grid;
 use crate::http::{Http, Reply};
+use crate::wait::until;
+
+/// Waits until a node is ready, and starts it again as often as it ends by itself, as its supervisor would.
+///
+/// # Errors
+/// If it does not become ready.
+pub async fn supervised(grid: &mut Grid, node: usize) -> Result<Shop> {
+    until("the node is ready", async || {
+        grid.supervise(node)?;
+        let Ok(mut shop) = Shop::open(&grid.url(node), "careful").await else { return Ok(None) };
+        let ready = shop.http.get("/readyz").await.is_ok_and(|told| told.status == 200);
+        Ok(ready.then_some(shop))
+    })
+    .await
+}
 
 /// A shop with a connection of its own.
 #[derive(Debug)]
@@ -63,6 +79,29 @@ impl Shop {
     pub async fn place(&mut self, sku: &str, quantity: u64, unit_price: i64) -> Result<Value> {
         let body = self.order_of(sku, quantity, unit_price);
         self.http.post("/v1/orders", &Self::key(), &body).await?.expect(201)
+    }
+
+    /// Places so many orders of one unit, one after the other; their ids.
+    ///
+    /// # Errors
+    /// If one is refused.
+    pub async fn place_all(&mut self, sku: &str, orders: usize) -> Result<Vec<String>> {
+        let mut placed = Vec::new();
+        for _ in 0..orders {
+            placed.push(id(&self.place(sku, 1, 100).await?)?);
+        }
+        Ok(placed)
+    }
+
+    /// Reads orders that were acknowledged.
+    ///
+    /// # Errors
+    /// If one is not there.
+    pub async fn has_all(&mut self, orders: &[String]) -> Result<()> {
+        for order in orders {
+            self.order(order).await.with_context(|| format!("the acknowledged order {order}"))?;
+        }
+        Ok(())
     }
 
     /// Tells of a payment that was captured.

@@ -23,21 +23,12 @@ fn flip(data: &Path) -> Result<()> {
     Ok(fs::write(log, bytes)?)
 }
 
-async fn place(shop: &mut Shop, orders: usize) -> Result<Vec<String>> {
-    let mut placed = Vec::new();
-    for _ in 0..orders {
-        let order = shop.place("A", 1, 100).await?;
-        placed.push(order["id"].as_str().context("an order has an id")?.to_owned());
-    }
-    Ok(placed)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_alone_refuses_to_start_until_the_loss_is_accepted() -> Result<()> {
     let mut grid = Grid::start(1)?;
     let mut shop = Shop::open(&grid.url(1), "careful").await?;
     shop.stock("A", 1_000).await?;
-    let placed = place(&mut shop, ORDERS).await?;
+    let placed = shop.place_all("A", ORDERS).await?;
     grid.kill(1)?;
     flip(&grid.data(1))?;
 
@@ -78,7 +69,7 @@ async fn of_three_nodes_the_damaged_one_waits_for_what_it_vouched_for() -> Resul
     let mut shop = Shop::open(&grid.url(1), "careful").await?;
     shop.stock("A", 1_000).await?;
     grid.kill(3)?;
-    let placed = place(&mut shop, ORDERS).await?;
+    let placed = shop.place_all("A", ORDERS).await?;
     grid.kill(1)?;
     grid.kill(2)?;
     flip(&grid.data(2))?;
@@ -104,9 +95,7 @@ async fn of_three_nodes_the_damaged_one_waits_for_what_it_vouched_for() -> Resul
     (1..=3).try_for_each(|node| grid.ready(node))?;
     for node in 1..=3 {
         let mut shop = Shop::open(&grid.url(node), "careful").await?;
-        for order in &placed {
-            shop.order(order).await.with_context(|| format!("an acknowledged order, asked at node {node}"))?;
-        }
+        shop.has_all(&placed).await.with_context(|| format!("asked at node {node}"))?;
         until("its log is refilled", async || Ok((shop.http.get("/readyz").await?.status == 200).then_some(()))).await?;
     }
     grid.cli()?.verify()?;
@@ -166,7 +155,7 @@ async fn damaged_rows_of_one_node_are_noticed_and_filled_anew_from_the_others() 
     let mut grid = Grid::start(3)?;
     let mut shop = Shop::open(&grid.url(1), "careful").await?;
     shop.stock("A", 1_000).await?;
-    let placed = place(&mut shop, 4 * ORDERS).await?;
+    let placed = shop.place_all("A", 4 * ORDERS).await?;
     grid.stop(2)?;
     flip_row(&grid.data(2))?;
     grid.launch(2)?;
@@ -202,16 +191,14 @@ async fn a_state_that_does_not_open_is_put_aside_and_made_anew() -> Result<()> {
         let mut grid = Grid::start(nodes)?;
         let mut shop = Shop::open(&grid.url(1), "careful").await?;
         shop.stock("A", 1_000).await?;
-        let placed = place(&mut shop, ORDERS).await?;
+        let placed = shop.place_all("A", ORDERS).await?;
         grid.stop(1)?;
         for table in tables(&grid.data(1))? {
             fs::remove_file(table)?;
         }
         grid.launch(1)?;
         let mut shop = supervised(&mut grid, 1).await?;
-        for order in &placed {
-            shop.order(order).await.with_context(|| format!("an acknowledged order, of {nodes} nodes"))?;
-        }
+        shop.has_all(&placed).await.with_context(|| format!("of {nodes} nodes"))?;
         assert_eq!(put_aside(&grid.data(1))?, 1, "of {nodes} nodes: what was damaged is kept");
         grid.cli()?.verify()?;
     }
@@ -223,7 +210,7 @@ async fn a_node_alone_makes_damaged_rows_anew_from_its_whole_log() -> Result<()>
     let mut grid = Grid::start(1)?;
     let mut shop = Shop::open(&grid.url(1), "careful").await?;
     shop.stock("A", 1_000).await?;
-    let placed = place(&mut shop, 4 * ORDERS).await?;
+    let placed = shop.place_all("A", 4 * ORDERS).await?;
     grid.stop(1)?;
     flip_row(&grid.data(1))?;
     grid.launch(1)?;
@@ -235,9 +222,7 @@ async fn a_node_alone_makes_damaged_rows_anew_from_its_whole_log() -> Result<()>
     })
     .await?;
     let mut shop = supervised(&mut grid, 1).await?;
-    for order in &placed {
-        shop.order(order).await.context("an acknowledged order")?;
-    }
+    shop.has_all(&placed).await?;
     assert_eq!(put_aside(&data)?, 1, "it is made anew once");
     grid.cli()?.verify()?;
     Ok(())
@@ -248,7 +233,7 @@ async fn a_node_alone_says_what_is_damaged_where_its_log_is_not_enough() -> Resu
     let mut grid = Grid::start_with(1, "[log]\nkept = 1\n[checkpoint]\nevery = \"100ms\"\n")?;
     let mut shop = Shop::open(&grid.url(1), "careful").await?;
     shop.stock("A", 1_000).await?;
-    place(&mut shop, 4 * ORDERS).await?;
+    shop.place_all("A", 4 * ORDERS).await?;
     grid.stop(1)?;
     for table in tables(&grid.data(1))? {
         flip_at(&table, 16)?;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use ordergrid_tests::{Grid, Shop, until};
+use ordergrid_tests::{Grid, Shop, supervised, until};
 
 const ORDERS: usize = 60;
 
@@ -62,31 +62,11 @@ impl Harm {
     }
 }
 
-async fn place(shop: &mut Shop, orders: usize) -> Result<Vec<String>> {
-    let mut placed = Vec::new();
-    for _ in 0..orders {
-        let order = shop.place("A", 1, 100).await?;
-        placed.push(order["id"].as_str().context("an order has an id")?.to_owned());
-    }
-    Ok(placed)
-}
-
 /// Log databases that were put aside in a node's folder.
 fn put_aside(data: &Path) -> Result<usize> {
     let names = fs::read_dir(data)?.map(|file| Ok(file?.file_name().to_string_lossy().into_owned()));
     let names = names.collect::<Result<Vec<_>>>()?;
     Ok(names.iter().filter(|name| name.starts_with("log.damaged-")).count())
-}
-
-/// Waits until a node is ready, and starts it again as often as it ends by itself.
-async fn supervised(grid: &mut Grid, node: usize) -> Result<Shop> {
-    until("the node is ready", async || {
-        grid.supervise(node)?;
-        let Ok(mut shop) = Shop::open(&grid.url(node), "careful").await else { return Ok(None) };
-        let ready = shop.http.get("/readyz").await.is_ok_and(|told| told.status == 200);
-        Ok(ready.then_some(shop))
-    })
-    .await
 }
 
 /// What a node said, that is not running.
@@ -99,7 +79,7 @@ async fn of_three_nodes_the_one_with_a_damaged_log_database_comes_back_with_ever
     let mut grid = Grid::start(3)?;
     let mut shop = Shop::open(&grid.url(1), "careful").await?;
     shop.stock("A", 10_000).await?;
-    let mut placed = place(&mut shop, ORDERS).await?;
+    let mut placed = shop.place_all("A", ORDERS).await?;
     let harms = [Harm::Table(400), Harm::Table(999), Harm::Manifest(500), Harm::Current, Harm::NoCurrent, Harm::NoTable];
     for (nth, harm) in harms.into_iter().enumerate() {
         // What was in the write-ahead log is in a table after the next start.
@@ -107,7 +87,7 @@ async fn of_three_nodes_the_one_with_a_damaged_log_database_comes_back_with_ever
         grid.launch(2)?;
         drop(supervised(&mut grid, 2).await?);
         grid.kill(2)?;
-        placed.extend(place(&mut shop, 5).await?);
+        placed.extend(shop.place_all("A", 5).await?);
         harm.strike(&grid.data(2))?;
         grid.launch(2)?;
         let mut hurt =
@@ -128,10 +108,8 @@ async fn of_three_nodes_the_one_with_a_damaged_log_database_comes_back_with_ever
     // It counts again: without one of the others nothing is lost.
     grid.kill(1)?;
     let mut hurt = supervised(&mut grid, 2).await?;
-    for order in &placed {
-        hurt.order(order).await.context("an acknowledged order")?;
-    }
-    placed.extend(place(&mut hurt, 5).await?);
+    hurt.has_all(&placed).await?;
+    placed.extend(hurt.place_all("A", 5).await?);
     grid.launch(1)?;
     drop(supervised(&mut grid, 1).await?);
     grid.cli()?.verify()?;
@@ -145,7 +123,7 @@ async fn a_node_that_has_lost_its_log_database_helps_nobody_to_lead_before_all_o
     let mut shop = Shop::open(&grid.url(1), "careful").await?;
     shop.stock("A", 1_000).await?;
     grid.kill(3)?;
-    let placed = place(&mut shop, ORDERS).await?;
+    let placed = shop.place_all("A", ORDERS).await?;
     grid.kill(1)?;
     grid.kill(2)?;
     Harm::Current.strike(&grid.data(2))?;
@@ -164,9 +142,7 @@ async fn a_node_that_has_lost_its_log_database_helps_nobody_to_lead_before_all_o
     grid.launch(1)?;
     for node in 1..=3 {
         let mut shop = supervised(&mut grid, node).await?;
-        for order in &placed {
-            shop.order(order).await.with_context(|| format!("an acknowledged order, asked at node {node}"))?;
-        }
+        shop.has_all(&placed).await.with_context(|| format!("asked at node {node}"))?;
     }
     grid.cli()?.verify()?;
     Ok(())
@@ -177,12 +153,12 @@ async fn a_node_alone_names_its_damaged_log_database_and_goes_on_when_told_to() 
     let mut grid = Grid::start(1)?;
     let mut shop = Shop::open(&grid.url(1), "careful").await?;
     shop.stock("A", 1_000).await?;
-    let placed = place(&mut shop, ORDERS).await?;
+    let placed = shop.place_all("A", ORDERS).await?;
     // A planned stop ends with a checkpoint: the state has all of these.
     grid.stop(1)?;
     grid.launch(1)?;
     let mut shop = supervised(&mut grid, 1).await?;
-    let last = place(&mut shop, ORDERS).await?;
+    let last = shop.place_all("A", ORDERS).await?;
     grid.kill(1)?;
     Harm::Manifest(500).strike(&grid.data(1))?;
 
@@ -211,9 +187,7 @@ async fn a_node_alone_names_its_damaged_log_database_and_goes_on_when_told_to() 
 
     grid.start_all()?;
     let mut shop = Shop::open(&grid.url(1), "careful").await?;
-    for order in &placed {
-        shop.order(order).await.context("an order of before the checkpoint")?;
-    }
+    shop.has_all(&placed).await?;
     let mut left = 0;
     for order in &last {
         let answer = shop.http.get(&format!("/v1/orders/{order}")).await?;
@@ -221,7 +195,7 @@ async fn a_node_alone_names_its_damaged_log_database_and_goes_on_when_told_to() 
         left += usize::from(answer.status == 200);
     }
     assert!(left < ORDERS, "the log has cost orders, as was said");
-    place(&mut shop, 5).await?;
+    shop.place_all("A", 5).await?;
     grid.stop(1)?;
     grid.start_all()?;
     grid.cli()?.verify()?;
@@ -233,7 +207,7 @@ async fn a_log_without_the_file_that_vouches_for_it_says_what_is_no_longer_prote
     let mut grid = Grid::start(1)?;
     let mut shop = Shop::open(&grid.url(1), "careful").await?;
     shop.stock("A", 1_000).await?;
-    let placed = place(&mut shop, 5).await?;
+    let placed = shop.place_all("A", 5).await?;
     grid.stop(1)?;
     let log = grid.file("n1.log");
     assert!(!fs::read_to_string(&log)?.contains("VOUCHED"), "nothing is missing yet");
@@ -242,8 +216,6 @@ async fn a_log_without_the_file_that_vouches_for_it_says_what_is_no_longer_prote
     let said = fs::read_to_string(&log)?;
     assert!(said.contains("WARN") && said.contains("the file VOUCHED beside the log is gone"), "{said}");
     let mut shop = Shop::open(&grid.url(1), "careful").await?;
-    for order in &placed {
-        shop.order(order).await?;
-    }
+    shop.has_all(&placed).await?;
     Ok(())
 }
