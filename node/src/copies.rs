@@ -17,12 +17,14 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use ordergrid_cluster::{Admission, Mesh, NodeId, ReplicaId};
+use ordergrid_cluster::{Admission, Mesh, NodeId, ReplicaId, ShardMap};
 use ordergrid_domain::GroupId;
 use ordergrid_storage::{Engine, LogFailure, LogWriter, NodeRecords, RecordError, log};
 use tokio::sync::{Mutex, watch};
 
+use crate::config::NodeConfig;
 use crate::context::NodeContext;
+use crate::lost_log;
 use crate::node::StartError;
 
 /// The mesh service.
@@ -168,6 +170,29 @@ pub(crate) struct Asked {
 }
 
 impl Asking {
+    /// Of a node that begins.
+    ///
+    /// # Errors
+    /// If it is not among those of the cluster.
+    pub(crate) fn of(
+        config: &NodeConfig,
+        mesh: &Mesh,
+        writer: &LogWriter,
+        map: &ShardMap,
+        start: u64,
+        anew: bool,
+    ) -> Result<Self, StartError> {
+        Ok(Self {
+            mesh: mesh.clone(),
+            writer: writer.clone(),
+            peers: map.meta.iter().map(|placement| placement.node).filter(|node| *node != config.id).collect(),
+            replicas: lost_log::own(config)?.into_iter().map(|(_, replica)| replica).collect(),
+            start,
+            patience: config.group.election_max,
+            anew,
+        })
+    }
+
     /// Asks, and goes on telling for as long as the task lives that `spawn` runs. What the log has reached by now is what was
     /// found: nothing of it may have been written by this start's replicas.
     ///

@@ -163,15 +163,7 @@ impl Node {
         let refills = RefillService::start(&mesh);
         let replicas = Arc::new(Replicas::new(&config, &platform, &mesh, &refills, &writer, &map));
         let mut work = JoinSet::new();
-        let asking = copies::Asking {
-            mesh: mesh.clone(),
-            writer: writer.clone(),
-            peers: map.meta.iter().map(|placement| placement.node).filter(|node| *node != config.id).collect(),
-            replicas: lost_log::own(&config)?.into_iter().map(|(_, replica)| replica).collect(),
-            start: platform.entropy.next_u64(),
-            patience: config.group.election_max,
-            anew,
-        };
+        let asking = copies::Asking::of(&config, &mesh, &writer, &map, platform.entropy.next_u64(), anew)?;
         let asked = asking.begin(|task| drop(work.spawn(task))).await?;
         replicas.await_admission(asked.admission);
         let MetaSeat { group: meta, rows: meta_rows, founding } = replicas.meta(&spec, cluster).await?;
@@ -197,14 +189,8 @@ impl Node {
             let (replicas, router) = (Arc::clone(&replicas), Arc::clone(&router));
             work.spawn(mend::keep_whole(Arc::clone(&context), Arc::clone(host), replicas, router));
         }
-        // A new leader shows itself within two election timeouts; more often than it does nobody needs to look.
-        let (pause, grace) = (config.group.heartbeat, 2 * config.group.election_max);
-        work.spawn(health::watch(Arc::clone(&context), Arc::clone(&reporter), pause, grace));
         work.spawn(meta::watch_founding(Arc::clone(&context), founding, spec.clone(), cluster));
-        let says = spec.agreement(moved(&config)).with(config.agreement());
-        work.spawn(agreement::compare(Arc::clone(&context), mesh.clone(), Arc::clone(&reporter), says));
-        clocks::serve(&mesh, &context);
-        work.spawn(clocks::compare(Arc::clone(&context), mesh.clone(), context.peers.nodes().collect()));
+        compare(&mut work, &config, &spec, &mesh, &context, &reporter);
         twins::serve(&mesh, platform.entropy.next_u64());
         let (start, address) = (platform.entropy.next_u64(), format!("{} ({http_url})", mesh.local_addr()));
         let peers = context.peers.nodes().collect();
@@ -335,6 +321,24 @@ async fn bootstrap(config: &NodeConfig, platform: &Platform, spec: &ClusterSpec,
         fresh: ClusterId(fresh),
     };
     Ok(bootstrapper.run().await?)
+}
+
+/// Looks at this node's health, and compares its settings and clocks with its peers', for as long as the work lives.
+fn compare(
+    work: &mut JoinSet<()>,
+    config: &NodeConfig,
+    spec: &ClusterSpec,
+    mesh: &Mesh,
+    context: &Arc<NodeContext>,
+    reporter: &Arc<Reporter>,
+) {
+    // A new leader shows itself within two election timeouts; more often than it does nobody needs to look.
+    let (pause, grace) = (config.group.heartbeat, 2 * config.group.election_max);
+    work.spawn(health::watch(Arc::clone(context), Arc::clone(reporter), pause, grace));
+    let says = spec.agreement(moved(config)).with(config.agreement());
+    work.spawn(agreement::compare(Arc::clone(context), mesh.clone(), Arc::clone(reporter), says));
+    clocks::serve(mesh, context);
+    work.spawn(clocks::compare(Arc::clone(context), mesh.clone(), context.peers.nodes().collect()));
 }
 
 fn identity(config: &NodeConfig, platform: &Platform) -> Identity {
