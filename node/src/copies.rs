@@ -35,10 +35,16 @@ const VERSION: u8 = 1;
 const PAUSE: Duration = Duration::from_millis(500);
 /// Pause before a peer is asked again that has not answered.
 const AGAIN: Duration = Duration::from_millis(50);
-/// More batches than any node writes while a peer is away: 30 years of a thousand a second.
-const LEAP: u64 = 1 << 40;
+/// More batches than a node writes while a peer is away: fifty days of a thousand a second.
+const LEAP: u64 = 1 << 32;
 /// No log is numbered beyond this.
 const MOST: u64 = 1 << 60;
+/// Numbers a log whose loss an operator has accepted, now, in milliseconds since 1970: beyond what anybody recalls, and beyond what was
+/// accepted earlier.
+pub(crate) fn number_at(now_ms: u64) -> u64 {
+    (now_ms << 16).min(MOST)
+}
+
 /// Starts of a node that are remembered.
 const STARTS: usize = 8;
 

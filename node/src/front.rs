@@ -11,6 +11,7 @@ use ordergrid_api::wire::{AcceptClock, AskedRepair, ClockRepair, ClusterClock};
 use ordergrid_api::{Failure, Grid, ReadOptions, Refusal, Reply};
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuCommand};
 use ordergrid_domain::{Order, OrderId, Sku, SkuId};
+use parking_lot::Mutex;
 
 use crate::grid::NodeGrid;
 use crate::report::RenderMetrics;
@@ -19,12 +20,19 @@ use crate::report::RenderMetrics;
 pub(crate) struct Front {
     node: OnceLock<NodeGrid>,
     render: Option<RenderMetrics>,
+    /// What the start waits for, where it is something out of the ordinary.
+    waits: Mutex<Option<String>>,
 }
 
 impl Front {
     /// In front of a node that is yet to come.
     pub(crate) fn new(render: Option<RenderMetrics>) -> Arc<Self> {
-        Arc::new(Self { node: OnceLock::new(), render })
+        Arc::new(Self { node: OnceLock::new(), render, waits: Mutex::default() })
+    }
+
+    /// The start waits for something, in words; or goes on.
+    pub(crate) fn waits(&self, why: Option<String>) {
+        *self.waits.lock() = why;
     }
 
     /// From now on requests are the node's.
@@ -92,7 +100,8 @@ impl Grid for Front {
         match self.node.get() {
             Some(node) => node.readiness(),
             None => {
-                let detail = "it recovers, or waits for the other nodes of a grid that is being founded".to_owned();
+                let usual = || "it recovers, or waits for the other nodes of a grid that is being founded".to_owned();
+                let detail = self.waits.lock().clone().unwrap_or_else(usual);
                 Box::pin(std::future::ready(vec![Check { name: "started".to_owned(), ok: false, detail }]))
             }
         }

@@ -161,7 +161,7 @@ impl Node {
         let map = Arc::new(spec.shard_map());
         let writer = glue::log_writer(&platform, &config);
         let refills = RefillService::start(&mesh);
-        let replicas = Arc::new(Replicas::new(&config, &platform, &mesh, &refills, &writer, &map));
+        let replicas = Arc::new(Replicas::new(&config, &platform, &mesh, &refills, &front, &writer, &map));
         let mut work = JoinSet::new();
         let asking = copies::Asking::of(&config, &mesh, &writer, &map, platform.entropy.next_u64(), anew)?;
         let asked = asking.begin(|task| drop(work.spawn(task))).await?;

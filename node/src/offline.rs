@@ -7,7 +7,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use openraft::impls::TokioRuntime;
 use openraft::storage::RaftLogStorage;
@@ -22,7 +22,7 @@ use serde::Serialize;
 use crate::config::NodeConfig;
 use crate::glue::{self, GridCodec};
 use crate::node::{StartError, spec};
-use crate::{aside, lost_log};
+use crate::{aside, copies, lost_log};
 
 /// Pause before it is looked again whether a database is closed.
 const CLOSING: Duration = Duration::from_millis(5);
@@ -66,6 +66,12 @@ pub enum OfflineError {
     /// Nothing is to be accepted.
     #[error("shard {0} has lost nothing")]
     Whole(u32),
+    /// There is nothing to go on with: who the shard's replicas are was in what is lost.
+    #[error(
+        "nothing is left of shard {0}: its log is lost, and no checkpoint was written before; put a copy of the data folder back, or \
+         found a new grid in an empty folder"
+    )]
+    NothingLeft(u32),
     /// Only all of it is to be accepted.
     #[error("the log database is damaged as a whole: `accept-loss --log` goes on without it, for every shard")]
     LogLost,
@@ -169,6 +175,9 @@ impl Offline {
             return Err(OfflineError::LogLost);
         }
         let Some(mut log) = log.filter(|_| found.vouched.is_some()) else { return Err(OfflineError::Whole(shard)) };
+        if found.last().is_none() {
+            return Err(OfflineError::NothingLeft(shard));
+        }
         log.accept_loss().await.map_err(|reason| OfflineError::Replica { group, reason })?;
         Ok(found)
     }
@@ -181,7 +190,11 @@ impl Offline {
     pub async fn accept_lost_log(self) -> Result<(), OfflineError> {
         let mut goes_on = Vec::new();
         for (group, replica, replicas) in &self.replicas {
-            if self.found(*group, *replica, *replicas).await?.0.log_lost {
+            let (found, _) = self.found(*group, *replica, *replicas).await?;
+            if self.log.is_err() && found.last().is_none() {
+                return Err(OfflineError::NothingLeft(group.0));
+            }
+            if found.log_lost {
                 goes_on.push((*group, *replica, self.promised(*group, *replica).await?));
             }
         }
@@ -205,6 +218,10 @@ impl Offline {
             let told = glue::remember::<TokioRuntime>(&writer, replica, &promised).await;
             told.map_err(|reason| OfflineError::Replica { group, reason })?;
         }
+        // The others must not take what goes on for an older copy.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+        let number = copies::number_at(u64::try_from(now).unwrap_or_default()).max(writer.reached());
+        writer.advance(number).await.map_err(|error| anew(&error))?;
         Ok(())
     }
 

@@ -110,6 +110,9 @@ impl OfflineCommand {
         if let Some(shard) = whole {
             return Err(unusable(&OfflineError::Whole(*shard)));
         }
+        if let Some(empty) = chosen.iter().find(|found| found.last().is_none()) {
+            return Err(unusable(&OfflineError::NothingLeft(empty.shard)));
+        }
         if args.yes {
             for found in &chosen {
                 offline.accept_loss(found.shard).await.map_err(|wrong| unusable(&wrong))?;
@@ -167,7 +170,7 @@ fn lost(found: &Found, accepted: bool) -> String {
     let verb = if accepted { "the loss is accepted of" } else { "lost" };
     let mut out = format!("shard {}: {verb} {entries}\n", found.shard);
     if !accepted && found.replicas > 1 {
-        let others = "the other replicas refill it when the node starts: accept the loss only if they are gone for good";
+        let others = "the other replicas refill it when the node starts: accept the loss only if they are gone for good, or have lost theirs too, and of one node alone";
         out += &format!("shard {}: {others}\n", found.shard);
     }
     out

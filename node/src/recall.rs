@@ -9,6 +9,7 @@ use ordergrid_domain::GroupId;
 use ordergrid_storage::LogWriter;
 
 use crate::aside::named;
+use crate::front::Front;
 use crate::glue;
 use crate::lost_log::ALONE;
 use crate::refill::{self, RefillService};
@@ -16,11 +17,18 @@ use crate::refill::{self, RefillService};
 /// Pause before the others are asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// What a start says of itself meanwhile, and what helps where the others cannot tell it.
+const WAITS: &str =
+    "its log was lost, or its disk is an older copy: it waits until all other nodes have told it what it had promised";
+const HELPS: &str = "if they are gone for good, or have lost theirs too, stop this one node: `ordergrid offline accept-loss --log --yes \
+                     --config FILE` has it go on with what it has";
+
 /// Who asks, and for which replica.
 pub(crate) struct Recall<'a> {
     pub(crate) mesh: &'a Mesh,
     pub(crate) writer: &'a LogWriter,
     pub(crate) refills: &'a RefillService,
+    pub(crate) front: &'a Front,
     pub(crate) group: GroupId,
     pub(crate) replica: u64,
     /// All other nodes with a replica of the group.
@@ -50,8 +58,9 @@ impl Recall<'_> {
                     tracing::warn!(
                         group,
                         why,
-                        "the log was lost, and what this node had promised with it: it takes no part before all others have told it"
+                        "what this node had promised was lost with its log, or is not on an older copy of it: it takes no part before all others have told it"
                     );
+                    self.front.waits(Some(format!("{WAITS} ({group}: {why}); {HELPS}")));
                     told = why;
                 }
                 Err(_) => {}
@@ -60,6 +69,7 @@ impl Recall<'_> {
         };
         glue::remember::<TokioRuntime>(self.writer, self.replica, &promised).await.map_err(|error| error.to_string())?;
         self.refills.forgotten(self.group, false);
+        self.front.waits(None);
         let vouched = promised.last.map_or_else(|| "nothing".to_owned(), |last| last.to_string());
         tracing::info!(group = named(self.group), vouched, vote = %promised.vote, "the others have told what was promised at the most");
         Ok(())

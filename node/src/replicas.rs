@@ -17,6 +17,7 @@ use parking_lot::RwLock;
 
 use crate::aside::{self, Notes};
 use crate::config::NodeConfig;
+use crate::front::Front;
 use crate::glue::{self, GridCodec};
 use crate::mend;
 use crate::node::StartError;
@@ -38,6 +39,7 @@ pub(crate) struct Replicas {
     clocks: Arc<dyn Clocks>,
     mesh: Mesh,
     refills: RefillService,
+    front: Arc<Front>,
     writer: LogWriter,
     map: Arc<ShardMap>,
     /// Whether the replicas may take part.
@@ -76,6 +78,7 @@ impl Replicas {
         platform: &Platform,
         mesh: &Mesh,
         refills: &RefillService,
+        front: &Arc<Front>,
         writer: &LogWriter,
         map: &Arc<ShardMap>,
     ) -> Self {
@@ -87,6 +90,7 @@ impl Replicas {
             clocks: Arc::new(glue::LeaseClocks(Arc::clone(&platform.clock))),
             mesh: mesh.clone(),
             refills: refills.clone(),
+            front: Arc::clone(front),
             writer: writer.clone(),
             map: Arc::clone(map),
             admission: RwLock::new(at_once()),
@@ -242,9 +246,17 @@ impl Replicas {
     /// The log of a replica that does not run, as soon as it knows what it has promised.
     async fn log_of(&self, group: GroupId) -> Result<LogStore<Grid<TokioRuntime>, GridCodec>, String> {
         let replica = self.own(group).ok_or("there is no replica of it here")?;
-        let (mesh, writer, refills, others) = (&self.mesh, &self.writer, &self.refills, self.others(group));
-        Recall { mesh, writer, refills, group, replica, others }.run().await?;
-        glue::log_store(&self.writer, replica, &self.config).await.map_err(|error| error.to_string())
+        let (mesh, writer, refills, front) = (&self.mesh, &self.writer, &self.refills, &*self.front);
+        let recall = Recall { mesh, writer, refills, front, group, replica, others: self.others(group) };
+        loop {
+            recall.run().await?;
+            match glue::log_store(writer, replica, &self.config).await {
+                Ok(log) => return Ok(log),
+                // The disk has turned out to be an older copy meanwhile.
+                Err(_) if glue::is_forgotten::<TokioRuntime>(writer, replica).await.unwrap_or(false) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
     }
 
     fn placements(&self, group: GroupId) -> &[Placement] {

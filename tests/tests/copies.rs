@@ -54,6 +54,12 @@ async fn an_older_copy_of_a_nodes_folder_has_no_say_until_it_is_refilled() -> Re
             Ok((told.matches("takes no part before all others have told it").count() >= round).then_some(()))
         })
         .await?;
+        let mut waiting = Shop::open(&grid.url(2), "careful").await?;
+        until("its probe names what helps", async || {
+            let told = waiting.http.get("/readyz").await?;
+            Ok((told.status == 503 && told.text().contains("offline accept-loss --log")).then_some(()))
+        })
+        .await?;
         let mut behind = Shop::open(&grid.url(3), "careful").await?;
         let answer = behind.http.post("/v1/orders", &Shop::key(), &behind.order_of("A", 1, 100)).await?;
         assert!(matches!(answer.status.as_u16(), 503 | 504), "round {round}: {}: {}", answer.status, answer.text());

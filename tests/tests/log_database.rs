@@ -148,6 +148,20 @@ async fn a_node_that_has_lost_its_log_database_helps_nobody_to_lead_before_all_o
     Ok(())
 }
 
+/// Before the first checkpoint all there is of a shard is its log, and who its replicas are: nothing could go on without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_alone_of_which_nothing_is_left_is_not_said_to_go_on() -> Result<()> {
+    let mut grid = Grid::start(1)?;
+    grid.kill(1)?;
+    Harm::Current.strike(&grid.data(1))?;
+    let config = grid.config(1).display().to_string();
+    let refused = grid.cli()?.run(&["offline", "accept-loss", "--log", "--yes", "--config", &config])?;
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("nothing is left of shard"), "{}", refused.stderr);
+    assert_eq!(put_aside(&grid.data(1))?, 0, "it is where it was");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_alone_names_its_damaged_log_database_and_goes_on_when_told_to() -> Result<()> {
     let mut grid = Grid::start(1)?;

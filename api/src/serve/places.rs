@@ -89,23 +89,36 @@ impl Seldom {
 /// Tells a client of HTTP/1.1 that there is no place; others see the connection close. Whoever asks whether the process lives
 /// hears that it does: to end it for having too many clients would only make more of them.
 pub(super) async fn refuse(mut stream: Box<dyn Stream>, place: OwnedSemaphorePermit) {
-    let answer = if asks_for_life(&mut stream).await { ALIVE.to_owned() } else { no_place() };
+    let (life, silent) = asks_for_life(&mut stream).await;
+    let answer = if life { ALIVE.to_owned() } else { no_place() };
     let told = async {
         stream.write_all(answer.as_bytes()).await?;
         stream.shutdown().await
     };
     match tokio::time::timeout(PATIENCE.time, told).await {
+        // Who has said nothing has nothing more to say: the place is for the next one.
+        Ok(Ok(())) if silent => {}
         Ok(Ok(())) => hear_out(&mut stream, PATIENCE).await,
         _ => tracing::debug!("a connection was refused and did not hear it"),
     }
     drop(place);
 }
 
-/// Whether a request begins as a probe of life. What else comes, or nothing in time, is no such request.
-async fn asks_for_life(stream: &mut Box<dyn Stream>) -> bool {
+/// Whether a request begins as a probe of life, and whether nothing was said in time.
+async fn asks_for_life(stream: &mut Box<dyn Stream>) -> (bool, bool) {
     let mut begin = [0; LIFE.len()];
-    let read = tokio::time::timeout(FIRST_WORD, stream.read_exact(&mut begin)).await;
-    matches!(read, Ok(Ok(_))) && begin == *LIFE
+    let mut read = 0;
+    let whole = async {
+        while read < begin.len() {
+            match stream.read(&mut begin[read..]).await {
+                Ok(0) | Err(_) => return,
+                Ok(bytes) => read += bytes,
+            }
+        }
+    };
+    // What comes later is no probe.
+    tokio::time::timeout(FIRST_WORD, whole).await.ok();
+    (begin == *LIFE, read == 0)
 }
 
 fn no_place() -> String {
