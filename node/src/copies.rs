@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use openraft::impls::TokioRuntime;
 use ordergrid_cluster::{Admission, Mesh, NodeId, ReplicaId, ShardMap};
 use ordergrid_domain::GroupId;
 use ordergrid_storage::{Engine, LogFailure, LogWriter, NodeRecords, RecordError, log};
@@ -24,6 +25,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::config::NodeConfig;
 use crate::context::NodeContext;
+use crate::glue;
 use crate::lost_log;
 use crate::node::StartError;
 
@@ -159,7 +161,7 @@ pub(crate) struct Asking {
     pub(crate) peers: Vec<NodeId>,
     /// The replicas on this node.
     pub(crate) replicas: Vec<ReplicaId>,
-    /// The log was lost, and begun anew by this start: its replicas know that they have forgotten, and its numbers begin at the first.
+    /// All replicas know that they have forgotten what they promised, so that nobody needs to tell them: the log was begun anew.
     pub(crate) anew: bool,
     /// Drawn anew by each start.
     pub(crate) start: u64,
@@ -179,20 +181,26 @@ impl Asking {
     /// Of a node that begins.
     ///
     /// # Errors
-    /// If it is not among those of the cluster.
-    pub(crate) fn of(
+    /// If it is not among those of the cluster, or its log cannot be read.
+    pub(crate) async fn of(
         config: &NodeConfig,
         mesh: &Mesh,
         writer: &LogWriter,
         map: &ShardMap,
         start: u64,
-        anew: bool,
     ) -> Result<Self, StartError> {
+        let replicas: Vec<_> = lost_log::own(config)?.into_iter().map(|(_, replica)| replica).collect();
+        let mut anew = true;
+        for replica in &replicas {
+            let forgotten = glue::is_forgotten::<TokioRuntime>(writer, *replica).await;
+            let failed = |reason: std::io::Error| StartError::Group { group: GroupId::META, reason: reason.to_string() };
+            anew &= forgotten.map_err(failed)?;
+        }
         Ok(Self {
             mesh: mesh.clone(),
             writer: writer.clone(),
             peers: map.meta.iter().map(|placement| placement.node).filter(|node| *node != config.id).collect(),
-            replicas: lost_log::own(config)?.into_iter().map(|(_, replica)| replica).collect(),
+            replicas,
             start,
             patience: config.group.election_max,
             anew,
@@ -221,23 +229,33 @@ impl Asking {
         Ok(Asked { admission, older })
     }
 
-    /// Ends only once a peer has recalled more than what was found.
+    /// Ends only once a peer has recalled more than what was found, of replicas that do not know that they have forgotten.
     async fn ask(&self, mut found: u64, admit: &watch::Sender<bool>) -> Result<std::convert::Infallible, Older> {
         if self.anew {
             found = self.beyond(found).await;
         }
-        let heard = loop {
-            match self.heard(self.told(found, found, false), self.peers.len()).await {
-                Ok(heard) => break heard,
-                Err(older) if self.anew => found = self.beyond(older.recalled).await,
-                Err(older) => return Err(older),
+        loop {
+            let older = match self.shown(found).await {
+                Ok(()) => {
+                    admit.send_replace(true);
+                    let telling = self.peers.iter().map(|peer| Box::pin(self.tell(*peer, found)));
+                    futures::future::select_all(telling).await.0
+                }
+                Err(older) => older,
+            };
+            if !self.anew {
+                return Err(older);
             }
-        };
+            found = self.beyond(older.recalled).await;
+        }
+    }
+
+    /// Shows the peers what was found, and has them keep a higher number.
+    async fn shown(&self, found: u64) -> Result<(), Older> {
+        let heard = self.heard(self.told(found, found, false), self.peers.len()).await?;
         let Ok(reached) = self.writer.advance(found).await else { return std::future::pending().await };
         self.heard(self.told(found, reached, true), heard).await?;
-        admit.send_replace(true);
-        let telling = self.peers.iter().map(|peer| Box::pin(self.tell(*peer, found)));
-        Err(futures::future::select_all(telling).await.0)
+        Ok(())
     }
 
     /// Numbers the log beyond what anybody can recall who recalls `number` or somewhat more: peers that are away must not take a log that

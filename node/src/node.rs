@@ -150,10 +150,9 @@ impl Node {
         let serving = serve_http(&config, &platform, http, Arc::clone(&front), account.clone(), steps);
         let serving = Mutex::new(Some(tokio::spawn(serving)));
         let mesh = open_mesh(&config, &platform).await?;
-        let anew = match &platform.log_lost {
-            Some(why) => lost_log::begin(&config, &platform.log_engine, why).await?,
-            None => false,
-        };
+        if let Some(why) = &platform.log_lost {
+            lost_log::begin(&config, &platform.log_engine, why).await?;
+        }
         // Writes into the log, so not before.
         copies::serve(&mesh, &platform.log_engine);
         let founded = bootstrap(&config, &platform, &spec, &mesh).await?;
@@ -163,7 +162,7 @@ impl Node {
         let refills = RefillService::start(&mesh);
         let replicas = Arc::new(Replicas::new(&config, &platform, &mesh, &refills, &front, &writer, &map));
         let mut work = JoinSet::new();
-        let asking = copies::Asking::of(&config, &mesh, &writer, &map, platform.entropy.next_u64(), anew)?;
+        let asking = copies::Asking::of(&config, &mesh, &writer, &map, platform.entropy.next_u64()).await?;
         let asked = asking.begin(|task| drop(work.spawn(task))).await?;
         replicas.await_admission(asked.admission);
         let MetaSeat { group: meta, rows: meta_rows, founding } = replicas.meta(&spec, cluster).await?;

@@ -35,7 +35,7 @@ pub struct Striking {
     stopping: BTreeMap<u64, Stopping>,
     /// Nodes whose disks were made to fail: they may end by themselves.
     excused: BTreeSet<u64>,
-    /// The one node whose log loses bits, or all it has.
+    /// The one node whose log loses bits, or all it has: it may end because the others recall more of it.
     rotten: Option<u64>,
     /// The one node whose state is damaged in this history: of every row there must be whole replicas elsewhere. It may end by itself
     /// whenever somebody reads a row of the meta group there.
@@ -163,7 +163,8 @@ impl Striking {
     fn supervise(&mut self, grid: &mut SimGrid) -> Result<(), Violation> {
         let ended: Vec<_> = grid.nodes.iter().filter_map(|(id, node)| Some((*id, node.ended()?))).collect();
         for (node, why) in ended {
-            if !self.excused.contains(&node) && !self.copies.excuse(node) && self.damaged != Some(node) {
+            let finds_out = self.rotten == Some(node) && why.to_string().contains("older copy");
+            if !self.excused.contains(&node) && !self.copies.excuse(node) && self.damaged != Some(node) && !finds_out {
                 return Err(Violation::new("NodesGoOn", format!("node {node} ended without a cause: {why}")));
             }
             self.switch_off(grid, node, Down::Killed, grid.now().after(SUPERVISOR));
@@ -281,6 +282,11 @@ impl Striking {
     /// A node may end by itself.
     pub(crate) fn excuse(&mut self, node: u64) {
         self.excused.insert(node);
+    }
+
+    /// The same with nothing to come any more; what was damaged stays damaged.
+    pub(crate) fn over(&self, plan: &Plan, now: SimTime) -> Self {
+        Self { damaged: self.damaged, rotten: self.rotten, ..Self::new(plan, now) }
     }
 
     /// The rows of this node's state are damaged.

@@ -13,7 +13,6 @@ use ordergrid_domain::{Command, Currency, GroupId, Key, Outcome, SkuId, Slot, Te
 use super::look::{self, Found};
 use super::setup::{SKUS, USERS};
 use crate::disk::{Database, ReadTime, SyncTime};
-use crate::faults::Striking;
 use crate::grid::Down;
 use crate::history::{Ask, Ending, Said, SimTime};
 use crate::judges::book::FINAL_CLIENT;
@@ -115,7 +114,7 @@ impl<'a> Stage<'a> {
             self.world.grid.driver.suspend(node, false);
             self.world.grid.nodes[&node].disk.heal();
         }
-        self.world.striking = Striking::new(self.plan, self.now());
+        self.world.striking = self.world.striking.over(self.plan, self.now());
         self.world.striking.calm(&mut self.world.grid);
         for node in self.nodes() {
             if !self.world.grid.is_on(node) {
