@@ -156,17 +156,17 @@ pub(crate) fn serve(mesh: &Mesh, log: &Arc<dyn Engine>) {
 
 /// A start that asks its peers whether its disk is an older copy.
 pub(crate) struct Asking {
-    pub(crate) mesh: Mesh,
-    pub(crate) writer: LogWriter,
-    pub(crate) peers: Vec<NodeId>,
+    mesh: Mesh,
+    writer: LogWriter,
+    peers: Vec<NodeId>,
     /// The replicas on this node.
-    pub(crate) replicas: Vec<ReplicaId>,
+    replicas: Vec<ReplicaId>,
     /// All replicas know that they have forgotten what they promised, so that nobody needs to tell them: the log was begun anew.
-    pub(crate) anew: bool,
+    anew: bool,
     /// Drawn anew by each start.
-    pub(crate) start: u64,
+    start: u64,
     /// Peers that do not answer for so long are not waited for.
-    pub(crate) patience: Duration,
+    patience: Duration,
 }
 
 /// What has come of asking so far.

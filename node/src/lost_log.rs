@@ -91,8 +91,8 @@ fn before(folder: &Path) -> Option<String> {
     Some(format!("the one before lies in {}", aside.display()))
 }
 
-/// Says in a log that is empty that there was one before, and answers whether it was empty.
-pub(crate) async fn begin(config: &NodeConfig, engine: &Arc<dyn Engine>, why: &str) -> Result<bool, StartError> {
+/// Says in a log that is empty that there was one before.
+pub(crate) async fn begin(config: &NodeConfig, engine: &Arc<dyn Engine>, why: &str) -> Result<(), StartError> {
     let own: Vec<_> = own(config)?.into_iter().map(|(_, replica)| replica).collect();
     let begun = log::begin_anew(engine, &own, why).await;
     begun

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use ordergrid_tests::{Grid, Shop, until};
+use ordergrid_tests::{Grid, Shop, supervised, until};
 
 const ORDERS: usize = 60;
 
@@ -137,17 +137,6 @@ async fn times_damaged(shop: &mut Shop) -> Result<f64> {
     let metrics = shop.http.get("/metrics").await?.text();
     let counts = metrics.lines().filter(|line| line.starts_with("ordergrid_state_damaged_total{"));
     Ok(counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
-}
-
-/// Waits until a node is ready, and starts it again as often as it ends by itself.
-async fn supervised(grid: &mut Grid, node: usize) -> Result<Shop> {
-    until("the node is ready", async || {
-        grid.supervise(node)?;
-        let Ok(mut shop) = Shop::open(&grid.url(node), "careful").await else { return Ok(None) };
-        let ready = shop.http.get("/readyz").await.is_ok_and(|told| told.status == 200);
-        Ok(ready.then_some(shop))
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

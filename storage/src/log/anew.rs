@@ -24,13 +24,13 @@ use crate::records::{NodeRecords, RecordError, put_record};
 const RECORD: &str = "begun-anew";
 
 /// Begins a log database that is empty: every one of `replicas` was there before, and is forgotten. `why` is kept. Without effect on
-/// a database that has something, so that it can be said again after a crash. Answers whether it had an effect.
+/// a database that has something, so that it can be said again after a crash.
 ///
 /// # Errors
 /// If the disk fails.
-pub async fn begin_anew(engine: &Arc<dyn Engine>, replicas: &[u64], why: &str) -> Result<bool, RecordError> {
+pub async fn begin_anew(engine: &Arc<dyn Engine>, replicas: &[u64], why: &str) -> Result<(), RecordError> {
     if !NodeRecords::new(Arc::clone(engine)).disk_is_empty().await? {
-        return Ok(false);
+        return Ok(());
     }
     let mut batch = Batch::new();
     put_record(&mut batch, RECORD, why.as_bytes());
@@ -38,8 +38,7 @@ pub async fn begin_anew(engine: &Arc<dyn Engine>, replicas: &[u64], why: &str) -
     replicas.iter().for_each(|replica| floor::put_forgotten(&mut batch, *replica));
     engine.write(batch, Durability::Synced).await?;
     // A flipped bit in the new log must not take it away.
-    engine.keep().await?;
-    Ok(true)
+    Ok(engine.keep().await?)
 }
 
 /// Has `replicas` forget what they had promised, durably, because the disk is an older copy of itself. What they have stays. The
