@@ -1,4 +1,4 @@
-//! What HTTP means: routes, errors, the typed client and the client verbs of the CLI.
+//! What HTTP means: routes, errors and the typed client.
 //!
 //! The server asks its node through one seam, [`Grid`]; the node implements it. Start with `grid` (what can be asked), then
 //! `wire` (the JSON), then `routes` (one request from bytes to bytes) and `serve` (connections).
@@ -6,7 +6,6 @@
 pub mod account;
 mod body;
 mod check;
-pub mod cli;
 pub mod client;
 pub mod fault;
 pub mod grid;

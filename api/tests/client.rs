@@ -1,68 +1,22 @@
-//! The typed client and `replay` against the server they are made for, every route once. No sockets.
+//! The typed client against the server it is made for, every route once. No sockets.
 
 #[expect(dead_code, reason = "made for the tests of the server, of which these need a part")]
 #[path = "http/scripted.rs"]
 mod scripted;
+#[path = "http/served.rs"]
+mod served;
 
-use std::fs;
-use std::future::pending;
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use ordergrid_api::cli::replay::{self, Files, Progress, ReplayOptions};
-use ordergrid_api::client::{CallError, Client, ClientOptions, Connector, Endpoint, Stream};
+use ordergrid_api::client::{CallError, Client, ClientOptions, Endpoint};
 use ordergrid_api::wire::{
     AdjustStock, CancelOrder, LineUnits, PayOrder, PickOrder, PlaceBatch, PlaceLine, PlaceOrder, PutSku, ReceiveStock,
     RefundOrder, RefundOutcome, ShipFulfilment, Unbuilt,
 };
-use ordergrid_api::{Accept, Course, ServeConfig, serve};
 use ordergrid_domain::order::{CancelReason, PaymentState, RefundState, Status};
 use ordergrid_domain::{Currency, Key, ProviderPaymentId, SkuId, Text, UserId};
 use scripted::Scripted;
-use tokio::io::DuplexStream;
-use tokio::sync::{mpsc, watch};
-
-/// A server on the other end of streams in memory.
-struct Wire {
-    streams: mpsc::UnboundedSender<DuplexStream>,
-}
-
-struct Door {
-    streams: mpsc::UnboundedReceiver<DuplexStream>,
-}
-
-impl Connector for Wire {
-    fn connect<'a>(&'a self, _: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
-        let (ours, theirs) = tokio::io::duplex(1 << 16);
-        let sent = self.streams.send(theirs).map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused));
-        async move { sent.map(|()| Box::new(ours) as Box<dyn Stream>) }.boxed()
-    }
-}
-
-impl Accept for Door {
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn ordergrid_api::Stream>, String)>> {
-        async move {
-            match self.streams.recv().await {
-                Some(stream) => Ok((Box::new(stream) as Box<dyn ordergrid_api::Stream>, "test".to_owned())),
-                None => pending().await,
-            }
-        }
-        .boxed()
-    }
-}
-
-fn server(grid: &Arc<Scripted>) -> Arc<Wire> {
-    let (streams, incoming) = mpsc::unbounded_channel();
-    let grid = Arc::clone(grid);
-    tokio::spawn(async move {
-        let (_serving, course) = watch::channel(Course::Serving);
-        serve(Door { streams: incoming }, grid as _, ServeConfig::default(), course).await
-    });
-    Arc::new(Wire { streams })
-}
+use served::server;
 
 fn client(grid: &Arc<Scripted>) -> Client {
     Client::new(&[Endpoint::new("node", 80)], server(grid), ClientOptions::default())
@@ -142,30 +96,4 @@ async fn a_batch_has_a_result_for_each() {
     let batch = PlaceBatch { orders: vec![with_key("k1"), with_key("k2")] };
     let results = client.place_batch(&batch).await.expect("a batch is answered").value.results;
     assert_eq!(results.iter().map(|result| result.status).collect::<Vec<_>>(), [201, 201]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn sales_are_replayed() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let (orders, lines) = (folder.path().join("orders.csv"), folder.path().join("lines.csv"));
-    fs::write(&orders, "order_id,kind,customer_id\n1,sale,u1\n2,sale,\n").expect("a temporary file");
-    let rows = "order_id,sku,quantity,unit_price_minor\n1,a,2,10\n1,a,2,10\n1,BANK CHARGES,1,0\n2,a,74215,104\n";
-    fs::write(&lines, rows).expect("a temporary file");
-    let sales = Arc::new(Files { orders: vec![orders], lines: vec![lines], products: Vec::new() }.read().expect("well formed"));
-    let options = ReplayOptions {
-        stock: "full".parse().expect("a stock"),
-        concurrency: 2,
-        patience: Duration::from_secs(60),
-        currency: Currency::new("GBP").expect("a currency"),
-        // The grid of these tests keeps no account of stock.
-        check: false,
-        stop_after: None,
-        seed: 1,
-    };
-    let grid: Arc<Scripted> = Arc::default();
-    let wire = server(&grid);
-    let summary = replay::run(Arc::clone(&sales), &options, &[Endpoint::new("node", 80)], wire, Progress::silent()).await;
-    let summary = summary.expect("it starts");
-    assert_eq!((summary.placed, summary.paid, summary.delivered, summary.unexplained_count), (2, 2, 2, 0), "{summary:?}");
-    assert_eq!((summary.total_minor, summary.units), (7_718_400, 74_220));
 }

@@ -6,9 +6,9 @@ mod nodes;
 use std::sync::Arc;
 
 use anyhow::Context;
-use ordergrid_api::cli::bench::{self, BenchArgs, BenchOptions, BenchReport, Progress, Subject};
-use ordergrid_api::cli::{Exit, GlobalArgs, Screen, VerbFailure};
 use ordergrid_api::client::TcpConnector;
+use ordergrid_cli::bench::{self, BenchArgs, BenchOptions, BenchReport, Progress, Subject};
+use ordergrid_cli::{Exit, GlobalArgs, Screen, VerbFailure};
 use tempfile::TempDir;
 
 use self::nodes::Nodes;

@@ -1,4 +1,4 @@
-//! The command line: which verb, with which runtime around it, and how it ends. A client's verbs are [`ordergrid_api`]'s.
+//! The command line: which verb, with which runtime around it, and how it ends. A client's verbs are [`ordergrid_cli`]'s.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use ordergrid_api::cli::{self, ClientCommand, Exit, Format, GlobalArgs, Screen, VerbFailure};
 use ordergrid_api::client::TcpConnector;
+use ordergrid_cli::{ClientCommand, Exit, Format, GlobalArgs, Screen, VerbFailure};
 use ordergrid_node::config::TraceConfig;
 use ordergrid_node::exporter::{Exporter, FILTER_VARIABLE, init_traces};
 use ordergrid_node::{FatalError, StartError};
@@ -66,7 +66,7 @@ struct ReadyLine<'a> {
 /// Runs a command line; what comes back is the exit code.
 pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let screen = Screen::standard();
-    let CommandLine { global, verb } = match cli::parse(arguments, &screen) {
+    let CommandLine { global, verb } = match ordergrid_cli::parse(arguments, &screen) {
         Ok(line) => line,
         Err(code) => return code,
     };
@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Verb::Client(command) => return client(command, &global, &screen),
     };
-    cli::finish(ended, global.output, &screen)
+    ordergrid_cli::finish(ended, global.output, &screen)
 }
 
 fn serve(args: &ServeArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit, VerbFailure> {
@@ -166,11 +166,11 @@ fn warnings_only() -> Result<(), VerbFailure> {
 
 fn client(command: ClientCommand, global: &GlobalArgs, screen: &Screen) -> u8 {
     let ended = runtime(0).map(|runtime| {
-        let code = runtime.block_on(cli::run(command, global, Arc::new(TcpConnector), screen));
+        let code = runtime.block_on(ordergrid_cli::run(command, global, Arc::new(TcpConnector), screen));
         runtime.shutdown_background();
         code
     });
-    ended.unwrap_or_else(|wrong| cli::finish(Err(failed(&wrong.into())), global.output, screen))
+    ended.unwrap_or_else(|wrong| ordergrid_cli::finish(Err(failed(&wrong.into())), global.output, screen))
 }
 
 /// Runs nodes in a runtime of their own, with the metrics of this process.

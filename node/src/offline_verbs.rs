@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use ordergrid_api::cli::{Exit, Format, GlobalArgs, Screen, VerbFailure};
+use ordergrid_cli::{Exit, Format, GlobalArgs, Screen, VerbFailure};
 use ordergrid_node::NodeConfig;
 use ordergrid_node::offline::{Found, Offline, OfflineError};
 use serde::Serialize;

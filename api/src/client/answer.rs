@@ -118,7 +118,9 @@ impl CallError {
         }
     }
 
-    pub(crate) fn of_broken(broken: Broken, only_reads: bool) -> Self {
+    /// What a call without an answer ends with; `only_reads` says that it changes nothing wherever it ends.
+    #[must_use]
+    pub fn of_broken(broken: Broken, only_reads: bool) -> Self {
         match broken {
             Broken::NotSent { .. } => Self::Unreachable(broken.to_string()),
             Broken::Lost { .. } if only_reads => Self::Unreachable(broken.to_string()),

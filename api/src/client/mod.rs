@@ -12,8 +12,8 @@ mod lane;
 mod pool;
 mod request;
 mod retry;
-#[cfg(test)]
-pub(crate) mod scripted;
+#[cfg(any(test, feature = "testing"))]
+pub mod scripted;
 mod streams;
 mod tcp;
 #[cfg(test)]

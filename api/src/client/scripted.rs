@@ -17,31 +17,43 @@ use hyper_util::server::conn::auto;
 
 use super::{Connector, Endpoint, Stream};
 
+const SOUND: &str = "nobody panics while holding it";
+
 /// A request as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
-    pub(crate) node: String,
-    pub(crate) method: String,
-    /// With the query.
-    pub(crate) path: String,
-    pub(crate) key: Option<String>,
-    pub(crate) body: Bytes,
+pub struct Asked {
+    /// Host of the node.
+    pub node: String,
+    /// Method.
+    pub method: String,
+    /// Path with the query.
+    pub path: String,
+    /// Idempotency key.
+    pub key: Option<String>,
+    /// Body.
+    pub body: Bytes,
 }
 
 impl Asked {
     /// Method and path, as tests name a request.
-    pub(crate) fn line(&self) -> String {
+    #[must_use]
+    pub fn line(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
 
-    pub(crate) fn json(&self) -> serde_json::Value {
+    /// The body.
+    ///
+    /// # Panics
+    /// If it is no JSON.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).expect("clients send JSON")
     }
 }
 
 /// What becomes of a request.
 #[derive(Clone, Debug)]
-pub(crate) enum Told {
+pub enum Told {
     /// It is answered: status, headers, body.
     Answer(u16, Vec<(&'static str, String)>, String),
     /// The connection breaks before an answer.
@@ -51,11 +63,15 @@ pub(crate) enum Told {
 }
 
 impl Told {
-    pub(crate) fn json(status: u16, body: &serde_json::Value) -> Self {
+    /// An answer of JSON.
+    #[must_use]
+    pub fn json(status: u16, body: &serde_json::Value) -> Self {
         Self::Answer(status, Vec::new(), body.to_string())
     }
 
-    pub(crate) fn problem(status: u16, code: &str, retryable: bool) -> Self {
+    /// A refusal.
+    #[must_use]
+    pub fn problem(status: u16, code: &str, retryable: bool) -> Self {
         let body = serde_json::json!({
             "type": format!("urn:{code}"), "title": code, "status": status, "detail": format!("it is {code}"), "code": code,
             "retryable": retryable, "outcome": "refused", "request_id": "r1",
@@ -68,7 +84,7 @@ type Script = dyn Fn(&Asked) -> Told + Send + Sync;
 
 /// A network of scripted nodes. Clones are the same network.
 #[derive(Clone)]
-pub(crate) struct Scripted {
+pub struct Scripted {
     script: Arc<Script>,
     down: Arc<Mutex<BTreeSet<String>>>,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -76,28 +92,35 @@ pub(crate) struct Scripted {
 }
 
 impl Scripted {
-    pub(crate) fn new(script: impl Fn(&Asked) -> Told + Send + Sync + 'static) -> Self {
+    /// Every request is answered by the script.
+    pub fn new(script: impl Fn(&Asked) -> Told + Send + Sync + 'static) -> Self {
         Self { script: Arc::new(script), down: Arc::default(), asked: Arc::default(), connections: Arc::default() }
     }
 
     /// Each request in turn gets the next of these.
-    pub(crate) fn in_turn(told: Vec<Told>) -> Self {
+    ///
+    /// # Panics
+    /// In the task that answers, at one request too many.
+    #[must_use]
+    pub fn in_turn(told: Vec<Told>) -> Self {
         let left = Mutex::new(told.into_iter());
-        Self::new(move |asked| left.lock().unwrap().next().unwrap_or_else(|| panic!("nothing is scripted for {asked:?}")))
+        Self::new(move |asked| left.lock().expect(SOUND).next().unwrap_or_else(|| panic!("nothing is scripted for {asked:?}")))
     }
 
     /// The node refuses connections from now on.
-    pub(crate) fn stop(&self, node: &str) {
-        self.down.lock().unwrap().insert(node.to_owned());
+    pub fn stop(&self, node: &str) {
+        self.down.lock().expect(SOUND).insert(node.to_owned());
     }
 
     /// Everything that was asked so far.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+    #[must_use]
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().expect(SOUND).clone()
     }
 
     /// Connections that were opened so far.
-    pub(crate) fn connections(&self) -> usize {
+    #[must_use]
+    pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 }
@@ -106,7 +129,7 @@ impl Connector for Scripted {
     fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
         async move {
             let node = endpoint.host().to_owned();
-            if self.down.lock().unwrap().contains(&node) {
+            if self.down.lock().expect(SOUND).contains(&node) {
                 return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "connection refused"));
             }
             self.connections.fetch_add(1, Ordering::Relaxed);
@@ -133,10 +156,10 @@ async fn answer(network: &Scripted, node: String, request: Request<Incoming>) ->
         node,
         method: head.method.to_string(),
         path: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
-        key: head.headers.get("idempotency-key").map(|key| key.to_str().unwrap().to_owned()),
+        key: head.headers.get("idempotency-key").map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned()),
         body: body.collect().await.map_err(|_| "the client went away")?.to_bytes(),
     };
-    network.asked.lock().unwrap().push(asked.clone());
+    network.asked.lock().expect(SOUND).push(asked.clone());
     match (network.script)(&asked) {
         Told::HangUp => Err("hung up"),
         Told::Silence => std::future::pending().await,

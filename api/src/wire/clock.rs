@@ -1,7 +1,6 @@
 //! What operators read of the nodes' clocks, and what they answer when no clock can be told from a wrong one.
 
 use bincode::{Decode, Encode};
-use clap::ValueEnum;
 use ordergrid_domain::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -53,11 +52,11 @@ pub struct AcceptClock {
 }
 
 /// Which clock is right, as an operator says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum RightClock {
-    /// The machines' clocks: time goes on from there
+    /// The machines' clocks: time goes on from there.
     Wall,
-    /// The log's: time goes on from its last entry, whatever the machines' clocks say
+    /// The log's: time goes on from its last entry, whatever the machines' clocks say.
     Log,
 }
 

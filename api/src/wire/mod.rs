@@ -13,7 +13,7 @@ pub mod problem;
 pub mod repair;
 pub mod request;
 pub mod sku;
-pub(crate) mod text;
+pub mod text;
 mod words;
 pub(crate) mod written;
 

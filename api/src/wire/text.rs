@@ -195,13 +195,19 @@ impl<'de, T: WireText> serde::Deserialize<'de> for Seen<T> {
     }
 }
 
-/// For `#[serde(with = "text")]`.
-pub(crate) fn serialize<T: WireText, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+/// Writes a value as a string: for `#[serde(with = "text")]`.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn serialize<T: WireText, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     Shown(value).serialize(serializer)
 }
 
-/// For `#[serde(with = "text")]`.
-pub(crate) fn deserialize<'de, T: WireText, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+/// Reads a value from a string: for `#[serde(with = "text")]`.
+///
+/// # Errors
+/// Those of the deserializer, and what [`WireText::read`] says of the text.
+pub fn deserialize<'de, T: WireText, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     deserializer.deserialize_str(TextVisitor(PhantomData))
 }
 
