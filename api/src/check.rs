@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use ordergrid_domain::command::{OrderAction, OrderRequest, SkuAction};
 use ordergrid_domain::order::{self, CancelReason, LineRequest, Operator, RefundState, limits};
-use ordergrid_domain::{FulfilmentId, Key, Money, Quantity, RefundId, WarehouseId};
+use ordergrid_domain::{FulfilmentId, Key, Money, OrderId, Quantity, RefundId, WarehouseId};
 
 use crate::fault::{Fault, kinds};
 use crate::wire::{
-    Address, AdjustStock, CancelOrder, LineUnits, PayOrder, PickOrder, PlaceLine, PlaceOrder, PutSku, ReceiveStock,
-    RefundOrder, RefundOutcome, ShipFulfilment,
+    Address, AdjustStock, CancelOrder, CompleteOrder, DeliverFulfilment, LineUnits, PayOrder, PickOrder, PlaceLine, PlaceOrder,
+    PutSku, ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, UnpickFulfilment,
 };
 
 /// Most lines of an address.
@@ -120,14 +120,18 @@ fn address(address: Address) -> Result<order::Address, Fault> {
     })
 }
 
-/// A payment told by its provider.
-pub(crate) fn pay(request: PayOrder) -> Result<OrderAction, Fault> {
-    Ok(OrderAction::Pay {
+/// Who asks for what, or what is wrong with a command on an order.
+pub(crate) type CheckedOrderCommand = Result<(Operator, OrderAction), Fault>;
+
+/// A payment reported by its provider.
+pub(crate) fn pay(_: OrderId, request: PayOrder) -> CheckedOrderCommand {
+    let action = OrderAction::Pay {
         provider_payment_id: request.provider_payment_id,
         state: request.status,
         amount: above_zero(request.amount)?,
         currency: request.currency,
-    })
+    };
+    Ok((Operator::Provider, action))
 }
 
 fn above_zero(amount: i64) -> Result<Money, Fault> {
@@ -138,7 +142,7 @@ fn above_zero(amount: i64) -> Result<Money, Fault> {
 }
 
 /// A cancellation, and who asks for it.
-pub(crate) fn cancel(request: CancelOrder) -> Result<(Operator, OrderAction), Fault> {
+pub(crate) fn cancel(_: OrderId, request: CancelOrder) -> CheckedOrderCommand {
     if matches!(request.reason, CancelReason::Timeout | CancelReason::Shortfall) {
         return Err(Fault::new(&kinds::INVALID_REASON, "must be one of user merchant risk").at("reason"));
     }
@@ -147,6 +151,11 @@ pub(crate) fn cancel(request: CancelOrder) -> Result<(Operator, OrderAction), Fa
         return Err(Fault::new(&kinds::INVALID_OPERATOR, "must be one of user merchant").at("operator"));
     }
     Ok((operator, OrderAction::Cancel { reason: request.reason, note: request.note, lines: units(request.lines)? }))
+}
+
+/// An order that is done.
+pub(crate) fn complete(_: OrderId, CompleteOrder {}: CompleteOrder) -> CheckedOrderCommand {
+    Ok((Operator::Merchant, OrderAction::Complete))
 }
 
 /// Units per line: nothing for an absent list; an empty one says nothing and is refused, lest it be taken for all.
@@ -179,8 +188,9 @@ fn units(lines: Option<Vec<LineUnits>>) -> Result<Vec<(u32, Quantity)>, Fault> {
 }
 
 /// A fulfilment to be started.
-pub(crate) fn pick(request: PickOrder) -> Result<OrderAction, Fault> {
-    Ok(OrderAction::Pick { lines: units(request.lines)?, warehouse: warehouse(request.warehouse)? })
+pub(crate) fn pick(_: OrderId, request: PickOrder) -> CheckedOrderCommand {
+    let action = OrderAction::Pick { lines: units(request.lines)?, warehouse: warehouse(request.warehouse)? };
+    Ok((Operator::Merchant, action))
 }
 
 /// There is one warehouse so far; the formats know many.
@@ -193,12 +203,23 @@ fn warehouse(warehouse: Option<WarehouseId>) -> Result<WarehouseId, Fault> {
 }
 
 /// A parcel that leaves.
-pub(crate) fn ship(fulfilment: FulfilmentId, request: ShipFulfilment) -> OrderAction {
-    OrderAction::Ship { fulfilment, carrier: request.carrier, tracking: request.tracking }
+pub(crate) fn ship(fulfilment: FulfilmentId, request: ShipFulfilment) -> CheckedOrderCommand {
+    let action = OrderAction::Ship { fulfilment, carrier: request.carrier, tracking: request.tracking };
+    Ok((Operator::Merchant, action))
+}
+
+/// A parcel that has arrived.
+pub(crate) fn deliver(fulfilment: FulfilmentId, DeliverFulfilment {}: DeliverFulfilment) -> CheckedOrderCommand {
+    Ok((Operator::Merchant, OrderAction::Deliver { fulfilment }))
+}
+
+/// Units of a parcel that are put back.
+pub(crate) fn unpick(fulfilment: FulfilmentId, UnpickFulfilment {}: UnpickFulfilment) -> CheckedOrderCommand {
+    Ok((Operator::Merchant, OrderAction::Unpick { fulfilment }))
 }
 
 /// A refund: of an amount, or of lines, never both.
-pub(crate) fn refund(request: RefundOrder) -> Result<OrderAction, Fault> {
+pub(crate) fn refund(_: OrderId, request: RefundOrder) -> CheckedOrderCommand {
     match (request.amount, &request.lines) {
         (None, None) => return Err(Fault::new(&kinds::MISSING_FIELD, "give an amount or lines").at("amount")),
         (Some(_), Some(_)) => {
@@ -206,24 +227,25 @@ pub(crate) fn refund(request: RefundOrder) -> Result<OrderAction, Fault> {
         }
         _ => {}
     }
-    Ok(OrderAction::Refund {
+    let action = OrderAction::Refund {
         amount: request.amount.map(above_zero).transpose()?,
         lines: units(request.lines)?,
         reason: request.reason,
-    })
+    };
+    Ok((Operator::Merchant, action))
 }
 
 /// How a refund ended.
-pub(crate) fn refund_outcome(refund: RefundId, request: RefundOutcome) -> Result<OrderAction, Fault> {
+pub(crate) fn refund_outcome(refund: RefundId, request: RefundOutcome) -> CheckedOrderCommand {
     if request.status == RefundState::Requested {
         return Err(Fault::new(&kinds::INVALID_STATUS, "must be one of succeeded failed").at("status"));
     }
-    Ok(OrderAction::RefundOutcome { refund, state: request.status })
+    Ok((Operator::Provider, OrderAction::RefundOutcome { refund, state: request.status }))
 }
 
 /// A catalogue row; its policies are refused where they are read.
-pub(crate) fn put(request: PutSku) -> SkuAction {
-    SkuAction::Put { name: request.name }
+pub(crate) fn put(request: PutSku) -> Result<SkuAction, Fault> {
+    Ok(SkuAction::Put { name: request.name })
 }
 
 /// Goods that arrive.

@@ -203,6 +203,11 @@ impl From<Failure> for Fault {
     }
 }
 
+/// The fault of something that is named and does not exist.
+pub(crate) fn nothing_by(kind: &'static Kind, what: &str, given: &str) -> Fault {
+    Fault::new(kind, format!("there is no {what} {given}"))
+}
+
 /// The table of final refusals.
 pub(crate) fn kind_of_rejection(rejection: &Rejection) -> &'static Kind {
     match rejection {

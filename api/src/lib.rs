@@ -12,7 +12,7 @@ pub mod grid;
 mod limits;
 mod metrics;
 mod request_id;
-mod routes;
+pub mod routes;
 pub mod serve;
 pub mod wire;
 

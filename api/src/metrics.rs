@@ -94,7 +94,7 @@ impl Meters {
     fn requests(&self, route: Route, ending: Ending) -> &Histogram {
         let cell = &self.requests[route as usize][ending as usize];
         cell.get_or_init(
-            || histogram!("ordergrid_http_request_seconds", "route" => route.template(), "outcome" => ENDINGS[ending as usize]),
+            || histogram!("ordergrid_http_request_seconds", "route" => route.label(), "outcome" => ENDINGS[ending as usize]),
         )
     }
 

@@ -1,14 +1,17 @@
 //! The routes: how each is asked ([`Call`]s to be sent or shown) and what each answers (methods of [`Client`]).
 
-use hyper::Method;
+use std::fmt::Display;
+
 use hyper::header::HeaderValue;
 use ordergrid_domain::{FulfilmentId, Key, OrderId, RefundId, SkuId, UserId};
 
 use super::{Answer, Call, CallError, Client, path_segment};
+use crate::routes::Route;
 use crate::wire::{
-    AcceptClock, AdjustStock, AskedRepair, Batch, CancelOrder, ClockRepair, ClusterClock, ClusterStatus, CommandBatch, Empty,
-    FulfilmentChanged, Order, PayOrder, PickOrder, PlaceBatch, PlaceOrder, PutSku, ReceiveStock, RefundOrder, RefundOutcome,
-    ShipFulfilment, Sku, StatusHistory, UserOrders, VerifyReport, WireText,
+    AcceptClock, AdjustStock, AskedRepair, Batch, CancelOrder, ClockRepair, ClusterClock, ClusterStatus, CommandBatch,
+    CompleteOrder, DeliverFulfilment, FulfilmentChanged, Order, PayOrder, PickOrder, PlaceBatch, PlaceOrder, PutSku,
+    ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, Sku, StatusHistory, UnpickFulfilment, UserOrders, VerifyReport,
+    WireText,
 };
 
 type Ended<T> = Result<Answer<T>, CallError>;
@@ -18,152 +21,148 @@ impl Call {
     /// `POST /v1/orders`.
     #[must_use]
     pub fn place(order: &PlaceOrder, key: &Key) -> Self {
-        Self::post("/v1/orders", header(key)).with_json(order)
+        Self::keyed(Route::Place, &[], key).with_json(order)
     }
 
     /// `POST /v1/orders/batch`; each order carries its own key.
     #[must_use]
     pub fn place_batch(batch: &PlaceBatch) -> Self {
-        Self::new(Method::POST, "/v1/orders/batch").with_json(batch)
+        Self::of(Route::PlaceBatch, &[]).with_json(batch)
     }
 
     /// `POST /v1/commands/batch`; each command carries its own key.
     #[must_use]
     pub fn command_batch(batch: &CommandBatch) -> Self {
-        Self::new(Method::POST, "/v1/commands/batch").with_json(batch)
+        Self::of(Route::CommandBatch, &[]).with_json(batch)
     }
 
     /// `GET /v1/orders/{id}`.
     #[must_use]
     pub fn order(id: OrderId) -> Self {
-        Self::get(&format!("/v1/orders/{id}"))
+        Self::of(Route::Order, &[&id])
     }
 
     /// `GET /v1/orders/{id}/status-history`.
     #[must_use]
     pub fn status_history(id: OrderId) -> Self {
-        Self::get(&format!("/v1/orders/{id}/status-history"))
+        Self::of(Route::StatusHistory, &[&id])
     }
 
     /// `POST /v1/orders/{id}/payments`.
     #[must_use]
     pub fn pay(id: OrderId, payment: &PayOrder, key: &Key) -> Self {
-        Self::post(&format!("/v1/orders/{id}/payments"), header(key)).with_json(payment)
+        Self::keyed(Route::Pay, &[&id], key).with_json(payment)
     }
 
     /// `POST /v1/orders/{id}/cancel`.
     #[must_use]
     pub fn cancel(id: OrderId, cancel: &CancelOrder, key: &Key) -> Self {
-        Self::post(&format!("/v1/orders/{id}/cancel"), header(key)).with_json(cancel)
+        Self::keyed(Route::Cancel, &[&id], key).with_json(cancel)
     }
 
     /// `POST /v1/orders/{id}/complete`.
     #[must_use]
     pub fn complete(id: OrderId, key: &Key) -> Self {
-        Self::post(&format!("/v1/orders/{id}/complete"), header(key)).with_json(&Empty {})
+        Self::keyed(Route::Complete, &[&id], key).with_json(&CompleteOrder {})
     }
 
     /// `POST /v1/orders/{id}/refunds`.
     #[must_use]
     pub fn refund(id: OrderId, refund: &RefundOrder, key: &Key) -> Self {
-        Self::post(&format!("/v1/orders/{id}/refunds"), header(key)).with_json(refund)
+        Self::keyed(Route::Refund, &[&id], key).with_json(refund)
     }
 
     /// `POST /v1/orders/{id}/fulfilments`.
     #[must_use]
     pub fn pick(id: OrderId, pick: &PickOrder, key: &Key) -> Self {
-        Self::post(&format!("/v1/orders/{id}/fulfilments"), header(key)).with_json(pick)
+        Self::keyed(Route::Pick, &[&id], key).with_json(pick)
     }
 
     /// `POST /v1/fulfilments/{id}/ship`.
     #[must_use]
     pub fn ship(id: FulfilmentId, ship: &ShipFulfilment, key: &Key) -> Self {
-        Self::post(&format!("/v1/fulfilments/{id}/ship"), header(key)).with_json(ship)
+        Self::keyed(Route::Ship, &[&id], key).with_json(ship)
     }
 
     /// `POST /v1/fulfilments/{id}/deliver`.
     #[must_use]
     pub fn deliver(id: FulfilmentId, key: &Key) -> Self {
-        Self::post(&format!("/v1/fulfilments/{id}/deliver"), header(key)).with_json(&Empty {})
+        Self::keyed(Route::Deliver, &[&id], key).with_json(&DeliverFulfilment {})
     }
 
     /// `POST /v1/fulfilments/{id}/cancel`.
     #[must_use]
     pub fn unpick(id: FulfilmentId, key: &Key) -> Self {
-        Self::post(&format!("/v1/fulfilments/{id}/cancel"), header(key)).with_json(&Empty {})
+        Self::keyed(Route::Unpick, &[&id], key).with_json(&UnpickFulfilment {})
     }
 
     /// `POST /v1/orders/{id}/refunds/{refund}`.
     #[must_use]
     pub fn refund_outcome(id: RefundId, outcome: RefundOutcome, key: &Key) -> Self {
-        Self::post(&format!("/v1/orders/{}/refunds/{id}", id.order), header(key)).with_json(&outcome)
+        Self::keyed(Route::RefundOutcome, &[&id.order, &id], key).with_json(&outcome)
     }
 
     /// `GET /v1/users/{id}/orders`: up to `size` orders, newest first, from `cursor` of the page before.
     #[must_use]
     pub fn user_orders(user: &UserId, size: u32, cursor: Option<&str>) -> Self {
         let after = cursor.map(|cursor| format!("&cursor={}", path_segment(cursor))).unwrap_or_default();
-        Self::get(&format!("/v1/users/{}/orders?size={size}{after}", path_segment(user.as_str())))
+        Self::asking(Route::UserOrders, &[&user.as_str()], &format!("?size={size}{after}"))
     }
 
     /// `PUT /v1/skus/{id}`.
     #[must_use]
     pub fn put_sku(id: &SkuId, sku: &PutSku) -> Self {
-        Self::new(Method::PUT, &sku_path(id, "")).with_json(sku)
+        Self::of(Route::PutSku, &[&id.as_str()]).with_json(sku)
     }
 
     /// `GET /v1/skus/{id}`.
     #[must_use]
     pub fn sku(id: &SkuId) -> Self {
-        Self::get(&sku_path(id, ""))
+        Self::of(Route::Sku, &[&id.as_str()])
     }
 
     /// `POST /v1/skus/{id}/receive`.
     #[must_use]
     pub fn receive(id: &SkuId, receive: &ReceiveStock, key: &Key) -> Self {
-        Self::post(&sku_path(id, "/receive"), header(key)).with_json(receive)
+        Self::keyed(Route::Receive, &[&id.as_str()], key).with_json(receive)
     }
 
     /// `POST /v1/skus/{id}/adjust`.
     #[must_use]
     pub fn adjust(id: &SkuId, adjust: &AdjustStock, key: &Key) -> Self {
-        Self::post(&sku_path(id, "/adjust"), header(key)).with_json(adjust)
+        Self::keyed(Route::Adjust, &[&id.as_str()], key).with_json(adjust)
     }
 
     /// `GET /admin/v1/cluster/status`.
     #[must_use]
     pub fn cluster_status() -> Self {
-        Self::get("/admin/v1/cluster/status")
+        Self::of(Route::ClusterStatus, &[])
     }
 
     /// `GET /admin/v1/cluster/clock`.
     #[must_use]
     pub fn cluster_clock() -> Self {
-        Self::get("/admin/v1/cluster/clock")
+        Self::of(Route::ClusterClock, &[])
     }
 
     /// `POST /admin/v1/cluster/clock/accept`.
     #[must_use]
     pub fn accept_clock(accept: AcceptClock) -> Self {
         let AcceptClock { right, dry_run } = accept;
-        let path = format!("/admin/v1/cluster/clock/accept?right={}&dry_run={dry_run}", right.word());
-        Self::new(Method::POST, &path)
+        Self::asking(Route::ClockAccept, &[], &format!("?right={}&dry_run={dry_run}", right.word()))
     }
 
     /// `POST /admin/v1/cluster/clock/repair`.
     #[must_use]
     pub fn repair_clock(asked: AskedRepair) -> Self {
-        let mut path = format!("/admin/v1/cluster/clock/repair?dry_run={}", asked.dry_run);
-        if let Some(since) = asked.since {
-            path += &since.write(|since| format!("&since={since}"));
-        }
-        Self::new(Method::POST, &path)
+        let since = asked.since.map(|since| since.write(|since| format!("&since={since}"))).unwrap_or_default();
+        Self::asking(Route::ClockRepair, &[], &format!("?dry_run={}{since}", asked.dry_run))
     }
 
     /// `GET /admin/v1/cluster/verify`.
     #[must_use]
     pub fn cluster_verify() -> Self {
-        Self::get("/admin/v1/cluster/verify")
+        Self::of(Route::ClusterVerify, &[])
     }
 }
 
@@ -286,8 +285,27 @@ impl Client {
     }
 }
 
-fn sku_path(id: &SkuId, rest: &str) -> String {
-    format!("/v1/skus/{}{rest}", path_segment(id.as_str()))
+/// A request to a route, as the table of routes has it.
+impl Call {
+    fn of(route: Route, ids: &[&dyn Display]) -> Self {
+        Self::asking(route, ids, "")
+    }
+
+    fn keyed(route: Route, ids: &[&dyn Display], key: &Key) -> Self {
+        Self::of(route, ids).with_key(header(key))
+    }
+
+    /// `query` is empty, or begins with its question mark.
+    fn asking(route: Route, ids: &[&dyn Display], query: &str) -> Self {
+        let entry = route.entry().expect("a call is of a route of the table");
+        let mut ids = ids.iter().map(|id| path_segment(&id.to_string()));
+        let segment = |template: &str| match template.strip_prefix('{') {
+            Some(_) => ids.next().expect("a call names every parameter of its path"),
+            None => template.to_owned(),
+        };
+        let path: Vec<_> = entry.path.split('/').map(segment).collect();
+        Self::new(entry.methods[0].clone(), &(path.join("/") + query))
+    }
 }
 
 /// A key as a header.

@@ -9,17 +9,17 @@ use axum::http::header::{CONTENT_ENCODING, HeaderName, IF_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
-use ordergrid_domain::{Key, OrderId, SkuId, UserId};
+use ordergrid_domain::Key;
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
-use super::Api;
-use super::commands::order_at;
+use super::entry::{Idempotency, PathId, Segments};
+use super::{Api, Route};
 use crate::account::Taken;
 use crate::body;
 use crate::fault::{Fault, kinds};
 use crate::grid::{ReadOptions, Token};
-use crate::metrics::{Stage, Work};
+use crate::metrics::Stage;
 use crate::request_id::RequestId;
 use crate::wire::{GRID_TOKEN, IDEMPOTENCY_KEY, WireText};
 
@@ -31,21 +31,21 @@ pub(crate) struct Call {
     pub(super) head: Parts,
     body: Body,
     pub(super) id: RequestId,
-    work: Work,
+    route: Route,
     since: Instant,
     /// Memory of a body that is not small, and of what it becomes; given back when nobody works on it any more.
     taken: Option<Arc<Taken>>,
 }
 
 impl Call {
-    pub(super) fn new(head: Parts, body: Body, id: RequestId, work: Work, since: Instant) -> Self {
-        Self { head, body, id, work, since, taken: None }
+    pub(super) fn new(head: Parts, body: Body, id: RequestId, route: Route, since: Instant) -> Self {
+        Self { head, body, id, route, since, taken: None }
     }
 
     /// Ends a stage and begins the next.
     pub(super) fn ends(&mut self, api: &Api, stage: Stage) {
         let now = Instant::now();
-        api.meters.stage(self.work, stage, now - self.since);
+        api.meters.stage(self.route.work(), stage, now - self.since);
         self.since = now;
     }
 
@@ -68,31 +68,20 @@ impl Call {
         self.taken.clone()
     }
 
-    /// A segment of the path as it was sent.
-    fn raw_segment(&self, position: usize) -> Option<&str> {
-        self.head.uri.path().split('/').nth(position + 1)
+    /// The segments of the path that the route's parameters stand for.
+    pub(super) fn segments(&self) -> Segments<'_> {
+        let template = self.route.entry().map_or("", |entry| entry.path);
+        Segments::of(template, self.head.uri.path()).unwrap_or_default()
     }
 
-    /// A segment of the path, decoded: `BANK%20CHARGES` is `BANK CHARGES`.
-    fn segment(&self, position: usize) -> Option<Cow<'_, str>> {
-        percent_decode_str(self.raw_segment(position)?).decode_utf8().ok()
+    /// What the path names.
+    pub(super) fn at<T: PathId>(&self) -> Result<T, Fault> {
+        T::from_path(&self.segments())
     }
 
-    /// The order of `/v1/orders/{id}/…`. What is no order id names no order.
-    pub(super) fn order(&self) -> Result<OrderId, Fault> {
-        order_at(self.raw_segment(2).unwrap_or_default())
-    }
-
-    /// The user of `/v1/users/{id}/…`.
-    pub(super) fn user(&self) -> Result<UserId, Fault> {
-        let given = self.segment(2).ok_or_else(|| not_text(&kinds::INVALID_USER_ID, "user_id"))?;
-        UserId::read(&given).map_err(|detail| Fault::new(&kinds::INVALID_USER_ID, detail).at("user_id"))
-    }
-
-    /// The SKU of `/v1/skus/{id}/…`.
-    pub(super) fn sku(&self) -> Result<SkuId, Fault> {
-        let given = self.segment(2).ok_or_else(|| not_text(&kinds::INVALID_SKU, "sku"))?;
-        SkuId::read(&given).map_err(|detail| Fault::new(&kinds::INVALID_SKU, detail).at("sku"))
+    /// The route refuses requests without an idempotency key.
+    pub(super) fn needs_key(&self) -> bool {
+        self.route.entry().is_some_and(|entry| entry.idempotency == Idempotency::Key)
     }
 
     /// The idempotency key, which every POST that moves stock or money must have.
@@ -158,10 +147,6 @@ impl Call {
 
 fn invalid_key(detail: impl Into<Cow<'static, str>>) -> Fault {
     Fault::new(&kinds::INVALID_IDEMPOTENCY_KEY, detail).at("Idempotency-Key")
-}
-
-fn not_text(kind: &'static kinds::Kind, param: &'static str) -> Fault {
-    Fault::new(kind, "is not UTF-8").at(param)
 }
 
 /// The value of a header that may stand there once.

@@ -1,17 +1,20 @@
 //! Routes: one request from bytes to bytes.
 //!
-//! Every handler is a function from a [`Call`] to an answer or a [`Fault`]; [`Api::answer`] is what they share: the
-//! request's name, the clock, the panic guard and the problem body. Read next: `orders`, `commands`, `skus`, `operators`.
+//! `table` has an entry for each. Every handler is a function from a `Call` to an answer or a `Fault`; `Api::answer` is what they
+//! share: the request's name, the clock, the panic guard and the problem body. Read next: `table`, `entry` (its columns),
+//! `orders`, `commands`, `skus`, `operators`.
 
 mod batch;
 mod call;
 mod commands;
+mod entry;
 mod operators;
 mod orders;
 mod pages;
 mod pieces;
 mod reply;
 mod skus;
+mod table;
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -22,8 +25,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Method, Request, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodFilter, on};
 use futures::FutureExt;
+use futures::future::ready;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
@@ -33,9 +37,18 @@ use crate::account::{Account, Full};
 use crate::fault::{Fault, kinds};
 use crate::grid::{Failure, Grid, Refusal, Reply, UnknownCause};
 use crate::limits::Limits;
-use crate::metrics::{Ending, Meters, Work};
+use crate::metrics::{Ending, Meters};
 use crate::request_id::{self, RequestId, RequestIds};
 use call::Call;
+pub use entry::{Class, Idempotency, RequestBody, RouteEntry};
+use table::ROUTES;
+pub(crate) use table::Route;
+
+/// The table of routes, for what is made of it outside of this crate.
+#[must_use]
+pub fn entries() -> &'static [RouteEntry] {
+    ROUTES
+}
 
 /// What handlers share.
 pub(crate) struct Api {
@@ -43,69 +56,6 @@ pub(crate) struct Api {
     limits: Limits,
     meters: Meters,
     ids: RequestIds,
-}
-
-macro_rules! routes {
-    ($($name:ident $work:ident $template:literal;)*) => {
-        /// What a request asks for, as metrics and logs name it.
-        #[derive(Clone, Copy, Debug)]
-        pub(crate) enum Route {
-            $(#[doc = $template] $name),*
-        }
-
-        impl Route {
-            /// All of them.
-            pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
-
-            /// Method and path.
-            pub(crate) fn template(self) -> &'static str {
-                match self { $(Self::$name => $template),* }
-            }
-
-            fn work(self) -> Work {
-                match self { $(Self::$name => Work::$work),* }
-            }
-        }
-    };
-}
-
-routes! {
-    Place           Place   "POST /v1/orders";
-    PlaceBatch      Batch   "POST /v1/orders/batch";
-    CommandBatch    Batch   "POST /v1/commands/batch";
-    Order           Read    "GET /v1/orders/{id}";
-    StatusHistory   Read    "GET /v1/orders/{id}/status-history";
-    UserOrders      Read    "GET /v1/users/{id}/orders";
-    Pay             Command "POST /v1/orders/{id}/payments";
-    Cancel          Command "POST /v1/orders/{id}/cancel";
-    Complete        Command "POST /v1/orders/{id}/complete";
-    Pick            Command "POST /v1/orders/{id}/fulfilments";
-    Ship            Command "POST /v1/fulfilments/{id}/ship";
-    Deliver         Command "POST /v1/fulfilments/{id}/deliver";
-    Unpick          Command "POST /v1/fulfilments/{id}/cancel";
-    Refund          Command "POST /v1/orders/{id}/refunds";
-    RefundOutcome   Command "POST /v1/orders/{id}/refunds/{refund}";
-    PutSku          Command "PUT /v1/skus/{id}";
-    Sku             Read    "GET /v1/skus/{id}";
-    Receive         Command "POST /v1/skus/{id}/receive";
-    Adjust          Command "POST /v1/skus/{id}/adjust";
-    ClusterStatus   Read    "GET /admin/v1/cluster/status";
-    ClusterClock    Read    "GET /admin/v1/cluster/clock";
-    ClockAccept     Read    "POST /admin/v1/cluster/clock/accept";
-    ClockRepair     Read    "POST /admin/v1/cluster/clock/repair";
-    ClusterVerify   Read    "/admin/v1/cluster/verify";
-    Livez           Read    "GET /livez";
-    Readyz          Read    "GET /readyz";
-    Metrics         Read    "GET /metrics";
-    Nowhere         Read    "unknown";
-    WrongMethod     Read    "wrong method";
-}
-
-/// What the router calls: a handler with everything around it that all share.
-macro_rules! entry {
-    ($route:expr, $handler:expr) => {
-        move |State(api): State<Arc<Api>>, request: Request<Body>| api.answer($route, request, $handler)
-    };
 }
 
 /// The routes of a server. `request_id_prefix` is drawn at random by whoever starts the server, once per start.
@@ -139,100 +89,54 @@ impl Routes {
         &self,
         request: Request<Body>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
-        if request.method() == Method::POST && request.uri().path() == PLACE {
-            let answer = Arc::clone(&self.api).answer(Route::Place, request, orders::place);
+        if Route::Place.entry().is_some_and(|place| request.method() == Method::POST && request.uri().path() == place.path) {
+            let answer = Arc::clone(&self.api).answer(Route::Place, request);
             return answer.map(Ok).left_future();
         }
         TowerToHyperService::new(self.router.clone()).call(request).right_future()
     }
 }
 
-/// Where single orders are placed.
-const PLACE: &str = "/v1/orders";
-
 fn all(api: Arc<Api>) -> Router {
-    Router::new()
-        .route(PLACE, post_to(Route::Place, orders::place))
-        .route("/v1/orders/batch", post_to(Route::PlaceBatch, batch::place))
-        .route("/v1/commands/batch", post_to(Route::CommandBatch, batch::command))
-        .route("/v1/orders/{id}", get_from(Route::Order, orders::order))
-        .route("/v1/orders/{id}/status-history", get_from(Route::StatusHistory, orders::status_history))
-        .route("/v1/users/{id}/orders", get_from(Route::UserOrders, orders::of_user))
-        .route("/v1/orders/{id}/payments", post_to(Route::Pay, commands::command))
-        .route("/v1/orders/{id}/cancel", post_to(Route::Cancel, commands::command))
-        .route("/v1/orders/{id}/complete", post_to(Route::Complete, commands::command))
-        .route("/v1/orders/{id}/fulfilments", post_to(Route::Pick, commands::command))
-        .route("/v1/fulfilments/{id}/ship", post_to(Route::Ship, commands::command))
-        .route("/v1/fulfilments/{id}/deliver", post_to(Route::Deliver, commands::command))
-        .route("/v1/fulfilments/{id}/cancel", post_to(Route::Unpick, commands::command))
-        .route("/v1/orders/{id}/refunds", post_to(Route::Refund, commands::command))
-        .route("/v1/orders/{id}/refunds/{refund}", post_to(Route::RefundOutcome, commands::command))
-        .route("/v1/skus/{id}", get_from(Route::Sku, skus::sku).put(entry!(Route::PutSku, skus::put)))
-        .route("/v1/skus/{id}/receive", post_to(Route::Receive, skus::receive))
-        .route("/v1/skus/{id}/adjust", post_to(Route::Adjust, skus::adjust))
-        .route("/admin/v1/cluster/status", get_from(Route::ClusterStatus, operators::status))
-        .route("/admin/v1/cluster/clock", get_from(Route::ClusterClock, operators::clock))
-        .route("/admin/v1/cluster/clock/accept", post_to(Route::ClockAccept, operators::accept_clock))
-        .route("/admin/v1/cluster/clock/repair", post_to(Route::ClockRepair, operators::repair_clock))
-        .route(
-            "/admin/v1/cluster/verify",
-            get_from(Route::ClusterVerify, operators::verify).post(entry!(Route::ClusterVerify, operators::verify)),
-        )
-        .route("/livez", get_from(Route::Livez, operators::live))
-        .route("/readyz", get_from(Route::Readyz, operators::ready))
-        .route("/metrics", get_from(Route::Metrics, operators::measures))
-        .fallback(entry!(Route::Nowhere, no_such_route))
-        .method_not_allowed_fallback(entry!(Route::WrongMethod, wrong_method))
-        .with_state(api)
+    let answered = |route| move |State(api): State<Arc<Api>>, request| api.answer(route, request);
+    let mut router = Router::new();
+    for entry in ROUTES {
+        for method in entry.methods {
+            let filter = MethodFilter::try_from(method.clone()).expect("the table has usual methods");
+            router = router.route(entry.path, on(filter, answered(entry.route)));
+        }
+    }
+    router.fallback(answered(Route::Nowhere)).method_not_allowed_fallback(answered(Route::WrongMethod)).with_state(api)
 }
 
 type Ended = Result<Response<Body>, Fault>;
 
-fn get_from<F>(route: Route, handler: fn(Arc<Api>, Call) -> F) -> MethodRouter<Arc<Api>>
-where
-    F: Future<Output = Ended> + Send + 'static,
-{
-    get(entry!(route, handler))
-}
-
-fn post_to<F>(route: Route, handler: fn(Arc<Api>, Call) -> F) -> MethodRouter<Arc<Api>>
-where
-    F: Future<Output = Ended> + Send + 'static,
-{
-    post(entry!(route, handler))
-}
-
-async fn no_such_route(_: Arc<Api>, call: Call) -> Ended {
-    Err(Fault::new(&kinds::NO_SUCH_ROUTE, format!("there is nothing at {}", call.head.uri.path())))
-}
-
-async fn wrong_method(_: Arc<Api>, call: Call) -> Ended {
-    Err(Fault::new(&kinds::METHOD_NOT_ALLOWED, format!("{} is not for {}", call.head.uri.path(), call.head.method)))
+/// The answer to a request that came to no route.
+fn astray(route: Route, call: &Call) -> Fault {
+    let (method, path) = (&call.head.method, call.head.uri.path());
+    if route == Route::WrongMethod {
+        return Fault::new(&kinds::METHOD_NOT_ALLOWED, format!("{path} is not for {method}"));
+    }
+    Fault::new(&kinds::NO_SUCH_ROUTE, format!("there is nothing at {path}"))
 }
 
 impl Api {
     /// Runs a handler and turns whatever comes of it into an answer.
     ///
     /// Dropped by a client that goes away, it leaves the grid to finish by itself (see [`Grid`]).
-    async fn answer<F>(
-        self: Arc<Self>,
-        route: Route,
-        request: Request<Body>,
-        handler: fn(Arc<Self>, Call) -> F,
-    ) -> Response<Body>
-    where
-        F: Future<Output = Ended> + Send + 'static,
-    {
+    async fn answer(self: Arc<Self>, route: Route, request: Request<Body>) -> Response<Body> {
         let started = Instant::now();
         let (head, body) = request.into_parts();
         let id = self.ids.of(&head.headers);
         let reads = matches!(head.method, Method::GET | Method::HEAD);
-        let span = tracing::debug_span!("request", route = route.template(), path = head.uri.path(), id = id.as_str());
+        let span = tracing::debug_span!("request", route = route.label(), path = head.uri.path(), id = id.as_str());
         let _in_flight = self.meters.enter();
-        let call = Call::new(head, body, id.clone(), route.work(), started);
-        // On the heap, because what is wrapped around it would move it each time.
-        let ended = AssertUnwindSafe(Box::pin(handler(Arc::clone(&self), call)));
-        let ended = ended.catch_unwind().instrument(span.clone()).await;
+        let call = Call::new(head, body, id.clone(), route, started);
+        let ended = match route.entry() {
+            Some(entry) => entry.answer(Arc::clone(&self), call),
+            None => ready(Err(astray(route, &call))).boxed(),
+        };
+        let ended = AssertUnwindSafe(ended).catch_unwind().instrument(span.clone()).await;
         let ended = ended.unwrap_or_else(|_| Err(Fault::new(&kinds::INTERNAL_ERROR, "the request broke something here")));
         let (mut response, ending) = match ended {
             Ok(response) => (response, Ending::Done),

@@ -119,7 +119,7 @@ pub(super) async fn status_history(api: Arc<Api>, mut call: Call) -> Ended {
 async fn read(api: &Api, call: &mut Call) -> Result<Answer<Arc<Order>>, Fault> {
     let [consistency] = call.query(["consistency"])?;
     let options = call.read_options(consistency.as_deref())?;
-    let answer = api.seen(api.grid.order(call.order()?, options)).await?;
+    let answer = api.seen(api.grid.order(call.at()?, options)).await?;
     call.ends(api, Stage::Grid);
     Ok(answer)
 }
@@ -143,7 +143,7 @@ pub(super) async fn of_user(api: Arc<Api>, mut call: Call) -> Ended {
     }
     let status = status.map(|word| Status::read(&word)).transpose();
     let status = status.map_err(|detail| Fault::new(&kinds::INVALID_STATUS, detail).at("status"))?;
-    let query = UserOrdersQuery { user: call.user()?, status, page, size, cursor };
+    let query = UserOrdersQuery { user: call.at()?, status, page, size, cursor };
     let answer = page_of(&api, query.clone(), options).await?;
     call.ends(&api, Stage::Grid);
     let response = pages::answer(&api, query, options, answer).await?;

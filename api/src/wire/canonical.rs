@@ -5,13 +5,13 @@
 //! or at its default leaves no trace: a field added later changes no hash of a request without it.
 //! (How long a buyer has to pay by default is not part of the format, so a window that is told always counts.)
 
-use ordergrid_domain::{FulfilmentId, RefundId};
+use ordergrid_domain::{FulfilmentId, OrderId, RefundId};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::order::Address;
 use super::request::{
-    AdjustStock, CancelOrder, LineUnits, PayOrder, PickOrder, PlaceLine, PlaceOrder, PutSku, ReceiveStock, RefundOrder,
-    RefundOutcome, ShipFulfilment,
+    AdjustStock, CancelOrder, CompleteOrder, DeliverFulfilment, LineUnits, PayOrder, PickOrder, PlaceLine, PlaceOrder, PutSku,
+    ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, UnpickFulfilment,
 };
 use super::text::WireText;
 
@@ -173,6 +173,13 @@ impl Meaning for PickOrder {
     }
 }
 
+/// Keys of commands on an order are scoped to the order, so that its id means nothing here.
+impl<Body: Meaning> Meaning for (OrderId, Body) {
+    fn tell(&self, canon: &mut Canon) {
+        self.1.tell(canon);
+    }
+}
+
 /// Which fulfilment, and its parcel: keys of fulfilments are scoped to the order.
 impl Meaning for (FulfilmentId, ShipFulfilment) {
     fn tell(&self, canon: &mut Canon) {
@@ -183,30 +190,23 @@ impl Meaning for (FulfilmentId, ShipFulfilment) {
     }
 }
 
-/// A command that has no fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bare {
-    /// A fulfilment arrived.
-    Deliver(FulfilmentId),
-    /// A fulfilment is put back.
-    Unpick(FulfilmentId),
-    /// The order is done.
-    Complete,
+impl Meaning for (FulfilmentId, DeliverFulfilment) {
+    fn tell(&self, canon: &mut Canon) {
+        canon.kind(6);
+        canon.text(1, &self.0);
+    }
 }
 
-impl Meaning for Bare {
+impl Meaning for (FulfilmentId, UnpickFulfilment) {
     fn tell(&self, canon: &mut Canon) {
-        match self {
-            Self::Deliver(fulfilment) => {
-                canon.kind(6);
-                canon.text(1, fulfilment);
-            }
-            Self::Unpick(fulfilment) => {
-                canon.kind(7);
-                canon.text(1, fulfilment);
-            }
-            Self::Complete => canon.kind(8),
-        }
+        canon.kind(7);
+        canon.text(1, &self.0);
+    }
+}
+
+impl Meaning for CompleteOrder {
+    fn tell(&self, canon: &mut Canon) {
+        canon.kind(8);
     }
 }
 
@@ -419,7 +419,7 @@ mod tests {
             amount: 1_530,
             currency: WireText::read("GBP").expect("valid"),
         };
-        let found = [hash(order), Canon::new().hash(&pay), Canon::new().hash(&Bare::Complete)];
+        let found = [hash(order), Canon::new().hash(&pay), Canon::new().hash(&CompleteOrder {})];
         assert_eq!(found.map(|hash| format!("{hash:016x}")), ["918bc81684a26f84", "3b34496770b2b0fd", "dc4d00f78ae4972d"]);
     }
 }

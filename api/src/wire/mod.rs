@@ -30,8 +30,9 @@ pub use order::{
 pub use problem::{Problem, ShortLine};
 pub use repair::{AskedRepair, ClockRepair, Deadlines, RepairState, ShardRepair};
 pub use request::{
-    AdjustStock, CancelOrder, Command, CommandBatch, Empty, LineUnits, PayOrder, PickOrder, PlaceBatch, PlaceLine, PlaceOrder,
-    PutSku, ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, Unbuilt,
+    AdjustStock, CancelOrder, Command, CommandBatch, CompleteOrder, DeliverFulfilment, LineUnits, PayOrder, PickOrder,
+    PlaceBatch, PlaceLine, PlaceOrder, PutSku, ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, Unbuilt,
+    UnpickFulfilment,
 };
 pub use sku::{Sku, Stock, WarehouseStock};
 pub use text::WireText;

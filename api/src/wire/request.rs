@@ -213,10 +213,20 @@ pub struct ShipFulfilment {
     pub tracking: Option<Text>,
 }
 
-/// `{}`, or no body at all: deliver and cancel of a fulfilment, complete of an order.
+/// `POST /v1/orders/{id}/complete`: `{}`, or no body at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Empty {}
+pub struct CompleteOrder {}
+
+/// `POST /v1/fulfilments/{id}/deliver`: `{}`, or no body at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliverFulfilment {}
+
+/// `POST /v1/fulfilments/{id}/cancel`: `{}`, or no body at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnpickFulfilment {}
 
 /// `POST /v1/orders/{id}/refunds`: an amount, or lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

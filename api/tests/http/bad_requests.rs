@@ -286,6 +286,20 @@ async fn urls_that_lead_nowhere() {
 }
 
 #[tokio::test]
+async fn a_wrong_method_is_told_the_right_ones() {
+    let site = Site::new();
+    for (path, allow) in [
+        ("/v1/orders", "POST"),
+        ("/v1/orders/7", "GET,HEAD"),
+        ("/v1/skus/a", "GET,HEAD,PUT"),
+        ("/admin/v1/cluster/verify", "GET,HEAD,POST"),
+    ] {
+        let told = site.send(request("DELETE", path, &[], "")).await;
+        assert_eq!((told.status, told.header("allow")), (405, Some(allow)), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn query_parameters_are_closed() {
     let site = Site::new();
     #[rustfmt::skip]

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, Response};
+use axum::http::{HeaderMap, Method, Request, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use ordergrid_api::{Limits, router};
+use ordergrid_api::Limits;
+use ordergrid_api::routes::{entries, router};
 use serde_json::Value;
 
 use crate::scripted::Scripted;
@@ -59,7 +60,16 @@ impl Site {
         self.routes.call(request).await.expect("the routes always answer")
     }
 
+    /// Sends a request; a problem that comes back has to be one that the table of routes has for it.
     pub(crate) async fn send(&self, request: Request<Body>) -> Told {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let told = self.send_for_anything(request).await;
+        told.is_documented(&method, &path);
+        told
+    }
+
+    /// Sends a request to a grid that may answer what no grid would.
+    pub(crate) async fn send_for_anything(&self, request: Request<Body>) -> Told {
         let response = self.answer(request).await;
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.expect("bodies are whole").to_bytes();
@@ -124,6 +134,20 @@ impl Told {
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().expect("readable headers"))
+    }
+
+    /// Checks that a problem is one that the table of routes has for its route.
+    fn is_documented(&self, method: &Method, path: &str) {
+        if self.header("content-type") != Some("application/problem+json") {
+            return;
+        }
+        let code = self.text("code");
+        match entries().iter().find(|entry| entry.takes(method, path)) {
+            Some(entry) => {
+                assert!(entry.errors().any(|kind| kind.code == code), "{code} is not documented for {}", entry.label);
+            }
+            None => assert!(["no_such_route", "method_not_allowed"].contains(&code.as_str()), "{code} for {method} {path}"),
+        }
     }
 
     /// Checks that this is a problem, well formed, and gives code and param.

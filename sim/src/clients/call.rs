@@ -2,7 +2,7 @@
 
 use ordergrid_api::client::{Answer, CallError, Client};
 use ordergrid_api::wire::{
-    AcceptClock, Batch, BatchOrder, BatchResult, Command, CommandBatch, Empty, Order, PlaceBatch, RightClock,
+    AcceptClock, Batch, BatchOrder, BatchResult, Command, CommandBatch, DeliverFulfilment, Order, PlaceBatch, RightClock,
 };
 
 use crate::history::{Ask, Ending, Said, Seen};
@@ -47,7 +47,9 @@ fn in_a_batch(ask: &Ask) -> Option<Command> {
         Ask::Pay(key, order, payment) => (key, format!("/v1/orders/{order}/payments"), serde_json::to_value(payment)),
         Ask::Cancel(key, order, cancel) => (key, format!("/v1/orders/{order}/cancel"), serde_json::to_value(cancel)),
         Ask::Ship(key, parcel, ship) => (key, format!("/v1/fulfilments/{parcel}/ship"), serde_json::to_value(ship)),
-        Ask::Deliver(key, parcel) => (key, format!("/v1/fulfilments/{parcel}/deliver"), serde_json::to_value(Empty {})),
+        Ask::Deliver(key, parcel) => {
+            (key, format!("/v1/fulfilments/{parcel}/deliver"), serde_json::to_value(DeliverFulfilment {}))
+        }
         _ => return None,
     };
     let chosen = key.as_str().bytes().fold(0_u8, u8::wrapping_add).is_multiple_of(3);
