@@ -57,7 +57,7 @@ async fn in_time<F: Future>(mut whole: Pin<&mut F>, patience: Duration) -> Resul
     if let Some(read) = soon(whole.as_mut()).await {
         return Ok(read);
     }
-    let late = |_| Fault::new(&kinds::BODY_TOO_SLOW, format!("the body was not here after {} s", patience.as_secs()));
+    let late = |_| Fault::new(&kinds::BODY_TOO_SLOW, format!("the body did not arrive within {} s", patience.as_secs()));
     tokio::time::timeout(patience, whole).await.map_err(late)
 }
 

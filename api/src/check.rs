@@ -164,7 +164,9 @@ fn units(lines: Option<Vec<LineUnits>>) -> Result<Vec<(u32, Quantity)>, Fault> {
         return Ok(Vec::new());
     };
     if lines.is_empty() {
-        return Err(Fault::new(&kinds::INVALID_LINES, "leave the list out to mean all, an empty one means nothing").at("lines"));
+        return Err(
+            Fault::new(&kinds::INVALID_LINES, "omit the list to mean all lines; an empty list is not allowed").at("lines")
+        );
     }
     if lines.len() > limits::LINES {
         let detail = format!("{} lines, the limit is {}", lines.len(), limits::LINES);
@@ -179,7 +181,7 @@ fn units(lines: Option<Vec<LineUnits>>) -> Result<Vec<(u32, Quantity)>, Fault> {
             return Err(fault.at(format!("lines[{index}].quantity")));
         }
         if lines[..index].iter().any(|before| before.line == units.line) {
-            let fault = Fault::new(&kinds::INVALID_LINE, format!("line {} stands here twice", units.line));
+            let fault = Fault::new(&kinds::INVALID_LINE, format!("line {} is given more than once", units.line));
             return Err(fault.at(format!("lines[{index}].line")));
         }
         Ok((units.line, Quantity(units.quantity)))
@@ -197,7 +199,7 @@ pub(crate) fn pick(_: OrderId, request: PickOrder) -> CheckedOrderCommand {
 fn warehouse(warehouse: Option<WarehouseId>) -> Result<WarehouseId, Fault> {
     let warehouse = warehouse.unwrap_or_default();
     if warehouse != WarehouseId::default() {
-        return Err(Fault::new(&kinds::UNSUPPORTED, "there is only the warehouse default so far").at("warehouse"));
+        return Err(Fault::new(&kinds::UNSUPPORTED, "the only warehouse so far is default").at("warehouse"));
     }
     Ok(warehouse)
 }
@@ -259,7 +261,7 @@ pub(crate) fn receive(request: ReceiveStock) -> Result<SkuAction, Fault> {
 /// Goods that were found or lost.
 pub(crate) fn adjust(request: AdjustStock) -> Result<SkuAction, Fault> {
     if request.delta == 0 || request.delta.unsigned_abs() > Quantity::LIMIT.0 {
-        let detail = format!("{} is zero, or further from it than {}", request.delta, Quantity::LIMIT);
+        let detail = format!("{} is zero, or its absolute value is above {}", request.delta, Quantity::LIMIT);
         return Err(Fault::new(&kinds::INVALID_DELTA, detail).at("delta"));
     }
     Ok(SkuAction::Adjust { warehouse: warehouse(request.warehouse)?, delta: request.delta, reason: request.reason })

@@ -239,7 +239,7 @@ pub enum Refusal {
     #[error("the node that leads the shard cannot be reached")]
     Unreachable,
     /// The read needs more than this replica has seen in time.
-    #[error("this replica has not seen the write of the token yet")]
+    #[error("this replica has not applied the write of the token yet")]
     TokenAhead,
     /// What this node has stored of the shard is damaged, and no other node is known to have it.
     #[error("the stored rows of the shard are damaged on the node that was asked")]
@@ -259,7 +259,7 @@ pub enum UnknownCause {
     #[error("the connection to the shard's leader broke")]
     ConnectionLost,
     /// The actor that ran it failed.
-    #[error("the part of the program that ran the command failed")]
+    #[error("an internal component failed while executing the command")]
     ActorFailed,
     /// The node stopped.
     #[error("the node stopped while the command was under way")]

@@ -23,7 +23,7 @@ pub(crate) fn self_started(args: &BenchArgs, nodes: u8, global: &GlobalArgs, scr
     let options = args.options()?;
     let usage = |detail: &str| VerbFailure::new(Exit::Usage, "usage", detail);
     if global.curl {
-        return Err(usage("bench makes many calls; --curl shows those of verbs that make one"));
+        return Err(usage("bench makes many calls; --curl works only with verbs that make one"));
     }
     if !global.endpoints().is_empty() {
         return Err(usage("--nodes measures a grid of its own, --endpoint one that runs: give one of them"));

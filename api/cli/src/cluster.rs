@@ -21,7 +21,7 @@ const VERIFY_PATIENCE: Duration = Duration::from_secs(30 * 60);
 pub enum ClusterCommand {
     /// Show nodes, shards and health; exit 7 if a shard has no quorum
     Status,
-    /// Ask about the nodes' clocks, say which is right, and set back a log time that ran away
+    /// Show the nodes' clocks, accept one as right, and set back a log time that ran ahead
     #[command(subcommand)]
     Clock(super::clock::ClockCommand),
     /// Prove the laws of stock, order and money on the running grid; exit 10 if one is broken, 11 if one could not be judged

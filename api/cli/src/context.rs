@@ -32,7 +32,7 @@ fn endpoints_in(text: &str, may_be_none: bool) -> Result<EndpointList, String> {
     let named: Result<Vec<Endpoint>, _> = named.map(str::parse).collect();
     let named = named.map_err(|wrong| wrong.to_string())?;
     if named.is_empty() && !may_be_none {
-        return Err("names no node".to_owned());
+        return Err("names no endpoint".to_owned());
     }
     Ok(EndpointList(named))
 }
@@ -40,7 +40,7 @@ fn endpoints_in(text: &str, may_be_none: bool) -> Result<EndpointList, String> {
 /// What every verb understands.
 #[derive(Clone, Debug, Default, Args)]
 pub struct GlobalArgs {
-    /// URLs of nodes, any number; each can answer everything
+    /// URLs of one or more nodes; any node answers every request
     #[arg(
         long = "endpoint",
         global = true,
@@ -50,7 +50,7 @@ pub struct GlobalArgs {
         help_heading = "Global options"
     )]
     endpoints: Vec<EndpointList>,
-    /// How to write the result
+    /// Output format
     #[arg(
         short = 'o',
         long,
@@ -61,10 +61,10 @@ pub struct GlobalArgs {
         help_heading = "Global options"
     )]
     pub output: Format,
-    /// Print the HTTP call as a curl command and do not send it
+    /// Print the equivalent curl command instead of sending the request
     #[arg(long, global = true, help_heading = "Global options")]
     pub curl: bool,
-    /// How long to try one call, retries included [default: 30s]
+    /// Time limit of one call, retries included [default: 30s]
     #[arg(long, global = true, value_parser = duration, value_name = "TIME", help_heading = "Global options")]
     pub timeout: Option<Duration>,
 }
@@ -126,7 +126,7 @@ impl Context<'_> {
     /// A verb of many calls has no line to show.
     pub(crate) fn refuse_curl(&self, verb: &str) -> Result<(), VerbFailure> {
         if self.global.curl {
-            let detail = format!("{verb} makes many calls; --curl shows those of verbs that make one");
+            let detail = format!("{verb} makes many calls; --curl works only with verbs that make one");
             return Err(VerbFailure::new(Exit::Usage, "usage", detail));
         }
         Ok(())

@@ -84,7 +84,7 @@ impl From<CallError> for VerbFailure {
                 failure.hint = Some("name the grid's nodes with --endpoint URL[,URL] or ORDERGRID_ENDPOINTS".to_owned());
             }
             CallError::Unknown(_) => {
-                failure.hint = Some("it may have been done: ask again, the same key does nothing twice".to_owned());
+                failure.hint = Some("it may have been done: try again with the same key, which does nothing twice".to_owned());
             }
             CallError::Unreadable(_) => {
                 failure.hint = Some("is this an OrderGrid node, and of this version?".to_owned());

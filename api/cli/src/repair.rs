@@ -48,13 +48,13 @@ pub(super) async fn verb(args: &RepairArgs, context: &Context<'_>) -> Ended {
     let repair = answer.clone().read::<ClockRepair>()?.value;
     context.show(&answer, || table(&repair, context.screen.paint()));
     if repair.any(RepairState::Unknown) {
-        let hint = "ask again: what is done is not done twice";
+        let hint = "run it again: a shard that is repaired is not changed twice";
         let failed = VerbFailure::new(Exit::Unknown, "not_answered", "not every shard has answered");
         return Err(failed.with_hint(hint));
     }
     if repair.any(RepairState::Refused) {
         let failed = VerbFailure::new(Exit::Unsafe, "not_safe", "not every shard can be repaired now");
-        return Err(failed.with_hint("those that refuse have not changed; ask again once what they say is mended"));
+        return Err(failed.with_hint("shards that refused have not changed; run it again once the reported cause is mended"));
     }
     if args.yes || !repair.any(RepairState::Ahead) {
         return Ok(Exit::Done);

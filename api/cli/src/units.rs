@@ -96,7 +96,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         _ => None,
     };
     let ms = number.parse::<u64>().ok().zip(in_ms).and_then(|(number, in_ms)| number.checked_mul(in_ms));
-    ms.map(Duration::from_millis).ok_or_else(|| format!("`{text}` is no time such as 30s, 500ms, 2m or 1h"))
+    ms.map(Duration::from_millis).ok_or_else(|| format!("`{text}` is not a duration such as 30s, 500ms, 2m or 1h"))
 }
 
 #[cfg(test)]

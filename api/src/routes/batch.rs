@@ -68,7 +68,8 @@ impl Count {
 
 /// The key of an item, which must have one.
 fn its_own(key: Option<Key>) -> Result<Key, Fault> {
-    let missing = || Fault::new(&kinds::MISSING_IDEMPOTENCY_KEY, "every item of a batch has its own").at("idempotency_key");
+    let missing =
+        || Fault::new(&kinds::MISSING_IDEMPOTENCY_KEY, "every item of a batch needs a key of its own").at("idempotency_key");
     key.ok_or_else(missing)
 }
 

@@ -54,7 +54,9 @@ impl Call {
         if let Some(encoding) = self.head.headers.get(CONTENT_ENCODING)
             && encoding.as_bytes() != b"identity"
         {
-            return Err(Fault::new(&kinds::UNSUPPORTED_ENCODING, "send the body as it is").at("Content-Encoding"));
+            return Err(
+                Fault::new(&kinds::UNSUPPORTED_ENCODING, "send the body without a content encoding").at("Content-Encoding")
+            );
         }
         let body = std::mem::take(&mut self.body);
         let (bytes, taken) = body::read(body, limit, api.limits.body_patience, api.account()).await?;
@@ -138,7 +140,7 @@ impl Call {
             let invalid = |detail: &'static str| Fault::new(&kinds::INVALID_PARAMETER, detail).at(known[position]);
             let value = percent_decode_str(&value).decode_utf8().map_err(|_| invalid("is not UTF-8"))?.into_owned();
             if values[position].replace(value).is_some() {
-                return Err(invalid("stands there twice"));
+                return Err(invalid("is given more than once"));
             }
         }
         Ok(values)
@@ -155,6 +157,6 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a He
     let first = values.next();
     match values.next() {
         None => Ok(first),
-        Some(_) => Err("stands there twice"),
+        Some(_) => Err("is given more than once"),
     }
 }

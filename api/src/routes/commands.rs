@@ -32,7 +32,7 @@ impl<'a> Target<'a> {
             _ => None,
         });
         let (reader, segments) =
-            found.ok_or_else(|| Fault::new(&kinds::NO_SUCH_ROUTE, format!("there is no command at {path}")))?;
+            found.ok_or_else(|| Fault::new(&kinds::NO_SUCH_ROUTE, format!("no command on an order matches {path}")))?;
         (reader.order)(&segments)?;
         Ok(Self { reader, segments })
     }

@@ -115,9 +115,9 @@ type Ended = Result<Response<Body>, Fault>;
 fn astray(route: Route, call: &Call) -> Fault {
     let (method, path) = (&call.head.method, call.head.uri.path());
     if route == Route::WrongMethod {
-        return Fault::new(&kinds::METHOD_NOT_ALLOWED, format!("{path} is not for {method}"));
+        return Fault::new(&kinds::METHOD_NOT_ALLOWED, format!("method {method} is not allowed for {path}"));
     }
-    Fault::new(&kinds::NO_SUCH_ROUTE, format!("there is nothing at {path}"))
+    Fault::new(&kinds::NO_SUCH_ROUTE, format!("no route matches {path}"))
 }
 
 impl Api {
@@ -137,7 +137,8 @@ impl Api {
             None => ready(Err(astray(route, &call))).boxed(),
         };
         let ended = AssertUnwindSafe(ended).catch_unwind().instrument(span.clone()).await;
-        let ended = ended.unwrap_or_else(|_| Err(Fault::new(&kinds::INTERNAL_ERROR, "the request broke something here")));
+        let ended =
+            ended.unwrap_or_else(|_| Err(Fault::new(&kinds::INTERNAL_ERROR, "internal error while handling the request")));
         let (mut response, ending) = match ended {
             Ok(response) => (response, Ending::Done),
             Err(fault) => span.in_scope(|| self.tell(if reads { fault.of_a_read() } else { fault }, &id)),

@@ -139,7 +139,7 @@ pub(super) async fn of_user(api: Arc<Api>, mut call: Call) -> Ended {
     let cursor = cursor.map(|text| OrderId::read(&text)).transpose();
     let cursor = cursor.map_err(|detail| Fault::new(&kinds::INVALID_CURSOR, detail).at("cursor"))?;
     if paged && cursor.is_some() {
-        return Err(Fault::new(&kinds::INVALID_CURSOR, "page and cursor exclude each other").at("cursor"));
+        return Err(Fault::new(&kinds::INVALID_CURSOR, "page and cursor cannot be combined").at("cursor"));
     }
     let status = status.map(|word| Status::read(&word)).transpose();
     let status = status.map_err(|detail| Fault::new(&kinds::INVALID_STATUS, detail).at("status"))?;
@@ -171,6 +171,6 @@ async fn page_of(api: &Api, query: UserOrdersQuery, options: ReadOptions) -> Res
     let Some(next) = last.value.next else {
         return Ok(last.map(|page| UserOrders { orders: Vec::new(), next: None, total: page.total }));
     };
-    let detail = format!("page {asked} is beyond the last, {deepest}: go on with cursor={next}");
+    let detail = format!("page {asked} is beyond the last, {deepest}: continue with cursor={next}");
     Err(Fault::new(&kinds::PAGE_TOO_DEEP, detail).at("page").go_on_with(next.to_string()))
 }

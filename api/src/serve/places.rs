@@ -61,7 +61,7 @@ impl Places {
                 Ok(memory) => return Place::Taken(place, memory),
                 Err(_) => "the memory for connections is used up: limits.requests",
             },
-            Err(_) => "there are as many connections as there may be: limits.connections, or the limit of open files",
+            Err(_) => "the number of connections is at its limit: limits.connections, or the limit of open files",
         };
         metrics::connections_refused().increment(1);
         if self.told.now() {
@@ -122,7 +122,7 @@ async fn asks_for_life(stream: &mut Box<dyn Stream>) -> (bool, bool) {
 }
 
 fn no_place() -> String {
-    let fault = Fault::new(&kinds::TOO_MANY_CONNECTIONS, "try again, or at another node");
+    let fault = Fault::new(&kinds::TOO_MANY_CONNECTIONS, "try again later, or at another node");
     let body = serde_json::to_string(&fault.body("")).expect("a problem has only texts and numbers");
     format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\

@@ -13,84 +13,83 @@ use crate::units::duration;
 /// The command line of `bench`.
 #[derive(Clone, Debug, Args)]
 pub struct BenchArgs {
-    /// What to ask for
+    /// Kind of requests to send
     #[arg(long, value_enum, default_value_t, value_name = "WORKLOAD")]
     pub workload: Workload,
-    /// Open loop: so many orders per second (lifecycles, requests of `read-mix`) on a fixed schedule, latency counted from
-    /// when a request should have been sent [default: closed loop, a connection asks again when it was answered]
+    /// Open loop: start N orders (lifecycles, requests of `read-mix`) per second on a fixed schedule; latency counts from the
+    /// scheduled start [default: closed loop, each connection sends the next request once the last one is answered]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000), value_name = "N")]
     pub rate: Option<u64>,
-    /// SKUs that the orders are spread over
+    /// Number of SKUs that the orders are spread over
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
     pub skus: u32,
-    /// Users that the orders are spread over
+    /// Number of users that the orders are spread over
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub users: u32,
-    /// Lines of an order, each of another SKU: 3, or 1-5 for any of them alike [default: 3 for cart, else 1]
+    /// Lines per order, each of a different SKU: 3, or 1-5 for a uniform choice [default: 3 for cart, otherwise 1]
     #[arg(long, value_parser = lines, value_name = "N[-M]")]
     pub lines: Option<Lines>,
     /// Workload `flash`: units on sale
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000), value_name = "N")]
     pub units: u64,
-    /// Workload `read-mix`: requests in a hundred that read, half of them orders, half SKUs; the others place
+    /// Workload `read-mix`: percentage of requests that read, half of them orders, half SKUs; the others place orders
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u8).range(0..=99), value_name = "PERCENT")]
     pub reads: u8,
-    /// Connections, each with one request under way; with --rate, a request takes the free one that was used last
+    /// Number of connections, each with one request in flight; with --rate, a request uses the most recently used free one
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
     pub connections: u32,
     /// Which nodes the connections go to
     #[arg(long, value_enum, default_value_t = Route::Leaders, value_name = "NODES")]
     pub to: Route,
-    /// Speak HTTP/2, with several requests under way on each connection
+    /// Use HTTP/2, with several requests in flight per connection
     #[arg(long)]
     pub http2: bool,
-    /// Requests under way on one HTTP/2 connection
+    /// Requests in flight per HTTP/2 connection
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256), value_name = "N")]
     pub streams: u32,
-    /// Orders per request; 1 places each with a request of its own
+    /// Orders per request; 1 sends each order as a request of its own
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
     pub batch: u32,
-    /// How long to measure
+    /// Length of a measured run
     #[arg(long, default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub duration: Duration,
-    /// How long to run before measuring, each time
+    /// Warm-up before each measured run
     #[arg(long, visible_alias = "warm-up", default_value = "2s", value_parser = duration, value_name = "TIME")]
     pub warmup: Duration,
-    /// Measure so often; the report is that of the median run
+    /// Number of measured runs; reports the median run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99), value_name = "N")]
     pub runs: u32,
-    /// Instead of a time: begin so many orders (lifecycles, requests), in whole batches, and measure until the last has ended
+    /// Instead of a duration: start N orders (lifecycles, requests) in whole batches and measure until the last one has ended
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["rate", "duration", "warmup"], value_name = "N")]
     pub total: Option<u64>,
-    /// Afterwards prove the laws of stock on the grid; exit 10 if one is broken
+    /// Prove the laws of stock on the grid afterwards; exit 10 if one is broken
     #[arg(long)]
     pub verify: bool,
-    /// Tell where the time goes: count, percentiles and mean of every stage of an order in the grid, and the CPU of the
-    /// grid's threads for one order. Stages that never wait (parse, pack, encode, unpack, apply, reply, write, freeze): their
-    /// time is taken for CPU, which is too much where the machine has more to do than processors. All from the nodes' own
-    /// metrics, so that it works on any grid
+    /// Report where the time goes: every stage of an order in the grid, and the CPU time of the grid's threads per order
+    ///
+    /// The figures come from the nodes' own metrics. The time of stages that never wait (parse, pack, encode, unpack, apply,
+    /// reply, write, freeze) is reported as CPU time, which is too high when the machine has more work than processors.
     #[arg(long)]
     pub profile: bool,
-    /// Write a report besides: a page for people (.html) or everything for programs (.json); may be given several times
+    /// Also write a report, as a page (.html) or as data with every figure (.json); may be repeated
     #[arg(long, value_parser = report_file, value_name = "FILE")]
     pub out: Vec<PathBuf>,
-    /// A name for the run in reports
+    /// Title of the run in reports
     #[arg(long, value_name = "TEXT")]
     pub title: Option<String>,
-    /// Measure nothing: put these reports (.json) together into --out
+    /// Do not measure: merge these reports (.json) into --out
     #[arg(long, value_name = "FILE", requires = "out", num_args = 1..)]
     pub merge: Vec<PathBuf>,
-    /// Start a grid of so many nodes, each a process of its own, measure that, and remove it
+    /// Start a temporary cluster of N node processes and benchmark it
     #[arg(long, value_parser = nodes, value_name = "1|3|5")]
     pub nodes: Option<u8>,
     /// With --nodes: number of shards
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1_024), requires = "nodes", value_name = "N")]
     pub shards: u16,
-    /// With --nodes: a key of the configuration for every node, such as limits.memory=2GiB; may be given several times
+    /// With --nodes: set a configuration key on every node, such as limits.memory=2GiB; may be repeated
     #[arg(long = "set", requires = "nodes", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// With --nodes: the folder below which the grid has its data, on the disk to measure [default: the system's for
-    /// temporary files]
+    /// With --nodes: parent folder of the cluster's data, on the disk to measure [default: the system's temporary folder]
     #[arg(long, requires = "nodes", value_name = "DIR")]
     pub data: Option<PathBuf>,
 }
@@ -141,18 +140,18 @@ pub struct BenchOptions {
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Workload {
-    /// One unit of one SKU, any of them alike
+    /// One unit of one SKU, chosen uniformly
     #[default]
     Uniform,
-    /// One unit of one SKU, always the same
+    /// One unit of the same SKU every time
     Hot,
     /// One unit each of three different SKUs
     Cart,
     /// One unit of one SKU; the order is then paid, picked, shipped and delivered
     Lifecycle,
-    /// Many buyers of a SKU that has few units: what is measured are the refusals once it is sold out
+    /// Many buyers of a SKU that has few units; measures the refusals once it is sold out
     Flash,
-    /// Reads of orders and SKUs, and some placing
+    /// Reads of orders and SKUs, and some new orders
     ReadMix,
 }
 
@@ -189,9 +188,9 @@ impl Workload {
 /// Which nodes the connections of a bench go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Route {
-    /// Those that lead shards, as many to each as it leads: most requests are answered where they arrive
+    /// The nodes that lead shards, in proportion to the shards they lead: most requests arrive at their leader
     Leaders,
-    /// All alike, as behind a load balancer: a node takes a request to the leader of its shard
+    /// All nodes equally, as behind a load balancer: a node forwards a request to the leader of its shard
     All,
 }
 
@@ -238,16 +237,16 @@ impl BenchArgs {
             return usage("--batch places only; the workload read-mix reads as well");
         }
         if one_sku && lines != Lines::just(1) {
-            return usage("an order has one line per SKU, and this workload has one SKU: leave --lines out");
+            return usage("an order has one line per SKU, and this workload has one SKU: omit --lines");
         }
         if !one_sku && self.skus < lines.most {
-            return usage("every line of an order is of another SKU: --skus must not be less than --lines");
+            return usage("each line of an order is of a different SKU: --skus must not be less than --lines");
         }
         if self.duration.is_zero() {
-            return usage("--duration must be longer than nothing");
+            return usage("--duration must be longer than 0");
         }
         if self.total.is_some() && self.runs > 1 {
-            return usage("--total is counted once: leave --runs out");
+            return usage("--total is counted once: omit --runs");
         }
         Ok(BenchOptions {
             workload: self.workload,

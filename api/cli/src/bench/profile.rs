@@ -83,12 +83,12 @@ impl Profile {
     /// The profile for people.
     pub(super) fn text(&self, work: &str, paint: Paint) -> String {
         if self.stages.is_empty() {
-            return "WHERE THE TIME GOES: the grid's metrics do not tell\n".to_owned();
+            return "WHERE THE TIME GOES: not in the grid's metrics\n".to_owned();
         }
         let mut text = self.stage_table(work).text(paint);
         text += "replicate has the log's part in it, grid all from admission to reply; one admission in 16 is timed\n";
         if self.cpu.is_empty() {
-            return text + "the nodes do not tell the CPU of their threads\n";
+            return text + "the nodes do not report the CPU time of their threads\n";
         }
         text += &self.cpu_table(work).text(paint);
         if self.were_interrupted() {
@@ -228,7 +228,7 @@ parse                  1.00000  5 us  9.90 us     5 us   5.00 us
 log sync               0.04000  1 ms  1.98 ms  1.50 ms         -
 replicate has the log's part in it, grid all from admission to reply; one admission in 16 is timed
 ";
-        let untold = "the nodes do not tell the CPU of their threads\n";
+        let untold = "the nodes do not report the CPU time of their threads\n";
         let profile = Profile::of(Some(&Reading::of(text)), 100);
         assert_eq!(profile.text("order", Paint::plain()), stages.to_owned() + untold);
 
@@ -246,7 +246,7 @@ log writer                            5.00 us   25 %
         let interrupted = "the stages took longer than their threads ran: the machine is too busy for a CPU by stage\n";
         let busy = Profile::of(Some(&Reading::of(&(text.to_owned() + &cpu.replace("0.0015", "0.0004")))), 100);
         assert!(busy.text("order", Paint::plain()).ends_with(interrupted));
-        let nothing = "WHERE THE TIME GOES: the grid's metrics do not tell\n";
+        let nothing = "WHERE THE TIME GOES: not in the grid's metrics\n";
         for (since, work) in [(None, 100), (Some(&Reading::of(text)), 0), (Some(&Reading::default()), 100)] {
             assert_eq!(Profile::of(since, work).text("order", Paint::plain()), nothing);
         }

@@ -21,7 +21,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar where a person watches, else nothing.
+    /// A progress bar on a terminal, otherwise nothing.
     #[must_use]
     pub fn new(screen: &Screen) -> Self {
         if !screen.talk_is_watched() {

@@ -12,10 +12,10 @@ use crate::screen::Screen;
 /// What is written to stderr while a replay runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ProgressKind {
-    /// A bar where a person watches, else nothing.
+    /// A progress bar on a terminal, otherwise nothing.
     #[default]
     Auto,
-    /// A line of JSON every so many acknowledged orders.
+    /// A line of JSON every N acknowledged orders.
     Json,
     /// Nothing.
     None,

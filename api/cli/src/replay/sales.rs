@@ -163,7 +163,7 @@ fn read_orders(path: &Path, sales: &mut Sales, stated: &mut Vec<Option<i64>>, pl
         let name = table.cell(order_id);
         let order = Reference::new(name).map_err(|error| table.malformed(&format!("order_id `{name}`: {error}")))?;
         if places.insert(name.to_owned(), sales.sales.len()).is_some() {
-            return Err(table.malformed(&format!("order {name} stands here a second time")));
+            return Err(table.malformed(&format!("order {name} is listed a second time")));
         }
         let customer = match customer_id.map_or("", |column| table.cell(column)) {
             "" => format!("guest-{name}"),
@@ -273,7 +273,7 @@ impl Table {
 
     fn number<N: std::str::FromStr>(&self, column: usize) -> Result<N, SalesError> {
         let text = self.cell(column);
-        text.parse().map_err(|_| self.malformed(&format!("`{text}` is no such number")))
+        text.parse().map_err(|_| self.malformed(&format!("`{text}` is not a valid number")))
     }
 
     fn malformed(&self, problem: &str) -> SalesError {

@@ -205,7 +205,7 @@ impl Summary {
             let cause = self.gave_up.as_ref().map(|failure| format!("; {}", failure.detail())).unwrap_or_default();
             let detail = format!("the outcome of {} orders is not known{cause}", units::count(self.unknown));
             return Err(VerbFailure::new(Exit::Unknown, "outcome_unknown", detail)
-                .with_hint("replay again: what was done is not done twice"));
+                .with_hint("run the replay again: nothing is done twice"));
         }
         if let Some(failure) = &self.gave_up {
             return Err(failure.clone());

@@ -167,7 +167,8 @@ fn section(number: usize, bench: &BenchReport) -> String {
 
 /// An order's way through the grid in its order, and the CPU that it takes there.
 fn where_it_goes(profile: &Profile, work: &str) -> String {
-    let told = |plot: String, known: bool| if known { plot } else { "<p class=\"soft\">The nodes do not tell.</p>".to_owned() };
+    let told =
+        |plot: String, known: bool| if known { plot } else { "<p class=\"soft\">The nodes do not report this.</p>".to_owned() };
     let row = |stage: &ProfileStage| Range {
         name: stage.name.replace('_', " "),
         p50: stage.p50_ms,

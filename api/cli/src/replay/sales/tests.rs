@@ -125,12 +125,12 @@ fn what_is_wrong_is_named_with_its_place() {
     let long = "x".repeat(300);
     for (orders, lines, said) in [
         ("order,kind\n1,sale\n", LINES, "o.csv: no column order_id"),
-        ("order_id\n1\n1\n", LINES, "o.csv line 3: order 1 stands here a second time"),
+        ("order_id\n1\n1\n", LINES, "o.csv line 3: order 1 is listed a second time"),
         ("order_id\n\"\"\n", LINES, "o.csv line 2: order_id ``: "),
         (&format!("order_id\n{long}\n"), LINES, "o.csv line 2: order_id `xxx"),
-        ("order_id,total_minor\n1,x\n", LINES, "o.csv line 2: `x` is no such number"),
+        ("order_id,total_minor\n1,x\n", LINES, "o.csv line 2: `x` is not a valid number"),
         (ORDERS, "order_id,sku,quantity\n", "l.csv: no column unit_price_minor"),
-        (ORDERS, "order_id,sku,quantity,unit_price_minor\n1,a,-1,1\n", "l.csv line 2: `-1` is no such number"),
+        (ORDERS, "order_id,sku,quantity,unit_price_minor\n1,a,-1,1\n", "l.csv line 2: `-1` is not a valid number"),
         (ORDERS, "order_id,sku,quantity,unit_price_minor\n1,a,0,1\n", "l.csv line 2: a sale has quantities above zero"),
         (ORDERS, "order_id,sku,quantity,unit_price_minor\n1,a,1,-1\n", "l.csv line 2: a sale has quantities above zero"),
         (ORDERS, "order_id,sku,quantity,unit_price_minor\n1,,1,1\n", "l.csv line 2: sku ``: "),
