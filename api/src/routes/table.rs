@@ -5,6 +5,8 @@
 //! that answers, or for a command the one that checks its body; who has business with it; why it may be sent again; the kind of work
 //! that its stages are measured as; the errors that others of its kind do not have (see [`RouteEntry::errors`] for those they share).
 
+use std::marker::PhantomData;
+
 use axum::http::Method;
 use ordergrid_domain::{FulfilmentId, OrderId, RefundId, SkuId, UserId};
 
@@ -13,10 +15,15 @@ use super::{batch, commands, operators, orders, skus};
 use crate::fault::kinds;
 use crate::metrics::Work;
 use crate::wire::{
-    AdjustStock, CancelOrder, CompleteOrder, DeliverFulfilment, PayOrder, PickOrder, PutSku, ReceiveStock, RefundOrder,
-    RefundOutcome, ShipFulfilment, UnpickFulfilment,
+    AdjustStock, CancelOrder, CommandBatch, CompleteOrder, DeliverFulfilment, PayOrder, PickOrder, PlaceBatch, PlaceOrder,
+    PutSku, ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, UnpickFulfilment,
 };
 use crate::{body, check};
+
+/// The name of a type, which has to exist.
+const fn name_of<Body>(_: PhantomData<Body>, name: &'static str) -> &'static str {
+    name
+}
 
 /// Builds [`Route`] and [`ROUTES`].
 macro_rules! routes {
@@ -60,8 +67,8 @@ macro_rules! routes {
     (@label $method:ident, $path:literal) => { concat!(stringify!($method), " ", $path) };
     (@label $($method:ident)+, $path:literal) => { $path };
     (@body) => { RequestBody::Nothing };
-    (@body $body:ident) => { RequestBody::Required(stringify!($body)) };
-    (@body $body:ident ?) => { RequestBody::Optional(stringify!($body)) };
+    (@body $body:ident) => { RequestBody::Required(name_of(PhantomData::<$body>, stringify!($body))) };
+    (@body $body:ident ?) => { RequestBody::Optional(name_of(PhantomData::<$body>, stringify!($body))) };
     (@handler $action:path, $at:ty, $($body:tt)*) => {
         Does::Handler(|api, call| Box::pin($action(api, call)))
     };
