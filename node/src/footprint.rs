@@ -25,8 +25,8 @@ pub(crate) fn text(instance: u64) -> String {
         "1".to_owned(),
     );
     put("counter", "process_cpu_seconds_total", "CPU time of the process.", "", format!("{}.{:09}", cpu.tv_sec, cpu.tv_nsec));
-    if let Some(kib) = field(&read("/proc/self/status"), "VmRSS") {
-        put("gauge", "process_resident_memory_bytes", "Memory that is resident.", "", (kib << 10).to_string());
+    if let Some(bytes) = resident() {
+        put("gauge", "process_resident_memory_bytes", "Memory that is resident.", "", bytes.to_string());
     }
     if let Some(bytes) = field(&read("/proc/self/io"), "write_bytes") {
         put("counter", "process_written_bytes_total", "Bytes that the process had written to disks.", "", bytes.to_string());
@@ -36,6 +36,11 @@ pub(crate) fn text(instance: u64) -> String {
     }
     put("gauge", "process_max_fds", "Descriptors that may be open.", "", crate::descriptors::limit().to_string());
     text + &threads_text(&threads(task_stats()))
+}
+
+/// Bytes of memory that are resident, where the system tells.
+pub(crate) fn resident() -> Option<u64> {
+    field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS").map(|kib| kib << 10)
 }
 
 /// With less memory than this for a node, what huge pages waste of it is more than its other parts leave over.

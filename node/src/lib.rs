@@ -12,6 +12,7 @@ pub mod tcp;
 
 pub use config::NodeConfig;
 pub use platform::Platform;
+pub use room::RowRoom;
 
 mod agreement;
 mod aside;
@@ -37,6 +38,7 @@ mod refill;
 mod repair;
 mod replicas;
 mod report;
+mod room;
 mod scrub;
 mod shard;
 mod twins;

@@ -219,6 +219,11 @@ pub(crate) fn replica_memory(shard: GroupId, bytes: u64) {
     gauge!("ordergrid_replica_memory_bytes", "shard" => shard.to_string()).set(bytes as f64);
 }
 
+/// Share of their part of the memory that rows may use.
+pub(crate) fn row_room(share: f64) {
+    gauge!("ordergrid_row_memory_ratio").set(share);
+}
+
 /// Peers that were started with other settings where all must be the same.
 pub(crate) fn settings_differ(peers: usize) {
     gauge!("ordergrid_settings_differ").set(peers as f64);

@@ -21,6 +21,7 @@ use crate::descriptors::Share;
 use crate::exporter::Exporter;
 use crate::footprint;
 use crate::lost_log;
+use crate::room::RowRoom;
 
 /// Time of day, and time that passes. Waiting is tokio's business, which follows simulated time by itself.
 pub trait Clock: Send + Sync + 'static {
@@ -87,6 +88,8 @@ pub struct Platform {
     pub log_lost: Option<String>,
     /// The process's metrics, for `/metrics`; none in tests, which share a process.
     pub exporter: Option<Exporter>,
+    /// What rows may use of their part of the memory.
+    pub room: RowRoom,
 }
 
 /// A data folder that cannot be used.
@@ -184,7 +187,17 @@ impl Platform {
         let open_state = || open(data.join("state"), |folder| RocksEngine::open_state_within(folder, state));
         let state_engine = aside::state(config, &log_engine, open_state).await?;
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
-        Ok(Self { transport, http: Some(http), clock, entropy, log_engine, state_engine, log_lost, exporter })
+        Ok(Self {
+            transport,
+            http: Some(http),
+            clock,
+            entropy,
+            log_engine,
+            state_engine,
+            log_lost,
+            exporter,
+            room: RowRoom::default(),
+        })
     }
 
     /// Tests: disks in memory, kept by the caller so that it can crash them and start again from what is left.
@@ -199,6 +212,7 @@ impl Platform {
             state_engine: Arc::new(disk.state.clone()),
             log_lost: None,
             exporter: None,
+            room: RowRoom::default(),
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::node::StartError;
 use crate::platform::Platform;
 use crate::recall::Recall;
 use crate::refill::RefillService;
+use crate::room::{RowBudget, RowRoom};
 use crate::shard::{Seat, ShardReplica};
 use crate::wholeness::Wholeness;
 
@@ -44,6 +45,7 @@ pub(crate) struct Replicas {
     map: Arc<ShardMap>,
     /// Whether the replicas may take part.
     admission: RwLock<Admission>,
+    room: RowRoom,
 }
 
 /// The work of founding the meta group, which ends with what it knows.
@@ -94,6 +96,7 @@ impl Replicas {
             writer: writer.clone(),
             map: Arc::clone(map),
             admission: RwLock::new(at_once()),
+            room: platform.room.clone(),
         }
     }
 
@@ -202,7 +205,7 @@ impl Replicas {
     fn replica(&self, group: GroupId, store: Arc<dyn StateStore>, whole: &Arc<Wholeness>) -> Arc<ShardReplica> {
         let here = self.map.shards.iter().filter(|shard| shard.replica_on(self.config.id).is_some()).count();
         let settings = ShardConfig::new(group, owners(&self.map));
-        Arc::new(ShardReplica::new(settings, store, self.config.row_memory(here)).telling(whole))
+        Arc::new(ShardReplica::new(settings, store, RowBudget::new(self.config.row_memory(here), &self.room)).telling(whole))
     }
 
     async fn store(&self, group: GroupId, whole: &Arc<Wholeness>) -> Result<Arc<dyn StateStore>, StartError> {

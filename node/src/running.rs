@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::future::{join_all, select_all, try_join_all};
-use ordergrid_node::{FatalError, Node, NodeConfig, Platform, StartError};
+use ordergrid_node::{FatalError, Node, NodeConfig, Platform, RowRoom, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 
 /// How much longer than `http.drain` and `node.stop_within` a stop is waited for.
 const STOP_SLACK: Duration = Duration::from_secs(10);
@@ -20,14 +21,20 @@ const STOP_SLACK: Duration = Duration::from_secs(10);
 pub(crate) struct Running {
     nodes: Vec<Node>,
     stop_within: Duration,
+    /// Ends with the nodes.
+    _room: JoinSet<()>,
 }
 
 impl Running {
     /// Starts all nodes at once, because those of a new cluster wait for each other.
     pub(crate) async fn start(parts: Vec<(NodeConfig, Platform)>) -> Result<Self, StartError> {
         let longest = parts.iter().map(|(config, _)| config.drain + config.stop_within).max().unwrap_or_default();
-        let starting = parts.into_iter().map(|(config, platform)| Node::start(config, platform));
-        Ok(Self { nodes: try_join_all(starting).await?, stop_within: longest + STOP_SLACK })
+        let limit = parts.iter().map(|(config, _)| config.memory.whole).sum();
+        let (room, mut watching) = (RowRoom::default(), JoinSet::new());
+        watching.spawn(room.clone().watch(limit));
+        let starting =
+            parts.into_iter().map(|(config, platform)| Node::start(config, Platform { room: room.clone(), ..platform }));
+        Ok(Self { nodes: try_join_all(starting).await?, stop_within: longest + STOP_SLACK, _room: watching })
     }
 
     /// Their URLs, in their order.

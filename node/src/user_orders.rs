@@ -138,6 +138,7 @@ mod tests {
 
     use super::*;
     use crate::glue::state_store;
+    use crate::room::{RowBudget, RowRoom};
     use crate::wholeness::Wholeness;
 
     /// A shard of one user, whose orders are partly in memory and partly in the store.
@@ -155,7 +156,8 @@ mod tests {
             let slot = |number| Slot::new(number).expect("below 4,096");
             let owners = SlotOwners::from_ranges(&[(GroupId(1), slot(0), slot(4_095))]);
             // So little memory that everything that may leave it does.
-            let replica = ShardReplica::new(ShardConfig::new(GroupId(1), owners), store, 0);
+            let replica =
+                ShardReplica::new(ShardConfig::new(GroupId(1), owners), store, RowBudget::new(0, &RowRoom::default()));
             replica.reload().await.expect("nothing is there");
             let (user, sku) = (UserId::new("ann").unwrap(), SkuId::new("tea").unwrap());
             let mut shop = Self { replica, user, sku: sku.clone(), index: 0 };

@@ -24,8 +24,8 @@ const LOG_BUFFERS: u8 = 3;
 /// One write buffer of the state's database, which snapshots from other nodes go through.
 const STATE_BUFFER: u64 = 2;
 const STATE_BUFFERS: u8 = 2;
-/// Blocks of the state's files that have been read.
-const STATE_BLOCKS: u64 = 2;
+/// Blocks of the state's files that have been read, with the filters and indexes that say in which files a row can be.
+const STATE_BLOCKS: u64 = 4;
 /// The same of the log's.
 const LOG_BLOCKS: u64 = 1;
 /// The newest entries of all replicas' logs.

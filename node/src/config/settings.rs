@@ -162,8 +162,8 @@ sections! {
         /// Longest an entity actor stays without being asked anything.
         actor_idle: Span = Span::s(10),
         /// Memory of the node. Less what the process takes by itself, a quarter holds rows, shared by its replicas, colder rows
-        /// being read from the disk; more than a quarter is for requests; the rest for checkpoints under way, the databases'
-        /// buffers and the logs' tails.
+        /// being read from the disk; a quarter is for requests; the rest for checkpoints under way, the databases' buffers and
+        /// the logs' tails. Rows give up to half of their part back while the process takes more than this.
         memory: Size = Size::mib(1_024),
         /// Largest message between two nodes, the same on every node. It must hold a whole batch.
         frame: Size = Size::mib(64),

@@ -74,6 +74,7 @@ families! {
     Counter   "ordergrid_log_commands_total" => "Commands in those entries.";
     Gauge     "ordergrid_actors" "shard" => "SKU actors alive on a led shard.";
     Gauge     "ordergrid_replica_memory_bytes" "shard" => "Bytes of rows in memory.";
+    Gauge     "ordergrid_row_memory_ratio" => "Share of their part of limits.memory that rows may use: less than 1 while the process takes more than its limit.";
     Counter   "ordergrid_entity_restarts_total" => "Actors that had failed and were started anew.";
     Counter   "ordergrid_streams_stopped_total" "from" => "Streams stopped because the destination had forgotten messages.";
     Counter   "ordergrid_orphaned_holds_freed_total" => "Holds freed because no order came of them.";

@@ -22,6 +22,7 @@ use super::landings::Landings;
 use super::proposal::{Proposal, Reply};
 use super::{ShardMessage, answer};
 use crate::metrics;
+use crate::room::RowBudget;
 use crate::wholeness::Wholeness;
 
 /// Entries between two looks at the memory budget.
@@ -54,7 +55,7 @@ pub(crate) struct ShardReplica {
     /// Who is told of rows that cannot be read.
     whole: Arc<Wholeness>,
     /// Bytes of rows that may stay in memory.
-    budget: u64,
+    budget: RowBudget,
     applied: watch::Sender<u64>,
     /// (index, state hash) of the last audit entries.
     audits: Mutex<VecDeque<(u64, u64)>>,
@@ -105,7 +106,7 @@ impl Shown {
 
 impl ShardReplica {
     /// An empty replica over its store; the group calls [`Machine::reload`] before anything else.
-    pub(crate) fn new(config: ShardConfig, store: Arc<dyn StateStore>, budget: u64) -> Self {
+    pub(crate) fn new(config: ShardConfig, store: Arc<dyn StateStore>, budget: RowBudget) -> Self {
         let machine = RwLock::new(ShardMachine::new(config.clone()));
         let (applied, _) = watch::channel(0);
         let (audits, stages, tidying) = (Mutex::default(), metrics::ApplyStages::new(), AtomicUsize::new(0));
@@ -285,11 +286,12 @@ impl ShardReplica {
     /// are being read meanwhile have to be read again (rule 28).
     fn make_room(&self, machine: &mut ShardMachine) {
         let (now, settled) = (machine.resident_bytes(), self.settled.load(Ordering::Relaxed));
-        if now <= self.budget || now.saturating_sub(settled) <= self.budget / ROOM_AT_ONCE {
+        let budget = self.budget.now();
+        if now <= budget || now.saturating_sub(settled) <= budget / ROOM_AT_ONCE {
             self.settled.fetch_min(now, Ordering::Relaxed);
             return;
         }
-        machine.evict_some(self.budget, machine.eviction_steps() / ROOM_AT_ONCE as usize);
+        machine.evict_some(budget, machine.eviction_steps() / ROOM_AT_ONCE as usize);
         self.settled.store(machine.resident_bytes(), Ordering::Relaxed);
     }
 
@@ -339,7 +341,7 @@ impl ShardReplica {
             }
             // What cannot go, because it is dirty, is not looked at with every entry.
             if at.index.is_multiple_of(EVICT_EVERY) {
-                machine.evict_some(self.budget, EVICT_AT_ONCE);
+                machine.evict_some(self.budget.now(), EVICT_AT_ONCE);
             }
             Ok(outcomes)
         })
@@ -404,8 +406,8 @@ impl Machine for ShardReplica {
         self.tidying.store(left, Ordering::Relaxed);
         self.change(|machine| {
             let timers_left = machine.drop_timers(TIMERS_AT_ONCE * haste);
-            machine.evict_some(self.budget, EVICT_AT_ONCE * haste);
-            timers_left && (left == 0 || machine.resident_bytes() <= self.budget)
+            machine.evict_some(self.budget.now(), EVICT_AT_ONCE * haste);
+            timers_left && (left == 0 || machine.resident_bytes() <= self.budget.now())
         })
     }
 
@@ -414,7 +416,7 @@ impl Machine for ShardReplica {
     }
 
     fn is_full(&self) -> bool {
-        self.shown.resident_bytes.load(Ordering::Acquire) > self.budget / 2 * FULL
+        self.shown.resident_bytes.load(Ordering::Acquire) > self.budget.now() / 2 * FULL
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<(), MachineError>> {
@@ -484,6 +486,7 @@ mod tests {
 
     use super::*;
     use crate::glue::state_store;
+    use crate::room::RowRoom;
 
     /// As after a snapshot that ends at an audit entry: nobody applies that entry here any more.
     #[tokio::test]
@@ -492,7 +495,13 @@ mod tests {
         let store = state_store(Arc::new(MemEngine::new()), 1, &whole).await.expect("an empty store opens");
         let slot = |number| Slot::new(number).expect("below 4,096");
         let owners = SlotOwners::from_ranges(&[(GroupId(1), slot(0), slot(4_095))]);
-        let replica = || ShardReplica::new(ShardConfig::new(GroupId(1), owners.clone()), Arc::clone(&store), u64::MAX);
+        let replica = || {
+            ShardReplica::new(
+                ShardConfig::new(GroupId(1), owners.clone()),
+                Arc::clone(&store),
+                RowBudget::new(u64::MAX, &RowRoom::default()),
+            )
+        };
         let before = replica();
         before.reload().await.expect("nothing is there");
         let audit = Entry { at: Timestamp::from_ms(5), commands: Vec::new() };
@@ -514,7 +523,8 @@ mod tests {
         let store = state_store(Arc::new(MemEngine::new()), 1, &whole).await.expect("an empty store opens");
         let slot = |number| Slot::new(number).expect("below 4,096");
         let owners = SlotOwners::from_ranges(&[(GroupId(1), slot(0), slot(4_095))]);
-        let replica = ShardReplica::new(ShardConfig::new(GroupId(1), owners), store, u64::MAX);
+        let replica =
+            ShardReplica::new(ShardConfig::new(GroupId(1), owners), store, RowBudget::new(u64::MAX, &RowRoom::default()));
         let put = |number: usize| {
             let sku = SkuId::new(format!("sku-{number}")).expect("short");
             let action = SkuAction::Put { name: Text::new("name").expect("short") };

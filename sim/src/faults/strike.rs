@@ -35,11 +35,11 @@ pub struct Striking {
     stopping: BTreeMap<u64, Stopping>,
     /// Nodes whose disks were made to fail: they may end by themselves.
     excused: BTreeSet<u64>,
-    /// The one node whose log loses bits, or all it has: it may end because the others recall more of it.
-    rotten: Option<u64>,
-    /// The one node whose state is damaged in this history: of every row there must be whole replicas elsewhere. It may end by itself
-    /// whenever somebody reads a row of the meta group there.
-    damaged: Option<u64>,
+    /// The one node of this history that loses what was durable, of its log or its state: the others fill it anew, and must be
+    /// whole. It may end because they recall more of its log than it has.
+    hurt: Option<u64>,
+    /// Rows of its state are damaged: it may end whenever somebody reads a row of the meta group there.
+    rows_damaged: bool,
     /// Copies of disks.
     pub(super) copies: Copies,
     calm: LinkState,
@@ -76,8 +76,8 @@ impl Striking {
             off: BTreeMap::new(),
             stopping: BTreeMap::new(),
             excused: BTreeSet::new(),
-            rotten: None,
-            damaged: None,
+            hurt: None,
+            rows_damaged: false,
             copies: Copies::default(),
             calm: LinkState { fastest: plan.latency.0, slowest: plan.latency.1, loss: 0, cut: false },
             calm_sync: SyncTime::Between(plan.sync.0, plan.sync.1),
@@ -163,8 +163,8 @@ impl Striking {
     fn supervise(&mut self, grid: &mut SimGrid) -> Result<(), Violation> {
         let ended: Vec<_> = grid.nodes.iter().filter_map(|(id, node)| Some((*id, node.ended()?))).collect();
         for (node, why) in ended {
-            let finds_out = self.rotten == Some(node) && why.to_string().contains("older copy");
-            if !self.excused.contains(&node) && !self.copies.excuse(node) && self.damaged != Some(node) && !finds_out {
+            let hurt = self.hurt == Some(node) && (self.rows_damaged || why.to_string().contains("older copy"));
+            if !self.excused.contains(&node) && !self.copies.excuse(node) && !hurt {
                 return Err(Violation::new("NodesGoOn", format!("node {node} ended without a cause: {why}")));
             }
             self.switch_off(grid, node, Down::Killed, grid.now().after(SUPERVISOR));
@@ -220,15 +220,9 @@ impl Striking {
     fn strike(&mut self, grid: &mut SimGrid, planned: Planned) {
         let until = grid.now().after(planned.lasts);
         let trouble = planned.trouble;
-        let node = match trouble.who() {
-            Some(who) => match self.find(grid, who) {
-                Some(node) => node,
-                None => return,
-            },
-            None => 0,
-        };
+        let Some(node) = trouble.who().map_or(Some(0), |who| self.find(grid, who)) else { return };
         let rots = matches!(trouble, Trouble::RotLog { .. } | Trouble::LoseLog { .. } | Trouble::OldCopy { .. });
-        if rots && (grid.nodes.len() < 3 || *self.rotten.get_or_insert(node) != node) {
+        if rots && !self.may_hurt(grid, node) {
             return;
         }
         if let Trouble::OldCopy { cold, .. } = trouble
@@ -286,12 +280,18 @@ impl Striking {
 
     /// The same with nothing to come any more; what was damaged stays damaged.
     pub(crate) fn over(&self, plan: &Plan, now: SimTime) -> Self {
-        Self { damaged: self.damaged, rotten: self.rotten, ..Self::new(plan, now) }
+        Self { hurt: self.hurt, rows_damaged: self.rows_damaged, ..Self::new(plan, now) }
     }
 
     /// The rows of this node's state are damaged.
     pub(crate) fn damaged(&mut self, node: u64) {
-        self.damaged = Some(node);
+        self.hurt = Some(node);
+        self.rows_damaged = true;
+    }
+
+    /// Whether this node may lose what was durable: then it is the one that does.
+    fn may_hurt(&mut self, grid: &SimGrid, node: u64) -> bool {
+        grid.nodes.len() >= 3 && *self.hurt.get_or_insert(node) == node
     }
 
     pub(super) fn switch_off(&mut self, grid: &mut SimGrid, node: u64, how: Down, until: SimTime) {
@@ -316,9 +316,10 @@ impl Striking {
             Trouble::FlipBit { after, bit, .. } => disk.flip_bit(Database::Log, after, bit),
             Trouble::DamageRead { log: true, after, .. } => disk.damage_read(Database::Log, after),
             Trouble::DamageRead { log: false, after, .. } => {
-                if grid.nodes.len() < 3 || *self.damaged.get_or_insert(node) != node {
+                if !self.may_hurt(grid, node) {
                     return;
                 }
+                self.rows_damaged = true;
                 if disk.damage_rows(Database::State, after.wrapping_mul(0x9e37_79b9), ROWS_OF_A_BLOCK) == 0 {
                     disk.damage_read(Database::State, after);
                 }

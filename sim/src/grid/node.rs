@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ordergrid_node::config::NodeConfig;
-use ordergrid_node::{Node, Platform};
+use ordergrid_node::{Node, Platform, RowRoom};
 use parking_lot::Mutex;
 
 use super::HTTP;
@@ -75,6 +75,7 @@ impl SimNode {
             state_engine: opened.state,
             log_lost: opened.log_lost.then(|| "it could not be opened".to_owned()),
             exporter: None,
+            room: RowRoom::default(),
         };
         let (id, config) = (self.id, self.config.clone());
         trace::note(format_args!("node {id} starts"));

@@ -25,7 +25,7 @@ use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, DBRecoveryMode, LogLevel, Options,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompactionStyle, DBCompressionType, DBRecoveryMode, LogLevel, Options,
     UniversalCompactOptions,
 };
 
@@ -413,10 +413,17 @@ fn checkpoint_options() -> Options {
     options
 }
 
+/// Filters and indexes grow with what is stored, 14 bits a row and more while files are merged. They are kept in parts, in the
+/// cache beside the rows' blocks, so that the cache bounds them: parts that nobody asks for leave it first.
 fn state_blocks() -> BlockBasedOptions {
     let mut blocks = BlockBasedOptions::default();
     // A key that is new is looked for in every file. One false answer in a thousand: a read is dearer than the memory.
     blocks.set_bloom_filter(14.0, false);
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
+    blocks.set_pin_top_level_index_and_filter(true);
     blocks
 }
 
