@@ -289,7 +289,7 @@ impl ShardReplica {
             self.settled.fetch_min(now, Ordering::Relaxed);
             return;
         }
-        machine.evict_some(self.budget, machine.eviction_steps() / ROOM_AT_ONCE as usize);
+        machine.evict_step(self.budget, machine.eviction_steps() / ROOM_AT_ONCE as usize);
         self.settled.store(machine.resident_bytes(), Ordering::Relaxed);
     }
 
@@ -339,7 +339,7 @@ impl ShardReplica {
             }
             // What cannot go, because it is dirty, is not looked at with every entry.
             if at.index.is_multiple_of(EVICT_EVERY) {
-                machine.evict_some(self.budget, EVICT_AT_ONCE);
+                machine.evict_step(self.budget, EVICT_AT_ONCE);
             }
             Ok(outcomes)
         })
@@ -381,18 +381,18 @@ impl Machine for ShardReplica {
     }
 
     fn freeze(&self) -> DirtyRows {
-        self.change(ShardMachine::freeze);
+        self.change(ShardMachine::begin_checkpoint);
         DirtyRows::default()
     }
 
     fn freeze_more(&self, rows: &mut DirtyRows) -> bool {
         let limit = FREEZE_AT_ONCE * haste(self.dirty_bytes());
-        self.change(|machine| machine.freeze_more(limit, &mut |key, value| rows.add(key, value)))
+        self.change(|machine| machine.checkpoint_step(limit, &mut |key, value| rows.add(key, value)))
     }
 
     fn frozen_durable(&self) {
         self.change(|machine| {
-            machine.frozen_durable();
+            machine.checkpoint_durable();
             metrics::replica_memory(self.config.shard, machine.resident_bytes());
             self.tidying.store(machine.eviction_steps(), Ordering::Relaxed);
         });
@@ -403,8 +403,8 @@ impl Machine for ShardReplica {
         let left = self.tidying.load(Ordering::Relaxed).saturating_sub(EVICT_AT_ONCE * haste);
         self.tidying.store(left, Ordering::Relaxed);
         self.change(|machine| {
-            let timers_left = machine.drop_timers(TIMERS_AT_ONCE * haste);
-            machine.evict_some(self.budget, EVICT_AT_ONCE * haste);
+            let timers_left = machine.evict_timers(TIMERS_AT_ONCE * haste);
+            machine.evict_step(self.budget, EVICT_AT_ONCE * haste);
             timers_left && (left == 0 || machine.resident_bytes() <= self.budget)
         })
     }
@@ -421,7 +421,7 @@ impl Machine for ShardReplica {
         Box::pin(async {
             const CHUNK_BYTES: usize = 1 << 20;
             let mut machine = ShardMachine::new(self.config.clone());
-            for &table in ShardMachine::resident_tables() {
+            for table in machine.resident_tables() {
                 let prefix = Bytes::copy_from_slice(&[table]);
                 let mut after = None;
                 loop {

@@ -189,7 +189,7 @@ impl World {
         let mut outcomes = Vec::new();
         let (applied, stored) = (it.plain.apply(position, &entry), it.stored.apply(position, &entry));
         it.take_rows(4);
-        it.stored.drop_timers(1);
+        it.stored.evict_timers(1);
         if applied != stored {
             return Err(Violation(format!("ReplicasAgree: {applied:?} and {stored:?} for {entry:?}")));
         }
@@ -221,7 +221,7 @@ impl World {
             }
             3 => {
                 it.stored.evict(target);
-                it.stored.drop_timers(usize::MAX);
+                it.stored.evict_timers(usize::MAX);
             }
             // Its rows are taken while entries are applied.
             4 | 5 => it.begin_checkpoint(),
@@ -338,7 +338,7 @@ impl Shard {
 
     fn begin_checkpoint(&mut self) {
         if self.checkpoint.is_none() {
-            self.stored.freeze();
+            self.stored.begin_checkpoint();
             self.checkpoint = Some(Checkpoint { rows: Vec::new(), entries: self.log.len() });
         }
     }
@@ -347,7 +347,7 @@ impl Shard {
     fn take_rows(&mut self, limit: usize) {
         let Some(checkpoint) = &mut self.checkpoint else { return };
         let rows = &mut checkpoint.rows;
-        if !self.stored.freeze_more(limit, &mut |key, value| rows.push((key.to_vec(), value.map(<[u8]>::to_vec)))) {
+        if !self.stored.checkpoint_step(limit, &mut |key, value| rows.push((key.to_vec(), value.map(<[u8]>::to_vec)))) {
             return;
         }
         for (key, value) in rows.drain(..) {
@@ -358,14 +358,14 @@ impl Shard {
         }
         self.log.drain(..checkpoint.entries);
         self.checkpoint = None;
-        self.stored.frozen_durable();
+        self.stored.checkpoint_durable();
     }
 
     /// Memory is lost: start from the last checkpoint, and apply the log after it again.
     fn crash(&mut self) {
         self.checkpoint = None;
         self.stored = ShardMachine::new(self.config.clone());
-        let resident = ShardMachine::resident_tables();
+        let resident = self.stored.resident_tables();
         for (key, value) in self.disk.iter().filter(|(key, _)| resident.contains(&key[0])) {
             self.stored.restore(key, value).expect("what was stored reads back");
         }

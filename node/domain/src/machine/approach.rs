@@ -4,7 +4,7 @@
 use super::ShardMachine;
 use crate::command::{Command, Entry, OrderAction};
 use crate::rows::keys;
-use crate::rows::table::{Found, Value};
+use crate::rows::row_table::{Found, Value};
 
 impl ShardMachine {
     /// Goes near the rows that most entries need: keys, orders and SKUs.

@@ -13,7 +13,7 @@ use crate::rejection::Rejection;
 use crate::rows::RowKey;
 use crate::rows::keys::{self, TimerKey};
 use crate::rows::kinds::{OrderKey, OrderRow};
-use crate::rows::table::Value;
+use crate::rows::row_table::Value;
 use crate::time::Timestamp;
 
 /// Every status, in the order in which their orders are counted.
@@ -65,7 +65,7 @@ impl ShardMachine {
             return Err(Rejection::StaleVersion { expected, actual: row.order.version });
         }
         let order = Arc::make_mut(&mut row.order);
-        let (created, effects) = order.command_in(command.operator, &command.action, self.meta.time, &self.scale)?;
+        let (created, effects) = order.command_in(command.operator, &command.action, self.meta.time, self.scale())?;
         row.keys.retain(|seen| self.remembered(seen.at) && seen.key != command.key);
         row.keys.push(OrderKey {
             key: command.key.clone(),
@@ -105,7 +105,7 @@ impl ShardMachine {
             return;
         }
         let before = row.order.status();
-        let effects = Arc::make_mut(&mut row.order).expire_in(kind, self.meta.time, &self.scale);
+        let effects = Arc::make_mut(&mut row.order).expire_in(kind, self.meta.time, self.scale());
         self.follow(key, row, before, effects);
     }
 

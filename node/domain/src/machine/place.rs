@@ -14,7 +14,7 @@ use crate::rows::RowKey;
 use crate::rows::decoded::SkuAt;
 use crate::rows::keys;
 use crate::rows::kinds::{OrderRow, PlacedRow, ReferenceRow};
-use crate::rows::table::Value;
+use crate::rows::row_table::Value;
 
 /// Units of one local SKU, found before anything is changed.
 pub(super) struct Found {
@@ -130,7 +130,7 @@ impl ShardMachine {
     }
 
     fn make_order(&mut self, place: &Place, names: &[Text]) -> (Order, Effects) {
-        let id = self.meta.next_order(place.request.user.slot(), self.scale.log_from_now(self.meta.time));
+        let id = self.meta.next_order(place.request.user.slot(), self.scale().log_from_now(self.meta.time));
         Order::place(id, place.attempt, &place.request, names, self.meta.time)
     }
 

@@ -10,7 +10,7 @@ use crate::ids::{AttemptId, OrderId, SkuId};
 use crate::order::Order;
 use crate::rows::keys;
 use crate::rows::kinds::{Mark, PlacedRow};
-use crate::rows::table::{Found, Value};
+use crate::rows::row_table::{Found, Value};
 use crate::rows::timers::TimerScan;
 use crate::rows::{RowKey, SKU};
 use crate::time::Timestamp;
@@ -128,7 +128,7 @@ impl Needs<'_> {
             }
             Command::Hold(hold) => {
                 self.sku(&hold.sku);
-                let (scale, now) = (&self.machine.scale, self.now);
+                let (scale, now) = (self.machine.scale(), self.now);
                 if self.repairs || !scale.is_marked(scale.valid_until(hold.valid_until, now), now) {
                     self.need(keys::hold(hold.attempt, &hold.sku));
                 }

@@ -13,7 +13,7 @@ use crate::order::Order;
 use crate::rows::RowKey;
 use crate::rows::keys;
 use crate::rows::kinds::{HoldRow, Mark, OrderRow, PlacedRow};
-use crate::rows::table::{Found, Value};
+use crate::rows::row_table::{Found, Value};
 use crate::sku::Sku;
 use crate::time::Timestamp;
 
@@ -135,7 +135,7 @@ impl ShardMachine {
     #[must_use]
     pub fn may_know(&self, attempt: AttemptId, sku: &SkuId, valid_until: Timestamp) -> bool {
         // What an attempt did here has a mark until log time has passed its valid-until.
-        let (scale, now) = (&self.scale, self.meta.time);
+        let (scale, now) = (self.scale(), self.meta.time);
         !scale.is_marked(scale.valid_until(valid_until, now), now) || self.marks.get(&(attempt, sku.clone())).is_some()
     }
 
@@ -156,8 +156,8 @@ impl ShardMachine {
     /// Rule 14: attempts with holds that have been tentative for `after` at `now`, oldest first, `limit` holds at most.
     #[must_use]
     pub fn asks(&self, now: Timestamp, after: Duration, limit: usize) -> Vec<(AttemptId, Vec<SkuId>)> {
-        let (now, mut asks) = (self.scale.machine(now), BTreeMap::<AttemptId, Vec<SkuId>>::new());
-        for (_, attempt, sku) in self.asking.iter().take_while(|hold| hold.0.after(after) <= now).take(limit) {
+        let (now, mut asks) = (self.scale().machine(now), BTreeMap::<AttemptId, Vec<SkuId>>::new());
+        for (_, attempt, sku) in self.marks.index().tentative.iter().take_while(|hold| hold.0.after(after) <= now).take(limit) {
             asks.entry(*attempt).or_default().push(sku.clone());
         }
         asks.into_iter().collect()

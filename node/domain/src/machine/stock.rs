@@ -12,7 +12,7 @@ use crate::rejection::Rejection;
 use crate::rows::RowKey;
 use crate::rows::keys;
 use crate::rows::kinds::{Held, HoldRow, Mark, SkuKeyRow};
-use crate::rows::table::Value;
+use crate::rows::row_table::Value;
 use crate::sku::Sku;
 use crate::time::Timestamp;
 
@@ -81,7 +81,7 @@ impl ShardMachine {
     /// Refusals in this order: the wrong shard, what the attempt did here before, too late, no such SKU, not enough.
     pub(super) fn hold(&mut self, hold: &Hold) -> Result<Outcome, Rejection> {
         self.own(hold.sku.slot())?;
-        let valid_until = self.scale.valid_until(hold.valid_until, self.meta.time);
+        let valid_until = self.scale().valid_until(hold.valid_until, self.meta.time);
         if let Some(before) = self.held_before(hold.attempt, &hold.sku, valid_until) {
             // Rule 9: the same again is granted already; another quantity, or an ended one, never.
             return if before == Some(hold.quantity) { self.held(&hold.sku) } else { Err(Rejection::HoldEnded) };
@@ -94,7 +94,6 @@ impl ShardMachine {
         let (warehouse, name) = (sku.source(hold.quantity)?, sku.name.clone());
         self.rows.sku_mut(&key).expect("the SKU was just read").take(&warehouse, hold.quantity, false);
         let (quantity, granted_at) = (hold.quantity, self.meta.time);
-        self.asking.insert((granted_at, hold.attempt, hold.sku.clone()));
         let mark = Mark::Tentative { quantity, warehouse, granted_at, valid_until };
         self.marks.put((hold.attempt, hold.sku.clone()), mark);
         Ok(Outcome::Held { name })
@@ -106,7 +105,7 @@ impl ShardMachine {
             Some(Mark::Tentative { quantity, .. } | Mark::Kept { quantity, .. }) => Some(Some(*quantity)),
             Some(Mark::Ended { .. }) => Some(None),
             // A kept hold has a mark until its valid-until: only later can it be without one.
-            None if !self.scale.is_marked(valid_until, self.meta.time) => {
+            None if !self.scale().is_marked(valid_until, self.meta.time) => {
                 self.hold_row(attempt, sku).map(|row| Some(row.held.quantity))
             }
             None => None,
@@ -128,7 +127,7 @@ impl ShardMachine {
     }
 
     pub(super) fn released(&mut self, release: &Release) {
-        let valid_until = self.scale.valid_until(release.valid_until, self.meta.time);
+        let valid_until = self.scale().valid_until(release.valid_until, self.meta.time);
         for sku in &release.skus {
             self.end_tentative(release.attempt, sku, Some(valid_until));
         }
@@ -147,16 +146,14 @@ impl ShardMachine {
 
     fn end_tentative(&mut self, attempt: AttemptId, sku: &SkuId, valid_until: Option<Timestamp>) {
         match self.marks.get(&(attempt, sku.clone())).cloned() {
-            Some(Mark::Tentative { quantity, warehouse, granted_at, valid_until: held_until }) => {
+            Some(Mark::Tentative { quantity, warehouse, valid_until: held_until, .. }) => {
                 let row = self.rows.sku_mut(&keys::sku(sku)).expect("units of a SKU that exists are held");
                 row.give_back(&warehouse, quantity, false);
-                self.asking.remove(&(granted_at, attempt, sku.clone()));
                 self.tombstone(attempt, sku, valid_until.map_or(held_until, |until| until.max(held_until)));
             }
             Some(Mark::Kept { .. }) => {} // rule 15
             Some(Mark::Ended { valid_until: before }) => {
                 if let Some(later) = valid_until.filter(|until| *until > before) {
-                    self.ending.remove(&(before, attempt, sku.clone()));
                     self.tombstone(attempt, sku, later);
                 }
             }
@@ -175,10 +172,8 @@ impl ShardMachine {
 
     fn mark_until(&mut self, attempt: AttemptId, sku: &SkuId, mark: Mark, valid_until: Timestamp) {
         if self.meta.time > valid_until {
-            self.ending.remove(&(valid_until, attempt, sku.clone()));
             self.marks.remove(&(attempt, sku.clone()));
         } else {
-            self.ending.insert((valid_until, attempt, sku.clone()));
             self.marks.put((attempt, sku.clone()), mark);
         }
     }
@@ -186,9 +181,11 @@ impl ShardMachine {
     /// Forgets marks that log time has passed, at most `limit`.
     pub(super) fn drop_marks(&mut self, limit: usize) -> usize {
         let mut dropped = 0;
-        while dropped < limit && self.ending.first().is_some_and(|mark| mark.0 < self.meta.time) {
-            let (_, attempt, sku) = self.ending.pop_first().expect("it was just seen");
-            self.marks.remove(&(attempt, sku));
+        while dropped < limit
+            && let Some((_, attempt, sku)) = self.marks.index().ending.first().filter(|mark| mark.0 < self.meta.time)
+        {
+            let key = (*attempt, sku.clone());
+            self.marks.remove(&key);
             dropped += 1;
         }
         dropped
@@ -204,7 +201,7 @@ impl ShardMachine {
         wanted: Quantity,
     ) -> Quantity {
         let mark = self.marks.get(&(attempt, sku.clone())).cloned();
-        let Some(Mark::Tentative { quantity, warehouse, granted_at, valid_until }) = mark else {
+        let Some(Mark::Tentative { quantity, warehouse, valid_until, .. }) = mark else {
             // Nothing to keep, unless it was kept before.
             let kept = self.hold_row(attempt, sku).filter(|row| row.order == order);
             return Quantity(wanted.0.saturating_sub(kept.map_or(0, |row| row.held.quantity.0)));
@@ -217,7 +214,6 @@ impl ShardMachine {
         if quantity > kept {
             row.give_back(&warehouse, Quantity(quantity.0 - kept.0), false);
         }
-        self.asking.remove(&(granted_at, attempt, sku.clone()));
         self.mark_until(attempt, sku, Mark::Kept { quantity, valid_until }, valid_until);
         if kept > Quantity::ZERO {
             let hold = HoldRow { order, held: Held { quantity: kept, committed, warehouse } };

@@ -3,7 +3,7 @@
 use super::RowKey;
 use super::kinds::OrderRow;
 use super::maps::Place;
-use super::table::{Found, RowTable, SKU_BYTES, Value, size};
+use super::row_table::{Found, RowTable, SKU_BYTES, Value, size};
 use crate::encoding::read_row;
 use crate::sku::Sku;
 

@@ -1,9 +1,14 @@
 //! Checkpoints of the rows that may be cold, taken bit by bit while apply goes on: a checkpoint is of the moment at which
 //! it began, so a row that is about to change and has not been taken yet is copied first.
 
-use super::RowSink;
 use super::maps::Place;
-use super::table::{Row, RowTable, Value, size};
+use super::row_table::{Row, RowTable, Value, size};
+use super::table::{ByteCounts, Table};
+use super::{HOLD, ORDER, PLACED, REFERENCE, RowKey, RowSink, SKU, SKU_KEY, TAGS, row_hash};
+use crate::encoding::{BytesError, encoded};
+
+/// Tags of the tables whose rows are kept here.
+const TABLES: [u8; 6] = [ORDER, SKU, HOLD, PLACED, REFERENCE, SKU_KEY];
 
 /// Where the checkpoints of a table stand.
 #[derive(Debug, Default)]
@@ -138,9 +143,43 @@ impl Freeze {
 }
 
 impl RowTable {
-    /// Begins a checkpoint: of what changed since the last one began. Its rows stay, and stay unevictable, until
-    /// [`RowTable::durable`].
-    pub(crate) fn freeze(&mut self) {
+    /// The row there is about to change: the running checkpoint takes it first.
+    pub(super) fn before_change(&mut self, place: Place) {
+        let row = self.maps.at_mut(place);
+        if self.freeze.is_due(row) {
+            let mut early = std::mem::take(&mut self.freeze.early);
+            self.freeze.take(row, &mut self.sum, &mut self.scratch, &mut |key, value| early.add(key, value));
+            self.freeze.early = early;
+        }
+    }
+}
+
+impl Table for RowTable {
+    fn tags(&self) -> &[u8] {
+        &TABLES
+    }
+
+    fn is_resident(&self) -> bool {
+        false
+    }
+
+    fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BytesError> {
+        let key = RowKey::new(key);
+        let (settled, epoch) = (row_hash(key.hash(), value), self.epoch);
+        self.admit(key, Some(Value::Bytes(value.into())), settled, epoch);
+        Ok(())
+    }
+
+    fn set_cold(&mut self) {
+        TABLES.iter().for_each(|table| self.cold[usize::from(*table)] = true);
+    }
+
+    fn set_warm(&mut self) {
+        self.cold = [false; TAGS];
+    }
+
+    /// Its rows stay in memory, and cannot be evicted, until [`Table::checkpoint_durable`].
+    fn begin_checkpoint(&mut self) {
         let freeze = &mut self.freeze;
         assert!(!freeze.running, "a checkpoint is still running");
         self.epoch += 1;
@@ -151,8 +190,7 @@ impl RowTable {
         self.dirty_bytes = 0;
     }
 
-    /// Hands out rows of the checkpoint, after looking at `limit` of them at the most; true once it has them all.
-    pub(crate) fn freeze_more(&mut self, limit: usize, out: RowSink<'_>) -> bool {
+    fn checkpoint_step(&mut self, limit: usize, out: RowSink<'_>) -> bool {
         self.freeze.early.empty(out);
         for _ in 0..limit {
             let Some(hash) = self.freeze.due.next() else { break };
@@ -180,26 +218,28 @@ impl RowTable {
         all
     }
 
-    /// The sum of row hashes when the checkpoint began, all of whose rows have been handed out.
-    pub(crate) fn frozen_sum(&self) -> u64 {
-        self.freeze.sum.expect("every row of the checkpoint has been handed out")
-    }
-
-    /// The row there is about to change: the running checkpoint takes it first.
-    pub(super) fn before_change(&mut self, place: Place) {
-        let row = self.maps.at_mut(place);
-        if self.freeze.is_due(row) {
-            let mut early = std::mem::take(&mut self.freeze.early);
-            self.freeze.take(row, &mut self.sum, &mut self.scratch, &mut |key, value| early.add(key, value));
-            self.freeze.early = early;
+    /// Its rows may be evicted: [`RowTable::evict_step`].
+    fn checkpoint_durable(&mut self) {
+        self.epoch += 1;
+        self.freeze.running = false;
+        for hash in std::mem::take(&mut self.freeze.gone) {
+            let mut place = self.maps.first_of(hash);
+            while let Some(row) = self.maps.of_hash(hash, place) {
+                if matches!(row.value, Value::Gone) && row.changed == 0 {
+                    self.resident_bytes -= super::row_table::cost(&row.key);
+                    self.maps.remove(place);
+                } else {
+                    place = place.next();
+                }
+            }
         }
     }
 
-    /// Brings the sum of row hashes up to date and returns it. A running checkpoint takes what is left first.
-    pub(crate) fn settle(&mut self) -> u64 {
+    /// A running checkpoint takes what is left first.
+    fn state_sum(&mut self) -> u64 {
         if self.freeze.running && self.freeze.sum.is_none() {
             let mut early = Copies::default();
-            self.freeze_more(usize::MAX, &mut |key, value| early.add(key, value));
+            self.checkpoint_step(usize::MAX, &mut |key, value| early.add(key, value));
             self.freeze.early = early;
         }
         for &hash in self.dirty.iter() {
@@ -214,21 +254,24 @@ impl RowTable {
         self.sum
     }
 
-    /// The last checkpoint is in the store: its rows may be evicted, its deletions forgotten.
-    pub(crate) fn durable(&mut self) {
-        self.epoch += 1;
-        self.freeze.running = false;
-        for hash in std::mem::take(&mut self.freeze.gone) {
-            let mut place = self.maps.first_of(hash);
-            while let Some(row) = self.maps.of_hash(hash, place) {
-                if matches!(row.value, Value::Gone) && row.changed == 0 {
-                    self.resident_bytes -= super::table::cost(&row.key);
-                    self.maps.remove(place);
-                } else {
-                    place = place.next();
-                }
-            }
+    fn checkpoint_sum(&self) -> u64 {
+        self.freeze.sum.expect("every row of the checkpoint has been handed out")
+    }
+
+    fn export(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+        for (key, value) in self.iter() {
+            let bytes = match value {
+                Value::Bytes(bytes) => bytes.to_vec(),
+                Value::Sku(sku) => encoded(sku.as_ref()),
+                Value::Order(row) => encoded(row.as_ref()),
+                Value::Gone => continue,
+            };
+            out.push((key.as_bytes().to_vec(), bytes));
         }
+    }
+
+    fn byte_counts(&self) -> ByteCounts {
+        ByteCounts { resident: self.resident_bytes, dirty: self.dirty_bytes }
     }
 }
 
@@ -238,12 +281,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::encoding::encoded;
     use crate::ids::{AttemptId, GroupId, OrderId, SkuId, Text};
     use crate::order::Order;
     use crate::order::testing::request;
     use crate::rows::kinds::OrderRow;
-    use crate::rows::{HOLD, ORDER, RowKey, SKU};
     use crate::sku::Sku;
     use crate::time::Timestamp;
 
@@ -322,20 +363,20 @@ mod tests {
         /// A checkpoint, with changes while its rows are taken.
         fn checkpoint(&mut self) {
             let (then, mut taken) = (self.plain.clone(), Vec::new());
-            self.table.freeze();
+            self.table.begin_checkpoint();
             loop {
                 for _ in 0..self.draw(4) {
                     self.change();
                 }
                 if self.draw(20) == 0 {
-                    assert_eq!(self.table.settle(), sum(&self.plain));
+                    assert_eq!(self.table.state_sum(), sum(&self.plain));
                 }
                 let limit = self.draw(4) as usize;
-                if self.table.freeze_more(limit, &mut |key, value| taken.push((key.to_vec(), value.map(<[u8]>::to_vec)))) {
+                if self.table.checkpoint_step(limit, &mut |key, value| taken.push((key.to_vec(), value.map(<[u8]>::to_vec)))) {
                     break;
                 }
             }
-            assert_eq!(self.table.frozen_sum(), sum(&then));
+            assert_eq!(self.table.checkpoint_sum(), sum(&then));
             let count = taken.len();
             for (key, value) in taken {
                 match value {
@@ -345,7 +386,7 @@ mod tests {
             }
             assert_eq!(self.disk, then, "a checkpoint of {count} rows");
             (0..self.draw(3)).for_each(|_| self.change());
-            self.table.durable();
+            self.table.checkpoint_durable();
         }
     }
 
@@ -360,6 +401,6 @@ mod tests {
             (0..trial.draw(12)).for_each(|_| trial.change());
             trial.checkpoint();
         }
-        assert_eq!(trial.table.settle(), sum(&trial.plain));
+        assert_eq!(trial.table.state_sum(), sum(&trial.plain));
     }
 }

@@ -62,6 +62,8 @@ fn attempt_bytes(attempt: AttemptId) -> [u8; 22] {
 
 /// A key of a resident table, both ways.
 pub(crate) trait TableKey: Ord + Clone {
+    /// The tag of the table.
+    const TAG: u8;
     fn write(&self) -> RowKey;
     fn parse(key: &[u8]) -> Result<Self, BytesError>;
 }
@@ -70,8 +72,10 @@ pub(crate) trait TableKey: Ord + Clone {
 pub(crate) type TimerKey = (Timestamp, OrderId, TimerKind);
 
 impl TableKey for TimerKey {
+    const TAG: u8 = TIMER;
+
     fn write(&self) -> RowKey {
-        RowKey::of(TIMER, &[&self.0.as_ms().to_be_bytes(), &self.1.0.to_be_bytes(), &[timer_byte(self.2)]])
+        RowKey::of(Self::TAG, &[&self.0.as_ms().to_be_bytes(), &self.1.0.to_be_bytes(), &[timer_byte(self.2)]])
     }
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {
@@ -101,8 +105,10 @@ fn timer_kind(byte: u8) -> Result<TimerKind, BytesError> {
 pub(crate) type OutboxKey = (GroupId, u64);
 
 impl TableKey for OutboxKey {
+    const TAG: u8 = OUTBOX;
+
     fn write(&self) -> RowKey {
-        RowKey::of(OUTBOX, &[&self.0.0.to_be_bytes(), &self.1.to_be_bytes()])
+        RowKey::of(Self::TAG, &[&self.0.0.to_be_bytes(), &self.1.to_be_bytes()])
     }
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {
@@ -124,8 +130,10 @@ pub(crate) struct From(pub(crate) GroupId);
 macro_rules! group_key {
     ($name:ident, $tag:expr) => {
         impl TableKey for $name {
+            const TAG: u8 = $tag;
+
             fn write(&self) -> RowKey {
-                RowKey::of($tag, &[&self.0.0.to_be_bytes()])
+                RowKey::of(Self::TAG, &[&self.0.0.to_be_bytes()])
             }
 
             fn parse(key: &[u8]) -> Result<Self, BytesError> {
@@ -142,8 +150,10 @@ group_key!(To, STREAM_OUT);
 group_key!(From, STREAM_IN);
 
 impl TableKey for AttemptId {
+    const TAG: u8 = ATTEMPT;
+
     fn write(&self) -> RowKey {
-        RowKey::of(ATTEMPT, &[&attempt_bytes(*self)])
+        RowKey::of(Self::TAG, &[&attempt_bytes(*self)])
     }
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {
@@ -158,8 +168,10 @@ impl TableKey for AttemptId {
 pub(crate) type MarkKey = (AttemptId, SkuId);
 
 impl TableKey for MarkKey {
+    const TAG: u8 = MARK;
+
     fn write(&self) -> RowKey {
-        RowKey::of(MARK, &[&attempt_bytes(self.0), self.1.as_str().as_bytes()])
+        RowKey::of(Self::TAG, &[&attempt_bytes(self.0), self.1.as_str().as_bytes()])
     }
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {
@@ -172,8 +184,10 @@ impl TableKey for MarkKey {
 pub(crate) struct RepairNumber(pub(crate) u32);
 
 impl TableKey for RepairNumber {
+    const TAG: u8 = REPAIR;
+
     fn write(&self) -> RowKey {
-        RowKey::of(REPAIR, &[&self.0.to_be_bytes()])
+        RowKey::of(Self::TAG, &[&self.0.to_be_bytes()])
     }
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {

@@ -5,7 +5,9 @@ use std::num::NonZeroU32;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{RowKey, RowSink, keys, row_hash};
+use super::table::{ByteCounts, Table};
+use super::{LIST, RowKey, RowSink, keys, row_hash};
+use crate::encoding::BytesError;
 use crate::ids::{OrderId, UserId};
 
 /// The value of every row: nothing but its version.
@@ -106,60 +108,72 @@ impl Lists {
         self.fresh.of(user).chain(self.frozen.of(user))
     }
 
-    /// The store has rows that are not here.
-    pub(crate) fn set_partial(&mut self) {
-        self.partial = true;
-    }
-
     /// Whether the store has rows that are not here.
     pub(crate) fn is_partial(&self) -> bool {
         self.partial
     }
+}
 
-    /// Begins a checkpoint of what was added since the last one began.
-    pub(crate) fn freeze(&mut self) {
+impl Table for Lists {
+    fn tags(&self) -> &[u8] {
+        &[LIST]
+    }
+
+    fn is_resident(&self) -> bool {
+        false
+    }
+
+    /// What the store has need not be here.
+    fn restore(&mut self, key: &[u8], _: &[u8]) -> Result<(), BytesError> {
+        keys::listed(key)?;
+        self.partial = true;
+        Ok(())
+    }
+
+    fn set_cold(&mut self) {
+        self.partial = true;
+    }
+
+    /// Rows that were restored are not here either.
+    fn set_warm(&mut self) {}
+
+    fn begin_checkpoint(&mut self) {
         assert!(self.frozen.rows.is_empty(), "a checkpoint is still running");
         std::mem::swap(&mut self.fresh, &mut self.frozen);
         (self.seen, self.frozen_sum) = (0, self.sum);
     }
 
-    /// Hands out rows of the checkpoint, `limit` at the most; true once that was all.
-    pub(crate) fn freeze_more(&mut self, limit: usize, out: RowSink<'_>) -> bool {
+    fn checkpoint_step(&mut self, limit: usize, out: RowSink<'_>) -> bool {
         let end = self.frozen.rows.len().min(self.seen.saturating_add(limit));
         (self.seen..end).for_each(|row| out(self.frozen.key(row), Some(&LISTED)));
         self.seen = end;
         end == self.frozen.rows.len()
     }
 
-    /// The last checkpoint is in the store, and so its rows need not be here.
-    pub(crate) fn durable(&mut self) {
+    /// The rows of the checkpoint need not be here any more.
+    fn checkpoint_durable(&mut self) {
         self.partial |= !self.frozen.rows.is_empty();
         self.frozen.clear();
         self.seen = 0;
     }
 
-    pub(crate) fn sum(&self) -> u64 {
+    fn state_sum(&mut self) -> u64 {
         self.sum
     }
 
-    /// The sum when the last checkpoint began.
-    pub(crate) fn frozen_sum(&self) -> u64 {
+    fn checkpoint_sum(&self) -> u64 {
         self.frozen_sum
     }
 
-    /// All rows that are here, as the store would hold them.
-    pub(crate) fn export(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+    fn export(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
         for run in [&self.frozen, &self.fresh] {
             out.extend((0..run.rows.len()).map(|row| (run.key(row).to_vec(), LISTED.to_vec())));
         }
     }
 
-    pub(crate) fn resident_bytes(&self) -> u64 {
-        self.fresh.bytes() + self.frozen.bytes()
-    }
-
-    pub(crate) fn dirty_bytes(&self) -> u64 {
-        (self.fresh.keys.len() + self.fresh.rows.len() * LISTED.len()) as u64
+    fn byte_counts(&self) -> ByteCounts {
+        let dirty = self.fresh.keys.len() + self.fresh.rows.len() * LISTED.len();
+        ByteCounts { resident: self.fresh.bytes() + self.frozen.bytes(), dirty: dirty as u64 }
     }
 }
 
@@ -174,7 +188,7 @@ mod tests {
     /// What the checkpoint hands out: the orders.
     fn taken(lists: &mut Lists, limit: usize) -> (Vec<u64>, bool) {
         let mut orders = Vec::new();
-        let all = lists.freeze_more(limit, &mut |key, value| {
+        let all = lists.checkpoint_step(limit, &mut |key, value| {
             assert_eq!(value, Some(&LISTED[..]));
             orders.push(keys::listed(key).unwrap().1.0);
         });
@@ -189,22 +203,22 @@ mod tests {
         for order in 1..=4 {
             lists.add(if order == 3 { &bob } else { &ann }, OrderId(order));
         }
-        let then = lists.sum();
-        lists.freeze();
+        let then = lists.state_sum();
+        lists.begin_checkpoint();
         lists.add(&ann, OrderId(5));
         assert_eq!((of(&lists, &ann), of(&lists, &bob)), (vec![5, 4, 2, 1], vec![3]));
         assert_eq!(taken(&mut lists, 3), (vec![1, 2, 3], false));
         lists.add(&bob, OrderId(6));
         assert_eq!(taken(&mut lists, 3), (vec![4], true));
         assert_eq!((of(&lists, &ann), of(&lists, &bob)), (vec![5, 4, 2, 1], vec![6, 3]));
-        assert!(!lists.is_partial() && lists.frozen_sum() == then);
-        lists.durable();
+        assert!(!lists.is_partial() && lists.checkpoint_sum() == then);
+        lists.checkpoint_durable();
         assert!(lists.is_partial());
         assert_eq!((of(&lists, &ann), of(&lists, &bob)), (vec![5], vec![6]));
-        lists.freeze();
+        lists.begin_checkpoint();
         assert_eq!(taken(&mut lists, 9), (vec![5, 6], true));
-        lists.durable();
-        assert_eq!((of(&lists, &ann), of(&lists, &bob), lists.resident_bytes()), (vec![], vec![], 0));
-        assert_eq!(lists.sum(), lists.frozen_sum(), "what left still counts");
+        lists.checkpoint_durable();
+        assert_eq!((of(&lists, &ann), of(&lists, &bob), lists.byte_counts().resident), (vec![], vec![], 0));
+        assert_eq!(lists.state_sum(), lists.checkpoint_sum(), "what left still counts");
     }
 }

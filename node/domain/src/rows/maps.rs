@@ -6,7 +6,7 @@
 //! walks through memory, and growing copies without looking at any key.
 
 use super::RowKey;
-use super::table::Row;
+use super::row_table::Row;
 
 /// The bits of a hash that choose the table. Not part of any format.
 const BITS: u32 = 10;

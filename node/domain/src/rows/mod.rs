@@ -11,6 +11,7 @@ pub(crate) mod kinds;
 pub(crate) mod lists;
 mod maps;
 pub(crate) mod resident;
+pub(crate) mod row_table;
 pub(crate) mod table;
 pub(crate) mod timers;
 
@@ -55,9 +56,6 @@ pub const REFERENCE: u8 = 22;
 pub const SKU_KEY: u8 = 23;
 /// One more than the last tag.
 pub(crate) const TAGS: usize = 24;
-
-/// Tags of the resident tables.
-pub(crate) const RESIDENT: [u8; 7] = [META, OUTBOX, STREAM_OUT, STREAM_IN, ATTEMPT, MARK, REPAIR];
 
 /// Where the list of a user begins in the store: the keys of its rows all start with this.
 #[must_use]

@@ -3,15 +3,50 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt::Debug;
 use std::ops::RangeBounds;
 
 use super::freeze::Copies;
 use super::keys::TableKey;
+use super::table::{ByteCounts, Table};
 use super::{RowSink, row_hash};
 use crate::encoding::{BytesError, encode, encoded, read_row};
 
 /// What a row costs beside its value: two map nodes, roughly.
 const OVERHEAD: u64 = 64;
+
+/// What is known of the rows of a table beside them, to find them by something else than their keys. The table keeps it true,
+/// at a start too.
+pub(crate) trait RowIndex<K, V>: Default + PartialEq + Debug {
+    /// How many times as much memory as the table it takes, roughly.
+    const COPIES: u64;
+
+    /// There is a row that was not there.
+    fn added(&mut self, key: &K, value: &V);
+
+    /// A row has another value.
+    fn changed(&mut self, key: &K, before: &V, now: &V) {
+        self.removed(key, before);
+        self.added(key, now);
+    }
+
+    /// A row is gone.
+    fn removed(&mut self, key: &K, before: &V);
+}
+
+/// No index.
+impl<K, V> RowIndex<K, V> for () {
+    const COPIES: u64 = 0;
+
+    fn added(&mut self, _: &K, _: &V) {}
+
+    fn removed(&mut self, _: &K, _: &V) {}
+}
+
+/// What the rows of a resident table may be.
+pub(crate) trait ResidentValue: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> {}
+
+impl<V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()>> ResidentValue for V {}
 
 #[derive(Debug)]
 struct Slot<V> {
@@ -44,10 +79,11 @@ struct Gone {
     changed: u32,
 }
 
-/// A resident table.
+/// A resident table, with an index if it has one.
 #[derive(Debug)]
-pub(crate) struct Resident<K, V> {
+pub(crate) struct Resident<K, V, I = ()> {
     rows: BTreeMap<K, Slot<V>>,
+    index: I,
     /// Deletions that the store has not seen yet.
     gone: BTreeMap<K, Gone>,
     /// Rows that changed since the last checkpoint began, some of them more than once or in vain.
@@ -59,15 +95,17 @@ pub(crate) struct Resident<K, V> {
     /// Rows that it took before it came to them.
     early: Copies,
     sum: u64,
+    scratch: Vec<u8>,
     /// Rough size of a value in memory and on disk.
     each: u64,
 }
 
-impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + PartialEq> Resident<K, V> {
+impl<K: TableKey, V: ResidentValue, I: RowIndex<K, V>> Resident<K, V, I> {
     /// An empty table whose values take about `each` bytes.
     pub(crate) fn new(each: u64) -> Self {
         Self {
             rows: BTreeMap::new(),
+            index: I::default(),
             gone: BTreeMap::new(),
             dirty: Vec::new(),
             number: 0,
@@ -75,6 +113,7 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
             seen: 0,
             early: Copies::default(),
             sum: 0,
+            scratch: Vec::new(),
             each,
         }
     }
@@ -95,11 +134,16 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
         self.rows.range(range).map(|(key, slot)| (key, &slot.value))
     }
 
+    pub(crate) fn index(&self) -> &I {
+        &self.index
+    }
+
     pub(crate) fn put(&mut self, key: K, value: V) {
         self.before_change(&key);
         let next = self.number + 1;
         match self.rows.entry(key) {
             Entry::Occupied(mut known) => {
+                self.index.changed(known.key(), &known.get().value, &value);
                 let slot = known.get_mut();
                 slot.value = value;
                 if std::mem::replace(&mut slot.changed, next) != next {
@@ -108,6 +152,7 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
                 return;
             }
             Entry::Vacant(free) => {
+                self.index.added(free.key(), &value);
                 let before = if self.gone.is_empty() { None } else { self.gone.remove(free.key()) };
                 let (settled, stored) = before.map_or((0, false), |gone| (gone.settled, gone.stored));
                 self.dirty.push(free.key().clone());
@@ -130,6 +175,7 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         self.before_change(key);
         let slot = self.rows.remove(key)?;
+        self.index.removed(key, &slot.value);
         // A row that neither the sum nor a checkpoint has seen never was; its entry in the dirty list is skipped.
         if slot.settled != 0 || slot.stored {
             let changed = self.number + 1;
@@ -141,55 +187,22 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
         Some(slot.value)
     }
 
-    /// Brings the sum of row hashes up to date and returns it.
-    pub(crate) fn settle(&mut self, scratch: &mut Vec<u8>) -> u64 {
-        for key in self.due[self.seen..].iter().chain(&self.dirty) {
-            if let Some(slot) = self.rows.get_mut(key).filter(|slot| slot.changed != 0) {
-                slot.settle(key.write().hash(), &mut self.sum, scratch);
-            } else if let Some(gone) = self.gone.get_mut(key) {
-                self.sum = self.sum.wrapping_sub(std::mem::take(&mut gone.settled));
-            }
-        }
-        self.sum
-    }
-
-    /// Begins a checkpoint of what changed since the last one began, all of whose rows have been taken.
-    pub(crate) fn freeze(&mut self) {
-        assert!(self.seen == self.due.len(), "a checkpoint is still being taken");
-        self.number += 1;
-        self.seen = 0;
-        self.due.clear();
-        std::mem::swap(&mut self.due, &mut self.dirty);
-    }
-
-    /// Hands out rows of the checkpoint, after looking at `limit` of them at the most; true once it has them all.
-    pub(crate) fn freeze_more(&mut self, limit: usize, scratch: &mut Vec<u8>, out: RowSink<'_>) -> bool {
-        self.early.empty(out);
-        let end = self.due.len().min(self.seen.saturating_add(limit));
-        while self.seen < end {
-            let key = self.due[self.seen].clone();
-            self.seen += 1;
-            self.take(&key, scratch, out);
-        }
-        end == self.due.len()
-    }
-
     /// The row is about to change: a checkpoint that has not come to it takes it first.
     fn before_change(&mut self, key: &K) {
         if self.seen < self.due.len() {
-            let (mut early, mut scratch) = (std::mem::take(&mut self.early), Vec::new());
-            self.take(key, &mut scratch, &mut |key, value| early.add(key, value));
+            let mut early = std::mem::take(&mut self.early);
+            self.take(key, &mut |key, value| early.add(key, value));
             self.early = early;
         }
     }
 
     /// Takes a row, or its deletion, that the checkpoint has not taken yet and that has not changed since it began.
-    fn take(&mut self, key: &K, scratch: &mut Vec<u8>, out: RowSink<'_>) {
+    fn take(&mut self, key: &K, out: RowSink<'_>) {
         if let Some(slot) = self.rows.get_mut(key) {
             if slot.changed == self.number {
                 (slot.changed, slot.stored) = (0, true);
                 let row = key.write();
-                out(row.as_bytes(), Some(slot.settle(row.hash(), &mut self.sum, scratch)));
+                out(row.as_bytes(), Some(slot.settle(row.hash(), &mut self.sum, &mut self.scratch)));
             }
         } else if self.gone.get(key).is_some_and(|gone| gone.changed == self.number)
             && let Some(gone) = self.gone.remove(key)
@@ -201,30 +214,85 @@ impl<K: TableKey, V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> + P
         }
     }
 
-    /// Takes a row from the store, at start.
-    pub(crate) fn restore(&mut self, key: &[u8], bytes: &[u8]) -> Result<K, BytesError> {
+    /// Panics when the index says anything else than one that is made of the rows as they are.
+    pub(crate) fn check(&self) {
+        let mut anew = I::default();
+        self.iter().for_each(|(key, value)| anew.added(key, value));
+        assert!(anew == self.index, "the rows make {anew:?}, the index is {:?}", self.index);
+    }
+}
+
+impl<K: TableKey, V: ResidentValue, I: RowIndex<K, V>> Table for Resident<K, V, I> {
+    fn tags(&self) -> &[u8] {
+        &[K::TAG]
+    }
+
+    fn is_resident(&self) -> bool {
+        true
+    }
+
+    fn restore(&mut self, key: &[u8], bytes: &[u8]) -> Result<(), BytesError> {
         let value = read_row::<V>(bytes)?;
         let key = K::parse(key)?;
         let settled = row_hash(key.write().hash(), bytes);
         self.sum = self.sum.wrapping_add(settled);
-        let before = self.rows.insert(key.clone(), Slot { value, settled, stored: true, changed: 0 });
+        self.index.added(&key, &value);
+        let before = self.rows.insert(key, Slot { value, settled, stored: true, changed: 0 });
         assert!(before.is_none(), "a row was restored twice");
-        Ok(key)
+        Ok(())
     }
 
-    /// All rows as the store would hold them.
-    pub(crate) fn export(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+    /// A start reads all rows: none is in the store alone.
+    fn set_cold(&mut self) {}
+
+    fn set_warm(&mut self) {}
+
+    fn begin_checkpoint(&mut self) {
+        assert!(self.seen == self.due.len(), "a checkpoint is still being taken");
+        self.number += 1;
+        self.seen = 0;
+        self.due.clear();
+        std::mem::swap(&mut self.due, &mut self.dirty);
+    }
+
+    fn checkpoint_step(&mut self, limit: usize, out: RowSink<'_>) -> bool {
+        self.early.empty(out);
+        let end = self.due.len().min(self.seen.saturating_add(limit));
+        while self.seen < end {
+            let key = self.due[self.seen].clone();
+            self.seen += 1;
+            self.take(&key, out);
+        }
+        end == self.due.len()
+    }
+
+    /// Nothing leaves memory, and a deletion was forgotten when the checkpoint took it.
+    fn checkpoint_durable(&mut self) {}
+
+    fn state_sum(&mut self) -> u64 {
+        for key in self.due[self.seen..].iter().chain(&self.dirty) {
+            if let Some(slot) = self.rows.get_mut(key).filter(|slot| slot.changed != 0) {
+                slot.settle(key.write().hash(), &mut self.sum, &mut self.scratch);
+            } else if let Some(gone) = self.gone.get_mut(key) {
+                self.sum = self.sum.wrapping_sub(std::mem::take(&mut gone.settled));
+            }
+        }
+        self.sum
+    }
+
+    fn checkpoint_sum(&self) -> u64 {
+        0
+    }
+
+    fn export(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
         for (key, slot) in &self.rows {
             out.push((key.write().as_bytes().to_vec(), encoded(&slot.value)));
         }
     }
 
-    pub(crate) fn resident_bytes(&self) -> u64 {
-        (self.rows.len() + self.gone.len()) as u64 * (OVERHEAD + self.each)
-    }
-
-    pub(crate) fn dirty_bytes(&self) -> u64 {
-        self.dirty.len() as u64 * self.each
+    fn byte_counts(&self) -> ByteCounts {
+        let rows = (self.rows.len() + self.gone.len()) as u64;
+        ByteCounts { resident: (1 + I::COPIES) * rows * (OVERHEAD + self.each), dirty: self.dirty.len() as u64 * self.each }
     }
 }
 
@@ -249,7 +317,7 @@ mod tests {
     #[test]
     fn a_checkpoint_is_of_the_moment_at_which_it_began() {
         let (mut table, mut plain, mut disk) = (Resident::<OutboxKey, StreamIn>::new(16), Rows::new(), Rows::new());
-        let (mut random, mut scratch) = (7_u64, Vec::new());
+        let mut random = 7_u64;
         let mut draw = |below: u64| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (random >> 33) % below
@@ -269,16 +337,16 @@ mod tests {
                 }
                 if then.is_none() {
                     then = Some(plain.clone());
-                    table.freeze();
+                    table.begin_checkpoint();
                     continue;
                 }
                 if draw(10) == 0 {
-                    assert_eq!(table.settle(&mut scratch), sum(&plain));
+                    assert_eq!(table.state_sum(), sum(&plain));
                 }
                 let (limit, mut take) = (draw(3) as usize, |key: &[u8], value: Option<&[u8]>| {
                     taken.push((key.to_vec(), value.map(<[u8]>::to_vec)));
                 });
-                if table.freeze_more(limit, &mut scratch, &mut take) {
+                if table.checkpoint_step(limit, &mut take) {
                     break;
                 }
             }

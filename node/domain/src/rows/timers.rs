@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::keys::{TableKey, TimerKey};
+use super::table::{ByteCounts, Table};
 use super::{RowKey, RowSink, TIMER, row_hash};
 use crate::encoding::{BytesError, read_row};
 use crate::ids::OrderId;
@@ -188,51 +189,9 @@ impl Timers {
         Ok(true)
     }
 
-    /// Takes a row from the store at start; the sum of all of them comes from elsewhere.
-    pub(crate) fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BytesError> {
-        let timer = parse(key, value)?;
-        assert!(self.here.insert(timer), "timer {timer:?} was restored twice");
-        Ok(())
-    }
-
-    /// Any timer may be in the store.
-    pub(crate) fn set_cold(&mut self) {
-        self.cold_from = Some(FIRST);
-    }
-
-    /// Every timer is here.
-    pub(crate) fn set_warm(&mut self) {
-        self.cold_from = None;
-    }
-
-    /// Begins a checkpoint of what changed since the last one began.
-    pub(crate) fn freeze(&mut self) {
-        assert!(self.frozen.is_empty(), "a checkpoint is still running");
-        std::mem::swap(&mut self.changed, &mut self.frozen);
-        self.taken = None;
-    }
-
-    /// Hands out rows of the checkpoint, `limit` at the most; true once that was all.
-    pub(crate) fn freeze_more(&mut self, limit: usize, out: RowSink<'_>) -> bool {
-        let mut rest = rest(&self.frozen, self.taken);
-        for (timer, change) in rest.by_ref().take(limit) {
-            let key = timer.write();
-            out(key.as_bytes(), change.value());
-            self.sum = change.added_to(self.sum, &key);
-            self.taken = Some(*timer);
-        }
-        rest.next().is_none()
-    }
-
-    /// The last checkpoint is in the store. What it set may leave from now on, bit by bit: [`Timers::leave`].
-    pub(crate) fn durable(&mut self) {
-        self.epoch += 1;
-        self.stored.append(&mut self.frozen);
-    }
-
-    /// Looks at `limit` timers that the store has got, and lets those leave that are due after `near`. True once that was
-    /// all.
-    pub(crate) fn leave(&mut self, near: Timestamp, running: u64, limit: usize) -> bool {
+    /// Looks at `limit` timers that the store has got, and lets those leave memory that are due after `near`. True once that
+    /// was all.
+    pub(crate) fn evict_step(&mut self, near: Timestamp, running: u64, limit: usize) -> bool {
         // Should all be here again, only those that leave now are not.
         self.cold_from = self.first_cold(running);
         for _ in 0..limit {
@@ -245,31 +204,73 @@ impl Timers {
         }
         self.stored.is_empty()
     }
+}
 
-    /// The sum of row hashes.
-    pub(crate) fn sum(&self) -> u64 {
+impl Table for Timers {
+    fn tags(&self) -> &[u8] {
+        &[TIMER]
+    }
+
+    fn is_resident(&self) -> bool {
+        false
+    }
+
+    fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BytesError> {
+        let timer = parse(key, value)?;
+        assert!(self.here.insert(timer), "timer {timer:?} was restored twice");
+        Ok(())
+    }
+
+    /// Any timer may be in the store.
+    fn set_cold(&mut self) {
+        self.cold_from = Some(FIRST);
+    }
+
+    fn set_warm(&mut self) {
+        self.cold_from = None;
+    }
+
+    fn begin_checkpoint(&mut self) {
+        assert!(self.frozen.is_empty(), "a checkpoint is still running");
+        std::mem::swap(&mut self.changed, &mut self.frozen);
+        self.taken = None;
+    }
+
+    fn checkpoint_step(&mut self, limit: usize, out: RowSink<'_>) -> bool {
+        let mut rest = rest(&self.frozen, self.taken);
+        for (timer, change) in rest.by_ref().take(limit) {
+            let key = timer.write();
+            out(key.as_bytes(), change.value());
+            self.sum = change.added_to(self.sum, &key);
+            self.taken = Some(*timer);
+        }
+        rest.next().is_none()
+    }
+
+    /// What the checkpoint set may leave from now on, bit by bit: [`Timers::evict_step`].
+    fn checkpoint_durable(&mut self) {
+        self.epoch += 1;
+        self.stored.append(&mut self.frozen);
+    }
+
+    fn state_sum(&mut self) -> u64 {
         let changes = rest(&self.frozen, self.taken).chain(&self.changed);
         changes.fold(self.sum, |sum, (timer, change)| change.added_to(sum, &timer.write()))
     }
 
-    /// The sum of row hashes when the last checkpoint began, all of whose rows have been handed out.
-    pub(crate) fn frozen_sum(&self) -> u64 {
+    fn checkpoint_sum(&self) -> u64 {
         assert!(rest(&self.frozen, self.taken).next().is_none(), "a checkpoint is still being taken");
         self.sum
     }
 
-    /// All that are here, as the store would hold them.
-    pub(crate) fn export(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+    fn export(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
         out.extend(self.here.iter().map(|timer| (timer.write().as_bytes().to_vec(), RUNNING.to_vec())));
     }
 
-    pub(crate) fn resident_bytes(&self) -> u64 {
+    fn byte_counts(&self) -> ByteCounts {
         let changes = [&self.changed, &self.frozen, &self.stored].map(BTreeMap::len);
-        (self.here.len() + changes.iter().sum::<usize>()) as u64 * EACH
-    }
-
-    pub(crate) fn dirty_bytes(&self) -> u64 {
-        self.changed.len() as u64 * ROW
+        let resident = (self.here.len() + changes.iter().sum::<usize>()) as u64 * EACH;
+        ByteCounts { resident, dirty: self.changed.len() as u64 * ROW }
     }
 }
 

@@ -10,6 +10,7 @@ mod reads;
 mod repair;
 mod stock;
 mod store;
+mod tables;
 
 use std::sync::Arc;
 use std::time::Duration;

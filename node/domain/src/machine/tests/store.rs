@@ -14,17 +14,18 @@ pub(super) struct Disk(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl Disk {
     pub(super) fn write(&mut self, machine: &mut ShardMachine) {
-        machine.freeze_all(&mut |key, value| match value {
+        machine.checkpoint_at_once(&mut |key, value| match value {
             Some(bytes) => drop(self.0.insert(key.to_vec(), bytes.to_vec())),
             None => drop(self.0.remove(key)),
         });
-        machine.frozen_durable();
+        machine.checkpoint_durable();
     }
 
     /// A machine as it starts: resident rows only.
     pub(super) fn start(&self, config: ShardConfig) -> ShardMachine {
         let mut machine = ShardMachine::new(config);
-        for (key, value) in self.0.iter().filter(|(key, _)| ShardMachine::resident_tables().contains(&key[0])) {
+        let resident = machine.resident_tables();
+        for (key, value) in self.0.iter().filter(|(key, _)| resident.contains(&key[0])) {
             machine.restore(key, value).unwrap();
         }
         machine
@@ -153,7 +154,7 @@ fn a_machine_given_every_row_is_warm() {
 /// What the next checkpoint takes: of each row its table, and whether it has bytes or goes.
 fn frozen(machine: &mut ShardMachine) -> Vec<(u8, bool)> {
     let mut rows = Vec::new();
-    machine.freeze_all(&mut |key, value| rows.push((key[0], value.is_some())));
+    machine.checkpoint_at_once(&mut |key, value| rows.push((key[0], value.is_some())));
     rows
 }
 
@@ -164,7 +165,7 @@ fn a_checkpoint_holds_what_changed_and_no_more() {
     disk.write(&mut shard.machine);
     // Nothing but the position, time and counters.
     assert_eq!(frozen(&mut shard.machine), [(crate::rows::META, true)]);
-    shard.machine.frozen_durable();
+    shard.machine.checkpoint_durable();
     // A SKU changed often is one row; a timer that came and went since is none.
     for n in 0..20 {
         shard.one(receive(&a, &format!("r{n}"), 1));
@@ -174,7 +175,7 @@ fn a_checkpoint_holds_what_changed_and_no_more() {
     let of = |table| rows.iter().filter(|row| row.0 == table).map(|row| row.1).collect::<Vec<bool>>();
     assert_eq!((of(crate::rows::SKU), of(crate::rows::TIMER)), (vec![true], vec![false]));
     assert!(shard.machine.dirty_bytes() == 0);
-    shard.machine.frozen_durable();
+    shard.machine.checkpoint_durable();
 }
 
 #[test]
@@ -246,7 +247,7 @@ fn rows_that_are_not_in_the_store_are_not_evicted() {
     let frozen = frozen(&mut shard.machine);
     shard.machine.evict(0);
     assert_eq!(shard.machine.counters(), all, "rows of a checkpoint that is not durable stay");
-    shard.machine.frozen_durable();
+    shard.machine.checkpoint_durable();
     let before = shard.machine.resident_bytes();
     shard.machine.evict(before);
     assert_eq!(shard.machine.counters(), all, "the budget is kept already");
@@ -351,8 +352,8 @@ fn damaged_rows_are_refused_at_start() {
     let (mut shard, ..) = lived();
     let mut disk = Disk::default();
     disk.write(&mut shard.machine);
-    for tag in ShardMachine::resident_tables() {
-        let Some((key, value)) = disk.rows().find(|(key, _)| key[0] == *tag) else { continue };
+    for tag in shard.machine.resident_tables() {
+        let Some((key, value)) = disk.rows().find(|(key, _)| key[0] == tag) else { continue };
         let mut machine = ShardMachine::new(config(&shard.machine));
         let longer = [value.as_slice(), &[0]].concat();
         assert!(machine.restore(key, &longer).is_err(), "table {tag}");
@@ -371,7 +372,7 @@ fn damaged_rows_are_refused_at_start() {
 /// A checkpoint, after which every timer leaves that may.
 fn without_timers(shard: &mut Shard, disk: &mut Disk) {
     disk.write(&mut shard.machine);
-    while !shard.machine.drop_timers(2) {}
+    while !shard.machine.evict_timers(2) {}
 }
 
 #[test]

@@ -66,18 +66,18 @@ impl Trial {
     fn checkpoint(&mut self) {
         match self.then.take() {
             None => {
-                self.timers.freeze();
+                self.timers.begin_checkpoint();
                 self.then = Some(self.plain.clone());
             }
             Some(then) if self.written => {
-                self.timers.durable();
+                self.timers.checkpoint_durable();
                 self.written = false;
                 assert_eq!(self.disk, then);
             }
             Some(then) => {
                 let (limit, rows) = (self.draw(4) as usize, &mut self.rows);
-                if self.timers.freeze_more(limit, &mut |key, value| rows.push((key.to_vec(), value.is_some()))) {
-                    assert_eq!(self.began_with.wrapping_add(self.timers.frozen_sum()), sum(&then));
+                if self.timers.checkpoint_step(limit, &mut |key, value| rows.push((key.to_vec(), value.is_some()))) {
+                    assert_eq!(self.began_with.wrapping_add(self.timers.checkpoint_sum()), sum(&then));
                     for (key, set) in self.rows.drain(..) {
                         let timer = TimerKey::parse(&key).unwrap();
                         assert!(if set { self.disk.insert(timer) } else { self.disk.remove(&timer) }, "{timer:?} {set}");
@@ -91,7 +91,7 @@ impl Trial {
 
     fn leave(&mut self) {
         let (here, limit) = (self.timers.here.len(), self.draw(8) as usize);
-        self.timers.leave(Timestamp::from_ms(self.now + 1), self.running(), limit);
+        self.timers.evict_step(Timestamp::from_ms(self.now + 1), self.running(), limit);
         if self.timers.here.len() < here {
             self.saw("timers left");
         }
@@ -141,8 +141,8 @@ impl Trial {
         self.timers.set_cold();
     }
 
-    fn check(&self) {
-        assert_eq!(self.began_with.wrapping_add(self.timers.sum()), sum(&self.plain));
+    fn check(&mut self) {
+        assert_eq!(self.began_with.wrapping_add(self.timers.state_sum()), sum(&self.plain));
         assert!(self.timers.here.is_subset(&self.plain));
         let cold = self.timers.first_cold(self.running());
         let missing = self.plain.difference(&self.timers.here).find(|timer| cold.is_none_or(|cold| **timer < cold));
@@ -212,10 +212,10 @@ fn once_all_are_in_memory_what_was_cold_before_is_forgotten() {
     let away = |timers: &mut Timers, due| {
         let timer = (Timestamp::from_ms(due), OrderId(1), TimerKind::PaymentDeadline);
         timers.put(timer);
-        timers.freeze();
-        timers.freeze_more(9, &mut |_, _| {});
-        timers.durable();
-        assert!(timers.leave(Timestamp::from_ms(0), 1, 9) && timers.is_partial(1));
+        timers.begin_checkpoint();
+        timers.checkpoint_step(9, &mut |_, _| {});
+        timers.checkpoint_durable();
+        assert!(timers.evict_step(Timestamp::from_ms(0), 1, 9) && timers.is_partial(1));
         assert_eq!(timers.next(1), Some(timer.0), "a tick before that would be in vain");
         timer
     };
@@ -241,17 +241,17 @@ fn what_comes_and_goes_between_checkpoints_is_no_row() {
         let mut timers = Timers::default();
         if stored {
             timers.put(timer);
-            timers.freeze();
-            assert!(timers.freeze_more(1, &mut |_, _| {}));
-            timers.durable();
+            timers.begin_checkpoint();
+            assert!(timers.checkpoint_step(1, &mut |_, _| {}));
+            timers.checkpoint_durable();
         }
         for step in steps.split(' ') {
             if step == "set" { timers.put(timer) } else { timers.remove(timer) }
         }
-        assert_eq!(timers.dirty_bytes() > 0, expected.is_some(), "{stored} {steps}");
+        assert_eq!(timers.byte_counts().dirty > 0, expected.is_some(), "{stored} {steps}");
         let mut rows = Vec::new();
-        timers.freeze();
-        assert!(timers.freeze_more(1, &mut |_, value| rows.push(value.is_some())));
+        timers.begin_checkpoint();
+        assert!(timers.checkpoint_step(1, &mut |_, value| rows.push(value.is_some())));
         assert_eq!(rows.first().copied(), expected, "{stored} {steps}");
     }
 }
