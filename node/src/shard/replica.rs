@@ -325,9 +325,11 @@ impl ShardReplica {
             if let Some(scan) = machine.missing_timers(entry) {
                 return Err(Missing::Timers(scan));
             }
+            machine.warm(entry);
             let rows = machine.missing(entry, &|key| self.store.may_have(key));
-            if !rows.is_empty() {
-                return Err(Missing::Rows { rows, epoch: machine.load_epoch() });
+            machine.admit_absent(rows.absent);
+            if !rows.cold.is_empty() {
+                return Err(Missing::Rows { rows: rows.cold, epoch: machine.load_epoch() });
             }
             let outcomes = machine.apply(Position { term: at.term, index: at.index }, entry);
             if entry.commands.iter().any(|command| matches!(command, Command::Repair(_))) {

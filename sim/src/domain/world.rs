@@ -6,8 +6,8 @@ use std::ops::Bound;
 use ordergrid_domain::command::{Deliver, Hold, OrderRequest, Position};
 use ordergrid_domain::rows::{TIMER, list_of, listed_order};
 use ordergrid_domain::{
-    AttemptId, Audit, AuditReport, Command, Entry, GroupId, OrderId, Outcome, Rejection, RowKey, ShardConfig, ShardMachine,
-    SkuId, SlotOwners, Text, Timestamp, UserId,
+    AttemptId, Audit, AuditReport, Command, Entry, GroupId, OrderId, Outcome, Rejection, ShardConfig, ShardMachine, SkuId,
+    SlotOwners, Text, Timestamp, UserId,
 };
 
 use crate::dice::Dice;
@@ -304,12 +304,14 @@ impl Shard {
         loop {
             // As a filter says it: no is certain, and a few keys are taken for others.
             let may_have = |key: &[u8]| self.disk.contains_key(key) || key.len().is_multiple_of(4);
-            let missing: Vec<RowKey> = self.stored.missing(entry, &may_have);
-            if missing.is_empty() {
+            self.stored.warm(entry);
+            let missing = self.stored.missing(entry, &may_have);
+            self.stored.admit_absent(missing.absent);
+            if missing.cold.is_empty() {
                 return loaded;
             }
             let epoch = self.stored.load_epoch();
-            for key in missing {
+            for key in missing.cold {
                 let value = self.disk.get(key.as_bytes()).map(Vec::as_slice);
                 loaded += u64::from(value.is_some());
                 assert!(self.stored.admit(key, value, epoch), "nothing happens between the read and its use here");

@@ -4,7 +4,6 @@
 use super::ShardMachine;
 use crate::command::{Command, Entry, OrderAction};
 use crate::rows::keys;
-use crate::rows::row_table::{Found, Value};
 
 impl ShardMachine {
     /// Goes near the rows that most entries need: keys, orders and SKUs.
@@ -23,12 +22,17 @@ impl ShardMachine {
             }
         }
         self.rows.approach(&hashes);
-        // Now that the orders are near: the SKUs whose units their commands move.
+        // Now that the orders are near: the SKUs whose units their commands move. Where rows may be cold, all orders are read
+        // once more before they are applied.
         hashes.clear();
+        let any_cold = self.rows.any_cold();
         for command in &entry.commands {
-            if let Command::Order(command) = command
-                && matches!(command.action, OrderAction::Pay { .. } | OrderAction::Cancel { .. } | OrderAction::Ship { .. })
-                && let Found::Here(Value::Order(row)) = self.rows.find(&keys::order(command.order))
+            let Command::Order(command) = command else { continue };
+            let moves =
+                matches!(command.action, OrderAction::Pay { .. } | OrderAction::Cancel { .. } | OrderAction::Ship { .. });
+            if (moves || any_cold)
+                && let Some(row) = self.rows.order_if_here(&keys::order(command.order))
+                && moves
             {
                 hashes.extend(row.order.lines.iter().map(|line| keys::sku(&line.sku).hash()));
             }

@@ -1,8 +1,8 @@
 //! The state of one shard: orders, SKUs, holds, idempotency records, timers, streams. Decides what an entry does to it.
 //!
 //! [`ShardMachine::apply`] is pure: no clock, no chance, no I/O. The shell around it (node) keeps three promises:
-//! 1. before `apply(entry)` it loads what `missing_timers(entry)` and then `missing(entry)` name, again until nothing is
-//!    missing (rule 28);
+//! 1. before `apply(entry)` it loads what `missing_timers(entry)` and then, after `warm(entry)`, `missing(entry)` name, again
+//!    until nothing is missing (rule 28);
 //! 2. what `begin_checkpoint` and `checkpoint_step` hand out is written in one durable batch, then `checkpoint_durable` is called
 //!    (rule 26);
 //! 3. at start it gives back every row of the tables in `resident_tables`, then calls `set_cold`.
@@ -49,6 +49,7 @@ pub(crate) use orders::STATUSES;
 pub use crate::rows::RowSink;
 pub use crate::rows::timers::TimerScan;
 pub use mailbox::{BelowTrim, Stream};
+pub use prefetch::MissingRows;
 pub use reads::{Available, HoldView, Lookup, PlacedKey, Run};
 
 /// Most items that one tick expires (rule 22).

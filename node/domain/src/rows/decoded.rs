@@ -3,7 +3,7 @@
 use super::RowKey;
 use super::kinds::OrderRow;
 use super::maps::Place;
-use super::row_table::{Found, RowTable, SKU_BYTES, Value, size};
+use super::row_table::{RowTable, SKU_BYTES, Value, size};
 use crate::encoding::read_row;
 use crate::sku::Sku;
 
@@ -59,11 +59,9 @@ impl RowTable {
     }
 
     /// An order that may be cold, before apply; kept decoded for it.
-    pub(crate) fn find_order(&mut self, key: &RowKey) -> Found<&OrderRow> {
-        match self.maps.find(key) {
-            Ok(place) => self.decoded(place).map_or(Found::Absent, Found::Here),
-            Err(_) => self.not_here(key),
-        }
+    pub(crate) fn order_if_here(&mut self, key: &RowKey) -> Option<&OrderRow> {
+        let place = self.maps.find(key).ok()?;
+        self.decoded(place)
     }
 
     fn decoded(&mut self, place: Place) -> Option<&OrderRow> {

@@ -35,11 +35,13 @@ impl Disk {
     pub(super) fn load(&self, machine: &mut ShardMachine, entry: &Entry) -> usize {
         let mut loaded = self.load_timers(machine, entry, 3);
         loop {
+            machine.warm(entry);
             let missing = machine.missing(entry, &|key| self.may_have(key));
-            if missing.is_empty() {
+            machine.admit_absent(missing.absent);
+            if missing.cold.is_empty() {
                 return loaded;
             }
-            loaded += self.admit(machine, missing);
+            loaded += self.admit(machine, missing.cold);
         }
     }
 
@@ -192,7 +194,10 @@ fn no_sku_is_looked_for_while_all_of_them_are_in_memory() {
         names: Vec::new(),
     };
     let entry = Entry { at: at(20_000), commands: vec![Command::PlaceLocal(Box::new(place))] };
-    let wanted = |machine: &mut ShardMachine| machine.missing(&entry, &|_| true).iter().filter(|key| key.tag() == SKU).count();
+    let wanted = |machine: &mut ShardMachine| {
+        machine.warm(&entry);
+        machine.missing(&entry, &|_| true).cold.iter().filter(|key| key.tag() == SKU).count()
+    };
     let mut restored = disk.start(config(&shard.machine));
     assert_eq!(wanted(&mut restored), 2, "any may be in the store");
     disk.admit(&mut restored, vec![keys::sku(&a)]);
