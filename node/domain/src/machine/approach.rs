@@ -4,6 +4,7 @@
 use super::ShardMachine;
 use crate::command::{Command, Entry, OrderAction};
 use crate::rows::keys;
+use crate::rows::kinds::OrderRow;
 
 impl ShardMachine {
     /// Goes near the rows that most entries need: keys, orders and SKUs.
@@ -21,7 +22,7 @@ impl ShardMachine {
                 _ => {}
             }
         }
-        self.rows.approach(&hashes);
+        self.rows.warm_cache(&hashes);
         // Now that the orders are near: the SKUs whose units their commands move. Where rows may be cold, all orders are read
         // once more before they are applied.
         hashes.clear();
@@ -31,13 +32,13 @@ impl ShardMachine {
             let moves =
                 matches!(command.action, OrderAction::Pay { .. } | OrderAction::Cancel { .. } | OrderAction::Ship { .. });
             if (moves || any_cold)
-                && let Some(row) = self.rows.order_if_here(&keys::order(command.order))
+                && let Some(row) = self.rows.get_if_here::<OrderRow>(&keys::order(command.order))
                 && moves
             {
                 hashes.extend(row.order.lines.iter().map(|line| keys::sku(&line.sku).hash()));
             }
         }
-        self.rows.approach(&hashes);
+        self.rows.warm_cache(&hashes);
         self.hashes = hashes;
     }
 }

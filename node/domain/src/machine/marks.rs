@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use ordergrid_rows::RowIndex;
+
 use crate::ids::{AttemptId, SkuId};
 use crate::rows::keys::MarkKey;
 use crate::rows::kinds::Mark;
-use crate::rows::resident::RowIndex;
 use crate::time::Timestamp;
 
 /// Marks of one kind, by a time of theirs.
@@ -34,9 +35,9 @@ impl RowIndex<MarkKey, Mark> for MarkTimes {
     /// It takes about as much as the rows.
     const COPIES: u64 = 1;
 
-    fn added(&mut self, (attempt, sku): &MarkKey, mark: &Mark) {
+    fn added(&mut self, key: &MarkKey, mark: &Mark) {
         let (timed, time) = self.of(mark);
-        timed.insert((time, *attempt, sku.clone()));
+        timed.insert((time, key.attempt, key.sku.clone()));
     }
 
     fn changed(&mut self, key: &MarkKey, before: &Mark, now: &Mark) {
@@ -50,8 +51,8 @@ impl RowIndex<MarkKey, Mark> for MarkTimes {
         self.added(key, now);
     }
 
-    fn removed(&mut self, (attempt, sku): &MarkKey, mark: &Mark) {
+    fn removed(&mut self, key: &MarkKey, mark: &Mark) {
         let (timed, time) = self.of(mark);
-        timed.remove(&(time, *attempt, sku.clone()));
+        timed.remove(&(time, key.attempt, key.sku.clone()));
     }
 }

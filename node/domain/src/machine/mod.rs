@@ -29,17 +29,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ordergrid_rows::{Lists, Resident, Timers, Traffic};
+
 use crate::command::{Command, Entry, Message, Outcome, Position};
 use crate::ids::{AttemptId, GroupId, Slot};
 use crate::order::Status;
 use crate::rejection::Rejection;
 use crate::repair::{Repaired, Scale};
-use crate::rows::keys::{From, MarkKey, OutboxKey, RepairNumber, To};
+use crate::rows::KEYED;
+use crate::rows::keys::{From, ListedOrder, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
 use crate::rows::kinds::{At, AttemptRow, Mark, Meta, StreamIn, StreamOut};
-use crate::rows::lists::Lists;
-use crate::rows::resident::Resident;
-use crate::rows::row_table::RowTable;
-use crate::rows::timers::Timers;
+use crate::rows::work::Rows;
 use crate::time::Timestamp;
 
 use marks::MarkTimes;
@@ -47,9 +47,8 @@ use marks::MarkTimes;
 pub(crate) use orders::STATUSES;
 
 pub use crate::rows::RowSink;
-pub use crate::rows::timers::TimerScan;
 pub use mailbox::{BelowTrim, Stream};
-pub use prefetch::MissingRows;
+pub use prefetch::{MissingRows, TimerScan};
 pub use reads::{Available, HoldView, Lookup, PlacedKey, Run};
 
 /// Most items that one tick expires (rule 22).
@@ -140,9 +139,9 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct ShardMachine {
     config: ShardConfig,
-    rows: RowTable,
-    lists: Lists,
-    timers: Timers,
+    rows: Rows,
+    lists: Lists<ListedOrder>,
+    timers: Timers<TimerKey>,
     outbox: Resident<OutboxKey, Message>,
     streams_out: Resident<To, StreamOut>,
     streams_in: Resident<From, StreamIn>,
@@ -166,7 +165,7 @@ impl ShardMachine {
     pub fn new(config: ShardConfig) -> Self {
         Self {
             config,
-            rows: RowTable::new(),
+            rows: Rows::new(&KEYED),
             lists: Lists::default(),
             timers: Timers::default(),
             outbox: Resident::new(160),
@@ -251,7 +250,7 @@ impl ShardMachine {
     #[must_use]
     pub fn counters(&self) -> Counters {
         let counts = &self.meta.counts;
-        let (evicted, admitted) = self.rows.traffic();
+        let Traffic { evicted, admitted } = self.rows.traffic();
         let orders = STATUSES.iter().zip(counts.orders).filter(|(_, count)| *count > 0);
         Counters {
             orders: orders.map(|(status, count)| (*status, count)).collect(),

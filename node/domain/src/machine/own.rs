@@ -2,19 +2,20 @@
 //! or another row.
 
 use super::ShardMachine;
-use super::place::Found;
+use super::place::UnitsFound;
 use crate::ids::SkuId;
 use crate::money::Quantity;
 use crate::order::{Order, StockEffect};
 use crate::rows::kinds::{Held, OwnHold};
+use crate::sku::Sku;
 
 impl ShardMachine {
     /// Takes the units that were found, as if they had been held and kept. No row has been added or removed since.
-    pub(super) fn keep_own(&mut self, order: &Order, found: &[Found], stock: &[StockEffect]) -> Vec<OwnHold> {
+    pub(super) fn keep_own(&mut self, order: &Order, found: &[UnitsFound], stock: &[StockEffect]) -> Vec<OwnHold> {
         let committed = stock.iter().any(|effect| matches!(effect, StockEffect::Keep { committed: true, .. }));
         self.meta.counts.holds += found.len() as u64;
-        let hold = |unit: &Found| {
-            let sku = self.rows.found_sku_mut(unit.at);
+        let hold = |unit: &UnitsFound| {
+            let sku = self.rows.at_mut::<Sku>(unit.at);
             sku.take(&unit.warehouse, unit.quantity, committed);
             let line = (1..).zip(&order.lines).find(|(_, line)| line.sku == unit.sku).map(|(number, _)| number);
             let held = Held { quantity: unit.quantity, committed, warehouse: unit.warehouse.clone() };

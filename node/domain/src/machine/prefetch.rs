@@ -1,16 +1,30 @@
 //! Which rows an entry will touch, so that they are in memory before it is applied. Names too many rather than too few:
 //! a row that is named and does not exist costs a look, one that is not named stops the process.
 
+use ordergrid_rows::Lookup;
+
 use super::{ShardMachine, TICK_LIMIT};
 use crate::command::{Command, Deliver, Entry, Message, Place};
 use crate::encoding::read_row;
 use crate::ids::{AttemptId, OrderId, SkuId};
-use crate::rows::keys;
+use crate::rows::keys::{self, MarkKey, TimerKey};
 use crate::rows::kinds::{Mark, OrderRow, PlacedRow};
-use crate::rows::row_table::{Found, Value};
-use crate::rows::timers::TimerScan;
+use crate::rows::work::{Value, Work};
 use crate::rows::{RowKey, SKU};
 use crate::time::Timestamp;
+
+/// A read of timers from the store that is due. Good until another checkpoint is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimerScan(pub(super) ordergrid_rows::TimerScan<TimerKey>);
+
+impl TimerScan {
+    /// The rows that are wanted are those of the table of timers whose keys are greater than this, in their order: as many
+    /// as fit.
+    #[must_use]
+    pub fn after(&self) -> Vec<u8> {
+        self.0.after()
+    }
+}
 
 /// Rows that an entry touches and that are not in memory.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -46,13 +60,13 @@ impl ShardMachine {
         // Each timer that fires or is cleared may clear another one of its order; and one must be left to tell that more
         // are due, as on a replica that has all of them.
         let wanted = reach(entry).map_or(0, |reach| 2 * reach + 1);
-        self.timers.missing(self.time_at(entry), self.meta.counts.timers, wanted)
+        self.timers.missing(self.time_at(entry), self.meta.counts.timers, wanted).map(TimerScan)
     }
 
     /// Prepares memory for `entry`: call it before [`ShardMachine::missing`]. Has the processor fetch the rows that most entries
     /// need, and decodes the orders that both looking for what is missing and apply read. Changes speed, never results.
     pub fn warm(&mut self, entry: &Entry) {
-        self.rows.know_skus(self.meta.counts.skus);
+        self.rows.know_count(SKU, self.meta.counts.skus);
         self.approach(entry);
         if !self.rows.any_cold() {
             return;
@@ -63,11 +77,11 @@ impl ShardMachine {
         });
         for message in told {
             if let Message::Keep { order, .. } | Message::Shortfall { order, .. } = message {
-                self.rows.order_if_here(&keys::order(*order));
+                self.rows.get_if_here::<OrderRow>(&keys::order(*order));
             }
         }
         for order in self.due_orders(entry) {
-            self.rows.order_if_here(&keys::order(order));
+            self.rows.get_if_here::<OrderRow>(&keys::order(order));
         }
     }
 
@@ -113,8 +127,8 @@ impl ShardMachine {
     fn due_orders(&self, entry: &Entry) -> Vec<OrderId> {
         let Some(reach) = reach(entry) else { return Vec::new() };
         let now = self.time_at(entry);
-        let timers = self.timers.iter().take_while(|timer| timer.0 <= now).take(reach);
-        timers.map(|timer| timer.1).collect()
+        let timers = self.timers.iter().take_while(|timer| timer.due <= now).take(reach);
+        timers.map(|timer| timer.order).collect()
     }
 }
 
@@ -187,12 +201,12 @@ impl Needs<'_> {
         let request = &place.request;
         let placed = keys::placed(&request.user, &request.key);
         match self.machine.rows.find(&placed) {
-            Found::Here(Value::Bytes(bytes)) => {
+            Lookup::Found(Value::Bytes(bytes)) => {
                 let first: PlacedRow = read_row(bytes).expect("a stored idempotency record decodes");
                 self.need(keys::order(first.order));
             }
-            Found::Here(_) | Found::Absent => {}
-            Found::Cold => self.load(placed),
+            Lookup::Found(_) | Lookup::Absent => {}
+            Lookup::Cold(()) => self.load(placed),
         }
         if let Some(reference) = &request.reference {
             self.need(keys::reference(&request.user, reference));
@@ -203,12 +217,12 @@ impl Needs<'_> {
     fn order(&mut self, id: OrderId) {
         let key = keys::order(id);
         match self.machine.rows.find(&key) {
-            Found::Here(Value::Order(row)) => self.stock_of(row),
-            Found::Here(Value::Bytes(bytes)) => {
+            Lookup::Found(Value::Decoded(Work::Order(row))) => self.stock_of(row),
+            Lookup::Found(Value::Bytes(bytes)) => {
                 self.stock_of(&read_row::<OrderRow>(bytes).expect("a stored order decodes"));
             }
-            Found::Here(_) | Found::Absent => {}
-            Found::Cold => self.load(key),
+            Lookup::Found(_) | Lookup::Absent => {}
+            Lookup::Cold(()) => self.load(key),
         }
     }
 
@@ -250,7 +264,7 @@ impl Needs<'_> {
     /// A hold that is kept: a tentative one has no row of its own, unless the entry ends it first.
     fn kept(&mut self, attempt: AttemptId, sku: &SkuId) {
         self.sku(sku);
-        let mark = self.machine.marks.get(&(attempt, sku.clone()));
+        let mark = self.machine.marks.get(&MarkKey::new(attempt, sku));
         if self.may_end || !matches!(mark, Some(Mark::Tentative { .. })) {
             self.need(keys::hold(attempt, sku));
         }
@@ -264,7 +278,7 @@ impl Needs<'_> {
 
     /// A tentative hold that ends.
     fn ended(&mut self, attempt: AttemptId, sku: &SkuId) {
-        let mark = self.machine.marks.get(&(attempt, sku.clone()));
+        let mark = self.machine.marks.get(&MarkKey::new(attempt, sku));
         if matches!(mark, Some(Mark::Tentative { .. })) {
             self.sku(sku);
         }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use ordergrid_rows::RowIndex;
+
 use super::ShardMachine;
 use crate::command::{Entry, Outcome};
 use crate::order::{Order, TimerKind};
 use crate::rejection::Rejection;
 use crate::repair::{Repair, Repaired, Scale};
 use crate::rows::keys::RepairNumber;
-use crate::rows::resident::RowIndex;
 use crate::time::Timestamp;
 
 /// What the repairs of a shard come to.

@@ -1,14 +1,14 @@
 //! Memory and store: start, checkpoint, cold rows, hash (rules 26 to 28).
 
-use super::{NEAR, ShardMachine};
+use ordergrid_rows::Table;
+
+use super::{NEAR, ShardMachine, TimerScan};
 use crate::audit::Audit;
 use crate::encoding::{BytesError, encode, encoded, read_row};
 use crate::law::Law;
 use crate::rows::kinds::{Meta, OrderRow};
-use crate::rows::row_table::Value;
-use crate::rows::table::Table;
-use crate::rows::timers::TimerScan;
-use crate::rows::{META, ORDER, RowKey, RowSink, SKU, row_hash};
+use crate::rows::work::{Value, Work};
+use crate::rows::{KEYED, META, ORDER, RowKey, RowSink, SKU, row_hash};
 use crate::sku::Sku;
 
 impl ShardMachine {
@@ -55,8 +55,7 @@ impl ShardMachine {
     /// Rule 28: takes a row that was read from the store at `epoch`, `None` when the store has no such row. True when
     /// the row's place is known now; false when a checkpoint or an eviction has begun since: read it again.
     pub fn admit(&mut self, key: RowKey, value: Option<&[u8]>, epoch: u64) -> bool {
-        let hash = value.map_or(0, |value| row_hash(key.hash(), value));
-        self.rows.admit(key, value.map(|value| Value::Bytes(value.into())), hash, epoch)
+        self.rows.admit(key, value, epoch)
     }
 
     /// Rule 28 for timers: takes the rows that a scan found in the store, no row at all being the end of the table. True
@@ -69,7 +68,7 @@ impl ShardMachine {
         scan: &TimerScan,
         rows: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Result<bool, BytesError> {
-        self.timers.admit(scan, rows)
+        self.timers.admit(&scan.0, rows)
     }
 
     /// Rule 26: begins a checkpoint of everything that changed since the last one began, the applied position included,
@@ -166,15 +165,17 @@ impl ShardMachine {
     pub fn check(&self) {
         for (key, value) in self.rows.iter() {
             match (key.tag(), value) {
-                (SKU, Value::Sku(sku)) => sku.check(),
+                (SKU, Value::Decoded(Work::Sku(sku))) => sku.check(),
                 (SKU, Value::Bytes(bytes)) => read_row::<Sku>(bytes).expect("a SKU decodes").check(),
-                (ORDER, Value::Order(row)) => row.order.check(),
+                (ORDER, Value::Decoded(Work::Order(row))) => row.order.check(),
                 (ORDER, Value::Bytes(bytes)) => read_row::<OrderRow>(bytes).expect("an order decodes").order.check(),
                 _ => {}
             }
         }
-        let skus = self.rows.iter().filter(|(key, _)| key.tag() == SKU).count();
-        assert_eq!(self.rows.skus(), skus as u64, "SKUs in memory are counted");
+        for table in KEYED {
+            let rows = self.rows.iter().filter(|(key, _)| key.tag() == table).count();
+            assert_eq!(self.rows.count(table), rows as u64, "rows of table {table} in memory are counted");
+        }
         self.marks.check();
         self.repairs.check();
         if self.rows.any_cold() {

@@ -1,8 +1,9 @@
 //! The tables of a shard, each named once. Whatever concerns all of them goes through this list: checkpoints, start, hash,
 //! export, memory.
 
+use ordergrid_rows::Table;
+
 use super::ShardMachine;
-use crate::rows::table::Table;
 
 /// How many tables there are.
 const TABLES: usize = 9;

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ordergrid_rows::TableKey;
+
 use super::*;
 use crate::audit::{Audit, AuditReport};
 use crate::command::Message;
 use crate::encoding::{encoded, read_row};
 use crate::law::Law;
-use crate::rows::keys::{self, TableKey};
+use crate::rows::keys::{self, OutboxKey};
 use crate::rows::kinds::{HoldRow, Mark, OrderRow, OwnHold, StreamIn};
 use crate::rows::{ATTEMPT, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, SKU, STREAM_IN, TIMER};
 use crate::sku::Sku;
@@ -154,7 +156,7 @@ fn every_kind_of_damage_breaks_its_law() {
     let stray_message = |grid: &mut [Rows; 2]| {
         let attempt = AttemptId { slot: crate::ids::Slot::new(0).unwrap(), group: GroupId(1), term: 1, counter: 1 };
         let stray = encoded(&Message::Commit { attempt, skus: Vec::new() });
-        grid[0].insert((GroupId(2), 99).write().as_bytes().to_vec(), stray);
+        grid[0].insert(OutboxKey { to: GroupId(2), number: 99 }.write().as_bytes().to_vec(), stray);
     };
     #[rustfmt::skip]
     let cases: Vec<(&str, Damage, &[Law])> = vec![

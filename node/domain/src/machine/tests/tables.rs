@@ -7,9 +7,8 @@ use crate::encoding::encoded;
 use crate::ids::{Reference, Slot};
 use crate::order::TimerKind;
 use crate::repair::Repaired;
-use crate::rows::keys::{self, From, RepairNumber, To};
+use crate::rows::keys::{self, From, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
 use crate::rows::kinds::{AttemptRow, Held, HoldRow, Mark, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn, StreamOut};
-use crate::rows::row_table::Value;
 use crate::rows::{
     ATTEMPT, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, RowKey, SKU, SKU_KEY, STREAM_IN, STREAM_OUT,
     TIMER,
@@ -22,27 +21,30 @@ fn attempt() -> AttemptId {
 /// Adds a row to the table of a tag, and to no other.
 fn fill(machine: &mut ShardMachine, tag: u8) {
     let (user, sku, order) = (UserId::new("ann").unwrap(), SkuId::new("A").unwrap(), OrderId(7));
-    let put = |machine: &mut ShardMachine, key: RowKey, row: Vec<u8>| machine.rows.put(key, Value::Bytes(row.into()));
+    let put = |machine: &mut ShardMachine, key: RowKey, row: Vec<u8>| machine.rows.put_bytes(key, row.into());
     match tag {
-        TIMER => machine.timers.put((at(1), order, TimerKind::AutoComplete)),
-        OUTBOX => machine.outbox.put((GroupId(2), 1), Message::Commit { attempt: attempt(), skus: vec![sku] }),
+        TIMER => machine.timers.put(TimerKey { due: at(1), order, kind: TimerKind::AutoComplete }),
+        OUTBOX => {
+            let key = OutboxKey { to: GroupId(2), number: 1 };
+            machine.outbox.put(key, Message::Commit { attempt: attempt(), skus: vec![sku] });
+        }
         STREAM_OUT => machine.streams_out.put(To(GroupId(2)), StreamOut::default()),
         STREAM_IN => machine.streams_in.put(From(GroupId(2)), StreamIn::default()),
         ATTEMPT => machine.attempts.put(attempt(), AttemptRow { order, outstanding: 1 }),
-        MARK => machine.marks.put((attempt(), sku), Mark::Ended { valid_until: at(1) }),
+        MARK => machine.marks.put(MarkKey::new(attempt(), &sku), Mark::Ended { valid_until: at(1) }),
         REPAIR => machine.repairs.put(RepairNumber(1), Repaired { since: at(1), at: at(2), by: 3 }),
         ORDER => {
             let (order, _) = Order::place(order, attempt(), &request(&user, "k", &[(&sku, 1)]), &[text("a")], at(0));
             let row = OrderRow { order: order.into(), timers: Vec::new(), keys: Vec::new(), own: None };
-            machine.rows.put(keys::order(row.order.id), Value::Order(Box::new(row)));
+            machine.rows.put_decoded(keys::order(row.order.id), Box::new(row));
         }
-        SKU => machine.rows.put(keys::sku(&sku), Value::Sku(Box::new(Sku::new(sku, text("a"))))),
+        SKU => machine.rows.put_decoded(keys::sku(&sku), Box::new(Sku::new(sku, text("a")))),
         HOLD => {
             let held = Held { quantity: Quantity(1), committed: true, warehouse: WarehouseId::default() };
             put(machine, keys::hold(attempt(), &sku), encoded(&HoldRow { order, held }));
         }
         PLACED => put(machine, keys::placed(&user, &key("k")), encoded(&PlacedRow { order, body_hash: 1, at: at(0) })),
-        LIST => machine.lists.add(&user, order),
+        LIST => machine.lists.add(&keys::list(&user, order)),
         REFERENCE => {
             let reference = Reference::new("r").unwrap();
             put(machine, keys::reference(&user, &reference), encoded(&ReferenceRow { order }));

@@ -1,18 +1,14 @@
 //! Checkpoints of the rows that may be cold, taken bit by bit while apply goes on: a checkpoint is of the moment at which
 //! it began, so a row that is about to change and has not been taken yet is copied first.
 
-use super::maps::Place;
-use super::row_table::{Row, RowTable, Value, size};
-use super::table::{ByteCounts, Table};
-use super::{HOLD, ORDER, PLACED, REFERENCE, RowKey, RowSink, SKU, SKU_KEY, TAGS, row_hash};
-use crate::encoding::{BytesError, encoded};
-
-/// Tags of the tables whose rows are kept here.
-const TABLES: [u8; 6] = [ORDER, SKU, HOLD, PLACED, REFERENCE, SKU_KEY];
+use crate::decoded::Decoded;
+use crate::row_table::{Row, RowTable, Tags, Value, cost, size};
+use crate::table::{ByteCounts, RowSink, Table};
+use crate::{BytesError, RowKey};
 
 /// Where the checkpoints of a table stand.
 #[derive(Debug, Default)]
-pub(super) struct Freeze {
+pub(crate) struct Checkpoint {
     /// Number of the last checkpoint, from 1.
     number: u32,
     /// It is still to become durable.
@@ -30,10 +26,10 @@ pub(super) struct Freeze {
 /// Parts of [`Hashes`], as a power of two: a part of a large checkpoint is sorted in well under a millisecond.
 const PARTS: u32 = 8;
 
-/// Hashes that are asked for in ascending order: in the order of hashes the walk goes through memory instead of jumping.
+/// Hashes that are taken in ascending order: in the order of hashes the walk goes through memory instead of jumping.
 /// They lie in parts by their highest bits, and a part is sorted when it is come to, since apply waits meanwhile.
 #[derive(Debug)]
-pub(super) struct Hashes {
+pub(crate) struct Hashes {
     parts: Vec<Vec<u64>>,
     /// The part that is being taken from, and how many of its hashes have been taken.
     part: usize,
@@ -47,11 +43,13 @@ impl Default for Hashes {
 }
 
 impl Hashes {
-    pub(super) fn push(&mut self, hash: u64) {
+    #[inline]
+    pub(crate) fn push(&mut self, hash: u64) {
         self.parts[(hash >> (u64::BITS - PARTS)) as usize].push(hash);
     }
 
     /// The least that has not been taken; each once.
+    #[inline]
     fn next(&mut self) -> Option<u64> {
         while let Some(part) = self.parts.get_mut(self.part) {
             if self.taken == 0 {
@@ -87,21 +85,21 @@ impl Hashes {
 
 /// Copies of rows, in one buffer.
 #[derive(Debug, Default)]
-pub(super) struct Copies {
+pub(crate) struct Copies {
     bytes: Vec<u8>,
     /// Lengths of keys, and of values.
     rows: Vec<(usize, Option<usize>)>,
 }
 
 impl Copies {
-    pub(super) fn add(&mut self, key: &[u8], value: Option<&[u8]>) {
+    pub(crate) fn add(&mut self, key: &[u8], value: Option<&[u8]>) {
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value.unwrap_or_default());
         self.rows.push((key.len(), value.map(<[u8]>::len)));
     }
 
     /// Hands all of them out.
-    pub(super) fn empty(&mut self, out: RowSink<'_>) {
+    pub(crate) fn empty(&mut self, out: RowSink<'_>) {
         let mut rest = self.bytes.as_slice();
         for (key_len, value_len) in self.rows.drain(..) {
             let (key, after) = rest.split_at(key_len);
@@ -113,26 +111,43 @@ impl Copies {
     }
 }
 
-impl Freeze {
+impl Checkpoint {
     /// What a row that changes now is marked with: the number of the checkpoint that will take it.
-    pub(super) fn next(&self) -> u32 {
+    pub(crate) fn next(&self) -> u32 {
         self.number + 1
     }
 
     /// Whether the running checkpoint is still to take the row.
-    fn is_due(&self, row: &Row) -> bool {
+    fn is_due<D>(&self, row: &Row<D>) -> bool {
         self.running && row.changed == self.number
     }
 
     /// Whether the store has no version of the row that is as new as this one.
-    pub(super) fn holds(&self, row: &Row) -> bool {
-        row.changed != 0 || (self.running && row.frozen == self.number)
+    pub(crate) fn holds<D>(&self, row: &Row<D>) -> bool {
+        row.changed != 0 || (self.running && row.taken == self.number)
+    }
+
+    /// The row is about to change: the running checkpoint takes it first.
+    #[inline]
+    pub(crate) fn before_change<D: Decoded>(&mut self, row: &mut Row<D>, sum: &mut u64, scratch: &mut Vec<u8>) {
+        if self.is_due(row) {
+            let mut early = std::mem::take(&mut self.early);
+            self.take(row, sum, scratch, |key, value| early.add(key, value));
+            self.early = early;
+        }
     }
 
     /// Takes a row: as it is now is how it was when the checkpoint began.
-    fn take(&mut self, row: &mut Row, sum: &mut u64, scratch: &mut Vec<u8>, out: RowSink<'_>) {
+    #[inline]
+    fn take<D: Decoded>(
+        &mut self,
+        row: &mut Row<D>,
+        sum: &mut u64,
+        scratch: &mut Vec<u8>,
+        out: impl FnOnce(&[u8], Option<&[u8]>),
+    ) {
         row.changed = 0;
-        row.frozen = self.number;
+        row.taken = self.number;
         row.settle(sum, scratch, out);
         if matches!(row.value, Value::Gone) {
             self.gone.push(row.key.hash());
@@ -142,21 +157,9 @@ impl Freeze {
     }
 }
 
-impl RowTable {
-    /// The row there is about to change: the running checkpoint takes it first.
-    pub(super) fn before_change(&mut self, place: Place) {
-        let row = self.maps.at_mut(place);
-        if self.freeze.is_due(row) {
-            let mut early = std::mem::take(&mut self.freeze.early);
-            self.freeze.take(row, &mut self.sum, &mut self.scratch, &mut |key, value| early.add(key, value));
-            self.freeze.early = early;
-        }
-    }
-}
-
-impl Table for RowTable {
+impl<D: Decoded> Table for RowTable<D> {
     fn tags(&self) -> &[u8] {
-        &TABLES
+        self.tags
     }
 
     fn is_resident(&self) -> bool {
@@ -164,56 +167,54 @@ impl Table for RowTable {
     }
 
     fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BytesError> {
-        let key = RowKey::new(key);
-        let (settled, epoch) = (row_hash(key.hash(), value), self.epoch);
-        self.admit(key, Some(Value::Bytes(value.into())), settled, epoch);
+        self.admit(RowKey::new(key), Some(value), self.epoch);
         Ok(())
     }
 
     fn set_cold(&mut self) {
-        TABLES.iter().for_each(|table| self.cold[usize::from(*table)] = true);
+        self.cold = Tags::of(self.tags);
     }
 
     fn set_warm(&mut self) {
-        self.cold = [false; TAGS];
+        self.cold = Tags::default();
     }
 
     /// Its rows stay in memory, and cannot be evicted, until [`Table::checkpoint_durable`].
     fn begin_checkpoint(&mut self) {
-        let freeze = &mut self.freeze;
-        assert!(!freeze.running, "a checkpoint is still running");
+        let checkpoint = &mut self.checkpoint;
+        assert!(!checkpoint.running, "a checkpoint is still running");
         self.epoch += 1;
-        freeze.number += 1;
-        (freeze.running, freeze.sum) = (true, None);
-        freeze.due.clear();
-        std::mem::swap(&mut freeze.due, &mut self.dirty);
+        checkpoint.number += 1;
+        (checkpoint.running, checkpoint.sum) = (true, None);
+        checkpoint.due.clear();
+        std::mem::swap(&mut checkpoint.due, &mut self.dirty);
         self.dirty_bytes = 0;
     }
 
     fn checkpoint_step(&mut self, limit: usize, out: RowSink<'_>) -> bool {
-        self.freeze.early.empty(out);
+        self.checkpoint.early.empty(out);
         for _ in 0..limit {
-            let Some(hash) = self.freeze.due.next() else { break };
-            let mut place = self.maps.first_of(hash);
-            while let Some(row) = self.maps.of_hash(hash, place) {
-                place = place.next();
-                if self.freeze.is_due(row) {
-                    let (decoded, mut rest) = (matches!(row.value, Value::Order(_)), None);
-                    self.freeze.take(row, &mut self.sum, &mut self.scratch, &mut |key, bytes| {
-                        rest = bytes.filter(|_| decoded).map(Box::from);
+            let Some(hash) = self.checkpoint.due.next() else { break };
+            let mut at = self.maps.first_of(hash);
+            while let Some(row) = self.maps.of_hash(hash, at) {
+                at = at.next();
+                if self.checkpoint.is_due(row) {
+                    let (rests, mut rest) = (matches!(&row.value, Value::Decoded(decoded) if decoded.rests()), None);
+                    self.checkpoint.take(row, &mut self.sum, &mut self.scratch, |key, bytes| {
+                        rest = bytes.filter(|_| rests).map(Box::from);
                         out(key, bytes);
                     });
                     if let Some(rest) = rest.map(Value::Bytes) {
-                        // Its commands are over, most likely: at rest it takes a third of the memory.
+                        // Its work is over, most likely: at rest it takes less memory.
                         self.resident_bytes = self.resident_bytes + size(&rest) - size(&row.value);
                         row.value = rest;
                     }
                 }
             }
         }
-        let all = self.freeze.due.is_done();
-        if all && self.freeze.sum.is_none() {
-            self.freeze.sum = Some(self.sum);
+        let all = self.checkpoint.due.is_done();
+        if all && self.checkpoint.sum.is_none() {
+            self.checkpoint.sum = Some(self.sum);
         }
         all
     }
@@ -221,15 +222,15 @@ impl Table for RowTable {
     /// Its rows may be evicted: [`RowTable::evict_step`].
     fn checkpoint_durable(&mut self) {
         self.epoch += 1;
-        self.freeze.running = false;
-        for hash in std::mem::take(&mut self.freeze.gone) {
-            let mut place = self.maps.first_of(hash);
-            while let Some(row) = self.maps.of_hash(hash, place) {
+        self.checkpoint.running = false;
+        for hash in std::mem::take(&mut self.checkpoint.gone) {
+            let mut at = self.maps.first_of(hash);
+            while let Some(row) = self.maps.of_hash(hash, at) {
                 if matches!(row.value, Value::Gone) && row.changed == 0 {
-                    self.resident_bytes -= super::row_table::cost(&row.key);
-                    self.maps.remove(place);
+                    self.resident_bytes -= cost(&row.key);
+                    self.maps.remove(at);
                 } else {
-                    place = place.next();
+                    at = at.next();
                 }
             }
         }
@@ -237,17 +238,17 @@ impl Table for RowTable {
 
     /// A running checkpoint takes what is left first.
     fn state_sum(&mut self) -> u64 {
-        if self.freeze.running && self.freeze.sum.is_none() {
+        if self.checkpoint.running && self.checkpoint.sum.is_none() {
             let mut early = Copies::default();
             self.checkpoint_step(usize::MAX, &mut |key, value| early.add(key, value));
-            self.freeze.early = early;
+            self.checkpoint.early = early;
         }
         for &hash in self.dirty.iter() {
-            let mut place = self.maps.first_of(hash);
-            while let Some(row) = self.maps.of_hash(hash, place) {
-                place = place.next();
+            let mut at = self.maps.first_of(hash);
+            while let Some(row) = self.maps.of_hash(hash, at) {
+                at = at.next();
                 if row.changed != 0 {
-                    row.settle(&mut self.sum, &mut self.scratch, &mut |_, _| {});
+                    row.settle(&mut self.sum, &mut self.scratch, |_, _| {});
                 }
             }
         }
@@ -255,15 +256,14 @@ impl Table for RowTable {
     }
 
     fn checkpoint_sum(&self) -> u64 {
-        self.freeze.sum.expect("every row of the checkpoint has been handed out")
+        self.checkpoint.sum.expect("every row of the checkpoint has been handed out")
     }
 
     fn export(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
         for (key, value) in self.iter() {
             let bytes = match value {
                 Value::Bytes(bytes) => bytes.to_vec(),
-                Value::Sku(sku) => encoded(sku.as_ref()),
-                Value::Order(row) => encoded(row.as_ref()),
+                Value::Decoded(decoded) => decoded.encode(&mut Vec::new()).to_vec(),
                 Value::Gone => continue,
             };
             out.push((key.as_bytes().to_vec(), bytes));
@@ -277,30 +277,17 @@ impl Table for RowTable {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
     use super::*;
-    use crate::ids::{AttemptId, GroupId, OrderId, SkuId, Text};
-    use crate::order::Order;
-    use crate::order::testing::request;
-    use crate::rows::kinds::OrderRow;
-    use crate::sku::Sku;
-    use crate::time::Timestamp;
+    use crate::encoding::encoded;
+    use crate::row_hash;
+    use crate::samples::{COUNTED, Count, NAMED, NOTED, Note, Sample, TABLES};
+    use std::collections::BTreeMap;
 
     type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
-    fn order_row(n: u64) -> OrderRow {
-        let request = request("A*1@100 B*2@50");
-        let attempt = AttemptId { slot: request.user.slot(), group: GroupId(1), term: 1, counter: n };
-        let names = ["a", "b"].map(|name| Text::new(name).unwrap());
-        let (order, _) = Order::place(OrderId(n), attempt, &request, &names, Timestamp::from_ms(n));
-        OrderRow { order: Arc::new(order), timers: Vec::new(), keys: Vec::new(), own: None }
-    }
-
     /// A table, what should be in it, and what its checkpoints have written.
     struct Trial {
-        table: RowTable,
+        table: RowTable<Sample>,
         plain: Rows,
         disk: Rows,
         random: u64,
@@ -312,17 +299,17 @@ mod tests {
             (self.random >> 33) % below
         }
 
-        /// A row comes, changes or goes; or one that is worked on decoded does, a SKU or an order.
+        /// A row comes, changes or goes; or one that is worked on decoded does, and stays so or rests.
         fn change(&mut self) {
             let n = self.draw(30);
-            let key = RowKey::of(HOLD, &[&n.to_be_bytes()]);
+            let key = RowKey::of(NAMED, &[&n.to_be_bytes()]);
             match self.draw(5) {
-                4 => self.command(n),
+                4 => self.note(n),
                 0 => {
                     self.plain.remove(key.as_bytes());
                     self.table.remove(key);
                 }
-                1 => self.rename(n),
+                1 => self.count(n),
                 _ => {
                     let value = self.draw(1_000).to_be_bytes();
                     self.plain.insert(key.as_bytes().to_vec(), value.to_vec());
@@ -331,32 +318,31 @@ mod tests {
             }
         }
 
-        fn rename(&mut self, n: u64) {
-            let (key, name) = (RowKey::of(SKU, &[&n.to_be_bytes()]), self.draw(1_000).to_string());
-            let mut sku = Sku::new(SkuId::new(n.to_string()).unwrap(), Text::new(name).unwrap());
-            self.plain.insert(key.as_bytes().to_vec(), encoded(&sku));
-            match self.table.sku_mut(&key) {
-                Some(known) => std::mem::swap(known, &mut sku),
-                None => self.table.put(key, Value::Sku(Box::new(sku))),
+        fn count(&mut self, n: u64) {
+            let (key, mut count) = (RowKey::of(COUNTED, &[&n.to_be_bytes()]), Count(self.draw(1_000)));
+            self.plain.insert(key.as_bytes().to_vec(), encoded(&count));
+            match self.table.get_mut::<Count>(&key) {
+                Some(known) => std::mem::swap(known, &mut count),
+                None => self.table.put_decoded(key, Box::new(count)),
             }
         }
 
-        /// An order is taken out, and put back as it was or changed; a new one is at rest.
-        fn command(&mut self, n: u64) {
-            let (key, version, refused) = (RowKey::of(ORDER, &[&n.to_be_bytes()]), self.draw(1_000), self.draw(3) == 0);
-            let Some(mut row) = self.table.take_order(&key) else {
-                let row = order_row(n);
-                self.plain.insert(key.as_bytes().to_vec(), encoded(&row));
-                self.table.put(key, Value::Bytes(encoded(&row).into()));
+        /// A note is taken out, and put back as it was or changed; a new one is at rest.
+        fn note(&mut self, n: u64) {
+            let (key, text, refused) = (RowKey::of(NOTED, &[&n.to_be_bytes()]), self.draw(1_000), self.draw(3) == 0);
+            let Some(mut note) = self.table.take::<Note>(&key) else {
+                let bytes = encoded(&Note(text.to_string()));
+                self.plain.insert(key.as_bytes().to_vec(), bytes.clone());
+                self.table.put_bytes(key, bytes.into());
                 return;
             };
-            assert_eq!(self.plain.get(key.as_bytes()), Some(&encoded(row.as_ref())));
+            assert_eq!(self.plain.get(key.as_bytes()), Some(&encoded(note.as_ref())));
             if refused {
-                self.table.give_back(&key, row);
+                self.table.give_back(&key, note);
             } else {
-                Arc::make_mut(&mut row.order).version = version;
-                self.plain.insert(key.as_bytes().to_vec(), encoded(row.as_ref()));
-                self.table.put(key, Value::Order(row));
+                note.0 = text.to_string();
+                self.plain.insert(key.as_bytes().to_vec(), encoded(note.as_ref()));
+                self.table.put_decoded(key, note);
             }
         }
 
@@ -391,16 +377,20 @@ mod tests {
     }
 
     fn sum(rows: &Rows) -> u64 {
-        rows.iter().map(|(key, value)| crate::rows::row_hash(RowKey::new(key).hash(), value)).fold(0, u64::wrapping_add)
+        rows.iter().map(|(key, value)| row_hash(RowKey::new(key).hash(), value)).fold(0, u64::wrapping_add)
     }
 
     #[test]
     fn a_checkpoint_is_of_the_moment_at_which_it_began() {
-        let mut trial = Trial { table: RowTable::new(), plain: Rows::new(), disk: Rows::new(), random: 7 };
+        let mut trial = Trial { table: RowTable::new(&TABLES), plain: Rows::new(), disk: Rows::new(), random: 7 };
         for _ in 0..2_000 {
             (0..trial.draw(12)).for_each(|_| trial.change());
             trial.checkpoint();
         }
         assert_eq!(trial.table.state_sum(), sum(&trial.plain));
+        for table in TABLES {
+            let rows = trial.plain.keys().filter(|key| key[0] == table).count();
+            assert_eq!(trial.table.count(table), rows as u64, "rows of table {table}");
+        }
     }
 }

@@ -1,12 +1,14 @@
-//! What every table of a shard can do. The machine lists its tables once and goes through them for everything that concerns
-//! all of them: checkpoints, start, hash, export, memory.
+//! What every table can do. Whoever owns tables lists them once, and goes through the list for everything that concerns all of
+//! them: checkpoints, start, hash, export, memory. What is evicted when differs, and is not asked of every table.
 
-use super::RowSink;
-use crate::encoding::BytesError;
+use crate::BytesError;
+
+/// Takes the rows of a checkpoint one by one: key, and bytes or a deletion.
+pub type RowSink<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>);
 
 /// A table: rows in memory, which checkpoints write to the store. One checkpoint runs at a time: it begins, hands its rows
 /// out step by step while rows go on changing, and becomes durable.
-pub(crate) trait Table {
+pub trait Table {
     /// Tags of its rows: the first byte of their keys.
     fn tags(&self) -> &[u8];
 
@@ -53,9 +55,9 @@ pub(crate) trait Table {
 
 /// Rough sizes of a table, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ByteCounts {
+pub struct ByteCounts {
     /// Everything that is in memory.
-    pub(crate) resident: u64,
+    pub resident: u64,
     /// What the next checkpoint hands out.
-    pub(crate) dirty: u64,
+    pub dirty: u64,
 }

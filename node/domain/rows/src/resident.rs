@@ -1,23 +1,22 @@
 //! A table that is always in memory, decoded. Its rows are encoded only for a checkpoint or a hash: what comes and goes
-//! between two checkpoints costs neither. Checkpoints are taken bit by bit, as in `freeze`.
+//! between two checkpoints costs neither. Checkpoints are taken bit by bit, as in `checkpoint`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt::Debug;
 use std::ops::RangeBounds;
 
-use super::freeze::Copies;
-use super::keys::TableKey;
-use super::table::{ByteCounts, Table};
-use super::{RowSink, row_hash};
-use crate::encoding::{BytesError, encode, encoded, read_row};
+use crate::checkpoint::Copies;
+use crate::encoding::{encode, encoded, read_row};
+use crate::table::{ByteCounts, RowSink, Table};
+use crate::{BytesError, TableKey, row_hash};
 
 /// What a row costs beside its value: two map nodes, roughly.
 const OVERHEAD: u64 = 64;
 
 /// What is known of the rows of a table beside them, to find them by something else than their keys. The table keeps it true,
 /// at a start too.
-pub(crate) trait RowIndex<K, V>: Default + PartialEq + Debug {
+pub trait RowIndex<K, V>: Default + PartialEq + Debug {
     /// How many times as much memory as the table it takes, roughly.
     const COPIES: u64;
 
@@ -44,12 +43,13 @@ impl<K, V> RowIndex<K, V> for () {
 }
 
 /// What the rows of a resident table may be.
-pub(crate) trait ResidentValue: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> {}
+pub trait ResidentValue: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()> {}
 
 impl<V: bincode::Encode + for<'a> bincode::BorrowDecode<'a, ()>> ResidentValue for V {}
 
+/// A row, with what is known of it.
 #[derive(Debug)]
-struct Slot<V> {
+struct Kept<V> {
     value: V,
     /// What the row adds to the sum; zero when it adds nothing.
     settled: u64,
@@ -59,7 +59,7 @@ struct Slot<V> {
     changed: u32,
 }
 
-impl<V: bincode::Encode> Slot<V> {
+impl<V: bincode::Encode> Kept<V> {
     /// Moves the sum from what the row added to what it adds now; gives its bytes, which lie in `scratch`.
     fn settle<'a>(&mut self, key_hash: u64, sum: &mut u64, scratch: &'a mut Vec<u8>) -> &'a [u8] {
         let bytes = encode(scratch, &self.value);
@@ -81,8 +81,8 @@ struct Gone {
 
 /// A resident table, with an index if it has one.
 #[derive(Debug)]
-pub(crate) struct Resident<K, V, I = ()> {
-    rows: BTreeMap<K, Slot<V>>,
+pub struct Resident<K, V, I = ()> {
+    rows: BTreeMap<K, Kept<V>>,
     index: I,
     /// Deletions that the store has not seen yet.
     gone: BTreeMap<K, Gone>,
@@ -102,7 +102,8 @@ pub(crate) struct Resident<K, V, I = ()> {
 
 impl<K: TableKey, V: ResidentValue, I: RowIndex<K, V>> Resident<K, V, I> {
     /// An empty table whose values take about `each` bytes.
-    pub(crate) fn new(each: u64) -> Self {
+    #[must_use]
+    pub fn new(each: u64) -> Self {
         Self {
             rows: BTreeMap::new(),
             index: I::default(),
@@ -118,35 +119,49 @@ impl<K: TableKey, V: ResidentValue, I: RowIndex<K, V>> Resident<K, V, I> {
         }
     }
 
-    pub(crate) fn get(&self, key: &K) -> Option<&V> {
-        self.rows.get(key).map(|slot| &slot.value)
+    /// A row.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.rows.get(key).map(|kept| &kept.value)
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many rows there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.rows.iter().map(|(key, slot)| (key, &slot.value))
+    /// Whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
-    pub(crate) fn range(&self, range: impl RangeBounds<K>) -> impl Iterator<Item = (&K, &V)> {
-        self.rows.range(range).map(|(key, slot)| (key, &slot.value))
+    /// Every row, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.rows.iter().map(|(key, kept)| (key, &kept.value))
     }
 
-    pub(crate) fn index(&self) -> &I {
+    /// The rows whose keys are in a range.
+    pub fn range(&self, range: impl RangeBounds<K>) -> impl Iterator<Item = (&K, &V)> {
+        self.rows.range(range).map(|(key, kept)| (key, &kept.value))
+    }
+
+    /// What is known of the rows beside them.
+    #[must_use]
+    pub fn index(&self) -> &I {
         &self.index
     }
 
-    pub(crate) fn put(&mut self, key: K, value: V) {
+    /// Writes a row.
+    pub fn put(&mut self, key: K, value: V) {
         self.before_change(&key);
         let next = self.number + 1;
         match self.rows.entry(key) {
             Entry::Occupied(mut known) => {
                 self.index.changed(known.key(), &known.get().value, &value);
-                let slot = known.get_mut();
-                slot.value = value;
-                if std::mem::replace(&mut slot.changed, next) != next {
+                let kept = known.get_mut();
+                kept.value = value;
+                if std::mem::replace(&mut kept.changed, next) != next {
                     self.dirty.push(known.key().clone());
                 }
                 return;
@@ -156,7 +171,7 @@ impl<K: TableKey, V: ResidentValue, I: RowIndex<K, V>> Resident<K, V, I> {
                 let before = if self.gone.is_empty() { None } else { self.gone.remove(free.key()) };
                 let (settled, stored) = before.map_or((0, false), |gone| (gone.settled, gone.stored));
                 self.dirty.push(free.key().clone());
-                free.insert(Slot { value, settled, stored, changed: next });
+                free.insert(Kept { value, settled, stored, changed: next });
             }
         }
         self.forget_stale();
@@ -166,25 +181,26 @@ impl<K: TableKey, V: ResidentValue, I: RowIndex<K, V>> Resident<K, V, I> {
     fn forget_stale(&mut self) {
         if self.dirty.len() > 1_024 + 2 * (self.rows.len() + self.gone.len()) {
             let (rows, gone) = (&self.rows, &self.gone);
-            self.dirty.retain(|key| rows.get(key).is_some_and(|slot| slot.changed != 0) || gone.contains_key(key));
+            self.dirty.retain(|key| rows.get(key).is_some_and(|kept| kept.changed != 0) || gone.contains_key(key));
             self.dirty.sort_unstable();
             self.dirty.dedup();
         }
     }
 
-    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+    /// Deletes a row; what it was.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
         self.before_change(key);
-        let slot = self.rows.remove(key)?;
-        self.index.removed(key, &slot.value);
+        let kept = self.rows.remove(key)?;
+        self.index.removed(key, &kept.value);
         // A row that neither the sum nor a checkpoint has seen never was; its entry in the dirty list is skipped.
-        if slot.settled != 0 || slot.stored {
+        if kept.settled != 0 || kept.stored {
             let changed = self.number + 1;
-            if slot.changed != changed {
+            if kept.changed != changed {
                 self.dirty.push(key.clone());
             }
-            self.gone.insert(key.clone(), Gone { settled: slot.settled, stored: slot.stored, changed });
+            self.gone.insert(key.clone(), Gone { settled: kept.settled, stored: kept.stored, changed });
         }
-        Some(slot.value)
+        Some(kept.value)
     }
 
     /// The row is about to change: a checkpoint that has not come to it takes it first.
@@ -198,11 +214,11 @@ impl<K: TableKey, V: ResidentValue, I: RowIndex<K, V>> Resident<K, V, I> {
 
     /// Takes a row, or its deletion, that the checkpoint has not taken yet and that has not changed since it began.
     fn take(&mut self, key: &K, out: RowSink<'_>) {
-        if let Some(slot) = self.rows.get_mut(key) {
-            if slot.changed == self.number {
-                (slot.changed, slot.stored) = (0, true);
+        if let Some(kept) = self.rows.get_mut(key) {
+            if kept.changed == self.number {
+                (kept.changed, kept.stored) = (0, true);
                 let row = key.write();
-                out(row.as_bytes(), Some(slot.settle(row.hash(), &mut self.sum, &mut self.scratch)));
+                out(row.as_bytes(), Some(kept.settle(row.hash(), &mut self.sum, &mut self.scratch)));
             }
         } else if self.gone.get(key).is_some_and(|gone| gone.changed == self.number)
             && let Some(gone) = self.gone.remove(key)
@@ -215,7 +231,7 @@ impl<K: TableKey, V: ResidentValue, I: RowIndex<K, V>> Resident<K, V, I> {
     }
 
     /// Panics when the index says anything else than one that is made of the rows as they are.
-    pub(crate) fn check(&self) {
+    pub fn check(&self) {
         let mut anew = I::default();
         self.iter().for_each(|(key, value)| anew.added(key, value));
         assert!(anew == self.index, "the rows make {anew:?}, the index is {:?}", self.index);
@@ -237,7 +253,7 @@ impl<K: TableKey, V: ResidentValue, I: RowIndex<K, V>> Table for Resident<K, V, 
         let settled = row_hash(key.write().hash(), bytes);
         self.sum = self.sum.wrapping_add(settled);
         self.index.added(&key, &value);
-        let before = self.rows.insert(key, Slot { value, settled, stored: true, changed: 0 });
+        let before = self.rows.insert(key, Kept { value, settled, stored: true, changed: 0 });
         assert!(before.is_none(), "a row was restored twice");
         Ok(())
     }
@@ -271,8 +287,8 @@ impl<K: TableKey, V: ResidentValue, I: RowIndex<K, V>> Table for Resident<K, V, 
 
     fn state_sum(&mut self) -> u64 {
         for key in self.due[self.seen..].iter().chain(&self.dirty) {
-            if let Some(slot) = self.rows.get_mut(key).filter(|slot| slot.changed != 0) {
-                slot.settle(key.write().hash(), &mut self.sum, &mut self.scratch);
+            if let Some(kept) = self.rows.get_mut(key).filter(|kept| kept.changed != 0) {
+                kept.settle(key.write().hash(), &mut self.sum, &mut self.scratch);
             } else if let Some(gone) = self.gone.get_mut(key) {
                 self.sum = self.sum.wrapping_sub(std::mem::take(&mut gone.settled));
             }
@@ -285,8 +301,8 @@ impl<K: TableKey, V: ResidentValue, I: RowIndex<K, V>> Table for Resident<K, V, 
     }
 
     fn export(&self, out: &mut Vec<(Vec<u8>, Vec<u8>)>) {
-        for (key, slot) in &self.rows {
-            out.push((key.write().as_bytes().to_vec(), encoded(&slot.value)));
+        for (key, kept) in &self.rows {
+            out.push((key.write().as_bytes().to_vec(), encoded(&kept.value)));
         }
     }
 
@@ -299,16 +315,47 @@ impl<K: TableKey, V: ResidentValue, I: RowIndex<K, V>> Table for Resident<K, V, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::GroupId;
-    use crate::rows::RowKey;
-    use crate::rows::keys::OutboxKey;
-    use crate::rows::kinds::StreamIn;
+    use crate::RowKey;
+
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    struct Name(u64);
+
+    impl TableKey for Name {
+        const TAG: u8 = 2;
+
+        fn write(&self) -> RowKey {
+            RowKey::of(Self::TAG, &[&self.0.to_be_bytes()])
+        }
+
+        fn parse(key: &[u8]) -> Result<Self, BytesError> {
+            let bytes = key.get(1..).and_then(|bytes| bytes.try_into().ok()).ok_or(BytesError::Key)?;
+            Ok(Self(u64::from_be_bytes(bytes)))
+        }
+    }
+
+    /// The names of a value.
+    #[derive(Debug, Default, PartialEq)]
+    struct ByValue(BTreeMap<u64, Vec<u64>>);
+
+    impl RowIndex<Name, u64> for ByValue {
+        const COPIES: u64 = 1;
+
+        fn added(&mut self, key: &Name, value: &u64) {
+            let names = self.0.entry(*value).or_default();
+            names.push(key.0);
+            names.sort_unstable();
+        }
+
+        fn removed(&mut self, key: &Name, value: &u64) {
+            let names = self.0.get_mut(value).expect("it was added");
+            names.retain(|name| *name != key.0);
+            if names.is_empty() {
+                self.0.remove(value);
+            }
+        }
+    }
 
     type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
-
-    fn row_of(high: u64) -> Vec<u8> {
-        encoded(&StreamIn { high })
-    }
 
     fn sum(rows: &Rows) -> u64 {
         rows.iter().map(|(key, value)| row_hash(RowKey::new(key).hash(), value)).fold(0, u64::wrapping_add)
@@ -316,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_is_of_the_moment_at_which_it_began() {
-        let (mut table, mut plain, mut disk) = (Resident::<OutboxKey, StreamIn>::new(16), Rows::new(), Rows::new());
+        let (mut table, mut plain, mut disk) = (Resident::<Name, u64, ByValue>::new(16), Rows::new(), Rows::new());
         let mut random = 7_u64;
         let mut draw = |below: u64| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -326,13 +373,13 @@ mod tests {
             let (mut then, mut taken) = (None, Vec::new());
             loop {
                 for _ in 0..draw(5) {
-                    let (key, high) = ((GroupId(1), draw(12)), draw(1_000));
+                    let (key, value) = (Name(draw(12)), draw(9));
                     let row = key.write().as_bytes().to_vec();
                     if draw(3) == 0 {
                         assert_eq!(table.remove(&key).is_some(), plain.remove(&row).is_some());
                     } else {
-                        plain.insert(row, row_of(high));
-                        table.put(key, StreamIn { high });
+                        plain.insert(row, encoded(&value));
+                        table.put(key, value);
                     }
                 }
                 if then.is_none() {
@@ -350,6 +397,7 @@ mod tests {
                     break;
                 }
             }
+            table.check();
             for (key, value) in taken {
                 match value {
                     Some(value) => drop(disk.insert(key, value)),
@@ -357,6 +405,10 @@ mod tests {
                 }
             }
             assert_eq!(Some(&disk), then.as_ref());
+            let mut restored = Resident::<Name, u64, ByValue>::new(16);
+            disk.iter().for_each(|(key, value)| restored.restore(key, value).unwrap());
+            restored.check();
+            assert_eq!((restored.state_sum(), restored.len()), (sum(&disk), disk.len()));
         }
     }
 }
