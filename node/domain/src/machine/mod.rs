@@ -9,7 +9,6 @@
 //!
 //! Read next: `place` (the commit point), `orders`, `stock` (holds), `mailbox`, then `store` and `prefetch`.
 
-mod approach;
 mod mailbox;
 mod marks;
 mod orders;
@@ -21,6 +20,7 @@ mod repair;
 mod stock;
 mod store;
 mod tables;
+mod warm_cache;
 
 #[cfg(test)]
 mod tests;

@@ -67,7 +67,7 @@ impl ShardMachine {
     /// need, and decodes the orders that both looking for what is missing and apply read. Changes speed, never results.
     pub fn warm(&mut self, entry: &Entry) {
         self.rows.know_count(SKU, self.meta.counts.skus);
-        self.approach(entry);
+        self.warm_cache(entry);
         if !self.rows.any_cold() {
             return;
         }

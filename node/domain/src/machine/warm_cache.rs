@@ -7,8 +7,8 @@ use crate::rows::keys;
 use crate::rows::kinds::OrderRow;
 
 impl ShardMachine {
-    /// Goes near the rows that most entries need: keys, orders and SKUs.
-    pub(super) fn approach(&mut self, entry: &Entry) {
+    /// Has the processor fetch the rows that most entries need: keys, orders and SKUs.
+    pub(super) fn warm_cache(&mut self, entry: &Entry) {
         let mut hashes = std::mem::take(&mut self.hashes);
         hashes.clear();
         for command in &entry.commands {
@@ -23,7 +23,7 @@ impl ShardMachine {
             }
         }
         self.rows.warm_cache(&hashes);
-        // Now that the orders are near: the SKUs whose units their commands move. Where rows may be cold, all orders are read
+        // Now that the orders are at hand: the SKUs whose units their commands move. Where rows may be cold, all orders are read
         // once more before they are applied.
         hashes.clear();
         let any_cold = self.rows.any_cold();
