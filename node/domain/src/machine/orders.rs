@@ -37,7 +37,7 @@ impl ShardMachine {
         match self.change_order(&mut row, command) {
             Ok(Changed::Now { created, effects }) => {
                 let order = Arc::clone(&row.order);
-                self.follow(key, row, before, effects);
+                self.commit_change(key, row, before, effects);
                 Ok(Outcome::Order { order, created, replayed: false })
             }
             Ok(Changed::Before { created }) => {
@@ -105,7 +105,7 @@ impl ShardMachine {
         }
         let before = row.order.status();
         let effects = Arc::make_mut(&mut row.order).expire_in(kind, self.meta.time, self.scale());
-        self.follow(key, row, before, effects);
+        self.commit_change(key, row, before, effects);
     }
 
     /// Rule 18, the order's side: units that it counts on are not there.
@@ -114,25 +114,25 @@ impl ShardMachine {
         let Some(mut row) = self.rows.take::<OrderRow>(&key) else { return };
         let before = row.order.status();
         let effects = Arc::make_mut(&mut row.order).shortfall(sku, missing, self.meta.time);
-        self.follow(key, row, before, effects);
+        self.commit_change(key, row, before, effects);
     }
 
     /// Writes a changed order and sees to what the change wants done.
-    fn follow(&mut self, key: RowKey, mut row: Box<OrderRow>, before: Status, effects: Effects) {
+    fn commit_change(&mut self, key: RowKey, mut row: Box<OrderRow>, before: Status, effects: Effects) {
         self.set_timers(&mut row, &effects.timers);
         match &mut row.own {
             Some(own) => self.change_own(&row.order, own, effects.stock),
             None => self.post_stock(row.order.attempt, row.order.id, effects.stock),
         }
-        self.meta.counts.orders[place_of(before)] -= 1;
-        self.meta.counts.orders[place_of(row.order.status())] += 1;
+        self.meta.counts.orders[index_of(before)] -= 1;
+        self.meta.counts.orders[index_of(row.order.status())] += 1;
         self.rows.put_decoded(key, row);
     }
 
     /// Writes a new order's row. It is left at rest: most orders wait long for their first command, and what an order
     /// allocates is cheap only if it is freed at once.
     pub(super) fn put_new(&mut self, row: &OrderRow) {
-        self.meta.counts.orders[place_of(row.order.status())] += 1;
+        self.meta.counts.orders[index_of(row.order.status())] += 1;
         let bytes = row_bytes(&mut self.scratch, row);
         self.rows.put_bytes(keys::order(row.order.id), bytes);
     }
@@ -162,6 +162,6 @@ enum Changed {
     Before { created: Option<Created> },
 }
 
-fn place_of(status: Status) -> usize {
+fn index_of(status: Status) -> usize {
     STATUSES.iter().position(|known| *known == status).expect("every status is in the list")
 }
