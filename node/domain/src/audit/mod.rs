@@ -25,7 +25,7 @@ use crate::order::Order;
 use crate::repair::Scale;
 use crate::rows::keys::{self, MarkKey, OutboxKey, TimerKey};
 use crate::rows::kinds::{
-    AttemptRow, Counts, Held, HoldRow, Mark, Meta, OrderRow, OwnHold, PlacedRow, ReferenceRow, SkuKeyRow,
+    AttemptRow, Counts, Held, HoldRow, LocalHold, Mark, Meta, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow,
 };
 use crate::rows::{
     ATTEMPT, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER,
@@ -230,8 +230,8 @@ impl Audit {
                 self.skus.entry(line.sku.clone()).or_default().counted += units;
             }
         }
-        if let Some(own) = &row.own {
-            self.own_holds(order, own);
+        if let Some(holds) = &row.local_holds {
+            self.local_holds(order, holds);
         }
         let retention = self.retention;
         let here = self.here();
@@ -289,9 +289,9 @@ impl Audit {
     }
 
     /// What an order holds in its own row is what it counts on, whatever is under way elsewhere.
-    fn own_holds(&mut self, order: &Order, own: &[OwnHold]) {
-        let mut kept = Vec::with_capacity(own.len());
-        for hold in own {
+    fn local_holds(&mut self, order: &Order, holds: &[LocalHold]) {
+        let mut kept = Vec::with_capacity(holds.len());
+        for hold in holds {
             let Some(line) = (hold.line as usize).checked_sub(1).and_then(|index| order.lines.get(index)) else {
                 self.violation(Law::HoldsAddUp, format!("order {} holds units of line {}", order.id, hold.line));
                 continue;

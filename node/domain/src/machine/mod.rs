@@ -9,10 +9,10 @@
 //!
 //! Read next: `place` (the commit point), `orders`, `stock` (holds), `mailbox`, then `store` and `prefetch`.
 
+mod local_holds;
 mod mailbox;
 mod marks;
 mod orders;
-mod own;
 mod place;
 mod prefetch;
 mod reads;

@@ -120,8 +120,8 @@ impl ShardMachine {
     /// Writes a changed order and sees to what the change wants done.
     fn commit_change(&mut self, key: RowKey, mut row: Box<OrderRow>, before: Status, effects: Effects) {
         self.set_timers(&mut row, &effects.timers);
-        match &mut row.own {
-            Some(own) => self.change_own(&row.order, own, effects.stock),
+        match &mut row.local_holds {
+            Some(holds) => self.change_local_holds(&row.order, holds, effects.stock),
             None => self.post_stock(row.order.attempt, row.order.id, effects.stock),
         }
         self.meta.counts.orders[index_of(before)] -= 1;

@@ -34,7 +34,7 @@ impl ShardMachine {
             Checked::Replay(outcome) => return Ok(outcome),
             Checked::New(rows) => rows,
         };
-        let names: Vec<Text> = if place.names.len() == place.request.lines.len() { Vec::new() } else { own_names(place) };
+        let names: Vec<Text> = if place.names.len() == place.request.lines.len() { Vec::new() } else { ids_as_names(place) };
         let names = if names.is_empty() { &place.names } else { &names };
         let (order, effects) = self.make_order(place, names);
         Ok(self.insert_order(rows, place, order, effects, None))
@@ -145,7 +145,7 @@ impl ShardMachine {
         local: Option<&[UnitsFound]>,
     ) -> Outcome {
         let id = order.id;
-        let own = local.map(|found| self.keep_own(&order, found, &effects.stock));
+        let local_holds = local.map(|found| self.take_local_holds(&order, found, &effects.stock));
         let record = PlacedRow { order: id, body_hash: place.request.body_hash, at: self.meta.time };
         self.rows.put_bytes(rows.placed, row_bytes(&mut self.scratch, &record));
         if let Some(key) = rows.reference {
@@ -153,10 +153,10 @@ impl ShardMachine {
             self.rows.put_bytes(key, row_bytes(&mut self.scratch, &row));
         }
         self.lists.add(&keys::list(&place.request.user, id));
-        if own.is_none() {
+        if local_holds.is_none() {
             self.post_stock(place.attempt, id, effects.stock);
         }
-        let mut row = OrderRow { order: Arc::new(order), timers: Vec::new(), keys: Vec::new(), own };
+        let mut row = OrderRow { order: Arc::new(order), timers: Vec::new(), keys: Vec::new(), local_holds };
         self.set_timers(&mut row, &effects.timers);
         self.put_new(&row);
         Outcome::Placed { order: row.order, replayed: false }
@@ -191,7 +191,7 @@ struct NewRows {
 }
 
 /// SKU ids in place of names that the proposer did not send.
-fn own_names(place: &Place) -> Vec<Text> {
+fn ids_as_names(place: &Place) -> Vec<Text> {
     let name = |sku: &SkuId| Text::new(sku.as_str()).expect("a SKU id is a valid text");
     place.request.lines.iter().map(|line| name(&line.sku)).collect()
 }

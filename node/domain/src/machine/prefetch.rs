@@ -228,12 +228,12 @@ impl Needs<'_> {
 
     /// The rows of this shard in which the stock of an order is.
     fn stock_of(&mut self, row: &OrderRow) {
-        let own = row.own.is_some();
-        if own && !self.skus_cold {
+        let local = row.local_holds.is_some();
+        if local && !self.skus_cold {
             return;
         }
         for line in &row.order.lines {
-            if own {
+            if local {
                 self.sku(&line.sku);
             } else if self.is_local(&line.sku) {
                 self.held(row.order.attempt, &line.sku);

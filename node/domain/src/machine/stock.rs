@@ -1,7 +1,7 @@
 //! Commands on SKUs, and holds: granted by command, kept, committed, freed and shipped by message (rules 8 to 15, 18, 19).
 //!
 //! A tentative hold is a mark; a kept one is a row that may go cold. Both are keyed by attempt and SKU (rule 9). Units of an
-//! order that lives with all its SKUs are in its own row instead (`own`).
+//! order that lives with all its SKUs are in its own row instead (`local_holds`).
 
 use super::ShardMachine;
 use crate::command::{Hold, Outcome, Release, SkuAction, SkuCommand};

@@ -13,7 +13,7 @@ use crate::repair::{Repair, Repaired};
 use crate::rows::RowKey;
 use crate::rows::keys::{self, From, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
 use crate::rows::kinds::{
-    AttemptRow, Counts, Held, HoldRow, Mark, Meta, OrderKey, OrderRow, OwnHold, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn,
+    AttemptRow, Counts, Held, HoldRow, LocalHold, Mark, Meta, OrderKey, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn,
     StreamOut,
 };
 
@@ -100,8 +100,8 @@ fn order_row() -> OrderRow {
     let created = Some(Created::Refund(RefundId { order: order_id(), number: 1 }));
     let key = OrderKey { key: key("key-2"), body_hash: 1 << 40, created, version: 5, at: at(7) };
     let held = Held { quantity: Quantity(2), committed: true, warehouse: WarehouseId::default() };
-    let own = Some(vec![OwnHold { line: 2, held }]);
-    OrderRow { order: order.into(), timers: vec![(TimerKind::AutoComplete, at(8))], keys: vec![key], own }
+    let local_holds = Some(vec![LocalHold { line: 2, held }]);
+    OrderRow { order: order.into(), timers: vec![(TimerKind::AutoComplete, at(8))], keys: vec![key], local_holds }
 }
 
 /// Everything that is stored, by name.

@@ -35,7 +35,7 @@ fn fill(machine: &mut ShardMachine, tag: u8) {
         REPAIR => machine.repairs.put(RepairNumber(1), Repaired { since: at(1), at: at(2), by: 3 }),
         ORDER => {
             let (order, _) = Order::place(order, attempt(), &request(&user, "k", &[(&sku, 1)]), &[text("a")], at(0));
-            let row = OrderRow { order: order.into(), timers: Vec::new(), keys: Vec::new(), own: None };
+            let row = OrderRow { order: order.into(), timers: Vec::new(), keys: Vec::new(), local_holds: None };
             machine.rows.put_decoded(keys::order(row.order.id), Box::new(row));
         }
         SKU => machine.rows.put_decoded(keys::sku(&sku), Box::new(Sku::new(sku, text("a")))),
