@@ -125,17 +125,6 @@ impl<T, C> Lookup<T, C> {
     }
 }
 
-impl<T> Lookup<T, ()> {
-    /// The same, which names the row to load.
-    pub fn of(self, key: RowKey) -> Lookup<T> {
-        match self {
-            Self::Found(value) => Lookup::Found(value),
-            Self::Absent => Lookup::Absent,
-            Self::Cold(()) => Lookup::Cold(vec![key]),
-        }
-    }
-}
-
 impl<D: Decoded> RowTable<D> {
     /// Without rows; the tables have these tags.
     #[must_use]

@@ -151,7 +151,7 @@ pub struct ShardMachine {
     repairs: Resident<RepairNumber, Repaired, Scale>,
     meta: Meta,
     /// What it was when the checkpoint began whose rows are being handed out.
-    frozen: Option<Meta>,
+    checkpoint: Option<Meta>,
     /// Messages to this very shard: applied before the command that sent them is over.
     local: VecDeque<Message>,
     scratch: Vec<u8>,
@@ -175,7 +175,7 @@ impl ShardMachine {
             marks: Resident::new(200),
             repairs: Resident::new(16),
             meta: Meta::default(),
-            frozen: None,
+            checkpoint: None,
             local: VecDeque::new(),
             scratch: Vec::new(),
             hashes: Vec::new(),

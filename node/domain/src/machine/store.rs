@@ -76,16 +76,16 @@ impl ShardMachine {
     /// Rows stay in memory. One checkpoint at a time: call [`ShardMachine::checkpoint_durable`] before the next.
     pub fn begin_checkpoint(&mut self) {
         self.tables_mut().into_iter().for_each(Table::begin_checkpoint);
-        self.frozen = Some(self.meta);
+        self.checkpoint = Some(self.meta);
     }
 
     /// Hands out rows of the checkpoint that was begun, as they were then, after looking at `limit` rows of a table at the
     /// most. True once that was all.
     pub fn checkpoint_step(&mut self, limit: usize, out: RowSink<'_>) -> bool {
         let all = self.tables_mut().into_iter().all(|table| table.checkpoint_step(limit, out));
-        if let Some(frozen) = self.frozen.take_if(|_| all) {
+        if let Some(begun) = self.checkpoint.take_if(|_| all) {
             let sums = self.tables().into_iter().map(Table::checkpoint_sum);
-            let meta = Meta { sum: sums.fold(0, u64::wrapping_add), ..frozen };
+            let meta = Meta { sum: sums.fold(0, u64::wrapping_add), ..begun };
             out(&[META], Some(encode(&mut self.scratch, &meta)));
         }
         all
@@ -140,7 +140,7 @@ impl ShardMachine {
         self.rows.eviction_steps()
     }
 
-    /// ReplicasAgree: equal on all replicas at the same index, whatever is cold. Costs what changed since the last freeze.
+    /// ReplicasAgree: equal on all replicas at the same index, whatever is cold. Costs what changed since the last checkpoint began.
     pub fn state_hash(&mut self) -> u64 {
         let (mut stored, mut resident) = (0_u64, 0_u64);
         for table in self.tables_mut() {

@@ -26,7 +26,7 @@ macro_rules! every_table {
             // What is no table.
             config: _,
             meta: _,
-            frozen: _,
+            checkpoint: _,
             local: _,
             scratch: _,
             hashes: _,
