@@ -466,3 +466,24 @@ fn timers_that_piled_up_fire_without_all_of_them_in_memory() {
     // Twice what a tick may fire, and one more.
     assert_eq!(read, [2_500, 700, 0, 0]);
 }
+
+#[test]
+fn what_is_missing_is_the_same_whether_memory_was_warmed_or_not() {
+    let (mut shard, orders, _) = lived();
+    let mut disk = Disk::default();
+    disk.write(&mut shard.machine);
+    let mut restored = disk.start(config(&shard.machine));
+    let Lookup::Cold(keys) = restored.order(orders[1].id) else { panic!("it should be cold") };
+    disk.admit(&mut restored, keys);
+    // The order is at rest, and its SKU is cold.
+    let entry = Entry { at: at(0), commands: vec![act(orders[1].id, "c", cancel())] };
+    let missing = restored.missing(&entry, &|_| true);
+    assert_eq!(missing.cold.iter().map(RowKey::tag).collect::<Vec<u8>>(), [SKU]);
+    restored.warm(&entry);
+    assert_eq!(restored.missing(&entry, &|_| true), missing);
+    // The store certainly has no such row: it is admitted, and not missing any more.
+    let missing = restored.missing(&entry, &|_| false);
+    assert_eq!((missing.cold.len(), missing.absent.len()), (0, 1));
+    restored.admit_absent(missing.absent);
+    assert_eq!(restored.missing(&entry, &|_| false), MissingRows::default());
+}
