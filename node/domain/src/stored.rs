@@ -2,10 +2,12 @@
 //! sum that the last checkpoint stored beside them. The sum is the part of the state hash that rows which may be cold, and
 //! timers, make up; the other tables are read whole at every start.
 
+use ordergrid_rows::TableKey;
+
 use crate::command::Message;
 use crate::encoding::{BytesError, read_row};
 use crate::repair::Repaired;
-use crate::rows::keys::{self, From, MarkKey, OutboxKey, RepairNumber, TableKey, TimerKey, To};
+use crate::rows::keys::{self, From, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
 use crate::rows::kinds::{AttemptRow, HoldRow, Mark, Meta, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn, StreamOut};
 use crate::rows::{
     ATTEMPT, FIRST_COLD, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, RowKey, SKU, SKU_KEY, STREAM_IN,

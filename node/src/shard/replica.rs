@@ -291,7 +291,7 @@ impl ShardReplica {
             self.settled.fetch_min(now, Ordering::Relaxed);
             return;
         }
-        machine.evict_some(budget, machine.eviction_steps() / ROOM_AT_ONCE as usize);
+        machine.evict_step(budget, machine.eviction_steps() / ROOM_AT_ONCE as usize);
         self.settled.store(machine.resident_bytes(), Ordering::Relaxed);
     }
 
@@ -327,9 +327,11 @@ impl ShardReplica {
             if let Some(scan) = machine.missing_timers(entry) {
                 return Err(Missing::Timers(scan));
             }
+            machine.warm(entry);
             let rows = machine.missing(entry, &|key| self.store.may_have(key));
-            if !rows.is_empty() {
-                return Err(Missing::Rows { rows, epoch: machine.load_epoch() });
+            machine.admit_absent(rows.absent);
+            if !rows.cold.is_empty() {
+                return Err(Missing::Rows { rows: rows.cold, epoch: machine.load_epoch() });
             }
             let outcomes = machine.apply(Position { term: at.term, index: at.index }, entry);
             if entry.commands.iter().any(|command| matches!(command, Command::Repair(_))) {
@@ -341,7 +343,7 @@ impl ShardReplica {
             }
             // What cannot go, because it is dirty, is not looked at with every entry.
             if at.index.is_multiple_of(EVICT_EVERY) {
-                machine.evict_some(self.budget.now(), EVICT_AT_ONCE);
+                machine.evict_step(self.budget.now(), EVICT_AT_ONCE);
             }
             Ok(outcomes)
         })
@@ -383,18 +385,18 @@ impl Machine for ShardReplica {
     }
 
     fn freeze(&self) -> DirtyRows {
-        self.change(ShardMachine::freeze);
+        self.change(ShardMachine::begin_checkpoint);
         DirtyRows::default()
     }
 
     fn freeze_more(&self, rows: &mut DirtyRows) -> bool {
         let limit = FREEZE_AT_ONCE * haste(self.dirty_bytes());
-        self.change(|machine| machine.freeze_more(limit, &mut |key, value| rows.add(key, value)))
+        self.change(|machine| machine.checkpoint_step(limit, &mut |key, value| rows.add(key, value)))
     }
 
     fn frozen_durable(&self) {
         self.change(|machine| {
-            machine.frozen_durable();
+            machine.checkpoint_durable();
             metrics::replica_memory(self.config.shard, machine.resident_bytes());
             self.tidying.store(machine.eviction_steps(), Ordering::Relaxed);
         });
@@ -405,8 +407,8 @@ impl Machine for ShardReplica {
         let left = self.tidying.load(Ordering::Relaxed).saturating_sub(EVICT_AT_ONCE * haste);
         self.tidying.store(left, Ordering::Relaxed);
         self.change(|machine| {
-            let timers_left = machine.drop_timers(TIMERS_AT_ONCE * haste);
-            machine.evict_some(self.budget.now(), EVICT_AT_ONCE * haste);
+            let timers_left = machine.evict_timers(TIMERS_AT_ONCE * haste);
+            machine.evict_step(self.budget.now(), EVICT_AT_ONCE * haste);
             timers_left && (left == 0 || machine.resident_bytes() <= self.budget.now())
         })
     }
@@ -423,7 +425,7 @@ impl Machine for ShardReplica {
         Box::pin(async {
             const CHUNK_BYTES: usize = 1 << 20;
             let mut machine = ShardMachine::new(self.config.clone());
-            for &table in ShardMachine::resident_tables() {
+            for table in machine.resident_tables() {
                 let prefix = Bytes::copy_from_slice(&[table]);
                 let mut after = None;
                 loop {

@@ -6,8 +6,8 @@ use std::ops::Bound;
 use ordergrid_domain::command::{Deliver, Hold, OrderRequest, Position};
 use ordergrid_domain::rows::{TIMER, list_of, listed_order};
 use ordergrid_domain::{
-    AttemptId, Audit, AuditReport, Command, Entry, GroupId, OrderId, Outcome, Rejection, RowKey, ShardConfig, ShardMachine,
-    SkuId, SlotOwners, Text, Timestamp, UserId,
+    AttemptId, Audit, AuditReport, Command, Entry, GroupId, OrderId, Outcome, Rejection, ShardConfig, ShardMachine, SkuId,
+    SlotOwners, Text, Timestamp, UserId,
 };
 
 use crate::dice::Dice;
@@ -189,7 +189,7 @@ impl World {
         let mut outcomes = Vec::new();
         let (applied, stored) = (it.plain.apply(position, &entry), it.stored.apply(position, &entry));
         it.take_rows(4);
-        it.stored.drop_timers(1);
+        it.stored.evict_timers(1);
         if applied != stored {
             return Err(Violation(format!("ReplicasAgree: {applied:?} and {stored:?} for {entry:?}")));
         }
@@ -221,7 +221,7 @@ impl World {
             }
             3 => {
                 it.stored.evict(target);
-                it.stored.drop_timers(usize::MAX);
+                it.stored.evict_timers(usize::MAX);
             }
             // Its rows are taken while entries are applied.
             4 | 5 => it.begin_checkpoint(),
@@ -304,12 +304,14 @@ impl Shard {
         loop {
             // As a filter says it: no is certain, and a few keys are taken for others.
             let may_have = |key: &[u8]| self.disk.contains_key(key) || key.len().is_multiple_of(4);
-            let missing: Vec<RowKey> = self.stored.missing(entry, &may_have);
-            if missing.is_empty() {
+            self.stored.warm(entry);
+            let missing = self.stored.missing(entry, &may_have);
+            self.stored.admit_absent(missing.absent);
+            if missing.cold.is_empty() {
                 return loaded;
             }
             let epoch = self.stored.load_epoch();
-            for key in missing {
+            for key in missing.cold {
                 let value = self.disk.get(key.as_bytes()).map(Vec::as_slice);
                 loaded += u64::from(value.is_some());
                 assert!(self.stored.admit(key, value, epoch), "nothing happens between the read and its use here");
@@ -338,7 +340,7 @@ impl Shard {
 
     fn begin_checkpoint(&mut self) {
         if self.checkpoint.is_none() {
-            self.stored.freeze();
+            self.stored.begin_checkpoint();
             self.checkpoint = Some(Checkpoint { rows: Vec::new(), entries: self.log.len() });
         }
     }
@@ -347,7 +349,7 @@ impl Shard {
     fn take_rows(&mut self, limit: usize) {
         let Some(checkpoint) = &mut self.checkpoint else { return };
         let rows = &mut checkpoint.rows;
-        if !self.stored.freeze_more(limit, &mut |key, value| rows.push((key.to_vec(), value.map(<[u8]>::to_vec)))) {
+        if !self.stored.checkpoint_step(limit, &mut |key, value| rows.push((key.to_vec(), value.map(<[u8]>::to_vec)))) {
             return;
         }
         for (key, value) in rows.drain(..) {
@@ -358,14 +360,14 @@ impl Shard {
         }
         self.log.drain(..checkpoint.entries);
         self.checkpoint = None;
-        self.stored.frozen_durable();
+        self.stored.checkpoint_durable();
     }
 
     /// Memory is lost: start from the last checkpoint, and apply the log after it again.
     fn crash(&mut self) {
         self.checkpoint = None;
         self.stored = ShardMachine::new(self.config.clone());
-        let resident = ShardMachine::resident_tables();
+        let resident = self.stored.resident_tables();
         for (key, value) in self.disk.iter().filter(|(key, _)| resident.contains(&key[0])) {
             self.stored.restore(key, value).expect("what was stored reads back");
         }

@@ -107,9 +107,9 @@ impl Shop {
     /// A checkpoint; tells the number of rows.
     pub(crate) fn checkpoint(&mut self) -> usize {
         let mut rows = 0;
-        self.machine.freeze_all(&mut |_, _| rows += 1);
-        self.machine.frozen_durable();
-        self.machine.drop_timers(usize::MAX);
+        self.machine.checkpoint_at_once(&mut |_, _| rows += 1);
+        self.machine.checkpoint_durable();
+        self.machine.evict_timers(usize::MAX);
         rows
     }
 

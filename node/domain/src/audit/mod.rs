@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
+use ordergrid_rows::TableKey;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::command::Message;
@@ -22,9 +23,9 @@ use crate::machine::{KEY_RETENTION, STATUSES};
 use crate::money::Quantity;
 use crate::order::Order;
 use crate::repair::Scale;
-use crate::rows::keys::{self, MarkKey, OutboxKey, TableKey, TimerKey};
+use crate::rows::keys::{self, MarkKey, OutboxKey, TimerKey};
 use crate::rows::kinds::{
-    AttemptRow, Counts, Held, HoldRow, Mark, Meta, OrderRow, OwnHold, PlacedRow, ReferenceRow, SkuKeyRow,
+    AttemptRow, Counts, Held, HoldRow, LocalHold, Mark, Meta, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow,
 };
 use crate::rows::{
     ATTEMPT, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER,
@@ -161,7 +162,7 @@ impl Audit {
                 self.counts.timers += 1;
                 let here = self.here();
                 here.counts.timers += 1;
-                here.timers.rows = here.timers.rows.wrapping_add(hash(timer.write().as_bytes(), timer.1));
+                here.timers.rows = here.timers.rows.wrapping_add(hash(timer.write().as_bytes(), timer.order));
             }
             OUTBOX => self.message(OutboxKey::parse(key)?, &read_row(value)?),
             STREAM_OUT | STREAM_IN => drop(self.here().streams.add(key, value)?),
@@ -229,8 +230,8 @@ impl Audit {
                 self.skus.entry(line.sku.clone()).or_default().counted += units;
             }
         }
-        if let Some(own) = &row.own {
-            self.own_holds(order, own);
+        if let Some(holds) = &row.local_holds {
+            self.local_holds(order, holds);
         }
         let retention = self.retention;
         let here = self.here();
@@ -244,7 +245,7 @@ impl Audit {
         }
         here.lists.orders = here.lists.orders.wrapping_add(hash(keys::list(&order.user, id).as_bytes(), id));
         for (kind, due) in &row.timers {
-            let key = (*due, id, *kind).write();
+            let key = TimerKey { due: *due, order: id, kind: *kind }.write();
             here.timers.orders = here.timers.orders.wrapping_add(hash(key.as_bytes(), id));
         }
     }
@@ -288,9 +289,9 @@ impl Audit {
     }
 
     /// What an order holds in its own row is what it counts on, whatever is under way elsewhere.
-    fn own_holds(&mut self, order: &Order, own: &[OwnHold]) {
-        let mut kept = Vec::with_capacity(own.len());
-        for hold in own {
+    fn local_holds(&mut self, order: &Order, holds: &[LocalHold]) {
+        let mut kept = Vec::with_capacity(holds.len());
+        for hold in holds {
             let Some(line) = (hold.line as usize).checked_sub(1).and_then(|index| order.lines.get(index)) else {
                 self.violation(Law::HoldsAddUp, format!("order {} holds units of line {}", order.id, hold.line));
                 continue;
@@ -304,14 +305,14 @@ impl Audit {
         }
     }
 
-    fn mark(&mut self, (_, sku): MarkKey, mark: &Mark) {
+    fn mark(&mut self, MarkKey { sku, .. }: MarkKey, mark: &Mark) {
         if let Mark::Tentative { quantity, .. } = mark {
             self.tentative += 1;
             self.skus.entry(sku).or_default().tentative += i128::from(quantity.0);
         }
     }
 
-    fn message(&mut self, (to, number): OutboxKey, message: &Message) {
+    fn message(&mut self, OutboxKey { to, number }: OutboxKey, message: &Message) {
         let signed = |items: &[(SkuId, Quantity)], sign: i128| {
             items.iter().map(|(sku, quantity)| (sku.clone(), sign * i128::from(quantity.0))).collect()
         };

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use bincode::{Decode, Encode};
+use ordergrid_rows::TableKey;
 
 use crate::encoding::{BytesError, read_row};
 use crate::ids::GroupId;
-use crate::rows::keys::{From, TableKey, To};
+use crate::rows::keys::{From, To};
 use crate::rows::kinds::{StreamIn, StreamOut};
 use crate::rows::{STREAM_IN, STREAM_OUT};
 

@@ -6,7 +6,7 @@ use crate::command::{Deliver, Message, Outcome};
 use crate::ids::{AttemptId, GroupId, OrderId};
 use crate::order::StockEffect;
 use crate::rejection::Rejection;
-use crate::rows::keys::{From, To};
+use crate::rows::keys::{From, OutboxKey, To};
 use crate::rows::kinds::{AttemptRow, StreamIn, StreamOut};
 
 /// Where an outgoing stream stands.
@@ -71,7 +71,8 @@ impl ShardMachine {
         }
         while stream.trimmed < high {
             stream.trimmed += 1;
-            let message = self.outbox.remove(&(to, stream.trimmed)).expect("what is not trimmed is in the outbox");
+            let message =
+                self.outbox.remove(&OutboxKey { to, number: stream.trimmed }).expect("what is not trimmed is in the outbox");
             if let Message::Keep { attempt, .. } = message {
                 self.forget_keep(attempt);
             }
@@ -130,7 +131,7 @@ impl ShardMachine {
             self.attempts.put(*attempt, AttemptRow { order: *order, outstanding });
         }
         let mut stream = self.stream_out(to);
-        self.outbox.put((to, stream.next), message);
+        self.outbox.put(OutboxKey { to, number: stream.next }, message);
         stream.next += 1;
         self.streams_out.put(To(to), stream);
     }
@@ -174,7 +175,7 @@ impl ShardMachine {
     /// Whether any message waits for its destination to confirm it.
     #[must_use]
     pub fn has_undelivered(&self) -> bool {
-        self.outbox.len() > 0
+        !self.outbox.is_empty()
     }
 
     /// Every outgoing stream, ordered by destination.
@@ -193,7 +194,8 @@ impl ShardMachine {
             return Err(BelowTrim { to, wanted: first, trimmed: stream.trimmed });
         }
         let (mut run, mut size) = (Vec::new(), 0);
-        for (_, message) in self.outbox.range((to, first)..(to, stream.next.max(first))) {
+        let key = |number| OutboxKey { to, number };
+        for (_, message) in self.outbox.range(key(first)..key(stream.next.max(first))) {
             size += weight(message);
             if !run.is_empty() && (run.len() >= messages || size > bytes) {
                 break;

@@ -1,49 +1,54 @@
 //! The state of one shard: orders, SKUs, holds, idempotency records, timers, streams. Decides what an entry does to it.
 //!
 //! [`ShardMachine::apply`] is pure: no clock, no chance, no I/O. The shell around it (node) keeps three promises:
-//! 1. before `apply(entry)` it loads what `missing_timers(entry)` and then `missing(entry)` name, again until nothing is
-//!    missing (rule 28);
-//! 2. what `freeze` and `freeze_more` hand out is written in one durable batch, then `frozen_durable` is called (rule 26);
+//! 1. before `apply(entry)` it loads what `missing_timers(entry)` and then, after `warm(entry)`, `missing(entry)` name, again
+//!    until nothing is missing (rule 28);
+//! 2. what `begin_checkpoint` and `checkpoint_step` hand out is written in one durable batch, then `checkpoint_durable` is called
+//!    (rule 26);
 //! 3. at start it gives back every row of the tables in `resident_tables`, then calls `set_cold`.
 //!
 //! Read next: `place` (the commit point), `orders`, `stock` (holds), `mailbox`, then `store` and `prefetch`.
 
-mod approach;
+mod local_holds;
 mod mailbox;
+mod marks;
 mod orders;
-mod own;
 mod place;
 mod prefetch;
 mod reads;
 mod repair;
 mod stock;
 mod store;
+mod tables;
+mod warm_cache;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ordergrid_rows::{Lists, Resident, Timers, Traffic};
+
 use crate::command::{Command, Entry, Message, Outcome, Position};
-use crate::ids::{AttemptId, GroupId, SkuId, Slot};
+use crate::ids::{AttemptId, GroupId, Slot};
 use crate::order::Status;
 use crate::rejection::Rejection;
 use crate::repair::{Repaired, Scale};
-use crate::rows::keys::{From, MarkKey, OutboxKey, RepairNumber, To};
+use crate::rows::KEYED;
+use crate::rows::keys::{From, ListedOrder, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
 use crate::rows::kinds::{At, AttemptRow, Mark, Meta, StreamIn, StreamOut};
-use crate::rows::lists::Lists;
-use crate::rows::resident::Resident;
-use crate::rows::table::RowTable;
-use crate::rows::timers::Timers;
+use crate::rows::work::Rows;
 use crate::time::Timestamp;
+
+use marks::MarkTimes;
 
 pub(crate) use orders::STATUSES;
 
 pub use crate::rows::RowSink;
-pub use crate::rows::timers::TimerScan;
 pub use mailbox::{BelowTrim, Stream};
+pub use prefetch::{MissingRows, TimerScan};
 pub use reads::{Available, HoldView, Lookup, PlacedKey, Run};
 
 /// Most items that one tick expires (rule 22).
@@ -134,24 +139,19 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct ShardMachine {
     config: ShardConfig,
-    rows: RowTable,
-    lists: Lists,
-    timers: Timers,
+    rows: Rows,
+    lists: Lists<ListedOrder>,
+    timers: Timers<TimerKey>,
     outbox: Resident<OutboxKey, Message>,
     streams_out: Resident<To, StreamOut>,
     streams_in: Resident<From, StreamIn>,
     attempts: Resident<AttemptId, AttemptRow>,
-    marks: Resident<MarkKey, Mark>,
-    repairs: Resident<RepairNumber, Repaired>,
-    /// What the repairs come to.
-    scale: Scale,
-    /// Tentative holds by the time they were granted (rule 14).
-    asking: BTreeSet<(Timestamp, AttemptId, SkuId)>,
-    /// The other marks by valid-until (rule 10).
-    ending: BTreeSet<(Timestamp, AttemptId, SkuId)>,
+    marks: Resident<MarkKey, Mark, MarkTimes>,
+    /// The index is what the repairs come to.
+    repairs: Resident<RepairNumber, Repaired, Scale>,
     meta: Meta,
     /// What it was when the checkpoint began whose rows are being handed out.
-    frozen: Option<Meta>,
+    checkpoint: Option<Meta>,
     /// Messages to this very shard: applied before the command that sent them is over.
     local: VecDeque<Message>,
     scratch: Vec<u8>,
@@ -165,7 +165,7 @@ impl ShardMachine {
     pub fn new(config: ShardConfig) -> Self {
         Self {
             config,
-            rows: RowTable::new(),
+            rows: Rows::new(&KEYED),
             lists: Lists::default(),
             timers: Timers::default(),
             outbox: Resident::new(160),
@@ -174,11 +174,8 @@ impl ShardMachine {
             attempts: Resident::new(40),
             marks: Resident::new(200),
             repairs: Resident::new(16),
-            scale: Scale::default(),
-            asking: BTreeSet::new(),
-            ending: BTreeSet::new(),
             meta: Meta::default(),
-            frozen: None,
+            checkpoint: None,
             local: VecDeque::new(),
             scratch: Vec::new(),
             hashes: Vec::new(),
@@ -223,7 +220,12 @@ impl ShardMachine {
 
     /// Whether an idempotency record of that time still counts. It ends by log time, lazily: the next use overwrites it.
     fn remembered(&self, at: Timestamp) -> bool {
-        self.scale.lasts(at, self.config.key_retention, self.meta.time)
+        self.scale().lasts(at, self.config.key_retention, self.meta.time)
+    }
+
+    /// How log time stands to the times of rows.
+    fn scale(&self) -> &Scale {
+        self.repairs.index()
     }
 
     /// The shard's id.
@@ -241,21 +243,21 @@ impl ShardMachine {
     /// Log time: the latest stamp applied (rule 21), or what it was set back to since.
     #[must_use]
     pub fn time(&self) -> Timestamp {
-        self.scale.log_from_now(self.meta.time)
+        self.scale().log_from_now(self.meta.time)
     }
 
     /// How many there are of what.
     #[must_use]
     pub fn counters(&self) -> Counters {
         let counts = &self.meta.counts;
-        let (evicted, admitted) = self.rows.traffic();
+        let Traffic { evicted, admitted } = self.rows.traffic();
         let orders = STATUSES.iter().zip(counts.orders).filter(|(_, count)| *count > 0);
         Counters {
             orders: orders.map(|(status, count)| (*status, count)).collect(),
             skus: counts.skus,
             holds: counts.holds,
-            tentative: self.asking.len() as u64,
-            marks: self.ending.len() as u64,
+            tentative: self.marks.index().tentative.len() as u64,
+            marks: self.marks.index().ending.len() as u64,
             timers: counts.timers,
             undelivered: self.outbox.len() as u64,
             evicted,
@@ -268,10 +270,10 @@ impl ShardMachine {
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         let due = self.timers.next(self.meta.counts.timers).into_iter().chain(self.due_mark()).min();
-        due.map(|due| self.scale.log_from_now(due))
+        due.map(|due| self.scale().log_from_now(due))
     }
 
     fn due_mark(&self) -> Option<Timestamp> {
-        self.ending.first().map(|key| key.0.after(MARK_SLACK))
+        self.marks.index().ending.first().map(|key| key.0.after(MARK_SLACK))
     }
 }

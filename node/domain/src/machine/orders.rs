@@ -13,7 +13,6 @@ use crate::rejection::Rejection;
 use crate::rows::RowKey;
 use crate::rows::keys::{self, TimerKey};
 use crate::rows::kinds::{OrderKey, OrderRow};
-use crate::rows::table::Value;
 use crate::time::Timestamp;
 
 /// Every status, in the order in which their orders are counted.
@@ -33,12 +32,12 @@ impl ShardMachine {
     pub(super) fn order_command(&mut self, command: &OrderCommand) -> Result<Outcome, Rejection> {
         self.own(command.order.slot())?;
         let key = keys::order(command.order);
-        let mut row = self.rows.take_order(&key).ok_or(Rejection::NoSuchOrder(command.order))?;
+        let mut row = self.rows.take::<OrderRow>(&key).ok_or(Rejection::NoSuchOrder(command.order))?;
         let before = row.order.status();
         match self.change_order(&mut row, command) {
             Ok(Changed::Now { created, effects }) => {
                 let order = Arc::clone(&row.order);
-                self.follow(key, row, before, effects);
+                self.commit_change(key, row, before, effects);
                 Ok(Outcome::Order { order, created, replayed: false })
             }
             Ok(Changed::Before { created }) => {
@@ -65,7 +64,7 @@ impl ShardMachine {
             return Err(Rejection::StaleVersion { expected, actual: row.order.version });
         }
         let order = Arc::make_mut(&mut row.order);
-        let (created, effects) = order.command_in(command.operator, &command.action, self.meta.time, &self.scale)?;
+        let (created, effects) = order.command_in(command.operator, &command.action, self.meta.time, self.scale())?;
         row.keys.retain(|seen| self.remembered(seen.at) && seen.key != command.key);
         row.keys.push(OrderKey {
             key: command.key.clone(),
@@ -81,8 +80,8 @@ impl ShardMachine {
     pub(super) fn tick(&mut self) -> Outcome {
         let mut expired = 0;
         while expired < TICK_LIMIT {
-            let Some((_, id, kind)) = self.due_timer() else { break };
-            self.expire(id, kind);
+            let Some(TimerKey { order, kind, .. }) = self.due_timer() else { break };
+            self.expire(order, kind);
             self.receive_local();
             expired += 1;
         }
@@ -97,45 +96,45 @@ impl ShardMachine {
 
     fn expire(&mut self, id: OrderId, kind: TimerKind) {
         let key = keys::order(id);
-        let mut row = self.rows.take_order(&key).expect("a timer belongs to an order that exists");
+        let mut row = self.rows.take::<OrderRow>(&key).expect("a timer belongs to an order that exists");
         self.set_timers(&mut row, &[(kind, None)]); // TimersFire: once
         if let Some(later) = self.due_later(&row.order, kind) {
             self.set_timers(&mut row, &[(kind, Some(later))]);
-            self.rows.put(key, Value::Order(row));
+            self.rows.put_decoded(key, row);
             return;
         }
         let before = row.order.status();
-        let effects = Arc::make_mut(&mut row.order).expire_in(kind, self.meta.time, &self.scale);
-        self.follow(key, row, before, effects);
+        let effects = Arc::make_mut(&mut row.order).expire_in(kind, self.meta.time, self.scale());
+        self.commit_change(key, row, before, effects);
     }
 
     /// Rule 18, the order's side: units that it counts on are not there.
     pub(super) fn shortfall(&mut self, order: OrderId, sku: &SkuId, missing: Quantity) {
         let key = keys::order(order);
-        let Some(mut row) = self.rows.take_order(&key) else { return };
+        let Some(mut row) = self.rows.take::<OrderRow>(&key) else { return };
         let before = row.order.status();
         let effects = Arc::make_mut(&mut row.order).shortfall(sku, missing, self.meta.time);
-        self.follow(key, row, before, effects);
+        self.commit_change(key, row, before, effects);
     }
 
     /// Writes a changed order and sees to what the change wants done.
-    fn follow(&mut self, key: RowKey, mut row: Box<OrderRow>, before: Status, effects: Effects) {
+    fn commit_change(&mut self, key: RowKey, mut row: Box<OrderRow>, before: Status, effects: Effects) {
         self.set_timers(&mut row, &effects.timers);
-        match &mut row.own {
-            Some(own) => self.change_own(&row.order, own, effects.stock),
+        match &mut row.local_holds {
+            Some(holds) => self.change_local_holds(&row.order, holds, effects.stock),
             None => self.post_stock(row.order.attempt, row.order.id, effects.stock),
         }
-        self.meta.counts.orders[place_of(before)] -= 1;
-        self.meta.counts.orders[place_of(row.order.status())] += 1;
-        self.rows.put(key, Value::Order(row));
+        self.meta.counts.orders[index_of(before)] -= 1;
+        self.meta.counts.orders[index_of(row.order.status())] += 1;
+        self.rows.put_decoded(key, row);
     }
 
     /// Writes a new order's row. It is left at rest: most orders wait long for their first command, and what an order
     /// allocates is cheap only if it is freed at once.
     pub(super) fn put_new(&mut self, row: &OrderRow) {
-        self.meta.counts.orders[place_of(row.order.status())] += 1;
+        self.meta.counts.orders[index_of(row.order.status())] += 1;
         let bytes = row_bytes(&mut self.scratch, row);
-        self.rows.put(keys::order(row.order.id), Value::Bytes(bytes));
+        self.rows.put_bytes(keys::order(row.order.id), bytes);
     }
 
     /// Moves timers, in the order's row and in the table alike.
@@ -143,12 +142,12 @@ impl ShardMachine {
         for (kind, when) in timers {
             if let Some(index) = row.timers.iter().position(|(running, _)| running == kind) {
                 let (_, due) = row.timers.remove(index);
-                self.timers.remove((due, row.order.id, *kind));
+                self.timers.remove(TimerKey { due, order: row.order.id, kind: *kind });
                 self.meta.counts.timers -= 1;
             }
             if let Some(due) = when {
                 row.timers.push((*kind, *due));
-                self.timers.put((*due, row.order.id, *kind));
+                self.timers.put(TimerKey { due: *due, order: row.order.id, kind: *kind });
                 self.meta.counts.timers += 1;
             }
         }
@@ -163,6 +162,6 @@ enum Changed {
     Before { created: Option<Created> },
 }
 
-fn place_of(status: Status) -> usize {
+fn index_of(status: Status) -> usize {
     STATUSES.iter().position(|known| *known == status).expect("every status is in the list")
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ordergrid_rows::RowAt;
+
 use super::{CLOCK_TOLERANCE, HOLD_VALIDITY, ShardMachine};
 use crate::command::{Message, Outcome, Place, Position, Release};
 use crate::encoding::{read_row, row_bytes};
@@ -11,16 +13,15 @@ use crate::order::Effects;
 use crate::order::Order;
 use crate::rejection::Rejection;
 use crate::rows::RowKey;
-use crate::rows::decoded::SkuAt;
 use crate::rows::keys;
 use crate::rows::kinds::{OrderRow, PlacedRow, ReferenceRow};
-use crate::rows::table::Value;
+use crate::sku::Sku;
 
 /// Units of one local SKU, found before anything is changed.
-pub(super) struct Found {
+pub(super) struct UnitsFound {
     pub(super) sku: SkuId,
     /// Where its row is, until a row is added or removed.
-    pub(super) at: SkuAt,
+    pub(super) at: RowAt,
     pub(super) quantity: Quantity,
     pub(super) warehouse: WarehouseId,
     name: Text,
@@ -33,7 +34,7 @@ impl ShardMachine {
             Checked::Replay(outcome) => return Ok(outcome),
             Checked::New(rows) => rows,
         };
-        let names: Vec<Text> = if place.names.len() == place.request.lines.len() { Vec::new() } else { own_names(place) };
+        let names: Vec<Text> = if place.names.len() == place.request.lines.len() { Vec::new() } else { ids_as_names(place) };
         let names = if names.is_empty() { &place.names } else { &names };
         let (order, effects) = self.make_order(place, names);
         Ok(self.insert_order(rows, place, order, effects, None))
@@ -90,7 +91,7 @@ impl ShardMachine {
             return Err(Rejection::KeyReused);
         }
         let key = keys::order(first.order);
-        let row = self.rows.order(&key).expect("an idempotency record names an order that exists");
+        let row = self.rows.get::<OrderRow>(&key).expect("an idempotency record names an order that exists");
         let (attempt, order) = (row.order.attempt, row.order.as_placed());
         if attempt != place.attempt {
             // Longer than any hold of it can be valid, whichever clock its valid-until was counted from.
@@ -104,17 +105,17 @@ impl ShardMachine {
     }
 
     /// Finds all units or says which SKUs fall short.
-    fn find_units(&mut self, wanted: &[(SkuId, Quantity)]) -> Result<Vec<Found>, Rejection> {
+    fn find_units(&mut self, wanted: &[(SkuId, Quantity)]) -> Result<Vec<UnitsFound>, Rejection> {
         for (sku, _) in wanted {
             self.own(sku.slot())?;
         }
         let mut found = Vec::with_capacity(wanted.len());
         let mut short = Vec::new();
         for (id, quantity) in wanted {
-            let (at, sku) = self.rows.find_sku(&keys::sku(id)).ok_or_else(|| Rejection::NoSuchSku(id.clone()))?;
+            let (at, sku) = self.rows.get_at::<Sku>(&keys::sku(id)).ok_or_else(|| Rejection::NoSuchSku(id.clone()))?;
             match sku.source(*quantity) {
                 Ok(warehouse) => {
-                    found.push(Found { sku: id.clone(), at, quantity: *quantity, warehouse, name: sku.name.clone() });
+                    found.push(UnitsFound { sku: id.clone(), at, quantity: *quantity, warehouse, name: sku.name.clone() });
                 }
                 Err(Rejection::OutOfStock { sku, asked, available }) => short.push((sku, asked, available)),
                 Err(other) => return Err(other),
@@ -130,7 +131,7 @@ impl ShardMachine {
     }
 
     fn make_order(&mut self, place: &Place, names: &[Text]) -> (Order, Effects) {
-        let id = self.meta.next_order(place.request.user.slot(), self.scale.log_from_now(self.meta.time));
+        let id = self.meta.next_order(place.request.user.slot(), self.scale().log_from_now(self.meta.time));
         Order::place(id, place.attempt, &place.request, names, self.meta.time)
     }
 
@@ -141,21 +142,21 @@ impl ShardMachine {
         place: &Place,
         order: Order,
         effects: Effects,
-        local: Option<&[Found]>,
+        local: Option<&[UnitsFound]>,
     ) -> Outcome {
         let id = order.id;
-        let own = local.map(|found| self.keep_own(&order, found, &effects.stock));
+        let local_holds = local.map(|found| self.take_local_holds(&order, found, &effects.stock));
         let record = PlacedRow { order: id, body_hash: place.request.body_hash, at: self.meta.time };
-        self.rows.put(rows.placed, Value::Bytes(row_bytes(&mut self.scratch, &record)));
+        self.rows.put_bytes(rows.placed, row_bytes(&mut self.scratch, &record));
         if let Some(key) = rows.reference {
             let row = ReferenceRow { order: id };
-            self.rows.put(key, Value::Bytes(row_bytes(&mut self.scratch, &row)));
+            self.rows.put_bytes(key, row_bytes(&mut self.scratch, &row));
         }
-        self.lists.add(&place.request.user, id);
-        if own.is_none() {
+        self.lists.add(&keys::list(&place.request.user, id));
+        if local_holds.is_none() {
             self.post_stock(place.attempt, id, effects.stock);
         }
-        let mut row = OrderRow { order: Arc::new(order), timers: Vec::new(), keys: Vec::new(), own };
+        let mut row = OrderRow { order: Arc::new(order), timers: Vec::new(), keys: Vec::new(), local_holds };
         self.set_timers(&mut row, &effects.timers);
         self.put_new(&row);
         Outcome::Placed { order: row.order, replayed: false }
@@ -190,7 +191,7 @@ struct NewRows {
 }
 
 /// SKU ids in place of names that the proposer did not send.
-fn own_names(place: &Place) -> Vec<Text> {
+fn ids_as_names(place: &Place) -> Vec<Text> {
     let name = |sku: &SkuId| Text::new(sku.as_str()).expect("a SKU id is a valid text");
     place.request.lines.iter().map(|line| name(&line.sku)).collect()
 }

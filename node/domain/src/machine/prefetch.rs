@@ -1,23 +1,43 @@
 //! Which rows an entry will touch, so that they are in memory before it is applied. Names too many rather than too few:
 //! a row that is named and does not exist costs a look, one that is not named stops the process.
 
-use std::sync::Arc;
+use ordergrid_rows::Lookup;
 
 use super::{ShardMachine, TICK_LIMIT};
 use crate::command::{Command, Deliver, Entry, Message, Place};
 use crate::encoding::read_row;
 use crate::ids::{AttemptId, OrderId, SkuId};
-use crate::order::Order;
-use crate::rows::keys;
-use crate::rows::kinds::{Mark, PlacedRow};
-use crate::rows::table::{Found, Value};
-use crate::rows::timers::TimerScan;
+use crate::rows::keys::{self, MarkKey, TimerKey};
+use crate::rows::kinds::{Mark, OrderRow, PlacedRow};
+use crate::rows::work::{Value, Work};
 use crate::rows::{RowKey, SKU};
 use crate::time::Timestamp;
 
-/// Collects the cold rows among those that are needed.
+/// A read of timers from the store that is due. Good until another checkpoint is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimerScan(pub(super) ordergrid_rows::TimerScan<TimerKey>);
+
+impl TimerScan {
+    /// The rows that are wanted are those of the table of timers whose keys are greater than this, in their order: as many
+    /// as fit.
+    #[must_use]
+    pub fn after(&self) -> Vec<u8> {
+        self.0.after()
+    }
+}
+
+/// Rows that an entry touches and that are not in memory.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct MissingRows {
+    /// The store may have these: load them, [`ShardMachine::admit`] them and ask again.
+    pub cold: Vec<RowKey>,
+    /// The store certainly does not have these: [`ShardMachine::admit_absent`].
+    pub absent: Vec<RowKey>,
+}
+
+/// Collects the rows that are needed and not in memory.
 struct Needs<'a> {
-    machine: &'a mut ShardMachine,
+    machine: &'a ShardMachine,
     /// Whether the store may have a row under a key: no is certain.
     may_have: &'a dyn Fn(&[u8]) -> bool,
     /// Machine time once the entry is applied.
@@ -28,9 +48,7 @@ struct Needs<'a> {
     may_end: bool,
     /// Some SKU may be cold.
     skus_cold: bool,
-    cold: Vec<RowKey>,
-    /// Those that the store certainly does not have.
-    absent: Vec<RowKey>,
+    missing: MissingRows,
 }
 
 impl ShardMachine {
@@ -42,37 +60,75 @@ impl ShardMachine {
         // Each timer that fires or is cleared may clear another one of its order; and one must be left to tell that more
         // are due, as on a replica that has all of them.
         let wanted = reach(entry).map_or(0, |reach| 2 * reach + 1);
-        self.timers.missing(self.time_at(entry), self.meta.counts.timers, wanted)
+        self.timers.missing(self.time_at(entry), self.meta.counts.timers, wanted).map(TimerScan)
     }
 
-    /// Rows that applying `entry` touches and that may be in the store alone. Load them, [`ShardMachine::admit`] them and
-    /// ask again: what is loaded may name more. Apply once nothing is missing. `may_have` looks at what the store keeps
-    /// in memory; its no is certain, and such a row, mostly that of a new key, is not missing.
-    #[must_use]
-    pub fn missing(&mut self, entry: &Entry, may_have: &dyn Fn(&[u8]) -> bool) -> Vec<RowKey> {
-        self.rows.know_skus(self.meta.counts.skus);
-        self.approach(entry);
+    /// Prepares memory for `entry`: call it before [`ShardMachine::missing`]. Has the processor fetch the rows that most entries
+    /// need, and decodes the orders that both looking for what is missing and apply read. Changes speed, never results.
+    pub fn warm(&mut self, entry: &Entry) {
+        self.rows.know_count(SKU, self.meta.counts.skus);
+        self.warm_cache(entry);
         if !self.rows.any_cold() {
-            return Vec::new();
+            return;
         }
-        let now = self.time_at(entry);
-        let may_end = entry.commands.iter().any(may_end);
-        let skus_cold = self.rows.may_be_cold(SKU);
-        let repairs = entry.commands.iter().any(|command| matches!(command, Command::Repair(_)));
-        let (cold, absent) = (Vec::new(), Vec::new());
-        let mut needs = Needs { machine: self, may_have, now, repairs, may_end, skus_cold, cold, absent };
+        let told = entry.commands.iter().flat_map(|command| match command {
+            Command::Deliver(run) => run.messages.as_slice(),
+            _ => &[],
+        });
+        for message in told {
+            if let Message::Keep { order, .. } | Message::Shortfall { order, .. } = message {
+                self.rows.get_if_here::<OrderRow>(&keys::order(*order));
+            }
+        }
+        for order in self.due_orders(entry) {
+            self.rows.get_if_here::<OrderRow>(&keys::order(order));
+        }
+    }
+
+    /// Rows that applying `entry` touches and that are not in memory. What is loaded may name more: apply once no row is cold
+    /// and those that are absent have been admitted. `may_have` looks at what the store keeps in memory; its no is certain,
+    /// and such a row, mostly that of a new key, is absent.
+    #[must_use]
+    pub fn missing(&self, entry: &Entry, may_have: &dyn Fn(&[u8]) -> bool) -> MissingRows {
+        if !self.rows.any_cold() {
+            return MissingRows::default();
+        }
+        let mut needs = Needs {
+            machine: self,
+            may_have,
+            now: self.time_at(entry),
+            repairs: entry.commands.iter().any(|command| matches!(command, Command::Repair(_))),
+            may_end: entry.commands.iter().any(may_end),
+            skus_cold: self.rows.may_be_cold(SKU),
+            missing: MissingRows::default(),
+        };
         for command in &entry.commands {
             needs.command(command);
         }
-        needs.timers(entry);
-        let Needs { mut cold, absent, .. } = needs;
+        for order in self.due_orders(entry) {
+            needs.order(order);
+        }
+        let mut missing = needs.missing;
+        missing.cold.sort_unstable();
+        missing.cold.dedup();
+        missing
+    }
+
+    /// Takes it that the store has no such rows, as [`ShardMachine::missing`] said without anything having changed since.
+    pub fn admit_absent(&mut self, absent: Vec<RowKey>) {
         let epoch = self.load_epoch();
         for key in absent {
             self.admit(key, None, epoch);
         }
-        cold.sort_unstable();
-        cold.dedup();
-        cold
+    }
+
+    /// The orders of timers that the entry's ticks may reach. A timer that commands before a tick set is of an order that
+    /// was loaded for them.
+    fn due_orders(&self, entry: &Entry) -> Vec<OrderId> {
+        let Some(reach) = reach(entry) else { return Vec::new() };
+        let now = self.time_at(entry);
+        let timers = self.timers.iter().take_while(|timer| timer.due <= now).take(reach);
+        timers.map(|timer| timer.order).collect()
     }
 }
 
@@ -93,8 +149,9 @@ impl Needs<'_> {
 
     /// A row that is cold.
     fn load(&mut self, key: RowKey) {
-        let known = if (self.may_have)(key.as_bytes()) { &mut self.cold } else { &mut self.absent };
-        known.push(key);
+        let missing = &mut self.missing;
+        let keys = if (self.may_have)(key.as_bytes()) { &mut missing.cold } else { &mut missing.absent };
+        keys.push(key);
     }
 
     fn sku(&mut self, sku: &SkuId) {
@@ -128,7 +185,7 @@ impl Needs<'_> {
             }
             Command::Hold(hold) => {
                 self.sku(&hold.sku);
-                let (scale, now) = (&self.machine.scale, self.now);
+                let (scale, now) = (self.machine.scale(), self.now);
                 if self.repairs || !scale.is_marked(scale.valid_until(hold.valid_until, now), now) {
                     self.need(keys::hold(hold.attempt, &hold.sku));
                 }
@@ -144,12 +201,12 @@ impl Needs<'_> {
         let request = &place.request;
         let placed = keys::placed(&request.user, &request.key);
         match self.machine.rows.find(&placed) {
-            Found::Here(Value::Bytes(bytes)) => {
+            Lookup::Found(Value::Bytes(bytes)) => {
                 let first: PlacedRow = read_row(bytes).expect("a stored idempotency record decodes");
                 self.need(keys::order(first.order));
             }
-            Found::Here(_) | Found::Absent => {}
-            Found::Cold => self.load(placed),
+            Lookup::Found(_) | Lookup::Absent => {}
+            Lookup::Cold(()) => self.load(placed),
         }
         if let Some(reference) = &request.reference {
             self.need(keys::reference(&request.user, reference));
@@ -159,24 +216,27 @@ impl Needs<'_> {
     /// An order, and what its changes may do to SKUs of this shard.
     fn order(&mut self, id: OrderId) {
         let key = keys::order(id);
-        match self.machine.rows.find_order(&key) {
-            Found::Here(row) if row.own.is_some() && !self.skus_cold => {}
-            Found::Here(row) => {
-                let (order, own) = (Arc::clone(&row.order), row.own.is_some());
-                self.stock_of(&order, own);
+        match self.machine.rows.find(&key) {
+            Lookup::Found(Value::Decoded(Work::Order(row))) => self.stock_of(row),
+            Lookup::Found(Value::Bytes(bytes)) => {
+                self.stock_of(&read_row::<OrderRow>(bytes).expect("a stored order decodes"));
             }
-            Found::Absent => {}
-            Found::Cold => self.load(key),
+            Lookup::Found(_) | Lookup::Absent => {}
+            Lookup::Cold(()) => self.load(key),
         }
     }
 
-    /// The rows of this shard in which the stock of an order is; its `own` one, if it has its holds itself.
-    fn stock_of(&mut self, order: &Order, own: bool) {
-        for line in &order.lines {
-            if own {
+    /// The rows of this shard in which the stock of an order is.
+    fn stock_of(&mut self, row: &OrderRow) {
+        let local = row.local_holds.is_some();
+        if local && !self.skus_cold {
+            return;
+        }
+        for line in &row.order.lines {
+            if local {
                 self.sku(&line.sku);
             } else if self.is_local(&line.sku) {
-                self.held(order.attempt, &line.sku);
+                self.held(row.order.attempt, &line.sku);
             }
         }
     }
@@ -204,7 +264,7 @@ impl Needs<'_> {
     /// A hold that is kept: a tentative one has no row of its own, unless the entry ends it first.
     fn kept(&mut self, attempt: AttemptId, sku: &SkuId) {
         self.sku(sku);
-        let mark = self.machine.marks.get(&(attempt, sku.clone()));
+        let mark = self.machine.marks.get(&MarkKey::new(attempt, sku));
         if self.may_end || !matches!(mark, Some(Mark::Tentative { .. })) {
             self.need(keys::hold(attempt, sku));
         }
@@ -218,7 +278,7 @@ impl Needs<'_> {
 
     /// A tentative hold that ends.
     fn ended(&mut self, attempt: AttemptId, sku: &SkuId) {
-        let mark = self.machine.marks.get(&(attempt, sku.clone()));
+        let mark = self.machine.marks.get(&MarkKey::new(attempt, sku));
         if matches!(mark, Some(Mark::Tentative { .. })) {
             self.sku(sku);
         }
@@ -226,15 +286,6 @@ impl Needs<'_> {
 
     fn is_local(&self, sku: &SkuId) -> bool {
         self.machine.owner(sku.slot()) == Some(self.machine.config.shard)
-    }
-
-    /// The orders of timers that the entry's ticks may reach. A timer that commands before a tick set is of an order that
-    /// was loaded for them.
-    fn timers(&mut self, entry: &Entry) {
-        let Some(reach) = reach(entry) else { return };
-        let timers = self.machine.timers.iter().take_while(|timer| timer.0 <= self.now).take(reach);
-        let due: Vec<OrderId> = timers.map(|timer| timer.1).collect();
-        due.into_iter().for_each(|order| self.order(order));
     }
 }
 

@@ -10,23 +10,14 @@ use crate::encoding::read_row;
 use crate::ids::{AttemptId, Key, OrderId, SkuId, Text, UserId};
 use crate::money::Quantity;
 use crate::order::Order;
-use crate::rows::RowKey;
-use crate::rows::keys;
+use crate::rows::keys::{self, MarkKey};
 use crate::rows::kinds::{HoldRow, Mark, OrderRow, PlacedRow};
-use crate::rows::table::{Found, Value};
+use crate::rows::work::{Value, Work};
+use crate::rows::{RowKey, list_of, listed_order};
 use crate::sku::Sku;
 use crate::time::Timestamp;
 
-/// The answer of a read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lookup<T> {
-    /// It is there.
-    Found(T),
-    /// There is no such thing.
-    Absent,
-    /// These rows may be in the store alone: load them and ask again.
-    Cold(Vec<RowKey>),
-}
+pub use ordergrid_rows::Lookup;
 
 /// What a key of a user names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +68,13 @@ impl ShardMachine {
     pub fn order(&self, id: OrderId) -> Lookup<Order> {
         let key = keys::order(id);
         match self.rows.find(&key) {
-            Found::Here(Value::Order(row)) => Lookup::Found(self.telling(row.order.as_ref().clone())),
-            Found::Here(Value::Bytes(bytes)) => {
+            Lookup::Found(Value::Decoded(Work::Order(row))) => Lookup::Found(self.telling(row.order.as_ref().clone())),
+            Lookup::Found(Value::Bytes(bytes)) => {
                 let row: OrderRow = read_row(bytes).expect("a stored order decodes");
                 Lookup::Found(self.telling(Arc::unwrap_or_clone(row.order)))
             }
-            Found::Here(_) | Found::Absent => Lookup::Absent,
-            Found::Cold => Lookup::Cold(vec![key]),
+            Lookup::Found(_) | Lookup::Absent => Lookup::Absent,
+            Lookup::Cold(()) => Lookup::Cold(vec![key]),
         }
     }
 
@@ -109,10 +100,10 @@ impl ShardMachine {
     fn look_at_sku<T>(&self, id: &SkuId, read: impl FnOnce(&Sku) -> T) -> Lookup<T> {
         let key = keys::sku(id);
         match self.rows.find(&key) {
-            Found::Here(Value::Sku(sku)) => Lookup::Found(read(sku)),
-            Found::Here(Value::Bytes(bytes)) => Lookup::Found(read(&read_row(bytes).expect("a stored SKU decodes"))),
-            Found::Here(_) | Found::Absent => Lookup::Absent,
-            Found::Cold => Lookup::Cold(vec![key]),
+            Lookup::Found(Value::Decoded(Work::Sku(sku))) => Lookup::Found(read(sku)),
+            Lookup::Found(Value::Bytes(bytes)) => Lookup::Found(read(&read_row(bytes).expect("a stored SKU decodes"))),
+            Lookup::Found(_) | Lookup::Absent => Lookup::Absent,
+            Lookup::Cold(()) => Lookup::Cold(vec![key]),
         }
     }
 
@@ -120,7 +111,7 @@ impl ShardMachine {
     /// valid-until may be cold.
     #[must_use]
     pub fn hold_of(&self, attempt: AttemptId, sku: &SkuId) -> Lookup<HoldView> {
-        match self.marks.get(&(attempt, sku.clone())) {
+        match self.marks.get(&MarkKey::new(attempt, sku)) {
             Some(Mark::Tentative { quantity, .. }) => Lookup::Found(HoldView::Tentative(*quantity)),
             Some(Mark::Kept { quantity, .. }) => Lookup::Found(HoldView::Kept(*quantity)),
             Some(Mark::Ended { .. }) => Lookup::Found(HoldView::Ended),
@@ -135,8 +126,8 @@ impl ShardMachine {
     #[must_use]
     pub fn may_know(&self, attempt: AttemptId, sku: &SkuId, valid_until: Timestamp) -> bool {
         // What an attempt did here has a mark until log time has passed its valid-until.
-        let (scale, now) = (&self.scale, self.meta.time);
-        !scale.is_marked(scale.valid_until(valid_until, now), now) || self.marks.get(&(attempt, sku.clone())).is_some()
+        let (scale, now) = (self.scale(), self.meta.time);
+        !scale.is_marked(scale.valid_until(valid_until, now), now) || self.marks.get(&MarkKey::new(attempt, sku)).is_some()
     }
 
     /// What a key of a user names, for early answers and for rule 6. Records past their retention are absent.
@@ -156,27 +147,23 @@ impl ShardMachine {
     /// Rule 14: attempts with holds that have been tentative for `after` at `now`, oldest first, `limit` holds at most.
     #[must_use]
     pub fn asks(&self, now: Timestamp, after: Duration, limit: usize) -> Vec<(AttemptId, Vec<SkuId>)> {
-        let (now, mut asks) = (self.scale.machine(now), BTreeMap::<AttemptId, Vec<SkuId>>::new());
-        for (_, attempt, sku) in self.asking.iter().take_while(|hold| hold.0.after(after) <= now).take(limit) {
+        let (now, mut asks) = (self.scale().machine(now), BTreeMap::<AttemptId, Vec<SkuId>>::new());
+        for (_, attempt, sku) in self.marks.index().tentative.iter().take_while(|hold| hold.0.after(after) <= now).take(limit) {
             asks.entry(*attempt).or_default().push(sku.clone());
         }
         asks.into_iter().collect()
     }
 
     /// The orders of a user that the store may not list yet, newest first. The others are rows of the store: from
-    /// [`list_of`](crate::rows::list_of) on. Look here first: what leaves meanwhile is found there.
+    /// [`list_of`] on. Look here first: what leaves meanwhile is found there.
     pub fn unlisted(&self, user: &UserId) -> impl Iterator<Item = OrderId> {
-        self.lists.of(user)
+        self.lists.of(list_of(user)).map(|key| listed_order(key).expect("a key written here reads"))
     }
 
     /// Orders as they stand, those left out that do not exist.
     #[must_use]
     pub fn orders(&self, ids: &[OrderId]) -> Lookup<Vec<Order>> {
-        match self.orders_within(ids, u64::MAX) {
-            Lookup::Found(run) => Lookup::Found(run.orders),
-            Lookup::Absent => Lookup::Absent,
-            Lookup::Cold(keys) => Lookup::Cold(keys),
-        }
+        self.orders_within(ids, u64::MAX).map(|run| run.orders)
     }
 
     /// The first of these orders, as they stand: at least one, and no more than take `bytes` in memory together. Behind some
@@ -203,19 +190,11 @@ impl ShardMachine {
         if cold.is_empty() { Lookup::Found(run) } else { Lookup::Cold(cold) }
     }
 
-    fn bytes(&self, key: RowKey) -> Lookup<&[u8]> {
-        match self.rows.find(&key) {
-            Found::Here(Value::Bytes(bytes)) => Lookup::Found(bytes),
-            Found::Here(_) | Found::Absent => Lookup::Absent,
-            Found::Cold => Lookup::Cold(vec![key]),
-        }
-    }
-
     fn look<T>(&self, key: RowKey, read: impl FnOnce(&[u8]) -> T) -> Lookup<T> {
-        match self.bytes(key) {
-            Lookup::Found(bytes) => Lookup::Found(read(bytes)),
-            Lookup::Absent => Lookup::Absent,
-            Lookup::Cold(keys) => Lookup::Cold(keys),
+        match self.rows.find(&key) {
+            Lookup::Found(Value::Bytes(bytes)) => Lookup::Found(read(bytes)),
+            Lookup::Found(_) | Lookup::Absent => Lookup::Absent,
+            Lookup::Cold(()) => Lookup::Cold(vec![key]),
         }
     }
 }

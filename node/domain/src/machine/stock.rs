@@ -1,7 +1,7 @@
 //! Commands on SKUs, and holds: granted by command, kept, committed, freed and shipped by message (rules 8 to 15, 18, 19).
 //!
 //! A tentative hold is a mark; a kept one is a row that may go cold. Both are keyed by attempt and SKU (rule 9). Units of an
-//! order that lives with all its SKUs are in its own row instead (`own`).
+//! order that lives with all its SKUs are in its own row instead (`local_holds`).
 
 use super::ShardMachine;
 use crate::command::{Hold, Outcome, Release, SkuAction, SkuCommand};
@@ -10,9 +10,8 @@ use crate::ids::{AttemptId, OrderId, SkuId, WarehouseId};
 use crate::money::Quantity;
 use crate::rejection::Rejection;
 use crate::rows::RowKey;
-use crate::rows::keys;
+use crate::rows::keys::{self, MarkKey};
 use crate::rows::kinds::{Held, HoldRow, Mark, SkuKeyRow};
-use crate::rows::table::Value;
 use crate::sku::Sku;
 use crate::time::Timestamp;
 
@@ -25,7 +24,7 @@ impl ShardMachine {
             SkuAction::Put { name } => Some(name),
             SkuAction::Receive { .. } | SkuAction::Adjust { .. } => None,
         };
-        let Some(sku) = self.rows.sku(&key) else {
+        let Some(sku) = self.rows.get::<Sku>(&key) else {
             let name = name.ok_or_else(|| Rejection::NoSuchSku(command.sku.clone()))?;
             return self.create_sku(command, key, Sku::new(command.sku.clone(), name.clone()));
         };
@@ -48,7 +47,7 @@ impl ShardMachine {
             SkuAction::Adjust { warehouse, delta, .. } => changed.adjust(warehouse, *delta).map(|()| true)?,
         };
         if renamed {
-            *self.rows.sku_mut(&key).expect("the SKU was just read") = changed.clone();
+            *self.rows.get_mut::<Sku>(&key).expect("the SKU was just read") = changed.clone();
         }
         self.remember_sku_key(record, command.body_hash, changed.version);
         Ok(Outcome::Sku { sku: Box::new(changed), created: false, replayed: false })
@@ -60,7 +59,7 @@ impl ShardMachine {
         }
         let record = command.key.as_ref().map(|client| keys::sku_key(&command.sku, client));
         self.remember_sku_key(record, command.body_hash, sku.version);
-        self.rows.put(key, Value::Sku(Box::new(sku.clone())));
+        self.rows.put_decoded(key, Box::new(sku.clone()));
         self.meta.counts.skus += 1;
         Ok(Outcome::Sku { sku: Box::new(sku), created: true, replayed: false })
     }
@@ -74,14 +73,14 @@ impl ShardMachine {
     fn remember_sku_key(&mut self, key: Option<RowKey>, body_hash: u64, version: u64) {
         if let Some(key) = key {
             let row = SkuKeyRow { body_hash, version, at: self.meta.time };
-            self.rows.put(key, Value::Bytes(row_bytes(&mut self.scratch, &row)));
+            self.rows.put_bytes(key, row_bytes(&mut self.scratch, &row));
         }
     }
 
     /// Refusals in this order: the wrong shard, what the attempt did here before, too late, no such SKU, not enough.
     pub(super) fn hold(&mut self, hold: &Hold) -> Result<Outcome, Rejection> {
         self.own(hold.sku.slot())?;
-        let valid_until = self.scale.valid_until(hold.valid_until, self.meta.time);
+        let valid_until = self.scale().valid_until(hold.valid_until, self.meta.time);
         if let Some(before) = self.held_before(hold.attempt, &hold.sku, valid_until) {
             // Rule 9: the same again is granted already; another quantity, or an ended one, never.
             return if before == Some(hold.quantity) { self.held(&hold.sku) } else { Err(Rejection::HoldEnded) };
@@ -90,23 +89,22 @@ impl ShardMachine {
             return Err(Rejection::HoldExpired { valid_until: hold.valid_until, now: self.time() }); // rule 11
         }
         let key = keys::sku(&hold.sku);
-        let sku = self.rows.sku(&key).ok_or_else(|| Rejection::NoSuchSku(hold.sku.clone()))?;
+        let sku = self.rows.get::<Sku>(&key).ok_or_else(|| Rejection::NoSuchSku(hold.sku.clone()))?;
         let (warehouse, name) = (sku.source(hold.quantity)?, sku.name.clone());
-        self.rows.sku_mut(&key).expect("the SKU was just read").take(&warehouse, hold.quantity, false);
+        self.rows.get_mut::<Sku>(&key).expect("the SKU was just read").take(&warehouse, hold.quantity, false);
         let (quantity, granted_at) = (hold.quantity, self.meta.time);
-        self.asking.insert((granted_at, hold.attempt, hold.sku.clone()));
         let mark = Mark::Tentative { quantity, warehouse, granted_at, valid_until };
-        self.marks.put((hold.attempt, hold.sku.clone()), mark);
+        self.marks.put(MarkKey::new(hold.attempt, &hold.sku), mark);
         Ok(Outcome::Held { name })
     }
 
     /// What the attempt has here: `None` nothing, `Some(None)` an ended hold, else the quantity it asked for.
     fn held_before(&mut self, attempt: AttemptId, sku: &SkuId, valid_until: Timestamp) -> Option<Option<Quantity>> {
-        match self.marks.get(&(attempt, sku.clone())) {
+        match self.marks.get(&MarkKey::new(attempt, sku)) {
             Some(Mark::Tentative { quantity, .. } | Mark::Kept { quantity, .. }) => Some(Some(*quantity)),
             Some(Mark::Ended { .. }) => Some(None),
             // A kept hold has a mark until its valid-until: only later can it be without one.
-            None if !self.scale.is_marked(valid_until, self.meta.time) => {
+            None if !self.scale().is_marked(valid_until, self.meta.time) => {
                 self.hold_row(attempt, sku).map(|row| Some(row.held.quantity))
             }
             None => None,
@@ -114,7 +112,7 @@ impl ShardMachine {
     }
 
     fn held(&mut self, sku: &SkuId) -> Result<Outcome, Rejection> {
-        let sku = self.rows.sku(&keys::sku(sku)).expect("units of a SKU that exists are held");
+        let sku = self.rows.get::<Sku>(&keys::sku(sku)).expect("units of a SKU that exists are held");
         Ok(Outcome::Held { name: sku.name.clone() })
     }
 
@@ -128,7 +126,7 @@ impl ShardMachine {
     }
 
     pub(super) fn released(&mut self, release: &Release) {
-        let valid_until = self.scale.valid_until(release.valid_until, self.meta.time);
+        let valid_until = self.scale().valid_until(release.valid_until, self.meta.time);
         for sku in &release.skus {
             self.end_tentative(release.attempt, sku, Some(valid_until));
         }
@@ -146,17 +144,15 @@ impl ShardMachine {
     }
 
     fn end_tentative(&mut self, attempt: AttemptId, sku: &SkuId, valid_until: Option<Timestamp>) {
-        match self.marks.get(&(attempt, sku.clone())).cloned() {
-            Some(Mark::Tentative { quantity, warehouse, granted_at, valid_until: held_until }) => {
-                let row = self.rows.sku_mut(&keys::sku(sku)).expect("units of a SKU that exists are held");
+        match self.marks.get(&MarkKey::new(attempt, sku)).cloned() {
+            Some(Mark::Tentative { quantity, warehouse, valid_until: held_until, .. }) => {
+                let row = self.rows.get_mut::<Sku>(&keys::sku(sku)).expect("units of a SKU that exists are held");
                 row.give_back(&warehouse, quantity, false);
-                self.asking.remove(&(granted_at, attempt, sku.clone()));
                 self.tombstone(attempt, sku, valid_until.map_or(held_until, |until| until.max(held_until)));
             }
             Some(Mark::Kept { .. }) => {} // rule 15
             Some(Mark::Ended { valid_until: before }) => {
                 if let Some(later) = valid_until.filter(|until| *until > before) {
-                    self.ending.remove(&(before, attempt, sku.clone()));
                     self.tombstone(attempt, sku, later);
                 }
             }
@@ -175,20 +171,20 @@ impl ShardMachine {
 
     fn mark_until(&mut self, attempt: AttemptId, sku: &SkuId, mark: Mark, valid_until: Timestamp) {
         if self.meta.time > valid_until {
-            self.ending.remove(&(valid_until, attempt, sku.clone()));
-            self.marks.remove(&(attempt, sku.clone()));
+            self.marks.remove(&MarkKey::new(attempt, sku));
         } else {
-            self.ending.insert((valid_until, attempt, sku.clone()));
-            self.marks.put((attempt, sku.clone()), mark);
+            self.marks.put(MarkKey::new(attempt, sku), mark);
         }
     }
 
     /// Forgets marks that log time has passed, at most `limit`.
     pub(super) fn drop_marks(&mut self, limit: usize) -> usize {
         let mut dropped = 0;
-        while dropped < limit && self.ending.first().is_some_and(|mark| mark.0 < self.meta.time) {
-            let (_, attempt, sku) = self.ending.pop_first().expect("it was just seen");
-            self.marks.remove(&(attempt, sku));
+        while dropped < limit
+            && let Some((_, attempt, sku)) = self.marks.index().ending.first().filter(|mark| mark.0 < self.meta.time)
+        {
+            let key = MarkKey::new(*attempt, sku);
+            self.marks.remove(&key);
             dropped += 1;
         }
         dropped
@@ -203,21 +199,20 @@ impl ShardMachine {
         sku: &SkuId,
         wanted: Quantity,
     ) -> Quantity {
-        let mark = self.marks.get(&(attempt, sku.clone())).cloned();
-        let Some(Mark::Tentative { quantity, warehouse, granted_at, valid_until }) = mark else {
+        let mark = self.marks.get(&MarkKey::new(attempt, sku)).cloned();
+        let Some(Mark::Tentative { quantity, warehouse, valid_until, .. }) = mark else {
             // Nothing to keep, unless it was kept before.
             let kept = self.hold_row(attempt, sku).filter(|row| row.order == order);
             return Quantity(wanted.0.saturating_sub(kept.map_or(0, |row| row.held.quantity.0)));
         };
         let kept = quantity.min(wanted);
-        let row = self.rows.sku_mut(&keys::sku(sku)).expect("units of a SKU that exists are held");
+        let row = self.rows.get_mut::<Sku>(&keys::sku(sku)).expect("units of a SKU that exists are held");
         if committed && kept > Quantity::ZERO {
             row.commit(&warehouse, kept);
         }
         if quantity > kept {
             row.give_back(&warehouse, Quantity(quantity.0 - kept.0), false);
         }
-        self.asking.remove(&(granted_at, attempt, sku.clone()));
         self.mark_until(attempt, sku, Mark::Kept { quantity, valid_until }, valid_until);
         if kept > Quantity::ZERO {
             let hold = HoldRow { order, held: Held { quantity: kept, committed, warehouse } };
@@ -252,21 +247,21 @@ impl ShardMachine {
     }
 
     pub(super) fn commit_held(&mut self, sku: &SkuId, held: &mut Held) {
-        let row = self.rows.sku_mut(&keys::sku(sku)).expect("units of a SKU that exists are held");
+        let row = self.rows.get_mut::<Sku>(&keys::sku(sku)).expect("units of a SKU that exists are held");
         row.commit(&held.warehouse, held.quantity);
         held.committed = true;
     }
 
     pub(super) fn free_held(&mut self, sku: &SkuId, held: &mut Held, quantity: Quantity) {
         let freed = quantity.min(held.quantity);
-        let row = self.rows.sku_mut(&keys::sku(sku)).expect("units of a SKU that exists are held");
+        let row = self.rows.get_mut::<Sku>(&keys::sku(sku)).expect("units of a SKU that exists are held");
         row.give_back(&held.warehouse, freed, held.committed);
         held.quantity.0 -= freed.0;
     }
 
     pub(super) fn ship_held(&mut self, sku: &SkuId, held: Option<&mut Held>, quantity: Quantity) {
         let shipped = quantity.min(held.as_ref().map_or(Quantity::ZERO, |held| held.quantity));
-        let Some(row) = self.rows.sku_mut(&keys::sku(sku)) else { return };
+        let Some(row) = self.rows.get_mut::<Sku>(&keys::sku(sku)) else { return };
         let uncounted = Quantity(quantity.0 - shipped.0);
         if uncounted > Quantity::ZERO {
             let warehouse = held.as_ref().map_or_else(WarehouseId::default, |held| held.warehouse.clone());
@@ -286,7 +281,7 @@ impl ShardMachine {
         }
         self.rows.remove(keys::hold(attempt, sku));
         self.meta.counts.holds -= 1;
-        if let Some(Mark::Kept { valid_until, .. }) = self.marks.get(&(attempt, sku.clone())) {
+        if let Some(Mark::Kept { valid_until, .. }) = self.marks.get(&MarkKey::new(attempt, sku)) {
             self.tombstone(attempt, sku, *valid_until);
         }
     }
@@ -298,6 +293,6 @@ impl ShardMachine {
 
     fn put_hold(&mut self, attempt: AttemptId, sku: &SkuId, hold: &HoldRow) {
         let bytes = row_bytes(&mut self.scratch, hold);
-        self.rows.put(keys::hold(attempt, sku), Value::Bytes(bytes));
+        self.rows.put_bytes(keys::hold(attempt, sku), bytes);
     }
 }

@@ -1,23 +1,22 @@
 //! Memory and store: start, checkpoint, cold rows, hash (rules 26 to 28).
 
-use super::{NEAR, ShardMachine};
+use ordergrid_rows::Table;
+
+use super::{NEAR, ShardMachine, TimerScan};
 use crate::audit::Audit;
 use crate::encoding::{BytesError, encode, encoded, read_row};
 use crate::law::Law;
-use crate::rows::kinds::{Mark, Meta, OrderRow};
-use crate::rows::table::Value;
-use crate::rows::timers::TimerScan;
-use crate::rows::{
-    ATTEMPT, LIST, MARK, META, ORDER, OUTBOX, REPAIR, RESIDENT, RowKey, RowSink, SKU, STREAM_IN, STREAM_OUT, TIMER,
-    listed_order, row_hash,
-};
+use crate::rows::kinds::{Meta, OrderRow};
+use crate::rows::work::{Value, Work};
+use crate::rows::{KEYED, META, ORDER, RowKey, RowSink, SKU, row_hash};
 use crate::sku::Sku;
 
 impl ShardMachine {
     /// Tags of the tables whose rows must all be given to [`ShardMachine::restore`] at start: the first byte of the key.
     #[must_use]
-    pub fn resident_tables() -> &'static [u8] {
-        &RESIDENT
+    pub fn resident_tables(&self) -> Vec<u8> {
+        let resident = self.tables().into_iter().filter(|table| table.is_resident());
+        [META].into_iter().chain(resident.flat_map(|table| table.tags().iter().copied())).collect()
     }
 
     /// Takes one row from the store, at start, before the first entry, each row once. Rows of other tables may be given
@@ -27,51 +26,24 @@ impl ShardMachine {
     /// The row cannot be read: stop the process.
     pub fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BytesError> {
         self.set_cold();
-        match key.first().copied().ok_or(BytesError::Key)? {
-            META => {
-                self.meta = read_row::<Meta>(value)?;
-                self.rows.restore_sum(self.meta.sum);
-            }
-            TIMER => self.timers.restore(key, value)?,
-            OUTBOX => drop(self.outbox.restore(key, value)?),
-            STREAM_OUT => drop(self.streams_out.restore(key, value)?),
-            STREAM_IN => drop(self.streams_in.restore(key, value)?),
-            ATTEMPT => drop(self.attempts.restore(key, value)?),
-            MARK => {
-                let mark = self.marks.restore(key, value)?;
-                self.index_mark(mark);
-            }
-            REPAIR => {
-                let number = self.repairs.restore(key, value)?;
-                self.scale.add(*self.repairs.get(&number).expect("the repair was just restored"));
-            }
-            LIST => {
-                listed_order(key)?;
-                self.lists.set_partial();
-            }
-            _ => drop(self.admit(RowKey::new(key), Some(value), self.load_epoch())),
+        let tag = key.first().ok_or(BytesError::Key)?;
+        if *tag == META {
+            self.meta = read_row::<Meta>(value)?;
+            self.rows.restore_sum(self.meta.sum);
+            return Ok(());
         }
-        Ok(())
-    }
-
-    fn index_mark(&mut self, (attempt, sku): crate::rows::keys::MarkKey) {
-        match self.marks.get(&(attempt, sku.clone())).expect("the mark was just restored") {
-            Mark::Tentative { granted_at, .. } => self.asking.insert((*granted_at, attempt, sku)),
-            Mark::Kept { valid_until, .. } | Mark::Ended { valid_until } => self.ending.insert((*valid_until, attempt, sku)),
-        };
+        let table = self.tables_mut().into_iter().find(|table| table.tags().contains(tag));
+        table.ok_or(BytesError::Key)?.restore(key, value)
     }
 
     /// The store may hold rows that are not in memory. [`ShardMachine::restore`] does this by itself.
     pub fn set_cold(&mut self) {
-        self.rows.set_cold();
-        self.lists.set_partial();
-        self.timers.set_cold();
+        self.tables_mut().into_iter().for_each(Table::set_cold);
     }
 
     /// Every row of the store has been given to [`ShardMachine::restore`]: nothing is cold until something is evicted.
     pub fn set_warm(&mut self) {
-        self.rows.set_warm();
-        self.timers.set_warm();
+        self.tables_mut().into_iter().for_each(Table::set_warm);
     }
 
     /// Names the moment of a read from the store, taken before the read begins (rule 28).
@@ -83,8 +55,7 @@ impl ShardMachine {
     /// Rule 28: takes a row that was read from the store at `epoch`, `None` when the store has no such row. True when
     /// the row's place is known now; false when a checkpoint or an eviction has begun since: read it again.
     pub fn admit(&mut self, key: RowKey, value: Option<&[u8]>, epoch: u64) -> bool {
-        let hash = value.map_or(0, |value| row_hash(key.hash(), value));
-        self.rows.admit(key, value.map(|value| Value::Bytes(value.into())), hash, epoch)
+        self.rows.admit(key, value, epoch)
     }
 
     /// Rule 28 for timers: takes the rows that a scan found in the store, no row at all being the end of the table. True
@@ -97,102 +68,70 @@ impl ShardMachine {
         scan: &TimerScan,
         rows: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Result<bool, BytesError> {
-        self.timers.admit(scan, rows)
+        self.timers.admit(&scan.0, rows)
     }
 
     /// Rule 26: begins a checkpoint of everything that changed since the last one began, the applied position included,
-    /// for one durable batch. [`ShardMachine::freeze_more`] hands its rows out, while entries may be applied in between.
-    /// Rows stay in memory. One checkpoint at a time: call [`ShardMachine::frozen_durable`] before the next.
-    pub fn freeze(&mut self) {
-        self.rows.freeze();
-        self.lists.freeze();
-        self.timers.freeze();
-        self.outbox.freeze();
-        self.streams_out.freeze();
-        self.streams_in.freeze();
-        self.attempts.freeze();
-        self.marks.freeze();
-        self.repairs.freeze();
-        self.frozen = Some(self.meta);
+    /// for one durable batch. [`ShardMachine::checkpoint_step`] hands its rows out, while entries may be applied in between.
+    /// Rows stay in memory. One checkpoint at a time: call [`ShardMachine::checkpoint_durable`] before the next.
+    pub fn begin_checkpoint(&mut self) {
+        self.tables_mut().into_iter().for_each(Table::begin_checkpoint);
+        self.checkpoint = Some(self.meta);
     }
 
     /// Hands out rows of the checkpoint that was begun, as they were then, after looking at `limit` rows of a table at the
     /// most. True once that was all.
-    pub fn freeze_more(&mut self, limit: usize, out: RowSink<'_>) -> bool {
-        let scratch = &mut self.scratch;
-        let all = self.rows.freeze_more(limit, out)
-            && self.lists.freeze_more(limit, out)
-            && self.timers.freeze_more(limit, out)
-            && self.outbox.freeze_more(limit, scratch, out)
-            && self.streams_out.freeze_more(limit, scratch, out)
-            && self.streams_in.freeze_more(limit, scratch, out)
-            && self.attempts.freeze_more(limit, scratch, out)
-            && self.marks.freeze_more(limit, scratch, out)
-            && self.repairs.freeze_more(limit, scratch, out);
-        if let Some(frozen) = self.frozen.take_if(|_| all) {
-            let sums = [self.rows.frozen_sum(), self.lists.frozen_sum(), self.timers.frozen_sum()];
-            let meta = Meta { sum: sums.into_iter().fold(0, u64::wrapping_add), ..frozen };
-            out(&[META], Some(encode(scratch, &meta)));
+    pub fn checkpoint_step(&mut self, limit: usize, out: RowSink<'_>) -> bool {
+        let all = self.tables_mut().into_iter().all(|table| table.checkpoint_step(limit, out));
+        if let Some(begun) = self.checkpoint.take_if(|_| all) {
+            let sums = self.tables().into_iter().map(Table::checkpoint_sum);
+            let meta = Meta { sum: sums.fold(0, u64::wrapping_add), ..begun };
+            out(&[META], Some(encode(&mut self.scratch, &meta)));
         }
         all
     }
 
     /// A whole checkpoint in one go.
-    pub fn freeze_all(&mut self, out: RowSink<'_>) {
-        self.freeze();
-        self.freeze_more(usize::MAX, out);
+    pub fn checkpoint_at_once(&mut self, out: RowSink<'_>) {
+        self.begin_checkpoint();
+        self.checkpoint_step(usize::MAX, out);
     }
 
-    /// What the last freeze handed out is in the store and will survive a crash.
-    pub fn frozen_durable(&mut self) {
-        self.rows.durable();
-        self.lists.durable();
-        self.timers.durable();
+    /// What the last checkpoint handed out is in the store and will survive a crash.
+    pub fn checkpoint_durable(&mut self) {
+        self.tables_mut().into_iter().for_each(Table::checkpoint_durable);
     }
 
     /// Lets timers leave memory that the store has and that are not due soon, after looking at `limit` of them at the most;
     /// true once those have left that may. Whatever the budget: only a tick needs them, and says so before. Changes speed,
     /// never results.
-    pub fn drop_timers(&mut self, limit: usize) -> bool {
-        self.timers.leave(self.meta.time.after(NEAR), self.meta.counts.timers, limit)
+    pub fn evict_timers(&mut self, limit: usize) -> bool {
+        self.timers.evict_step(self.meta.time.after(NEAR), self.meta.counts.timers, limit)
     }
 
-    /// Rough size of what the next freeze hands out.
+    /// Rough size of what the next checkpoint hands out.
     #[must_use]
     pub fn dirty_bytes(&self) -> u64 {
-        self.rows.dirty_bytes()
-            + self.lists.dirty_bytes()
-            + self.timers.dirty_bytes()
-            + self.outbox.dirty_bytes()
-            + self.attempts.dirty_bytes()
-            + self.marks.dirty_bytes()
+        self.tables().into_iter().map(|table| table.byte_counts().dirty).sum()
     }
 
     /// Rough size of everything in memory.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        self.rows.resident_bytes() + self.always_bytes()
-    }
-
-    /// Rough size of the tables that the budget has no say in.
-    fn always_bytes(&self) -> u64 {
-        // Marks stand in one more index.
-        self.lists.resident_bytes()
-            + self.timers.resident_bytes()
-            + self.outbox.resident_bytes()
-            + self.attempts.resident_bytes()
-            + 2 * self.marks.resident_bytes()
+        self.tables().into_iter().map(|table| table.byte_counts().resident).sum()
     }
 
     /// Drops clean rows that were not used lately until memory is down to `target_bytes`, as far as that goes. Changes
     /// speed, never results.
     pub fn evict(&mut self, target_bytes: u64) {
-        self.evict_some(target_bytes, self.eviction_steps());
+        self.evict_step(target_bytes, self.eviction_steps());
     }
 
     /// The same bit by bit, `steps` of [`ShardMachine::eviction_steps`] at a time.
-    pub fn evict_some(&mut self, target_bytes: u64, steps: usize) {
-        self.rows.evict(target_bytes.saturating_sub(self.always_bytes()), steps);
+    pub fn evict_step(&mut self, target_bytes: u64, steps: usize) {
+        // The budget has no say in the other tables.
+        let others = self.resident_bytes() - self.rows.byte_counts().resident;
+        self.rows.evict_step(target_bytes.saturating_sub(others), steps);
     }
 
     /// Steps after which evicting is over, whatever there was to evict.
@@ -201,45 +140,23 @@ impl ShardMachine {
         self.rows.eviction_steps()
     }
 
-    /// ReplicasAgree: equal on all replicas at the same index, whatever is cold. Costs what changed since the last freeze.
+    /// ReplicasAgree: equal on all replicas at the same index, whatever is cold. Costs what changed since the last checkpoint began.
     pub fn state_hash(&mut self) -> u64 {
-        let scratch = &mut self.scratch;
-        let sums = [
-            self.rows.settle().wrapping_add(self.lists.sum()).wrapping_add(self.timers.sum()),
-            self.outbox.settle(scratch),
-            self.streams_out.settle(scratch),
-            self.streams_in.settle(scratch),
-            self.attempts.settle(scratch),
-            self.marks.settle(scratch),
-            self.repairs.settle(scratch),
-        ];
-        self.meta.sum = sums[0];
+        let (mut stored, mut resident) = (0_u64, 0_u64);
+        for table in self.tables_mut() {
+            let sum = if table.is_resident() { &mut resident } else { &mut stored };
+            *sum = sum.wrapping_add(table.state_sum());
+        }
+        self.meta.sum = stored;
         let meta = Meta { position: crate::rows::kinds::At::default(), sum: 0, ..self.meta };
-        sums.into_iter().fold(row_hash(0, encode(scratch, &meta)), u64::wrapping_add)
+        row_hash(0, encode(&mut self.scratch, &meta)).wrapping_add(stored).wrapping_add(resident)
     }
 
     /// Every row in memory as the store would hold it, cold rows left out: what an audit of a warm shard reads.
     #[must_use]
     pub fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut out = vec![(vec![META], encoded(&self.meta))];
-        // Whoever reads rows needs to know first what their times are.
-        self.repairs.export(&mut out);
-        for (key, value) in self.rows.iter() {
-            let bytes = match value {
-                Value::Bytes(bytes) => bytes.to_vec(),
-                Value::Sku(sku) => encoded(sku.as_ref()),
-                Value::Order(row) => encoded(row.as_ref()),
-                Value::Gone => continue,
-            };
-            out.push((key.as_bytes().to_vec(), bytes));
-        }
-        self.lists.export(&mut out);
-        self.timers.export(&mut out);
-        self.outbox.export(&mut out);
-        self.streams_out.export(&mut out);
-        self.streams_in.export(&mut out);
-        self.attempts.export(&mut out);
-        self.marks.export(&mut out);
+        self.tables().into_iter().for_each(|table| table.export(&mut out));
         out
     }
 
@@ -248,16 +165,19 @@ impl ShardMachine {
     pub fn check(&self) {
         for (key, value) in self.rows.iter() {
             match (key.tag(), value) {
-                (SKU, Value::Sku(sku)) => sku.check(),
+                (SKU, Value::Decoded(Work::Sku(sku))) => sku.check(),
                 (SKU, Value::Bytes(bytes)) => read_row::<Sku>(bytes).expect("a SKU decodes").check(),
-                (ORDER, Value::Order(row)) => row.order.check(),
+                (ORDER, Value::Decoded(Work::Order(row))) => row.order.check(),
                 (ORDER, Value::Bytes(bytes)) => read_row::<OrderRow>(bytes).expect("an order decodes").order.check(),
                 _ => {}
             }
         }
-        let skus = self.rows.iter().filter(|(key, _)| key.tag() == SKU).count();
-        assert_eq!(self.rows.skus(), skus as u64, "SKUs in memory are counted");
-        self.check_marks();
+        for table in KEYED {
+            let rows = self.rows.iter().filter(|(key, _)| key.tag() == table).count();
+            assert_eq!(self.rows.count(table), rows as u64, "rows of table {table} in memory are counted");
+        }
+        self.marks.check();
+        self.repairs.check();
         if self.rows.any_cold() {
             return;
         }
@@ -275,19 +195,5 @@ impl ShardMachine {
         // One shard alone cannot judge what others hold for its orders.
         let broken: Vec<_> = report.violations().filter(|(law, _)| *law != Law::AllOrNothing).collect();
         assert!(broken.is_empty(), "shard {} breaks laws: {broken:?}", self.config.shard);
-    }
-
-    /// Every mark stands in its index once, and nothing else does: a restart builds the same.
-    fn check_marks(&self) {
-        for ((attempt, sku), mark) in self.marks.iter() {
-            let indexed = match mark {
-                Mark::Tentative { granted_at, .. } => self.asking.contains(&(*granted_at, *attempt, sku.clone())),
-                Mark::Kept { valid_until, .. } | Mark::Ended { valid_until } => {
-                    self.ending.contains(&(*valid_until, *attempt, sku.clone()))
-                }
-            };
-            assert!(indexed, "{mark:?} of {attempt} at {sku} is in no index");
-        }
-        assert_eq!(self.marks.len(), self.asking.len() + self.ending.len(), "an index names marks that do not exist");
     }
 }

@@ -1,6 +1,8 @@
 //! How keys are written. Numbers are big-endian, so that the store orders them; texts hold no control characters, so
 //! a zero byte ends one.
 
+use ordergrid_rows::{ListKey, TableKey};
+
 use super::{
     ATTEMPT, HOLD, LIST, MARK, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, RowKey, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER,
 };
@@ -60,25 +62,60 @@ fn attempt_bytes(attempt: AttemptId) -> [u8; 22] {
     bytes
 }
 
-/// A key of a resident table, both ways.
-pub(crate) trait TableKey: Ord + Clone {
-    fn write(&self) -> RowKey;
-    fn parse(key: &[u8]) -> Result<Self, BytesError>;
+/// A timer: when it is due, of which order it is, and which of its timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TimerKey {
+    pub(crate) due: Timestamp,
+    pub(crate) order: OrderId,
+    pub(crate) kind: TimerKind,
 }
 
-/// A timer: when, of which order, which one.
-pub(crate) type TimerKey = (Timestamp, OrderId, TimerKind);
-
 impl TableKey for TimerKey {
+    const TAG: u8 = TIMER;
+
     fn write(&self) -> RowKey {
-        RowKey::of(TIMER, &[&self.0.as_ms().to_be_bytes(), &self.1.0.to_be_bytes(), &[timer_byte(self.2)]])
+        let parts = (self.due.as_ms().to_be_bytes(), self.order.0.to_be_bytes(), [timer_byte(self.kind)]);
+        RowKey::of(Self::TAG, &[&parts.0, &parts.1, &parts.2])
     }
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {
         let mut parts = Parts(&key[1..]);
-        let key = (Timestamp::from_ms(parts.u64()?), OrderId(parts.u64()?), timer_kind(parts.u8()?)?);
+        let (due, order, kind) = (Timestamp::from_ms(parts.u64()?), OrderId(parts.u64()?), timer_kind(parts.u8()?)?);
         parts.end()?;
-        Ok(key)
+        Ok(Self { due, order, kind })
+    }
+}
+
+impl ordergrid_rows::TimerKey for TimerKey {
+    type Time = Timestamp;
+    const FIRST: Self = Self { due: Timestamp::from_ms(0), order: OrderId(0), kind: TimerKind::PaymentDeadline };
+    const BYTES: u64 = 20;
+
+    fn due(&self) -> Timestamp {
+        self.due
+    }
+
+    fn following(&self) -> Self {
+        match self.kind {
+            TimerKind::PaymentDeadline => Self { kind: TimerKind::AutoComplete, ..*self },
+            TimerKind::AutoComplete => {
+                let order = OrderId(self.order.0.saturating_add(1));
+                Self { due: self.due, order, kind: TimerKind::PaymentDeadline }
+            }
+        }
+    }
+}
+
+/// The list of a user: an order is an entry.
+#[derive(Debug)]
+pub(crate) struct ListedOrder;
+
+impl ListKey for ListedOrder {
+    const TAG: u8 = LIST;
+    const ENTRY_BYTES: usize = 8;
+
+    fn check(key: &[u8]) -> Result<(), BytesError> {
+        listed(key).map(drop)
     }
 }
 
@@ -98,18 +135,24 @@ fn timer_kind(byte: u8) -> Result<TimerKind, BytesError> {
 }
 
 /// A message: to whom, and its number.
-pub(crate) type OutboxKey = (GroupId, u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OutboxKey {
+    pub(crate) to: GroupId,
+    pub(crate) number: u64,
+}
 
 impl TableKey for OutboxKey {
+    const TAG: u8 = OUTBOX;
+
     fn write(&self) -> RowKey {
-        RowKey::of(OUTBOX, &[&self.0.0.to_be_bytes(), &self.1.to_be_bytes()])
+        RowKey::of(Self::TAG, &[&self.to.0.to_be_bytes(), &self.number.to_be_bytes()])
     }
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {
         let mut parts = Parts(&key[1..]);
-        let key = (GroupId(parts.u32()?), parts.u64()?);
+        let (to, number) = (GroupId(parts.u32()?), parts.u64()?);
         parts.end()?;
-        Ok(key)
+        Ok(Self { to, number })
     }
 }
 
@@ -124,8 +167,10 @@ pub(crate) struct From(pub(crate) GroupId);
 macro_rules! group_key {
     ($name:ident, $tag:expr) => {
         impl TableKey for $name {
+            const TAG: u8 = $tag;
+
             fn write(&self) -> RowKey {
-                RowKey::of($tag, &[&self.0.0.to_be_bytes()])
+                RowKey::of(Self::TAG, &[&self.0.0.to_be_bytes()])
             }
 
             fn parse(key: &[u8]) -> Result<Self, BytesError> {
@@ -142,8 +187,10 @@ group_key!(To, STREAM_OUT);
 group_key!(From, STREAM_IN);
 
 impl TableKey for AttemptId {
+    const TAG: u8 = ATTEMPT;
+
     fn write(&self) -> RowKey {
-        RowKey::of(ATTEMPT, &[&attempt_bytes(*self)])
+        RowKey::of(Self::TAG, &[&attempt_bytes(*self)])
     }
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {
@@ -155,15 +202,28 @@ impl TableKey for AttemptId {
 }
 
 /// What an attempt did to which SKU.
-pub(crate) type MarkKey = (AttemptId, SkuId);
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct MarkKey {
+    pub(crate) attempt: AttemptId,
+    pub(crate) sku: SkuId,
+}
+
+impl MarkKey {
+    pub(crate) fn new(attempt: AttemptId, sku: &SkuId) -> Self {
+        Self { attempt, sku: sku.clone() }
+    }
+}
 
 impl TableKey for MarkKey {
+    const TAG: u8 = MARK;
+
     fn write(&self) -> RowKey {
-        RowKey::of(MARK, &[&attempt_bytes(self.0), self.1.as_str().as_bytes()])
+        RowKey::of(Self::TAG, &[&attempt_bytes(self.attempt), self.sku.as_str().as_bytes()])
     }
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {
-        hold_parts(key)
+        let (attempt, sku) = hold_parts(key)?;
+        Ok(Self { attempt, sku })
     }
 }
 
@@ -172,8 +232,10 @@ impl TableKey for MarkKey {
 pub(crate) struct RepairNumber(pub(crate) u32);
 
 impl TableKey for RepairNumber {
+    const TAG: u8 = REPAIR;
+
     fn write(&self) -> RowKey {
-        RowKey::of(REPAIR, &[&self.0.to_be_bytes()])
+        RowKey::of(Self::TAG, &[&self.0.to_be_bytes()])
     }
 
     fn parse(key: &[u8]) -> Result<Self, BytesError> {

@@ -22,12 +22,12 @@ pub(crate) struct OrderRow {
     pub(crate) keys: Vec<OrderKey>,
     /// What it holds, if all its SKUs live in its own shard: such units change with the order alone and need no row of
     /// their own. Of any other order each SKU's shard has a [`HoldRow`].
-    pub(crate) own: Option<Vec<OwnHold>>,
+    pub(crate) local_holds: Option<Vec<LocalHold>>,
 }
 
 /// Units of one SKU that an order holds in its own shard.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct OwnHold {
+pub(crate) struct LocalHold {
     /// The first line of the SKU, from 1.
     pub(crate) line: u32,
     pub(crate) held: Held,

@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ordergrid_rows::TableKey;
+
 use super::*;
 use crate::audit::{Audit, AuditReport};
 use crate::command::Message;
 use crate::encoding::{encoded, read_row};
 use crate::law::Law;
-use crate::rows::keys::{self, TableKey};
-use crate::rows::kinds::{HoldRow, Mark, OrderRow, OwnHold, StreamIn};
+use crate::rows::keys::{self, OutboxKey};
+use crate::rows::kinds::{HoldRow, LocalHold, Mark, OrderRow, StreamIn};
 use crate::rows::{ATTEMPT, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, SKU, STREAM_IN, TIMER};
 use crate::sku::Sku;
 
@@ -104,15 +106,15 @@ fn a_whole_grid_is_clean() {
 #[test]
 fn what_an_order_holds_in_its_own_row_is_judged_order_by_order() {
     use Law::{AllOrNothing, HoldsAddUp, ReadsAreCurrent};
-    type Damage = fn(&mut Vec<OwnHold>);
+    type Damage = fn(&mut Vec<LocalHold>);
     let cases: [(&str, Damage, &[Law]); 4] = [
         ("lost", Vec::clear, &[HoldsAddUp, AllOrNothing, ReadsAreCurrent]),
-        ("in the wrong bucket", |own| own[0].held.committed = true, &[HoldsAddUp]),
-        ("empty", |own| own[0].held.quantity.0 = 0, &[HoldsAddUp, AllOrNothing]),
-        ("of no line", |own| own[0].line = 9, &[HoldsAddUp, AllOrNothing, ReadsAreCurrent]),
+        ("in the wrong bucket", |holds| holds[0].held.committed = true, &[HoldsAddUp]),
+        ("empty", |holds| holds[0].held.quantity.0 = 0, &[HoldsAddUp, AllOrNothing]),
+        ("of no line", |holds| holds[0].line = 9, &[HoldsAddUp, AllOrNothing, ReadsAreCurrent]),
     ];
     for (what, damage, laws) in cases {
-        let damage = |row: &mut OrderRow| damage(row.own.as_mut().expect("the first order lives with its SKU"));
+        let damage = |row: &mut OrderRow| damage(row.local_holds.as_mut().expect("the first order lives with its SKU"));
         assert_eq!(broken(change(0, ORDER, damage)), laws, "{what}");
     }
     // What one order lacks another cannot make up for.
@@ -120,7 +122,7 @@ fn what_an_order_holds_in_its_own_row_is_judged_order_by_order() {
         let orders: Vec<_> = grid[0].keys().filter(|key| key[0] == ORDER).take(2).cloned().collect();
         for (key, change) in orders.iter().zip([1, -1]) {
             let mut row: OrderRow = read_row(&grid[0][key]).unwrap();
-            let units = &mut row.own.as_mut().unwrap()[0].held.quantity.0;
+            let units = &mut row.local_holds.as_mut().unwrap()[0].held.quantity.0;
             *units = units.checked_add_signed(change).unwrap();
             grid[0].insert(key.clone(), encoded(&row));
         }
@@ -142,7 +144,7 @@ fn every_kind_of_damage_breaks_its_law() {
         grid[0].insert(keys::order(row.order.id).as_bytes().to_vec(), encoded(&row));
     };
     let lose_shared = |grid: &mut [Rows; 2]| {
-        let is_shared = |value: &[u8]| matches!(read_row(value), Ok(OrderRow { own: None, .. }));
+        let is_shared = |value: &[u8]| matches!(read_row(value), Ok(OrderRow { local_holds: None, .. }));
         let key = grid[0].iter().find(|(key, value)| key[0] == ORDER && is_shared(value)).unwrap().0.clone();
         grid[0].remove(&key);
     };
@@ -154,7 +156,7 @@ fn every_kind_of_damage_breaks_its_law() {
     let stray_message = |grid: &mut [Rows; 2]| {
         let attempt = AttemptId { slot: crate::ids::Slot::new(0).unwrap(), group: GroupId(1), term: 1, counter: 1 };
         let stray = encoded(&Message::Commit { attempt, skus: Vec::new() });
-        grid[0].insert((GroupId(2), 99).write().as_bytes().to_vec(), stray);
+        grid[0].insert(OutboxKey { to: GroupId(2), number: 99 }.write().as_bytes().to_vec(), stray);
     };
     #[rustfmt::skip]
     let cases: Vec<(&str, Damage, &[Law])> = vec![

@@ -50,13 +50,13 @@ impl Twins {
         match choice % 4 {
             0 => {
                 self.twin.evict(u64::from(choice) * 4);
-                self.twin.drop_timers(usize::from(choice) / 4 % 8);
+                self.twin.evict_timers(usize::from(choice) / 4 % 8);
             }
             1 => self.checkpoint(),
             2 => {
                 self.checkpoint();
                 self.twin.evict(0);
-                self.twin.drop_timers(usize::MAX);
+                self.twin.evict_timers(usize::MAX);
             }
             _ => self.restart(),
         }

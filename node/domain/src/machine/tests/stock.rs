@@ -93,9 +93,9 @@ fn stock_has_an_upper_limit() {
     let mut key = 0;
     let mut full = 0;
     // A million receives would be slow: fill the bucket by hand, then go on by command.
-    shard.machine.rows.sku_mut(&crate::rows::keys::sku(&a)).unwrap().stock[0].1.on_hand =
+    shard.machine.rows.get_mut::<Sku>(&crate::rows::keys::sku(&a)).unwrap().stock[0].1.on_hand =
         Quantity(STOCK_LIMIT.0 - 2_000_000_000);
-    shard.machine.rows.sku_mut(&crate::rows::keys::sku(&a)).unwrap().stock[0].1.received =
+    shard.machine.rows.get_mut::<Sku>(&crate::rows::keys::sku(&a)).unwrap().stock[0].1.received =
         Quantity(STOCK_LIMIT.0 - 2_000_000_000);
     while full < 3 {
         key += 1;

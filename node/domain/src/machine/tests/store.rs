@@ -14,17 +14,18 @@ pub(super) struct Disk(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl Disk {
     pub(super) fn write(&mut self, machine: &mut ShardMachine) {
-        machine.freeze_all(&mut |key, value| match value {
+        machine.checkpoint_at_once(&mut |key, value| match value {
             Some(bytes) => drop(self.0.insert(key.to_vec(), bytes.to_vec())),
             None => drop(self.0.remove(key)),
         });
-        machine.frozen_durable();
+        machine.checkpoint_durable();
     }
 
     /// A machine as it starts: resident rows only.
     pub(super) fn start(&self, config: ShardConfig) -> ShardMachine {
         let mut machine = ShardMachine::new(config);
-        for (key, value) in self.0.iter().filter(|(key, _)| ShardMachine::resident_tables().contains(&key[0])) {
+        let resident = machine.resident_tables();
+        for (key, value) in self.0.iter().filter(|(key, _)| resident.contains(&key[0])) {
             machine.restore(key, value).unwrap();
         }
         machine
@@ -34,11 +35,13 @@ impl Disk {
     pub(super) fn load(&self, machine: &mut ShardMachine, entry: &Entry) -> usize {
         let mut loaded = self.load_timers(machine, entry, 3);
         loop {
+            machine.warm(entry);
             let missing = machine.missing(entry, &|key| self.may_have(key));
-            if missing.is_empty() {
+            machine.admit_absent(missing.absent);
+            if missing.cold.is_empty() {
                 return loaded;
             }
-            loaded += self.admit(machine, missing);
+            loaded += self.admit(machine, missing.cold);
         }
     }
 
@@ -153,7 +156,7 @@ fn a_machine_given_every_row_is_warm() {
 /// What the next checkpoint takes: of each row its table, and whether it has bytes or goes.
 fn frozen(machine: &mut ShardMachine) -> Vec<(u8, bool)> {
     let mut rows = Vec::new();
-    machine.freeze_all(&mut |key, value| rows.push((key[0], value.is_some())));
+    machine.checkpoint_at_once(&mut |key, value| rows.push((key[0], value.is_some())));
     rows
 }
 
@@ -164,7 +167,7 @@ fn a_checkpoint_holds_what_changed_and_no_more() {
     disk.write(&mut shard.machine);
     // Nothing but the position, time and counters.
     assert_eq!(frozen(&mut shard.machine), [(crate::rows::META, true)]);
-    shard.machine.frozen_durable();
+    shard.machine.checkpoint_durable();
     // A SKU changed often is one row; a timer that came and went since is none.
     for n in 0..20 {
         shard.one(receive(&a, &format!("r{n}"), 1));
@@ -174,7 +177,7 @@ fn a_checkpoint_holds_what_changed_and_no_more() {
     let of = |table| rows.iter().filter(|row| row.0 == table).map(|row| row.1).collect::<Vec<bool>>();
     assert_eq!((of(crate::rows::SKU), of(crate::rows::TIMER)), (vec![true], vec![false]));
     assert!(shard.machine.dirty_bytes() == 0);
-    shard.machine.frozen_durable();
+    shard.machine.checkpoint_durable();
 }
 
 #[test]
@@ -191,7 +194,10 @@ fn no_sku_is_looked_for_while_all_of_them_are_in_memory() {
         names: Vec::new(),
     };
     let entry = Entry { at: at(20_000), commands: vec![Command::PlaceLocal(Box::new(place))] };
-    let wanted = |machine: &mut ShardMachine| machine.missing(&entry, &|_| true).iter().filter(|key| key.tag() == SKU).count();
+    let wanted = |machine: &mut ShardMachine| {
+        machine.warm(&entry);
+        machine.missing(&entry, &|_| true).cold.iter().filter(|key| key.tag() == SKU).count()
+    };
     let mut restored = disk.start(config(&shard.machine));
     assert_eq!(wanted(&mut restored), 2, "any may be in the store");
     disk.admit(&mut restored, vec![keys::sku(&a)]);
@@ -246,7 +252,7 @@ fn rows_that_are_not_in_the_store_are_not_evicted() {
     let frozen = frozen(&mut shard.machine);
     shard.machine.evict(0);
     assert_eq!(shard.machine.counters(), all, "rows of a checkpoint that is not durable stay");
-    shard.machine.frozen_durable();
+    shard.machine.checkpoint_durable();
     let before = shard.machine.resident_bytes();
     shard.machine.evict(before);
     assert_eq!(shard.machine.counters(), all, "the budget is kept already");
@@ -351,8 +357,8 @@ fn damaged_rows_are_refused_at_start() {
     let (mut shard, ..) = lived();
     let mut disk = Disk::default();
     disk.write(&mut shard.machine);
-    for tag in ShardMachine::resident_tables() {
-        let Some((key, value)) = disk.rows().find(|(key, _)| key[0] == *tag) else { continue };
+    for tag in shard.machine.resident_tables() {
+        let Some((key, value)) = disk.rows().find(|(key, _)| key[0] == tag) else { continue };
         let mut machine = ShardMachine::new(config(&shard.machine));
         let longer = [value.as_slice(), &[0]].concat();
         assert!(machine.restore(key, &longer).is_err(), "table {tag}");
@@ -371,7 +377,7 @@ fn damaged_rows_are_refused_at_start() {
 /// A checkpoint, after which every timer leaves that may.
 fn without_timers(shard: &mut Shard, disk: &mut Disk) {
     disk.write(&mut shard.machine);
-    while !shard.machine.drop_timers(2) {}
+    while !shard.machine.evict_timers(2) {}
 }
 
 #[test]
@@ -459,4 +465,25 @@ fn timers_that_piled_up_fire_without_all_of_them_in_memory() {
     }
     // Twice what a tick may fire, and one more.
     assert_eq!(read, [2_500, 700, 0, 0]);
+}
+
+#[test]
+fn what_is_missing_is_the_same_whether_memory_was_warmed_or_not() {
+    let (mut shard, orders, _) = lived();
+    let mut disk = Disk::default();
+    disk.write(&mut shard.machine);
+    let mut restored = disk.start(config(&shard.machine));
+    let Lookup::Cold(keys) = restored.order(orders[1].id) else { panic!("it should be cold") };
+    disk.admit(&mut restored, keys);
+    // The order is at rest, and its SKU is cold.
+    let entry = Entry { at: at(0), commands: vec![act(orders[1].id, "c", cancel())] };
+    let missing = restored.missing(&entry, &|_| true);
+    assert_eq!(missing.cold.iter().map(RowKey::tag).collect::<Vec<u8>>(), [SKU]);
+    restored.warm(&entry);
+    assert_eq!(restored.missing(&entry, &|_| true), missing);
+    // The store certainly has no such row: it is admitted, and not missing any more.
+    let missing = restored.missing(&entry, &|_| false);
+    assert_eq!((missing.cold.len(), missing.absent.len()), (0, 1));
+    restored.admit_absent(missing.absent);
+    assert_eq!(restored.missing(&entry, &|_| false), MissingRows::default());
 }

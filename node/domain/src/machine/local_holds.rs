@@ -2,60 +2,61 @@
 //! or another row.
 
 use super::ShardMachine;
-use super::place::Found;
+use super::place::UnitsFound;
 use crate::ids::SkuId;
 use crate::money::Quantity;
 use crate::order::{Order, StockEffect};
-use crate::rows::kinds::{Held, OwnHold};
+use crate::rows::kinds::{Held, LocalHold};
+use crate::sku::Sku;
 
 impl ShardMachine {
     /// Takes the units that were found, as if they had been held and kept. No row has been added or removed since.
-    pub(super) fn keep_own(&mut self, order: &Order, found: &[Found], stock: &[StockEffect]) -> Vec<OwnHold> {
+    pub(super) fn take_local_holds(&mut self, order: &Order, found: &[UnitsFound], stock: &[StockEffect]) -> Vec<LocalHold> {
         let committed = stock.iter().any(|effect| matches!(effect, StockEffect::Keep { committed: true, .. }));
         self.meta.counts.holds += found.len() as u64;
-        let hold = |unit: &Found| {
-            let sku = self.rows.found_sku_mut(unit.at);
+        let hold = |unit: &UnitsFound| {
+            let sku = self.rows.at_mut::<Sku>(unit.at);
             sku.take(&unit.warehouse, unit.quantity, committed);
             let line = (1..).zip(&order.lines).find(|(_, line)| line.sku == unit.sku).map(|(number, _)| number);
             let held = Held { quantity: unit.quantity, committed, warehouse: unit.warehouse.clone() };
-            OwnHold { line: line.expect("what was found is what the lines ask for"), held }
+            LocalHold { line: line.expect("what was found is what the lines ask for"), held }
         };
         found.iter().map(hold).collect()
     }
 
     /// Does what a change of the order wants done to its stock.
-    pub(super) fn change_own(&mut self, order: &Order, own: &mut Vec<OwnHold>, effects: Vec<StockEffect>) {
+    pub(super) fn change_local_holds(&mut self, order: &Order, holds: &mut Vec<LocalHold>, effects: Vec<StockEffect>) {
         for effect in effects {
             match effect {
                 StockEffect::Keep { .. } => unreachable!("an order keeps units once, when it is placed"),
                 StockEffect::Commit { skus } => {
                     for sku in &skus {
-                        if let Some(held) = held(order, own, sku).filter(|held| !held.committed) {
+                        if let Some(held) = held(order, holds, sku).filter(|held| !held.committed) {
                             self.commit_held(sku, held);
                         }
                     }
                 }
                 StockEffect::Free { items } => {
                     for (sku, quantity) in &items {
-                        if let Some(held) = held(order, own, sku) {
+                        if let Some(held) = held(order, holds, sku) {
                             self.free_held(sku, held, *quantity);
                         }
                     }
                 }
                 StockEffect::Ship { items } => {
                     for (sku, quantity) in &items {
-                        self.ship_held(sku, held(order, own, sku), *quantity);
+                        self.ship_held(sku, held(order, holds, sku), *quantity);
                     }
                 }
             }
         }
-        let before = own.len();
-        own.retain(|hold| hold.held.quantity > Quantity::ZERO);
-        self.meta.counts.holds -= (before - own.len()) as u64;
+        let before = holds.len();
+        holds.retain(|hold| hold.held.quantity > Quantity::ZERO);
+        self.meta.counts.holds -= (before - holds.len()) as u64;
     }
 }
 
-fn held<'a>(order: &Order, own: &'a mut [OwnHold], sku: &SkuId) -> Option<&'a mut Held> {
-    let hold = own.iter_mut().find(|hold| order.lines[hold.line as usize - 1].sku == *sku);
+fn held<'a>(order: &Order, holds: &'a mut [LocalHold], sku: &SkuId) -> Option<&'a mut Held> {
+    let hold = holds.iter_mut().find(|hold| order.lines[hold.line as usize - 1].sku == *sku);
     hold.map(|hold| &mut hold.held)
 }

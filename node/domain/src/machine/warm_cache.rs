@@ -4,11 +4,11 @@
 use super::ShardMachine;
 use crate::command::{Command, Entry, OrderAction};
 use crate::rows::keys;
-use crate::rows::table::{Found, Value};
+use crate::rows::kinds::OrderRow;
 
 impl ShardMachine {
-    /// Goes near the rows that most entries need: keys, orders and SKUs.
-    pub(super) fn approach(&mut self, entry: &Entry) {
+    /// Has the processor fetch the rows that most entries need: keys, orders and SKUs.
+    pub(super) fn warm_cache(&mut self, entry: &Entry) {
         let mut hashes = std::mem::take(&mut self.hashes);
         hashes.clear();
         for command in &entry.commands {
@@ -22,18 +22,23 @@ impl ShardMachine {
                 _ => {}
             }
         }
-        self.rows.approach(&hashes);
-        // Now that the orders are near: the SKUs whose units their commands move.
+        self.rows.warm_cache(&hashes);
+        // Now that the orders are at hand: the SKUs whose units their commands move. Where rows may be cold, all orders are read
+        // once more before they are applied.
         hashes.clear();
+        let any_cold = self.rows.any_cold();
         for command in &entry.commands {
-            if let Command::Order(command) = command
-                && matches!(command.action, OrderAction::Pay { .. } | OrderAction::Cancel { .. } | OrderAction::Ship { .. })
-                && let Found::Here(Value::Order(row)) = self.rows.find(&keys::order(command.order))
+            let Command::Order(command) = command else { continue };
+            let moves =
+                matches!(command.action, OrderAction::Pay { .. } | OrderAction::Cancel { .. } | OrderAction::Ship { .. });
+            if (moves || any_cold)
+                && let Some(row) = self.rows.get_if_here::<OrderRow>(&keys::order(command.order))
+                && moves
             {
                 hashes.extend(row.order.lines.iter().map(|line| keys::sku(&line.sku).hash()));
             }
         }
-        self.rows.approach(&hashes);
+        self.rows.warm_cache(&hashes);
         self.hashes = hashes;
     }
 }
