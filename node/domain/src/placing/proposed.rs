@@ -41,12 +41,12 @@ pub struct Proposed<F: Front> {
     caller: F::Caller,
 }
 
-/// What follows from the outcome of a place.
-pub struct Decided<F: Front> {
+/// What follows for a place: `A` is the answer.
+pub struct Decided<F: Front, A> {
     /// Who waits.
     pub caller: F::Caller,
     /// What it is told.
-    pub answer: Result<PlacedOrder, NotPlaced>,
+    pub answer: A,
     /// The attempt is over; `None` when its outcome is not known, so that it runs on (rule 4).
     pub over: Option<Over<F>>,
 }
@@ -83,7 +83,7 @@ impl<F: Front> Proposed<F> {
     /// # Panics
     /// The outcome is not that of a place.
     #[must_use]
-    pub fn landed(self, outcome: Outcome) -> Decided<F> {
+    pub fn landed(self, outcome: Outcome) -> Decided<F, Result<PlacedOrder, NotPlaced>> {
         match outcome {
             Outcome::Placed { order, replayed } => self.end(Ok(PlacedOrder { order, replayed }), false),
             Outcome::Rejected(rejection) => self.end(Err(rejection.into()), true),
@@ -93,16 +93,16 @@ impl<F: Front> Proposed<F> {
 
     /// The place was not applied, as far as is known.
     #[must_use]
-    pub fn not_landed(self, why: NotLanded) -> Decided<F> {
+    pub fn not_landed(self, why: NotLanded) -> Decided<F, NotPlaced> {
         match why {
-            NotLanded::NotAppended => self.end(Err(NotPlaced::NoLeader), true),
-            NotLanded::TooLate => self.end(Err(NotPlaced::Overloaded), true),
+            NotLanded::NotAppended => self.end(NotPlaced::NoLeader, true),
+            NotLanded::TooLate => self.end(NotPlaced::Overloaded, true),
             // Rule 7: after a place was proposed, nothing is released.
-            NotLanded::Unknown => Decided { caller: self.caller, answer: Err(NotPlaced::Unknown), over: None },
+            NotLanded::Unknown => Decided { caller: self.caller, answer: NotPlaced::Unknown, over: None },
         }
     }
 
-    fn end(self, answer: Result<PlacedOrder, NotPlaced>, release: bool) -> Decided<F> {
+    fn end<A>(self, answer: A, release: bool) -> Decided<F, A> {
         let attempt = self.attempt();
         let releases = if release { self.held.releases(attempt).collect() } else { Vec::new() };
         let (front, over) = self.running.end();
