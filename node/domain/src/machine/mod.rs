@@ -20,7 +20,7 @@ mod stock;
 mod store;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;

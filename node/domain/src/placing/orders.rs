@@ -113,8 +113,8 @@ impl<F: Front> Holding<F> {
     fn heard(&mut self, shard: GroupId, results: Vec<HoldResult>) {
         let awaited = |holds: &&mut ShardHolds| holds.shard == shard && matches!(holds.state, AskState::Awaited);
         let Some(holds) = self.attempt.wanted.iter_mut().find(awaited) else { return };
-        holds.unheard |= results.contains(&HoldResult::Unknown);
         if is_lost(&results) {
+            holds.unheard |= results.contains(&HoldResult::Unknown);
             holds.state = AskState::Lost(results);
         } else {
             self.settle(shard, results);
