@@ -3,6 +3,8 @@
 //! `replica` is the state on every node; `host` watches who leads and starts a `lead` per term; `actor` is that term's
 //! front door; `order_actor` and `skus` hold what is in flight; `batcher` packs commands into entries; `mailbox`,
 //! `timers` and `asks` are the leader's background work.
+//!
+//! What a leader decides is in [`ordergrid_domain::placing`]: the actors here convert, call and carry out.
 
 mod actor;
 pub(crate) mod answer;

@@ -17,7 +17,7 @@ use super::orphans::Looked;
 use super::proposed::{MayHold, Proposed};
 use crate::command::{Command, OrderRequest, Place};
 use crate::ids::{AttemptId, GroupId, Key, SkuId, Slot, UserId};
-use crate::machine::{Lookup, PlacedKey, ShardMachine, SlotOwners};
+use crate::machine::{Lookup, ShardMachine, SlotOwners};
 use crate::rejection::Rejection;
 use crate::time::Timestamp;
 
@@ -282,7 +282,7 @@ fn look_ahead(memory: &impl Memory, request: &OrderRequest, local: bool) -> Ahea
         return Ahead::SoldOut(rejection);
     }
     match used {
-        Lookup::Found(PlacedKey { .. }) => Ahead::Used,
+        Lookup::Found(_) => Ahead::Used,
         Lookup::Cold(_) => Ahead::UsedPerhaps,
         Lookup::Absent => Ahead::Unknown,
     }
