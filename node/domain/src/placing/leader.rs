@@ -132,19 +132,25 @@ impl<F: Front> Leader<F> {
                 effects.push(LeaderEffect::LoadKey { user, key });
             }
             Ahead::Unknown => {
-                let attempt = self.settings.attempt(request.user.slot(), self.next_attempt);
-                self.next_attempt += 1;
-                self.running += 1;
-                free.insert(Busy { attempt: Some(attempt.counter), waiting: Vec::new() });
-                let running = Running::new(attempt, request.user.clone(), request.key.clone(), self.front.clone());
-                let valid_until = base.map_or(now, |base| base.max(now)).after(self.settings.hold_validity);
-                if local {
-                    effects.push(place_local(request, running, caller, valid_until));
-                } else {
-                    let wanted = self.settings.wanted(&request);
-                    self.starting.push(Attempt { request, running, caller, wanted, valid_until, renewals });
-                }
+                free.insert(Busy { attempt: Some(self.next_attempt), waiting: Vec::new() });
+                self.begin(PlaceCall { request, caller, base, renewals }, local, now, effects);
             }
+        }
+    }
+
+    /// Begins the attempt for which a key was just made busy.
+    fn begin(&mut self, call: PlaceCall<F::Caller>, local: bool, now: Timestamp, effects: &mut Vec<LeaderEffect<F>>) {
+        let PlaceCall { request, caller, base, renewals } = call;
+        let attempt = self.settings.attempt(request.user.slot(), self.next_attempt);
+        self.next_attempt += 1;
+        self.running += 1;
+        let running = Running::new(attempt, request.user.clone(), request.key.clone(), self.front.clone());
+        let valid_until = base.map_or(now, |base| base.max(now)).after(self.settings.hold_validity);
+        if local {
+            effects.push(place_local(request, running, caller, valid_until));
+        } else {
+            let wanted = self.settings.wanted(&request);
+            self.starting.push(Attempt { request, running, caller, wanted, valid_until, renewals });
         }
     }
 
@@ -163,23 +169,22 @@ impl<F: Front> Leader<F> {
     /// An attempt is over and its key free: whoever waits for the key tries again, in the order of asking.
     pub fn over(&mut self, over: AttemptOver, effects: &mut Vec<LeaderEffect<F>>) {
         let AttemptOver { attempt, user, key } = over;
-        self.free(&BusyKey::of(&user, &key), Some(attempt.counter), effects);
+        self.free(BusyKey::of(&user, &key), Some(attempt.counter), effects);
     }
 
     /// The record of a key is in memory, or the knowledge that there is none.
     pub fn key_loaded(&mut self, user: &UserId, key: &Key, effects: &mut Vec<LeaderEffect<F>>) {
-        self.free(&BusyKey::of(user, key), None, effects);
+        self.free(BusyKey::of(user, key), None, effects);
     }
 
-    fn free(&mut self, key: &BusyKey, attempt: Option<u64>, effects: &mut Vec<LeaderEffect<F>>) {
-        if self.busy.get(key).is_none_or(|busy| busy.attempt != attempt) {
+    fn free(&mut self, key: BusyKey, attempt: Option<u64>, effects: &mut Vec<LeaderEffect<F>>) {
+        let Entry::Occupied(busy) = self.busy.entry(key) else { return };
+        if busy.get().attempt != attempt {
             return;
         }
-        let Some(busy) = self.busy.remove(key) else { return };
+        let waiting = busy.remove().waiting;
         self.running -= usize::from(attempt.is_some());
-        for Waiting { request, caller } in busy.waiting {
-            effects.push(LeaderEffect::Again(self.call(request, caller)));
-        }
+        effects.extend(waiting.into_iter().map(|Waiting { request, caller }| LeaderEffect::Again(self.call(request, caller))));
     }
 
     /// Leadership is about to be handed over. Whoever asks for an order meanwhile is sent on to the next leader; attempts are
