@@ -73,10 +73,17 @@ impl Actor for ShardActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ShardMessage::Place { request, caller, asked } => {
-                state.place_and_start_later(&myself, state.leader.call(request, caller));
+                let call = state.leader.call(request, caller);
+                state.start_later(&myself, |state, now| state.place(call, now));
                 state.admission.took(Some(asked));
             }
-            ShardMessage::Again(call) => state.place_and_start_later(&myself, call),
+            ShardMessage::Again(call) => state.start_later(&myself, |state, now| state.place(call, now)),
+            ShardMessage::Renew { over, call } => {
+                state.start_later(&myself, |state, now| {
+                    state.leader.renew(over, call, &*state.lead, now, &mut state.effects);
+                });
+                state.tell_if_quiet();
+            }
             ShardMessage::PlaceMany { requests, asked } => {
                 let now = state.lead.node.time.now();
                 for (request, caller) in requests {
@@ -121,9 +128,9 @@ impl ShardState {
     }
 
     /// What is in the mailbox by now comes along with an order that needs other shards.
-    fn place_and_start_later(&mut self, myself: &ActorRef<ShardMessage>, call: PlaceCall<PlaceCaller>) {
+    fn start_later(&mut self, myself: &ActorRef<ShardMessage>, input: impl FnOnce(&mut Self, Timestamp)) {
         let first = !self.leader.has_starting();
-        self.place(call, self.lead.node.time.now());
+        input(self, self.lead.node.time.now());
         self.carry_out(myself);
         if first && self.leader.has_starting() {
             myself.send_message(ShardMessage::Start).ok();

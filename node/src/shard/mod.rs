@@ -62,8 +62,15 @@ pub(crate) enum ShardMessage {
         /// When they came to this shard.
         asked: Instant,
     },
-    /// Place an order that has waited for its key, or whose holds came too late.
+    /// Place an order that has waited for its key.
     Again(PlaceCall<PlaceCaller>),
+    /// Place an order anew whose holds came too late.
+    Renew {
+        /// The attempt that is over.
+        over: AttemptOver,
+        /// What is tried once more.
+        call: PlaceCall<PlaceCaller>,
+    },
     /// Ask for the holds of the orders that have come since.
     Start,
     /// Hold units of this shard's SKUs.

@@ -91,7 +91,7 @@ fn carry_out(lead: &Arc<Lead>, myself: &ActorRef<OrderMessage>, effects: Vec<Ord
             OrdersEffect::Propose(command, proposed) => lead.batcher.propose(command, Reply::Place(proposed)),
             OrdersEffect::Release { shard, release } => lead.node.release(shard, release),
             OrdersEffect::Over(front, over) => front.tell(ShardMessage::Over(vec![over])),
-            OrdersEffect::Again(front, call) => front.tell(ShardMessage::Again(call)),
+            OrdersEffect::Renew(front, over, call) => front.tell(ShardMessage::Renew { over, call }),
             OrdersEffect::Refuse { request, rejection, caller } => {
                 refuse::after_barrier(Arc::clone(lead), request, rejection, caller);
             }

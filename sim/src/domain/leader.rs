@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,7 +14,9 @@ use ordergrid_domain::placing::{
     AttemptOver, Decided, Front, Held, HoldResult, Leader, LeaderEffect, LeaderSettings, Memory, NotLanded, NotPlaced, Orders,
     OrdersEffect, Over, PlaceCall, Proposed,
 };
-use ordergrid_domain::{AttemptId, Command, GroupId, Key, Lookup, OrderId, Rejection, ShardMachine, SlotOwners, UserId};
+use ordergrid_domain::{
+    AttemptId, Command, GroupId, Key, Lookup, OrderId, Rejection, ShardMachine, SlotOwners, Timestamp, UserId,
+};
 
 use crate::domain::Violation;
 use crate::domain::workload::Mutant;
@@ -108,6 +111,18 @@ impl Memory for Known<'_> {
     }
 }
 
+impl fmt::Debug for Leading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (term, running, loading) = (self.term, self.leader.running(), &self.loading);
+        write!(f, "term {term}: {running} run, {loading:?} load")?;
+        for Working { orders, since, again, awaited } in &self.working {
+            let attempts: Vec<_> = orders.attempts().collect();
+            write!(f, ", {attempts:?} since {since}, again: {again}, awaited: {awaited:?}")?;
+        }
+        Ok(())
+    }
+}
+
 impl Leading {
     /// A new leader: nothing runs.
     #[must_use]
@@ -161,17 +176,28 @@ impl World {
     }
 
     fn place(&mut self, back: Back, call: PlaceCall<Caller>) -> Result<(), Violation> {
+        self.lead(back, |leader, known, now, effects| leader.place(call, known, now, effects))
+    }
+
+    /// Tells a leader something, with what it knows at the time, and carries out what it says.
+    fn lead(
+        &mut self,
+        back: Back,
+        input: impl FnOnce(&mut Leader<Door>, &Known<'_>, Timestamp, &mut Vec<LeaderEffect<Door>>),
+    ) -> Result<(), Violation> {
         let early = !self.faulty || self.dice.percent(60);
         let cold = self.faulty && self.dice.percent(5);
         let (now, lease) = (self.clock(back.shard), self.plan.lease && !self.is_deposed(back));
         let it = &mut self.shards[back.shard];
         let Some(leading) = find(&mut it.leader, &mut it.deposed, back.term) else { return Ok(()) };
         let mut effects = Vec::new();
-        leading.leader.place(call, &Known { machine: &it.plain, early, cold, lease }, now, &mut effects);
+        input(&mut leading.leader, &Known { machine: &it.plain, early, cold, lease }, now, &mut effects);
         if effects.is_empty() && !leading.leader.has_starting() {
             self.counts.note("key waited for");
         }
-        self.carry_out(back, effects)
+        self.carry_out(back, effects)?;
+        // Without faults nothing lies about.
+        if self.faulty { Ok(()) } else { self.start_all(back) }
     }
 
     fn carry_out(&mut self, back: Back, effects: Vec<LeaderEffect<Door>>) -> Result<(), Violation> {
@@ -239,9 +265,9 @@ impl World {
                 OrdersEffect::Propose(command, proposed) => self.propose(back, command, proposed)?,
                 OrdersEffect::Release { shard, release } => self.letters.push(Letter::Release(shard, release)),
                 OrdersEffect::Over(_, over) => self.over(back, over)?,
-                OrdersEffect::Again(_, call) => {
+                OrdersEffect::Renew(_, over, call) => {
                     self.counts.note("attempt taken anew");
-                    self.place(back, call)?;
+                    self.lead(back, |leader, known, now, effects| leader.renew(over, call, known, now, effects))?;
                 }
                 OrdersEffect::Refuse { request, rejection, caller } => self.refuse(back, &request, rejection, caller),
                 OrdersEffect::Answer { caller, answer } => self.tell(caller, Err(answer)),
@@ -469,6 +495,9 @@ impl World {
         let back = Back { shard, term: it.term };
         self.take_note();
         self.start_all(back)?;
+        while !self.letters.is_empty() {
+            self.carry_letter()?;
+        }
         while self.shards[shard].leader.working.iter().any(|working| !working.awaited.is_empty()) {
             self.time_out(back, 0)?;
         }

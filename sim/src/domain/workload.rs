@@ -208,7 +208,10 @@ impl World {
     }
 
     /// Some letter arrives, is lost, or arrives and stays to come again.
-    fn carry_letter(&mut self) -> Result<(), Violation> {
+    ///
+    /// # Errors
+    /// A violation.
+    pub fn carry_letter(&mut self) -> Result<(), Violation> {
         if self.letters.is_empty() {
             return Ok(());
         }
@@ -342,9 +345,6 @@ impl World {
             it.skew = 0;
         }
         for round in 0..400 {
-            while !self.letters.is_empty() {
-                self.carry_letter()?;
-            }
             for shard in 0..self.shards.len() {
                 self.calm(shard)?;
                 for to in 0..self.shards.len() {
@@ -368,9 +368,14 @@ impl World {
                 return Ok(());
             }
         }
-        let waiting: Vec<_> = self.clients.iter().filter(|client| client.knows == Knows::Nothing).collect();
+        let unknown = |client: &&Client| matches!(client.knows, Knows::Nothing | Knows::Running);
+        let clients: Vec<_> = self.clients.iter().filter(unknown).collect();
         let counters: Vec<_> = self.shards.iter().map(|it| it.plain.counters()).collect();
-        Err(Violation(format!("Heals: still not quiet: {counters:?}, clients {waiting:?}")))
+        let busy: Vec<_> = self.shards.iter().map(|it| &it.leader).filter(|leading| !leading.is_idle()).collect();
+        let letters = &self.letters;
+        Err(Violation(format!(
+            "Heals: still not quiet: {counters:?}, clients {clients:?}, leaders {busy:?}, letters {letters:?}"
+        )))
     }
 
     fn is_quiet(&self) -> bool {

@@ -120,8 +120,8 @@ pub enum OrdersEffect<F: Front> {
     },
     /// An attempt is over before its place was proposed: call [`Leader::over`](super::Leader::over).
     Over(F, AttemptOver),
-    /// Call [`Leader::place`](super::Leader::place), behind what came before.
-    Again(F, PlaceCall<F::Caller>),
+    /// Holds came too late: call [`Leader::renew`](super::Leader::renew).
+    Renew(F, AttemptOver, PlaceCall<F::Caller>),
     /// SKUs refused. Refuse, unless the key names an order behind a barrier that begins now (rule 6).
     Refuse {
         /// What the client asked.

@@ -68,13 +68,7 @@ struct BusyKey {
 struct Busy<F: Front> {
     /// The number of the attempt that runs; `None` while the key's record is loaded.
     attempt: Option<u64>,
-    waiting: Vec<Waiting<F>>,
-}
-
-/// A request that waits for its key.
-struct Waiting<F: Front> {
-    request: Arc<OrderRequest>,
-    caller: F::Caller,
+    waiting: Vec<PlaceCall<F::Caller>>,
 }
 
 impl BusyKey {
@@ -106,34 +100,36 @@ impl<F: Front> Leader<F> {
         now: Timestamp,
         effects: &mut Vec<LeaderEffect<F>>,
     ) {
-        let PlaceCall { request, caller, base, renewals } = call;
         let mut refuse = |caller, answer| effects.push(LeaderEffect::Answer { caller, answer });
         if self.leaving {
-            return refuse(caller, NotPlaced::NoLeader);
+            return refuse(call.caller, NotPlaced::NoLeader);
         }
-        let free = match self.busy.entry(BusyKey::of(&request.user, &request.key)) {
+        let (user, key) = (&call.request.user, &call.request.key);
+        let free = match self.busy.entry(BusyKey::of(user, key)) {
             Entry::Occupied(busy) if busy.get().waiting.len() >= self.settings.waiting_per_key => {
-                return refuse(caller, NotPlaced::Overloaded);
+                return refuse(call.caller, NotPlaced::Overloaded);
             }
-            Entry::Occupied(mut busy) => return busy.get_mut().waiting.push(Waiting { request, caller }),
+            Entry::Occupied(mut busy) => return busy.get_mut().waiting.push(call),
             Entry::Vacant(free) => free,
         };
         if self.running >= self.settings.running {
-            return refuse(caller, NotPlaced::Overloaded);
+            return refuse(call.caller, NotPlaced::Overloaded);
         }
-        let local = self.settings.is_local(&request);
-        match look_ahead(memory, &request, local) {
+        let local = self.settings.is_local(&call.request);
+        match look_ahead(memory, &call.request, local) {
             // Nothing is asked of anybody, so no attempt begins and the key stays free.
-            Ahead::SoldOut(rejection) => effects.push(LeaderEffect::SoldOut { request, rejection, caller }),
-            Ahead::Used => effects.push(LeaderEffect::Replay { request, caller }),
+            Ahead::SoldOut(rejection) => {
+                let PlaceCall { request, caller, .. } = call;
+                effects.push(LeaderEffect::SoldOut { request, rejection, caller });
+            }
+            Ahead::Used => effects.push(LeaderEffect::Replay { request: call.request, caller: call.caller }),
             Ahead::UsedPerhaps => {
-                let (user, key) = (request.user.clone(), request.key.clone());
-                free.insert(Busy { attempt: None, waiting: vec![Waiting { request, caller }] });
-                effects.push(LeaderEffect::LoadKey { user, key });
+                effects.push(LeaderEffect::LoadKey { user: user.clone(), key: key.clone() });
+                free.insert(Busy { attempt: None, waiting: vec![call] });
             }
             Ahead::Unknown => {
                 free.insert(Busy { attempt: Some(self.next_attempt), waiting: Vec::new() });
-                self.begin(PlaceCall { request, caller, base, renewals }, local, now, effects);
+                self.begin(call, local, now, effects);
             }
         }
     }
@@ -168,23 +164,39 @@ impl<F: Front> Leader<F> {
 
     /// An attempt is over and its key free: whoever waits for the key tries again, in the order of asking.
     pub fn over(&mut self, over: AttemptOver, effects: &mut Vec<LeaderEffect<F>>) {
-        let AttemptOver { attempt, user, key } = over;
-        self.free(BusyKey::of(&user, &key), Some(attempt.counter), effects);
+        let waiting = self.free(BusyKey::of(&over.user, &over.key), Some(over.attempt.counter));
+        effects.extend(waiting.into_iter().map(LeaderEffect::Again));
+    }
+
+    /// Holds of an attempt came too late: it is over, and the same is tried once more before whoever waits for the key
+    /// (rule 11). Behind them it could be overtaken without end, where each of them is too late in turn.
+    pub fn renew(
+        &mut self,
+        over: AttemptOver,
+        call: PlaceCall<F::Caller>,
+        memory: &impl Memory,
+        now: Timestamp,
+        effects: &mut Vec<LeaderEffect<F>>,
+    ) {
+        let waiting = self.free(BusyKey::of(&over.user, &over.key), Some(over.attempt.counter));
+        self.place(call, memory, now, effects);
+        effects.extend(waiting.into_iter().map(LeaderEffect::Again));
     }
 
     /// The record of a key is in memory, or the knowledge that there is none.
     pub fn key_loaded(&mut self, user: &UserId, key: &Key, effects: &mut Vec<LeaderEffect<F>>) {
-        self.free(BusyKey::of(user, key), None, effects);
+        let waiting = self.free(BusyKey::of(user, key), None);
+        effects.extend(waiting.into_iter().map(LeaderEffect::Again));
     }
 
-    fn free(&mut self, key: BusyKey, attempt: Option<u64>, effects: &mut Vec<LeaderEffect<F>>) {
-        let Entry::Occupied(busy) = self.busy.entry(key) else { return };
-        if busy.get().attempt != attempt {
-            return;
+    fn free(&mut self, key: BusyKey, attempt: Option<u64>) -> Vec<PlaceCall<F::Caller>> {
+        match self.busy.entry(key) {
+            Entry::Occupied(busy) if busy.get().attempt == attempt => {
+                self.running -= usize::from(attempt.is_some());
+                busy.remove().waiting
+            }
+            Entry::Occupied(_) | Entry::Vacant(_) => Vec::new(),
         }
-        let waiting = busy.remove().waiting;
-        self.running -= usize::from(attempt.is_some());
-        effects.extend(waiting.into_iter().map(|Waiting { request, caller }| LeaderEffect::Again(self.call(request, caller))));
     }
 
     /// Leadership is about to be handed over. Whoever asks for an order meanwhile is sent on to the next leader; attempts are

@@ -170,8 +170,7 @@ impl<F: Front> Holding<F> {
         effects.extend(releases.map(|(shard, release)| OrdersEffect::Release { shard, release }));
         if let (Some(now), true) = (expired(&refusals), attempt.renewals > 0) {
             let (front, over, call) = attempt.renew(now);
-            // The old attempt is over, and its key free, before the new one is asked for.
-            effects.extend([OrdersEffect::Over(front.clone(), over), OrdersEffect::Again(front, call)]);
+            effects.push(OrdersEffect::Renew(front, over, call));
             return;
         }
         let Attempt { request, running, caller, .. } = attempt;

@@ -251,13 +251,9 @@ fn asked(effects: Vec<OrdersEffect<Door>>) -> String {
         OrdersEffect::Propose(command, _) => proposes(&command),
         OrdersEffect::Release { shard, release } => released(shard, &release),
         OrdersEffect::Over(_, over) => format!("over {}", over.attempt.counter),
-        OrdersEffect::Again(_, call) => {
-            format!(
-                "again {} from {:?}, {} left",
-                call.caller,
-                call.base.map(|base| base.since(at(0)).as_millis()),
-                call.renewals
-            )
+        OrdersEffect::Renew(_, over, call) => {
+            let base = call.base.map(|base| base.since(at(0)).as_millis());
+            format!("renew {}: {} from {base:?}, {} left", over.attempt.counter, call.caller, call.renewals)
         }
         OrdersEffect::Refuse { rejection, caller, .. } => format!("look-and-refuse {caller} {}", shown(&rejection)),
         OrdersEffect::Answer { caller, answer } => format!("answer {caller} {answer:?}"),

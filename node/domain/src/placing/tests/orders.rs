@@ -139,18 +139,18 @@ fn an_answer_that_nobody_waits_for_changes_nothing() {
 fn expired_is_not_sold_out() {
     let mut stage = Stage::new();
     let mut orders = stage.orders("x", "1a*1 2a*1");
+    // Two more wait for the key.
+    assert_eq!(told(stage.ask("x", "1a*1 2a*1")) + &told(stage.ask("x", "1a*1 2a*1")), "");
     let mut effects = Vec::new();
     orders.held([held(1, 1, "late 20000"), held(1, 2, "late 15000")], &mut effects);
-    // The key is free before the attempt is taken anew; the valid-until counts from the latest log time.
-    let call = match effects.pop() {
-        Some(OrdersEffect::Again(_, call)) => call,
-        _ => panic!("the attempt is taken anew"),
-    };
-    assert_eq!((call.base, call.renewals), (Some(at(20_000)), 1));
-    assert_eq!(asked(effects), "over 1");
-    let over = AttemptOver { attempt: attempt(1), user: call.request.user.clone(), key: key("x") };
-    stage.over(over);
-    assert_eq!(told(stage.place(call)), "");
+    let Some(OrdersEffect::Renew(_, over, call)) = effects.pop() else { panic!("the attempt is taken anew") };
+    assert!(effects.is_empty());
+    // The valid-until counts from the latest log time, and nobody who waits comes first.
+    assert_eq!((over.attempt, call.base, call.renewals), (attempt(1), Some(at(20_000)), 1));
+    let mut effects = Vec::new();
+    stage.leader.renew(over, call, &stage.known, at(0), &mut effects);
+    assert_eq!(told(effects), "again 1; again 2");
+    assert!(stage.leader.running() == 1 && stage.is_busy("x"));
     let mut effects = Vec::new();
     let orders = Orders::start(stage.leader.take_starting(), PATIENCE, &mut effects);
     let valid_until = |effect: &OrdersEffect<Door>| match effect {
@@ -162,11 +162,25 @@ fn expired_is_not_sold_out() {
 }
 
 #[test]
+fn one_that_waits_for_its_key_keeps_what_it_was_taken_anew_with() {
+    let mut stage = Stage::new();
+    let orders = stage.orders("x", "2a*1");
+    let call = stage.leader.call(stage.request("x", "2a*1").into(), 7);
+    assert_eq!(told(stage.place(PlaceCall { base: Some(at(9_000)), renewals: 1, ..call })), "");
+    drop(orders);
+    let over = stage.door.0.borrow_mut().pop().expect("it was lost");
+    let mut effects = Vec::new();
+    stage.leader.over(over, &mut effects);
+    let Some(LeaderEffect::Again(call)) = effects.pop() else { panic!("it tries again") };
+    assert_eq!((call.caller, call.base, call.renewals), (7, Some(at(9_000)), 1));
+}
+
+#[test]
 fn an_attempt_is_taken_anew_so_often_and_then_refused() {
     #[rustfmt::skip]
     let cases = [
-        (2, "over 1; again 0 from Some(9000), 1 left"),
-        (1, "over 1; again 0 from Some(9000), 0 left"),
+        (2, "renew 1: 0 from Some(9000), 1 left"),
+        (1, "renew 1: 0 from Some(9000), 0 left"),
         (0, "over 1; answer 0 HoldTimedOut"),
     ];
     for (renewals, follows) in cases {
