@@ -7,13 +7,14 @@ use std::sync::{Arc, OnceLock};
 use ordergrid_cluster::NodeId;
 use ordergrid_domain::command::{Deliver, Release};
 use ordergrid_domain::machine::SlotOwners;
+use ordergrid_domain::placing::{AttemptFate, HoldRequest, HoldResult};
 use ordergrid_domain::{AttemptId, Command, GroupId, Outcome, Rejection, Slot, Timestamp};
 use tokio::sync::{oneshot, watch};
 
 use crate::clocks::GridTime;
 use crate::elsewhere::Elsewhere;
 use crate::peers::{Peers, ShardAnswer, ShardCall, Waiter};
-use crate::shard::{HoldRequest, HoldResult, HoldSink, Landings, ShardHost, ShardMessage, Verdict};
+use crate::shard::{HoldSink, Landings, ShardHost, ShardMessage};
 
 /// One node, seen from its shards.
 pub(crate) struct NodeContext {
@@ -66,6 +67,11 @@ impl NodeContext {
     /// The shard that owns a slot.
     pub(crate) fn owner(&self, slot: Slot) -> GroupId {
         self.owners.owner(slot).expect("the shard map of a cluster that runs covers every slot")
+    }
+
+    /// Which shard owns which slot.
+    pub(crate) fn owners(&self) -> &SlotOwners {
+        &self.owners
     }
 
     /// The shards of this node, once.
@@ -200,11 +206,11 @@ impl NodeContext {
     }
 
     /// Asks an order shard what became of attempts.
-    pub(crate) async fn ask(&self, shard: GroupId, attempts: Vec<AttemptId>) -> Option<Vec<Verdict>> {
+    pub(crate) async fn ask(&self, shard: GroupId, attempts: Vec<AttemptId>) -> Option<Vec<AttemptFate>> {
         match self.place(shard) {
             Place::Here(leading) => ask_here(&leading, attempts).await,
             Place::There(node) => match self.call(node, ShardCall::Ask(shard, attempts)).await? {
-                ShardAnswer::Verdicts(verdicts) => Some(verdicts),
+                ShardAnswer::Fates(fates) => Some(fates),
                 _ => None,
             },
             Place::Nowhere => None,
@@ -245,7 +251,7 @@ pub(crate) async fn deliver_here(leading: &crate::shard::Leading, run: Deliver) 
 }
 
 /// Asks a shard led here about attempts.
-pub(crate) async fn ask_here(leading: &crate::shard::Leading, attempts: Vec<AttemptId>) -> Option<Vec<Verdict>> {
+pub(crate) async fn ask_here(leading: &crate::shard::Leading, attempts: Vec<AttemptId>) -> Option<Vec<AttemptFate>> {
     let (caller, answer) = oneshot::channel();
     leading.actor.send_message(ShardMessage::Ask { attempts, caller }).ok()?;
     answer.await.ok()

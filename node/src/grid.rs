@@ -12,6 +12,7 @@ use ordergrid_api::wire::{AcceptClock, AskedRepair, ClockRepair, ClusterClock, N
 use ordergrid_api::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, UnknownCause};
 use ordergrid_cluster::{CallError, Mesh, NodeId};
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuCommand};
+use ordergrid_domain::placing::NotLanded;
 use ordergrid_domain::{Command, GroupId, Order, OrderId, Outcome, Sku, SkuId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -23,8 +24,8 @@ use crate::reads;
 use crate::repair;
 use crate::replicas::MetaRows;
 use crate::shard::{
-    Caller, Deadline, Landed, Leading, NotLanded, PlaceCaller, Placed, Proposal, Reply as Waiter, ShardHost, ShardMessage,
-    answer, bytes_of_request,
+    Caller, Deadline, Landed, Leading, PlaceCaller, Placed, Proposal, Reply as Waiter, ShardHost, ShardMessage, answer,
+    bytes_of_request,
 };
 use crate::verify::Verifier;
 use crate::verify::cuts::Cuts;
@@ -264,9 +265,7 @@ impl NodeGrid {
 
 async fn place_here(leading: &Leading, request: Arc<OrderRequest>, asked: Instant) -> Result<Answer<Arc<Order>>, Failure> {
     let (caller, answer) = PlaceCaller::one();
-    let renewals = leading.lead.limits.renewals;
-    let place = ShardMessage::Place { request, caller, base: None, renewals, asked: Some(asked) };
-    if leading.actor.send_message(place).is_err() {
+    if leading.actor.send_message(ShardMessage::Place { request, caller, asked }).is_err() {
         return Err(Failure::refused(Refusal::NoLeader));
     }
     outcome(answer).await?

@@ -10,12 +10,13 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use ordergrid_cluster::{Mesh, NodeId};
 use ordergrid_domain::command::{Deliver, Release};
+use ordergrid_domain::placing::{AttemptFate, HoldRequest, HoldResult};
 use ordergrid_domain::{AttemptId, GroupId};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::context::{NodeContext, Place, ask_here, deliver_here, hold_here};
 use crate::elsewhere::Elsewhere;
-use crate::shard::{HoldCaller, HoldRequest, HoldResult, HoldSink, Landings, Leading, Verdict};
+use crate::shard::{HoldCaller, HoldSink, Landings, Leading};
 
 /// The mesh service of these calls.
 pub(crate) const SERVICE: u8 = 1;
@@ -61,8 +62,8 @@ pub(crate) enum ShardAnswer {
     Noted,
     /// Highest number applied of the stream.
     Delivered(u64),
-    /// One verdict per attempt.
-    Verdicts(Vec<Verdict>),
+    /// What became of each attempt.
+    Fates(Vec<AttemptFate>),
     /// The shard is not led there, or nothing could be said; who leads it, if that is known there.
     NotHere(Option<NodeId>),
 }
@@ -229,9 +230,7 @@ async fn answer(node: &NodeContext, call: ShardCall) -> ShardAnswer {
             _ => ShardAnswer::NotHere(node.leader_there(shard)),
         },
         ShardCall::Ask(shard, attempts) => match node.place(shard) {
-            Place::Here(leading) => {
-                ask_here(&leading, attempts).await.map_or(ShardAnswer::NotHere(None), ShardAnswer::Verdicts)
-            }
+            Place::Here(leading) => ask_here(&leading, attempts).await.map_or(ShardAnswer::NotHere(None), ShardAnswer::Fates),
             _ => ShardAnswer::NotHere(node.leader_there(shard)),
         },
     }

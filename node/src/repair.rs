@@ -11,12 +11,13 @@ use std::time::Duration;
 use ordergrid_api::wire::{AskedRepair, ClockRepair, Deadlines, RepairState, ShardRepair};
 use ordergrid_api::{Answer, Failure, Refusal, Reply, Token};
 use ordergrid_cluster::Shard;
+use ordergrid_domain::placing::NotLanded;
 use ordergrid_domain::{Command, Deadline, GroupId, Moved, Outcome, Preview, Repair};
 
 use crate::clocks::Standing;
 use crate::context::NodeContext;
 use crate::grid::{Ask, NodeGrid, Said};
-use crate::shard::{Leading, NotLanded, ShardHost};
+use crate::shard::{Leading, ShardHost};
 use crate::verify::cuts::Cut;
 
 /// The shards, one after the other.

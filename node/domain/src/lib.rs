@@ -4,7 +4,8 @@
 //! reads a clock, draws a random number, does I/O or logs.
 //!
 //! Start with [`protocol`] (the rules of placing, which comments cite as "rule 14") and [`order`] (what may happen to an order,
-//! cited as "T5"), then [`command`] (what can be asked) and [`machine`] (what it does).
+//! cited as "T5"), then [`command`] (what can be asked), [`machine`] (what it does) and [`placing`] (how a leader places an order over several
+//! shards).
 
 pub mod audit;
 pub mod command;
@@ -14,6 +15,7 @@ pub mod law;
 pub mod machine;
 pub mod money;
 pub mod order;
+pub mod placing;
 pub mod protocol;
 pub mod rejection;
 pub mod repair;

@@ -204,3 +204,15 @@ pub enum Rejection {
         log: Timestamp,
     },
 }
+
+impl Rejection {
+    /// The refusal of an order some of whose SKUs fall short, if any does: each with the units asked for and those there are.
+    #[must_use]
+    pub fn short_of(skus: Vec<(SkuId, Quantity, Quantity)>) -> Option<Self> {
+        Some(match <[_; 1]>::try_from(skus) {
+            Ok([(sku, asked, available)]) => Self::OutOfStock { sku, asked, available },
+            Err(none) if none.is_empty() => return None,
+            Err(several) => Self::OutOfStocks(several),
+        })
+    }
+}

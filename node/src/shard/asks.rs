@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ordergrid_domain::placing::AttemptFate;
 use ordergrid_domain::{AttemptId, Command, GroupId, SkuId};
-use ractor::ActorRef;
 
 use super::lead::Lead;
-use super::{ShardMessage, Verdict};
 use crate::metrics;
 
 /// How often a leader looks for holds that have been tentative for too long.
@@ -34,22 +33,12 @@ pub(crate) async fn ask(lead: Arc<Lead>) {
 
 async fn ask_shard(lead: &Lead, shard: GroupId, holds: Vec<(AttemptId, Vec<SkuId>)>) {
     let attempts = holds.iter().map(|(attempt, _)| *attempt).collect();
-    let Some(verdicts) = lead.node.ask(shard, attempts).await else { return };
-    let gone = holds.into_iter().zip(verdicts).filter(|(_, verdict)| *verdict == Verdict::Gone);
+    let Some(fates) = lead.node.ask(shard, attempts).await else { return };
+    let gone = holds.into_iter().zip(fates).filter(|(_, fate)| *fate == AttemptFate::Gone);
     let gone: Vec<_> = gone.flat_map(|((attempt, skus), _)| skus.into_iter().map(move |sku| (attempt, sku))).collect();
     if !gone.is_empty() {
         metrics::orphans_freed(gone.len());
         // Lost, it is asked about again.
         lead.batcher.ask(Command::Gone(gone)).await.ok();
-    }
-}
-
-/// Tells the shard's actor to look for idle entity actors, until dropped.
-pub(crate) async fn sweep(actor: ActorRef<ShardMessage>, idle: Duration) {
-    loop {
-        tokio::time::sleep(idle).await;
-        if actor.send_message(ShardMessage::Sweep).is_err() {
-            return;
-        }
     }
 }

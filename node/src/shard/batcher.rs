@@ -8,12 +8,13 @@ use std::time::Duration;
 use ordergrid_cluster::{EntryId, Group, GroupRef, Packed, ProposeError};
 use ordergrid_domain::Command;
 use ordergrid_domain::command::OrderRequest;
+use ordergrid_domain::placing::NotLanded;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::callers::Caller;
 use super::landings::Landings;
-use super::proposal::{NotLanded, Proposal, Reply};
+use super::proposal::{Proposal, Reply};
 use crate::clocks::GridTime;
 use crate::metrics;
 

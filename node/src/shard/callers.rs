@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use ordergrid_api::{Answer, Failure, UnknownCause};
 use ordergrid_domain::Order;
+use ordergrid_domain::placing::NotLanded;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::proposal::{Landed, NotLanded};
+use super::proposal::Landed;
 
 /// What became of one order.
 pub(crate) type Placed = Result<Answer<Arc<Order>>, Failure>;

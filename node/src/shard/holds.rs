@@ -1,39 +1,16 @@
-//! Holds of one attempt in one shard: asked together, answered together.
+//! Who waits for the holds of one attempt in one shard: asked together, answered together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bincode::{Decode, Encode};
-use ordergrid_domain::{AttemptId, GroupId, Quantity, Rejection, SkuId, Text, Timestamp};
+use ordergrid_domain::placing::{Held, HoldResult};
+use ordergrid_domain::{AttemptId, GroupId};
 use parking_lot::Mutex;
 use ractor::ActorRef;
 use tokio::sync::oneshot;
 
 use super::landings::Landings;
-use super::order_actor::{Held, OrderMessage};
-
-/// Asks a shard to hold units of some of its SKUs for an attempt.
-#[derive(Clone, Debug, Encode, Decode)]
-pub(crate) struct HoldRequest {
-    pub(crate) attempt: AttemptId,
-    pub(crate) valid_until: Timestamp,
-    pub(crate) items: Vec<(SkuId, Quantity)>,
-}
-
-/// What became of one hold.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(crate) enum HoldResult {
-    /// Held; the SKU's name in the catalogue.
-    Granted(Text),
-    /// A final no.
-    Refused(Rejection),
-    /// Nobody who could decide was reached: nothing was held.
-    NoLeader,
-    /// Too much is under way: nothing was held.
-    Overloaded,
-    /// It may be held or not; a release makes it certain.
-    Unknown,
-}
+use super::order_actor::OrderMessage;
 
 /// Where the answers of one request go. Dropped unanswered, it answers "unknown" for every hold.
 pub(crate) struct HoldSink {

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::actor::ShardActor;
 use super::lead::{Lead, LeadLimits};
 use super::replica::ShardReplica;
-use super::{ShardMessage, asks, mailbox, timers};
+use super::{ShardMessage, asks, mailbox, skus, timers};
 use crate::context::NodeContext;
 use crate::metrics;
 use crate::wholeness::Wholeness;
@@ -221,7 +221,7 @@ impl ShardHost {
         work.spawn(mailbox::pump(Arc::clone(&lead)));
         work.spawn(timers::tick(Arc::clone(&lead)));
         work.spawn(asks::ask(Arc::clone(&lead)));
-        work.spawn(asks::sweep(actor.clone(), self.limits.idle));
+        work.spawn(skus::sweep(actor.clone(), self.limits.idle));
         {
             let mut leading = self.leading.write();
             if !Arc::ptr_eq(&self.seat.borrow().group, &seat.group) {

@@ -1,24 +1,17 @@
 //! What the outcomes of one entry, or the answers of one frame, tell the actors here: gathered, so that each actor is
 //! woken once for all of them. Told when dropped.
 
-use ordergrid_domain::{AttemptId, Key, UserId};
+use ordergrid_domain::placing::{AttemptOver, Held};
 use ractor::{ActorId, ActorRef, Message};
 
 use super::ShardMessage;
-use super::order_actor::{Held, OrderMessage};
-
-/// An attempt that is over, and the key that is free now.
-pub(crate) struct Ended {
-    pub(crate) attempt: AttemptId,
-    pub(crate) user: UserId,
-    pub(crate) key: Key,
-}
+use super::order_actor::OrderMessage;
 
 /// Collects what is to be told.
 #[derive(Default)]
 pub(crate) struct Landings {
     held: Vec<(ActorRef<OrderMessage>, Vec<Held>)>,
-    ended: Vec<(ActorRef<ShardMessage>, Vec<Ended>)>,
+    over: Vec<(ActorRef<ShardMessage>, Vec<AttemptOver>)>,
 }
 
 impl Landings {
@@ -27,9 +20,9 @@ impl Landings {
         add(&mut self.held, orders, held);
     }
 
-    /// An attempt has ended.
-    pub(crate) fn ended(&mut self, shard: &ActorRef<ShardMessage>, ended: Ended) {
-        add(&mut self.ended, shard.clone(), ended);
+    /// An attempt is over.
+    pub(crate) fn over(&mut self, shard: &ActorRef<ShardMessage>, over: AttemptOver) {
+        add(&mut self.over, shard.clone(), over);
     }
 }
 
@@ -48,9 +41,9 @@ impl Drop for Landings {
             // An actor of orders that is gone has dropped its attempts; the SKUs will ask.
             orders.send_message(OrderMessage::Held(held)).ok();
         }
-        for (shard, ended) in self.ended.drain(..) {
+        for (shard, over) in self.over.drain(..) {
             // A shard's actor that is gone has taken the term's attempts with it.
-            shard.send_message(ShardMessage::Ended(ended)).ok();
+            shard.send_message(ShardMessage::Over(over)).ok();
         }
     }
 }

@@ -3,12 +3,15 @@
 //! `replica` is the state on every node; `host` watches who leads and starts a `lead` per term; `actor` is that term's
 //! front door; `order_actor` and `skus` hold what is in flight; `batcher` packs commands into entries; `mailbox`,
 //! `timers` and `asks` are the leader's background work.
+//!
+//! What a leader decides is in [`ordergrid_domain::placing`]: the actors here convert, call and carry out.
 
 mod actor;
 pub(crate) mod answer;
 mod asks;
 mod batcher;
 mod callers;
+mod front_door;
 mod holds;
 mod host;
 mod landings;
@@ -26,19 +29,19 @@ mod timers;
 
 use std::sync::Arc;
 
-use bincode::{Decode, Encode};
-use ordergrid_domain::command::OrderRequest;
-use ordergrid_domain::{AttemptId, Timestamp};
+use ordergrid_domain::command::{OrderRequest, Release};
+use ordergrid_domain::placing::{AttemptFate, AttemptOver, HoldRequest, PlaceCall};
+use ordergrid_domain::{AttemptId, GroupId, Key, UserId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub(crate) use batcher::{BatchLimits, bytes_of_request};
 pub(crate) use callers::{Caller, Deadline, PlaceCaller, Placed};
-pub(crate) use holds::{HoldCaller, HoldRequest, HoldResult, HoldSink};
+pub(crate) use holds::{HoldCaller, HoldSink};
 pub(crate) use host::{Leading, Seat, ShardHost};
 pub(crate) use landings::Landings;
 pub(crate) use lead::LeadLimits;
-pub(crate) use proposal::{Landed, NotLanded, Proposal, Reply};
+pub(crate) use proposal::{Landed, Proposal, Reply};
 pub(crate) use replica::ShardReplica;
 
 /// What a shard's actor is told.
@@ -49,12 +52,8 @@ pub(crate) enum ShardMessage {
         request: Arc<OrderRequest>,
         /// Who waits.
         caller: PlaceCaller,
-        /// Count the valid-until of the holds from here, when later than this node's clock (rule 11).
-        base: Option<Timestamp>,
-        /// Times the attempt may be taken anew after `expired`.
-        renewals: u8,
-        /// When the request came to this shard; `None` for one that comes again.
-        asked: Option<Instant>,
+        /// When the request came to this shard.
+        asked: Instant,
     },
     /// Place orders of this shard's users that came together.
     PlaceMany {
@@ -62,6 +61,15 @@ pub(crate) enum ShardMessage {
         requests: Vec<(Arc<OrderRequest>, PlaceCaller)>,
         /// When they came to this shard.
         asked: Instant,
+    },
+    /// Place an order that has waited for its key.
+    Again(PlaceCall<PlaceCaller>),
+    /// Place an order anew whose holds came too late.
+    Renew {
+        /// The attempt that is over.
+        over: AttemptOver,
+        /// What is tried once more.
+        call: PlaceCall<PlaceCaller>,
     },
     /// Ask for the holds of the orders that have come since.
     Start,
@@ -71,20 +79,22 @@ pub(crate) enum ShardMessage {
         requests: Vec<(HoldRequest, HoldSink)>,
     },
     /// Attempts can no longer be placed, or have been.
-    Ended(Vec<landings::Ended>),
-    /// Release everything that an attempt has asked for (rule 8).
-    GiveUp {
-        /// Which attempt.
-        attempt: AttemptId,
-        /// What it asked.
-        asked: ticket::Asked,
+    Over(Vec<AttemptOver>),
+    /// The record of a key is in memory, or the knowledge that there is none.
+    KeyLoaded {
+        /// Whose key.
+        user: UserId,
+        /// Which key.
+        key: Key,
     },
+    /// Have shards release what may be held for an attempt (rule 8).
+    Release(Vec<(GroupId, Release)>),
     /// A SKU's shard asks what became of attempts (rule 14).
     Ask {
         /// Which.
         attempts: Vec<AttemptId>,
         /// Who waits.
-        caller: oneshot::Sender<Vec<Verdict>>,
+        caller: oneshot::Sender<Vec<AttemptFate>>,
     },
     /// Leadership is about to be handed over: no new attempt begins, and whoever asked hears when none is under way.
     Leave(oneshot::Sender<()>),
@@ -92,13 +102,4 @@ pub(crate) enum ShardMessage {
     Stay,
     /// Let entity actors go that have been idle since the last sweep.
     Sweep,
-}
-
-/// The order shard's answer to an ask. There is no "keep": only the mailbox keeps (rule 14).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub(crate) enum Verdict {
-    /// Placed, or still running, or of a newer term.
-    Later,
-    /// It never will be placed: free the hold.
-    Gone,
 }

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ordergrid_cluster::{EntryId, Packed};
+use ordergrid_domain::placing::{NotLanded, Proposed};
 use ordergrid_domain::{Command, Entry, Outcome, Timestamp};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::callers::Caller;
+use super::front_door::{self, FrontDoor};
 use super::landings::Landings;
-use super::ticket::{HoldTicket, PlaceTicket};
+use super::ticket::HoldTicket;
 
 /// What a command came to, and where in the log.
 #[derive(Debug)]
@@ -24,17 +26,6 @@ pub(crate) struct Landed {
     pub(crate) at: EntryId,
 }
 
-/// Why a command has no outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotLanded {
-    /// It never entered the log: nothing happened.
-    NotAppended,
-    /// It was to be begun by a time that has passed while it waited: nothing happened.
-    TooLate,
-    /// It may or may not take effect.
-    Unknown,
-}
-
 /// Who waits for a command.
 pub(crate) enum Reply {
     /// Nobody.
@@ -42,7 +33,7 @@ pub(crate) enum Reply {
     /// A caller, of this command alone or of many.
     Caller(Caller<Result<Landed, NotLanded>>),
     /// An order being placed: its caller, its attempt and its key.
-    Place(PlaceTicket),
+    Place(Proposed<FrontDoor>),
     /// A hold: its caller and the SKU's account of what is under way.
     Hold(HoldTicket),
 }
@@ -54,7 +45,7 @@ impl Reply {
             Self::Nobody => {}
             // A caller that went away has its answer in the log.
             Self::Caller(caller) => caller.send(Ok(Landed { outcome, at })),
-            Self::Place(ticket) => ticket.land(outcome, at, landings),
+            Self::Place(proposed) => front_door::landed(proposed, outcome, at, landings),
             Self::Hold(ticket) => ticket.land(outcome, landings),
         }
     }
@@ -63,7 +54,7 @@ impl Reply {
     pub(crate) fn is_late(&self, now: Instant) -> bool {
         match self {
             Self::Caller(caller) => caller.is_late(now),
-            Self::Place(ticket) => ticket.caller.is_late(now),
+            Self::Place(proposed) => proposed.caller().is_late(now),
             Self::Nobody | Self::Hold(_) => false,
         }
     }
@@ -73,7 +64,7 @@ impl Reply {
         match self {
             Self::Nobody => {}
             Self::Caller(caller) => caller.send(Err(why)),
-            Self::Place(ticket) => ticket.fail(why),
+            Self::Place(proposed) => front_door::not_landed(proposed, why, landings),
             Self::Hold(ticket) => ticket.fail(why, landings),
         }
     }

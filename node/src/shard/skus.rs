@@ -4,14 +4,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ordergrid_domain::SkuId;
+use ordergrid_domain::command::Hold;
+use ordergrid_domain::placing::{HoldDecision, HoldRequest, HoldResult};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::holds::{HoldPart, HoldRequest, HoldResult, HoldSink};
+use super::ShardMessage;
+use super::holds::{HoldPart, HoldSink};
 use super::landings::Landings;
 use super::lead::Lead;
-use super::sku_actor::{SkuActor, SkuMessage, Verdict, Wanted, ask, judge};
+use super::sku_actor::{SkuActor, SkuMessage, Wanted, decide, hold_command};
 use super::ticket::Account;
 use crate::metrics;
 
@@ -37,41 +41,41 @@ impl Skus {
 
     /// Holds that came together: answered from memory, asked of the log, or left to the SKU's actor.
     pub(super) async fn hold(&mut self, requests: Vec<(HoldRequest, HoldSink)>) -> Result<(), ActorProcessingErr> {
-        for (sku, wanted) in self.judge_all(requests) {
+        for wanted in self.judge_all(requests) {
             // An actor that has just failed drops the part, which answers "unknown".
-            self.actor(&sku).await?.send_message(SkuMessage::Hold(wanted)).ok();
+            self.actor(&wanted.hold.sku).await?.send_message(SkuMessage::Hold(wanted)).ok();
         }
         Ok(())
     }
 
     /// Returns what an actor has to see to.
-    fn judge_all(&mut self, requests: Vec<(HoldRequest, HoldSink)>) -> Vec<(SkuId, Wanted)> {
+    fn judge_all(&mut self, requests: Vec<(HoldRequest, HoldSink)>) -> Vec<Wanted> {
         let lead = Arc::clone(&self.lead);
         let mut landings = Landings::default();
-        let (mut asks, mut waiting) = (Vec::new(), Vec::new());
+        let (mut to_log, mut waiting) = (Vec::new(), Vec::new());
         let lease = lead.group.has_lease();
         let machine = lead.replica.machine();
         for (HoldRequest { attempt, valid_until, items }, sink) in requests {
             let parts = HoldPart::of(items.len(), sink);
             for ((sku, quantity), part) in items.into_iter().zip(parts) {
-                let wanted = Wanted { attempt, quantity, valid_until, part };
                 let Some(slot) = self.slot(&sku) else {
-                    wanted.part.answer(HoldResult::Overloaded, &mut landings);
+                    part.answer(HoldResult::Overloaded, &mut landings);
                     continue;
                 };
+                let wanted = Wanted { hold: Hold { attempt, sku, quantity, valid_until }, part };
                 if slot.actor.is_some() {
-                    waiting.push((sku, wanted));
+                    waiting.push(wanted);
                     continue;
                 }
-                match judge(&machine, lease, &sku, &slot.account, &wanted) {
-                    Verdict::Answer(result) => wanted.part.answer(result, &mut landings),
-                    Verdict::Ask => asks.push(ask(&sku, &slot.account, wanted)),
-                    Verdict::Wait => waiting.push((sku, wanted)),
+                match decide(&machine, lease, &slot.account, &wanted) {
+                    HoldDecision::Answer(result) => wanted.part.answer(result, &mut landings),
+                    HoldDecision::ToLog => to_log.push(hold_command(&slot.account, wanted)),
+                    HoldDecision::Wait => waiting.push(wanted),
                 }
             }
         }
         drop(machine);
-        for (command, reply) in asks {
+        for (command, reply) in to_log {
             lead.batcher.propose(command, reply);
         }
         waiting
@@ -105,7 +109,7 @@ impl Skus {
         if let Some(actor) = &slot.actor {
             return Ok(actor.clone());
         }
-        let settings = (sku.clone(), Arc::clone(&self.lead), Arc::clone(&slot.account));
+        let settings = (Arc::clone(&self.lead), Arc::clone(&slot.account));
         let (actor, _) = Actor::spawn(None, SkuActor, settings).await?;
         slot.actor = Some(actor.clone());
         Ok(actor)
@@ -134,6 +138,16 @@ impl Skus {
             if let Some(actor) = slot.actor {
                 actor.stop(None);
             }
+        }
+    }
+}
+
+/// Tells the shard's actor to look for idle entity actors, until dropped.
+pub(super) async fn sweep(shard: ActorRef<ShardMessage>, idle: Duration) {
+    loop {
+        tokio::time::sleep(idle).await;
+        if shard.send_message(ShardMessage::Sweep).is_err() {
+            return;
         }
     }
 }

@@ -1,42 +1,162 @@
-//! The leader of a shard and term, as protocol.md wants it: the table of running attempts, busy keys, holds in parallel,
-//! one place, releases. A deposed one goes on answering what it began, and can no longer place.
+//! Drives the product's own leaders (`ordergrid_domain::placing`): carries out what they say, over a network that loses and a
+//! log whose answers may not be heard. A deposed leader goes on answering what it began, and can no longer place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
+use std::rc::Rc;
 use std::time::Duration;
 
-use ordergrid_domain::command::{Deliver, Hold, Place, Release};
-use ordergrid_domain::machine::{HOLD_VALIDITY, HoldView};
-use ordergrid_domain::{AttemptId, Command, Key, Lookup, Outcome, Rejection, SkuId, Text, Timestamp, UserId};
+use ordergrid_domain::command::OrderRequest;
+use ordergrid_domain::machine::{HOLD_VALIDITY, PlacedKey};
+use ordergrid_domain::placing::{
+    AttemptOver, Decided, Front, Held, HoldResult, Leader, LeaderEffect, LeaderSettings, Memory, NotLanded, NotPlaced, Orders,
+    OrdersEffect, Over, PlaceCall, Proposed,
+};
+use ordergrid_domain::{
+    AttemptId, Command, GroupId, Key, Lookup, OrderId, Rejection, ShardMachine, SlotOwners, Timestamp, UserId,
+};
 
 use crate::domain::Violation;
 use crate::domain::workload::Mutant;
 use crate::domain::world::{Back, Knows, Letter, World};
 
-/// A leader of one term.
+/// How long shards that cannot be reached are asked for holds again.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Callers that were dropped without an answer: which client, and which of its tries.
+pub type Unanswered = Rc<RefCell<Vec<(usize, u32)>>>;
+
+/// A client that waits for the answer to one of its tries.
 #[derive(Debug)]
-pub struct Leader {
+pub struct Caller {
+    client: usize,
+    tries: u32,
+    told: bool,
+    unanswered: Unanswered,
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        if !self.told {
+            self.unanswered.borrow_mut().push((self.client, self.tries));
+        }
+    }
+}
+
+/// The way back to a leader: attempts that were lost on the way.
+#[derive(Clone, Debug, Default)]
+pub struct Door(Rc<RefCell<Vec<AttemptOver>>>);
+
+impl Door {
+    /// Attempts that were lost since the last look.
+    pub(super) fn lost(&self) -> Vec<AttemptOver> {
+        std::mem::take(&mut *self.0.borrow_mut())
+    }
+}
+
+impl Front for Door {
+    type Caller = Caller;
+
+    fn lost(&self, over: AttemptOver) {
+        self.0.borrow_mut().push(over);
+    }
+}
+
+/// A leader of one term, with the orders that wait for holds.
+pub struct Leading {
     /// Its term.
     pub term: u64,
-    counter: u64,
-    /// Rule 3: what runs lives as long as the term.
-    pub running: BTreeMap<AttemptId, Running>,
-    /// Rule 4: busy as long as the attempt runs.
-    busy: BTreeSet<(UserId, Key)>,
+    pub(super) leader: Leader<Door>,
+    pub(super) door: Door,
+    pub(super) working: Vec<Working>,
+    /// Keys whose records are being loaded.
+    loading: Vec<(UserId, Key)>,
 }
 
-/// An attempt under way.
-#[derive(Debug)]
-pub struct Running {
-    client: usize,
-    valid_until: Timestamp,
-    holds: BTreeMap<SkuId, Option<Result<Text, Rejection>>>,
+/// Orders that came together.
+pub(super) struct Working {
+    pub(super) orders: Orders<Door>,
+    /// When they began, in milliseconds.
+    pub(super) since: u64,
+    /// They want to ask shards again.
+    pub(super) again: bool,
+    /// Calls for holds without an answer, by number: for which attempt, of which shard, and how many.
+    pub(super) awaited: BTreeMap<u64, (AttemptId, GroupId, usize)>,
 }
 
-impl Leader {
+/// What a leader knows of its shard without the log.
+struct Known<'a> {
+    machine: &'a ShardMachine,
+    /// It sees nothing that came just before.
+    early: bool,
+    /// The store may have the record of the key.
+    cold: bool,
+    lease: bool,
+}
+
+impl Memory for Known<'_> {
+    fn machine_at_rest(&self) -> Option<impl Deref<Target = ShardMachine>> {
+        self.early.then_some(self.machine)
+    }
+
+    fn machine(&self) -> impl Deref<Target = ShardMachine> {
+        self.machine
+    }
+
+    fn key_record(&self, machine: &ShardMachine, user: &UserId, key: &Key) -> Lookup<PlacedKey> {
+        match (self.early, self.cold) {
+            (false, _) => Lookup::Absent,
+            (true, true) => Lookup::Cold(Vec::new()),
+            (true, false) => machine.key_record(user, key),
+        }
+    }
+
+    fn has_lease(&self) -> bool {
+        self.lease
+    }
+}
+
+impl fmt::Debug for Leading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (term, running, loading) = (self.term, self.leader.running(), &self.loading);
+        write!(f, "term {term}: {running} run, {loading:?} load")?;
+        for Working { orders, since, again, awaited } in &self.working {
+            let attempts: Vec<_> = orders.attempts().collect();
+            write!(f, ", {attempts:?} since {since}, again: {again}, awaited: {awaited:?}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Leading {
     /// A new leader: nothing runs.
     #[must_use]
-    pub fn new(term: u64) -> Self {
-        Self { term, counter: 0, running: BTreeMap::new(), busy: BTreeSet::new() }
+    pub fn new(shard: GroupId, term: u64, owners: SlotOwners) -> Self {
+        let settings = LeaderSettings {
+            shard,
+            term,
+            owners,
+            running: 1_000,
+            waiting_per_key: 8,
+            renewals: 2,
+            hold_validity: HOLD_VALIDITY,
+        };
+        let door = Door::default();
+        Self { term, leader: Leader::new(settings, door.clone()), door, working: Vec::new(), loading: Vec::new() }
+    }
+
+    /// The leader itself.
+    #[must_use]
+    pub fn leader(&self) -> &Leader<Door> {
+        &self.leader
+    }
+
+    /// Nothing is under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.leader.running() == 0 && self.working.is_empty() && self.loading.is_empty()
     }
 }
 
@@ -46,312 +166,235 @@ impl World {
     /// # Errors
     /// A violation.
     pub fn ask_to_place(&mut self, client: usize) -> Result<(), Violation> {
-        let request = self.clients[client].request.clone();
-        let home = self.home(request.user.slot());
-        let name = (request.user.clone(), request.key.clone());
-        if self.shards[home].leader.busy.contains(&name) {
-            return Ok(()); // waits for the one in flight
-        }
-        self.clients[client].tries += 1;
-        if self.clients[client].tries > 1 {
+        let asking = &mut self.clients[client];
+        asking.tries += 1;
+        asking.knows = Knows::Running;
+        let (request, tries) = (asking.request.clone(), asking.tries);
+        if tries > 1 {
             self.counts.note("key retried");
         }
-        // An early look saves work; one that came just before the first place was applied finds nothing.
-        let early = !self.faulty || self.dice.percent(60);
-        if let Some(Lookup::Found(first)) = early.then(|| self.shards[home].plain.key_record(&request.user, &request.key)) {
-            let same = first.body_hash == request.body_hash;
-            self.clients[client].knows = if same { Knows::Placed(first.order) } else { Knows::Refused };
-            return Ok(());
-        }
-        let leader = &mut self.shards[home].leader;
-        leader.counter += 1;
-        let group = ordergrid_domain::GroupId(home as u32 + 1);
-        let attempt = AttemptId { slot: request.user.slot(), group, term: leader.term, counter: leader.counter };
-        let wanted = request.wanted();
-        if wanted.iter().all(|(sku, _)| self.home(sku.slot()) == home) && self.plan.fast_path {
-            let place = Place { attempt, request: request.into(), names: Vec::new() };
-            let outcome = self.apply(home, vec![Command::PlaceLocal(Box::new(place))])?.pop();
-            self.learn(client, outcome.as_ref());
-            return Ok(());
-        }
-        let clock = self.clock(home);
-        let from = self.clients[client].valid_from.map_or(clock, |from| from.max(clock));
-        let valid_until = from.after(HOLD_VALIDITY);
-        let holds = wanted.iter().map(|(sku, _)| (sku.clone(), None)).collect();
-        let leader = &mut self.shards[home].leader;
-        leader.busy.insert(name);
-        leader.running.insert(attempt, Running { client, valid_until, holds });
-        self.clients[client].knows = Knows::Running;
-        let back = Back { shard: home, term: attempt.term };
-        for (sku, units) in wanted {
-            self.letters.push(Letter::Hold(back, Hold { attempt, sku, quantity: units, valid_until }));
-        }
-        Ok(())
+        let shard = self.home(request.user.slot());
+        let caller = Caller { client, tries, told: false, unanswered: Rc::clone(&self.unanswered) };
+        let leading = &self.shards[shard].leader;
+        let (back, call) = (Back { shard, term: leading.term }, leading.leader.call(request.into(), caller));
+        self.place(back, call)?;
+        // What comes meanwhile may come along.
+        if self.faulty && self.dice.percent(30) { Ok(()) } else { self.start_all(back) }
     }
 
-    /// The SKU's leader hears of a hold.
-    ///
-    /// # Errors
-    /// A violation.
-    pub fn hear_hold(&mut self, hold: Hold, back: Back) -> Result<(), Violation> {
-        let home = self.home(hold.sku.slot());
-        let machine = &self.shards[home].plain;
-        // Rules 9 and 12: sold out from memory, after a look at the attempt itself; nothing is unapplied here.
-        let unknown = self.plan.fast_path && !machine.may_know(hold.attempt, &hold.sku, hold.valid_until);
-        let sold_out = match machine.available(&hold.sku) {
-            Lookup::Found(row) if unknown && row.available < hold.quantity => Some(row.available),
-            _ => None,
-        };
-        let (attempt, sku) = (hold.attempt, hold.sku.clone());
-        let answer = if let Some(available) = sold_out.filter(|_| self.clock(home) <= hold.valid_until) {
-            self.counts.note("sold out from memory");
-            Err(Rejection::OutOfStock { sku: sku.clone(), asked: hold.quantity, available })
-        } else {
-            match self.apply(home, vec![Command::Hold(hold)])?.pop() {
-                Some(Outcome::Held { name }) => Ok(name),
-                Some(Outcome::Rejected(rejection)) => Err(rejection),
-                other => return Err(Violation(format!("a hold was answered with {other:?}"))),
-            }
-        };
-        self.letters.push(Letter::Held(back, attempt, sku, answer));
-        Ok(())
+    fn place(&mut self, back: Back, call: PlaceCall<Caller>) -> Result<(), Violation> {
+        self.lead(back, |leader, known, now, effects| leader.place(call, known, now, effects))
     }
 
-    /// The order's leader, deposed or not, hears what became of a hold.
-    ///
-    /// # Errors
-    /// A violation.
-    pub fn hear_held(
+    /// Tells a leader something, with what it knows at the time, and carries out what it says.
+    fn lead(
         &mut self,
         back: Back,
-        attempt: AttemptId,
-        sku: &SkuId,
-        answer: Result<Text, Rejection>,
+        input: impl FnOnce(&mut Leader<Door>, &Known<'_>, Timestamp, &mut Vec<LeaderEffect<Door>>),
     ) -> Result<(), Violation> {
+        let early = !self.faulty || self.dice.percent(60);
+        let cold = self.faulty && self.dice.percent(5);
+        let (now, lease) = (self.clock(back.shard), self.plan.lease && !self.is_deposed(back));
         let it = &mut self.shards[back.shard];
-        let leader = std::iter::once(&mut it.leader).chain(&mut it.deposed).find(|leader| leader.term == back.term);
-        let Some(running) = leader.and_then(|leader| leader.running.get_mut(&attempt)) else { return Ok(()) };
-        let slot = running.holds.get_mut(sku).expect("only what was asked is answered");
-        if slot.is_none() {
-            *slot = Some(answer);
+        let Some(leading) = find(&mut it.leader, &mut it.deposed, back.term) else { return Ok(()) };
+        let mut effects = Vec::new();
+        input(&mut leading.leader, &Known { machine: &it.plain, early, cold, lease }, now, &mut effects);
+        if effects.is_empty() && !leading.leader.has_starting() {
+            self.counts.note("key waited for");
         }
-        if running.holds.values().all(Option::is_some) {
-            self.decide(back, attempt)?;
+        self.carry_out(back, effects)?;
+        // Without faults nothing lies about.
+        if self.faulty { Ok(()) } else { self.start_all(back) }
+    }
+
+    fn carry_out(&mut self, back: Back, effects: Vec<LeaderEffect<Door>>) -> Result<(), Violation> {
+        for effect in effects {
+            match effect {
+                LeaderEffect::Answer { caller, answer } => self.tell(caller, Err(answer)),
+                LeaderEffect::SoldOut { request, rejection, caller } => self.refuse(back, &request, rejection, caller),
+                LeaderEffect::Replay { request, caller } => self.refuse(back, &request, Rejection::HoldEnded, caller),
+                LeaderEffect::LoadKey { user, key } => {
+                    self.counts.note("key loaded");
+                    self.find(back).expect("it was just heard").loading.push((user, key));
+                }
+                LeaderEffect::Propose(command, proposed) => self.propose(back, command, proposed)?,
+                LeaderEffect::Again(call) => self.place(back, call)?,
+            }
         }
+        self.take_note();
+        self.go_if_quiet(back)
+    }
+
+    /// Rule 6: before a refusal, look the key up again. A deposed leader gets no barrier.
+    fn refuse(&mut self, back: Back, request: &OrderRequest, rejection: Rejection, caller: Caller) {
+        let first = self.shards[back.shard].plain.key_record(&request.user, &request.key);
+        let answer = match first {
+            _ if self.is_deposed(back) => Err(NotPlaced::NoLeader),
+            Lookup::Found(first) if first.body_hash == request.body_hash => Ok(first.order),
+            Lookup::Found(_) => Err(Rejection::KeyReused.into()),
+            _ => Err(rejection.into()),
+        };
+        self.tell(caller, answer);
+    }
+
+    /// Starts what has begun at a leader: orders that need other shards, and records of keys that are there by now.
+    ///
+    /// # Errors
+    /// A violation.
+    pub fn start_all(&mut self, back: Back) -> Result<(), Violation> {
+        let since = self.now;
+        let Some(leading) = self.find(back) else { return Ok(()) };
+        let mut effects = Vec::new();
+        for (user, key) in std::mem::take(&mut leading.loading) {
+            leading.leader.key_loaded(&user, &key, &mut effects);
+        }
+        let (attempts, mut asks) = (leading.leader.take_starting(), Vec::new());
+        if !attempts.is_empty() {
+            let orders = Orders::start(attempts, PATIENCE, &mut asks);
+            leading.working.push(Working { orders, since, again: false, awaited: BTreeMap::new() });
+            let at = leading.working.len() - 1;
+            self.carry_out_for_orders(back, at, asks)?;
+        }
+        self.carry_out(back, effects)
+    }
+
+    /// Carries out what some orders of a leader say.
+    pub(super) fn carry_out_for_orders(
+        &mut self,
+        back: Back,
+        at: usize,
+        effects: Vec<OrdersEffect<Door>>,
+    ) -> Result<(), Violation> {
+        for effect in effects {
+            match effect {
+                OrdersEffect::Hold { shard, request } => {
+                    self.calls += 1;
+                    let call = self.calls;
+                    self.letters.push(Letter::Hold(back, call, shard, request.clone()));
+                    let awaited = (request.attempt, shard, request.items.len());
+                    self.find(back).expect("it asks").working[at].awaited.insert(call, awaited);
+                }
+                OrdersEffect::AskAgain => self.find(back).expect("it asks").working[at].again = true,
+                OrdersEffect::Propose(command, proposed) => self.propose(back, command, proposed)?,
+                OrdersEffect::Release { shard, release } => self.letters.push(Letter::Release(shard, release)),
+                OrdersEffect::Over(_, over) => self.over(back, over)?,
+                OrdersEffect::Renew(_, over, call) => {
+                    self.counts.note("attempt taken anew");
+                    self.lead(back, |leader, known, now, effects| leader.renew(over, call, known, now, effects))?;
+                }
+                OrdersEffect::Refuse { request, rejection, caller } => self.refuse(back, &request, rejection, caller),
+                OrdersEffect::Answer { caller, answer } => self.tell(caller, Err(answer)),
+            }
+        }
+        self.take_note();
         Ok(())
     }
 
-    /// Every hold has been answered: place, or give up.
-    fn decide(&mut self, back: Back, attempt: AttemptId) -> Result<(), Violation> {
-        let running = &self.find(back).expect("it was just found").running[&attempt];
-        let client = running.client;
-        let refused: Vec<Rejection> = running.holds.values().flatten().filter_map(|answer| answer.clone().err()).collect();
-        if refused.is_empty() {
-            return self.propose(back, attempt);
+    /// The order's leader, deposed or not, hears what became of holds. A call is answered once.
+    ///
+    /// # Errors
+    /// A violation.
+    pub fn hear_held(&mut self, back: Back, call: u64, results: Vec<HoldResult>) -> Result<(), Violation> {
+        let Some(leading) = self.find(back) else { return Ok(()) };
+        let asking = leading.working.iter_mut().enumerate().find(|(_, working)| working.awaited.contains_key(&call));
+        let Some((at, working)) = asking else { return Ok(()) };
+        let (attempt, shard, _) = working.awaited.remove(&call).expect("it was just found");
+        let mut effects = Vec::new();
+        working.orders.held([Held { attempt, shard, results }], &mut effects);
+        self.carry_out_for_orders(back, at, effects)?;
+        self.sweep(back);
+        Ok(())
+    }
+
+    /// Orders that are decided go.
+    pub(super) fn sweep(&mut self, back: Back) {
+        if let Some(leading) = self.find(back) {
+            leading.working.retain(|working| !working.orders.is_empty());
         }
-        self.give_up(back, attempt);
-        let late = refused.iter().find_map(|rejection| match rejection {
-            Rejection::HoldExpired { now, .. } => Some(*now),
-            _ => None,
-        });
-        // Rule 6: before a 409, look the key up again.
-        let request = &self.clients[client].request;
-        let machine = &self.shards[back.shard].plain;
-        let first = machine.key_record(&request.user, &request.key);
-        self.clients[client].knows = match (first, late) {
-            (Lookup::Found(first), _) if first.body_hash == request.body_hash => Knows::Placed(first.order),
-            (_, Some(now)) => {
-                self.clients[client].valid_from = Some(now); // rule 11
+    }
+
+    /// A place goes to the log. One of a deposed leader is fenced with its term, and mostly not appended at all.
+    fn propose(&mut self, back: Back, command: Command, proposed: Proposed<Door>) -> Result<(), Violation> {
+        let deposed = self.is_deposed(back);
+        if deposed && !self.dice.percent(30) {
+            self.counts.note("place lost with its leader");
+            let why = *self.dice.pick(&[NotLanded::NotAppended, NotLanded::Unknown]);
+            return self.not_landed(back, proposed, why);
+        }
+        let outcome = self.apply(back.shard, vec![command])?.pop();
+        if !deposed && self.faulty && self.dice.percent(5) {
+            // The leader loses its term before it hears.
+            self.counts.note("place applied unheard");
+            self.depose(back.shard)?;
+            let wrong = self.plan.mutant == Mutant::ReleaseWhenUnknown;
+            return self.not_landed(back, proposed, if wrong { NotLanded::NotAppended } else { NotLanded::Unknown });
+        }
+        let Decided { caller, answer, over } = proposed.landed(outcome.expect("a command has an outcome"));
+        self.settle(back, over)?;
+        self.tell(caller, answer.map(|placed| placed.order.id));
+        Ok(())
+    }
+
+    fn not_landed(&mut self, back: Back, proposed: Proposed<Door>, why: NotLanded) -> Result<(), Violation> {
+        let Decided { caller, answer, over } = proposed.not_landed(why);
+        self.settle(back, over)?;
+        self.tell(caller, Err(answer));
+        Ok(())
+    }
+
+    fn settle(&mut self, back: Back, over: Option<Over<Door>>) -> Result<(), Violation> {
+        let Some(Over { over, releases, .. }) = over else { return Ok(()) };
+        self.letters.extend(releases.into_iter().map(|(shard, release)| Letter::Release(shard, release)));
+        self.over(back, over)
+    }
+
+    /// An attempt is over.
+    pub(super) fn over(&mut self, back: Back, over: AttemptOver) -> Result<(), Violation> {
+        let mut effects = Vec::new();
+        if let Some(leading) = self.find(back) {
+            leading.leader.over(over, &mut effects);
+        }
+        self.carry_out(back, effects)
+    }
+
+    /// A client hears of one of its tries, unless it has begun another one. The answer may be lost.
+    fn tell(&mut self, mut caller: Caller, answer: Result<OrderId, NotPlaced>) {
+        caller.told = true;
+        if self.clients[caller.client].tries != caller.tries {
+            return;
+        }
+        self.clients[caller.client].knows = match answer {
+            Ok(_) if self.faulty && self.dice.percent(10) => {
+                self.counts.note("answer of a place lost");
                 Knows::Nothing
             }
-            _ if refused.iter().any(|rejection| matches!(rejection, Rejection::OutOfStock { .. })) => Knows::Refused,
-            _ => Knows::Nothing,
+            Ok(order) => Knows::Placed(order),
+            Err(NotPlaced::Rejected(_)) => Knows::Refused,
+            Err(NotPlaced::NoLeader | NotPlaced::Overloaded | NotPlaced::HoldTimedOut | NotPlaced::Unknown) => Knows::Nothing,
         };
-        Ok(())
     }
 
-    fn propose(&mut self, back: Back, attempt: AttemptId) -> Result<(), Violation> {
-        let running = self.find(back).and_then(|leader| leader.running.remove(&attempt)).expect("it runs");
-        let request = self.clients[running.client].request.clone();
-        let deposed = self.shards[back.shard].term != back.term;
-        let name = |sku: &SkuId| match running.holds.get(sku) {
-            Some(Some(Ok(name))) => name.clone(),
-            _ => unreachable!("every hold is granted"),
-        };
-        let names = request.lines.iter().map(|line| name(&line.sku)).collect();
-        let place = Command::Place(Box::new(Place { attempt, request: request.into(), names }));
-        self.free_key(back, running.client);
-        if deposed && !self.dice.percent(30) {
-            // The proposal is fenced with the term: not appended. Nothing is released; the SKUs will ask.
-            self.counts.note("place lost with its leader");
-            self.clients[running.client].knows = Knows::Nothing;
-            return Ok(());
-        }
-        // A deposed leader's place that slips through is refused by apply (rule 2).
-        let outcome = self.apply(back.shard, vec![place])?.pop();
-        if self.faulty && self.dice.percent(10) {
-            self.counts.note("answer of a place lost");
-            self.clients[running.client].knows = Knows::Nothing;
-            if self.plan.mutant == Mutant::ReleaseWhenUnknown {
-                let skus = running.holds.into_keys();
-                self.letters.extend(skus.map(|sku| Letter::Release(attempt, sku, running.valid_until)));
+    /// Clients whose callers were dropped know nothing.
+    pub fn take_note(&mut self) {
+        for (client, tries) in std::mem::take(&mut *self.unanswered.borrow_mut()) {
+            let client = &mut self.clients[client];
+            if client.tries == tries && client.knows == Knows::Running {
+                client.knows = Knows::Nothing;
             }
-        } else {
-            self.learn(running.client, outcome.as_ref());
-        }
-        Ok(())
-    }
-
-    fn learn(&mut self, client: usize, outcome: Option<&Outcome>) {
-        self.clients[client].knows = match outcome {
-            Some(Outcome::Placed { order, .. }) => Knows::Placed(order.id),
-            Some(Outcome::Rejected(Rejection::StaleAttempt { .. })) | None => Knows::Nothing,
-            Some(_) => Knows::Refused,
-        };
-    }
-
-    /// Rule 8: release goes to every SKU that was asked, granted or not known.
-    fn give_up(&mut self, back: Back, attempt: AttemptId) {
-        let running = self.find(back).and_then(|leader| leader.running.remove(&attempt)).expect("it runs");
-        self.free_key(back, running.client);
-        for sku in running.holds.into_keys() {
-            self.letters.push(Letter::Release(attempt, sku, running.valid_until));
         }
     }
 
-    fn free_key(&mut self, back: Back, client: usize) {
-        let request = &self.clients[client].request;
-        let name = (request.user.clone(), request.key.clone());
-        if let Some(leader) = self.find(back) {
-            leader.busy.remove(&name);
-        }
+    fn is_deposed(&self, back: Back) -> bool {
+        self.shards[back.shard].term != back.term
     }
 
-    fn find(&mut self, back: Back) -> Option<&mut Leader> {
+    /// The leader of a term, if it still acts.
+    pub(super) fn find(&mut self, back: Back) -> Option<&mut Leading> {
         let it = &mut self.shards[back.shard];
-        std::iter::once(&mut it.leader).chain(&mut it.deposed).find(|leader| leader.term == back.term)
+        find(&mut it.leader, &mut it.deposed, back.term)
     }
+}
 
-    /// Rule 7: an attempt whose holds take too long gives up, as long as nothing was proposed.
-    pub fn time_out(&mut self, shard: usize, which: usize) {
-        let it = &self.shards[shard];
-        let leaders = std::iter::once(&it.leader).chain(&it.deposed);
-        let all: Vec<Back> = leaders.map(|leader| Back { shard, term: leader.term }).collect();
-        let back = all[which % all.len()];
-        let leader = self.find(back).expect("it was just listed");
-        let Some((attempt, client)) =
-            leader.running.iter().nth(which % leader.running.len().max(1)).map(|(a, r)| (*a, r.client))
-        else {
-            return;
-        };
-        self.counts.note("attempt timed out");
-        self.give_up(back, attempt);
-        self.clients[client].knows = Knows::Nothing;
-    }
-
-    /// A new term: the old leader goes on without knowing.
-    ///
-    /// # Errors
-    /// A violation.
-    pub fn depose(&mut self, shard: usize) -> Result<(), Violation> {
-        let it = &mut self.shards[shard];
-        it.term += 1;
-        let old = std::mem::replace(&mut it.leader, Leader::new(it.term));
-        if !old.running.is_empty() {
-            self.counts.note("leader deposed with attempts running");
-        }
-        for running in old.running.values() {
-            self.clients[running.client].knows = Knows::Nothing;
-        }
-        let it = &mut self.shards[shard];
-        it.deposed.push(old);
-        // Rule 1: the first entry of the term is applied before its first request.
-        self.apply(shard, Vec::new()).map(drop)
-    }
-
-    /// Rule 14: a SKU's leader asks about what has been tentative for long.
-    pub fn ask_about_holds(&mut self, shard: usize) {
-        if self.plan.mutant == Mutant::NeverAsks {
-            return;
-        }
-        let now = self.clock(shard);
-        for (attempt, skus) in self.shards[shard].plain.asks(now, Duration::from_secs(10), 100) {
-            self.letters.push(Letter::Ask(shard, attempt, skus));
-        }
-    }
-
-    /// And the order's leader answers *gone*, or *later* by saying nothing.
-    pub fn hear_ask(&mut self, from: usize, attempt: AttemptId, skus: Vec<SkuId>) {
-        let home = self.home(attempt.slot);
-        let it = &self.shards[home];
-        let mutant = self.plan.mutant;
-        let later = (it.leader.running.contains_key(&attempt) && mutant != Mutant::GoneWhileRunning)
-            || (it.plain.placed(attempt).is_some() && mutant != Mutant::GoneWhilePlaced)
-            || attempt.term > it.leader.term;
-        if later {
-            self.counts.note("ask answered later");
-        } else {
-            self.letters.push(Letter::Gone(from, attempt, skus));
-        }
-    }
-
-    /// The SKU's leader frees what is gone.
-    ///
-    /// # Errors
-    /// A violation.
-    pub fn hear_gone(&mut self, shard: usize, attempt: AttemptId, skus: Vec<SkuId>) -> Result<(), Violation> {
-        let machine = &self.shards[shard].plain;
-        let tentative = |sku: &SkuId| matches!(machine.hold_of(attempt, sku), Lookup::Found(HoldView::Tentative(_)));
-        if skus.iter().any(tentative) {
-            self.counts.note("orphan hold asked and freed");
-        }
-        self.apply(shard, vec![Command::Gone(skus.into_iter().map(|sku| (attempt, sku)).collect())]).map(drop)
-    }
-
-    /// A release arrives.
-    ///
-    /// # Errors
-    /// A violation.
-    pub fn hear_release(&mut self, attempt: AttemptId, sku: SkuId, valid_until: Timestamp) -> Result<(), Violation> {
-        let home = self.home(sku.slot());
-        if self.shards[home].plain.hold_of(attempt, &sku) == Lookup::Absent {
-            self.counts.note("unknown hold released");
-        }
-        self.apply(home, vec![Command::Release(Release { attempt, skus: vec![sku], valid_until })]).map(drop)
-    }
-
-    /// Sends a run of one stream, from a number the source believes the destination to be at.
-    pub fn send_run(&mut self, from: usize, to: usize) {
-        let (source, target) = (&self.shards[from].plain, &self.shards[to].plain);
-        let high = target.high(source.shard());
-        let believed = if self.faulty { high.saturating_sub(self.dice.below(3)) + self.dice.below(2) } else { high };
-        let limit = if self.faulty { 1 + self.dice.index(4) } else { usize::MAX };
-        let trimmed = source.streams().find(|stream| stream.to == target.shard()).map_or(0, |stream| stream.trimmed);
-        let first = believed.max(trimmed) + 1;
-        match source.outbox(target.shard(), first, limit, usize::MAX) {
-            Ok(Some(run)) => {
-                if self.plan.mutant == Mutant::TrimsUnapplied {
-                    let sent = run.first - 1 + run.messages.len() as u64;
-                    self.letters.push(Letter::Applied(from, target.shard(), sent));
-                }
-                self.letters.push(Letter::Run(to, run));
-            }
-            // Everything was applied, and the answer that said so was lost: ask how far it is.
-            Ok(None) if high > trimmed => self.letters.push(Letter::Applied(from, target.shard(), high)),
-            Ok(None) | Err(_) => {}
-        }
-    }
-
-    /// A run arrives; the source is told how far the destination is.
-    ///
-    /// # Errors
-    /// A violation.
-    pub fn hear_run(&mut self, to: usize, run: Deliver) -> Result<(), Violation> {
-        let from = run.from.0 as usize - 1;
-        let group = self.shards[to].plain.shard();
-        if let Some(Outcome::Delivered { high }) = self.apply(to, vec![Command::Deliver(run)])?.pop() {
-            self.letters.push(Letter::Applied(from, group, high));
-        }
-        Ok(())
-    }
+fn find<'a>(leader: &'a mut Leading, deposed: &'a mut [Leading], term: u64) -> Option<&'a mut Leading> {
+    std::iter::once(leader).chain(deposed).find(|leader| leader.term == term)
 }

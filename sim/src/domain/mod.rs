@@ -1,15 +1,19 @@
 //! The domain alone, against an independent model.
 //!
-//! What runs here: several [`ShardMachine`](ordergrid_domain::ShardMachine)s with leaders that follow the
-//! protocol of placing, a network that loses, repeats and reorders, clocks that differ, terms that change, stores that
-//! evict, checkpoint and crash. What judges is an independent model (`oracle`) of every answer and every bucket, the laws
-//! proven from the stored rows, and a second replica that never forgets. When the faults stop, everything must heal.
+//! What runs here: several [`ShardMachine`](ordergrid_domain::ShardMachine)s, the leaders of the product
+//! ([`placing`](ordergrid_domain::placing)), a network that loses, repeats and reorders, clocks that differ, terms that
+//! change, stores that evict, checkpoint and crash. What judges is an independent model (`oracle`) of every answer and every
+//! bucket, the laws proven from the stored rows, and a second replica that never forgets. When the faults stop, everything
+//! must heal.
 //!
-//! Read `world` for what can happen, `leader` for the protocol, `workload` for what is drawn, `oracle` for the judge.
+//! Read `world` for what can happen, `leader` and `letters` for who carries out what leaders say, `trouble` for what happens
+//! to leaders, `workload` for what is drawn, `oracle` for the judge.
 
 pub mod leader;
+pub mod letters;
 pub mod oracle;
 pub mod report;
+pub mod trouble;
 pub mod workload;
 pub mod world;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// States that a good run reaches; named here so that one never reached shows as zero.
-pub const RARE: [&str; 24] = [
+pub const RARE: [&str; 32] = [
     "placed",
     "placed locally",
     "refused out of stock",
@@ -19,6 +19,14 @@ pub const RARE: [&str; 24] = [
     "stale attempt refused",
     "leader deposed with attempts running",
     "place lost with its leader",
+    "place applied unheard",
+    "leadership handed over",
+    "orders lost with their actor",
+    "hold met no leader",
+    "hold asked for again",
+    "attempt taken anew",
+    "key waited for",
+    "key loaded",
     "mailbox redelivered",
     "mailbox gap refused",
     "late money refunded",

@@ -13,7 +13,7 @@ use ordergrid_domain::{
 use crate::dice::Dice;
 use crate::domain::Violation;
 use crate::domain::oracle::Mistake;
-use crate::domain::world::{Client, Knows, Letter, World};
+use crate::domain::world::{Back, Client, Knows, Letter, World};
 
 /// What was drawn for one history.
 #[derive(Clone, Debug)]
@@ -36,8 +36,8 @@ pub struct Plan {
     pub disturbed: u64,
     /// Units of each SKU at first, at most.
     pub stock: u64,
-    /// Local orders take one entry, and sold out is answered from memory.
-    pub fast_path: bool,
+    /// Leaders have a lease, so that they answer "sold out" from memory.
+    pub lease: bool,
     /// What the oracle gets wrong on purpose.
     pub mistake: Mistake,
     /// Which rule the leaders break on purpose.
@@ -77,7 +77,7 @@ impl Plan {
             doubled: *dice.pick(&[0, 5, 20]),
             disturbed: *dice.pick(&[0, 3, 10]),
             stock: *dice.pick(&[3, 20, 1_000]),
-            fast_path: dice.percent(70),
+            lease: dice.percent(70),
             mistake: Mistake::None,
             mutant: Mutant::None,
         }
@@ -108,22 +108,25 @@ impl World {
         if self.dice.percent(self.plan.disturbed) {
             self.disturb(shard)?;
         }
+        let back = Back { shard, term: self.shards[shard].term };
+        if self.dice.percent(50) {
+            self.start_all(back)?;
+            self.ask_again(back)?;
+        }
         match self.dice.below(100) {
             0..=9 => self.new_client(),
             10..=54 => self.carry_letter(),
             55..=62 => self.retry(),
             63..=76 => self.command_on_order(),
-            77..=88 => {
+            77..=87 => {
                 let to = self.dice.index(self.shards.len());
                 self.send_run(shard, to);
                 Ok(())
             }
+            88 => self.trouble_leader(shard),
             89 => self.command_on_sku(),
-            90 => {
-                let which = self.dice.index(64);
-                self.time_out(shard, which);
-                Ok(())
-            }
+            90 => self.trouble_leader(shard),
+            91 if self.dice.percent(50) => self.hand_over(shard),
             91 => self.depose(shard),
             92..=93 => {
                 self.ask_about_holds(shard);
@@ -148,6 +151,17 @@ impl World {
         }
     }
 
+    /// Something happens to what a leader has under way, deposed or not.
+    fn trouble_leader(&mut self, shard: usize) -> Result<(), Violation> {
+        let leaders = self.leaders(shard);
+        let back = *self.dice.pick(&leaders);
+        if self.dice.percent(10) {
+            return self.lose_orders(back);
+        }
+        let which = self.dice.index(64);
+        self.time_out(back, which)
+    }
+
     fn new_client(&mut self) -> Result<(), Violation> {
         let reuse = self.dice.percent(15) && !self.clients.is_empty();
         let mut request = self.draw_request();
@@ -161,7 +175,7 @@ impl World {
                 request = other;
             }
         }
-        self.clients.push(Client { request, knows: Knows::Nothing, tries: 0, valid_from: None });
+        self.clients.push(Client { request, knows: Knows::Nothing, tries: 0 });
         self.ask_to_place(self.clients.len() - 1)
     }
 
@@ -194,7 +208,10 @@ impl World {
     }
 
     /// Some letter arrives, is lost, or arrives and stays to come again.
-    fn carry_letter(&mut self) -> Result<(), Violation> {
+    ///
+    /// # Errors
+    /// A violation.
+    pub fn carry_letter(&mut self) -> Result<(), Violation> {
         if self.letters.is_empty() {
             return Ok(());
         }
@@ -213,11 +230,15 @@ impl World {
 
     fn hear(&mut self, letter: Letter) -> Result<(), Violation> {
         match letter {
-            Letter::Hold(back, hold) => self.hear_hold(hold, back),
-            Letter::Held(back, attempt, sku, answer) => self.hear_held(back, attempt, &sku, answer),
-            Letter::Release(attempt, sku, valid_until) => self.hear_release(attempt, sku, valid_until),
-            Letter::Ask(from, attempt, skus) => {
-                self.hear_ask(from, attempt, skus);
+            Letter::Hold(back, call, shard, request) => self.hear_hold(back, call, shard, request),
+            Letter::Held(back, call, results) => self.hear_held(back, call, results),
+            Letter::Release(shard, release) => self.hear_release(shard, release),
+            Letter::Ask(question) => {
+                self.hear_ask(question);
+                Ok(())
+            }
+            Letter::Barrier(back, looked, question) => {
+                self.hear_barrier(back, looked, question);
                 Ok(())
             }
             Letter::Gone(to, attempt, skus) => self.hear_gone(to, attempt, skus),
@@ -324,14 +345,8 @@ impl World {
             it.skew = 0;
         }
         for round in 0..400 {
-            while !self.letters.is_empty() {
-                self.carry_letter()?;
-            }
             for shard in 0..self.shards.len() {
-                self.shards[shard].deposed.clear();
-                while !self.shards[shard].leader.running.is_empty() {
-                    self.time_out(shard, 0);
-                }
+                self.calm(shard)?;
                 for to in 0..self.shards.len() {
                     self.send_run(shard, to);
                 }
@@ -353,15 +368,20 @@ impl World {
                 return Ok(());
             }
         }
-        let waiting: Vec<_> = self.clients.iter().filter(|client| client.knows == Knows::Nothing).collect();
+        let unknown = |client: &&Client| matches!(client.knows, Knows::Nothing | Knows::Running);
+        let clients: Vec<_> = self.clients.iter().filter(unknown).collect();
         let counters: Vec<_> = self.shards.iter().map(|it| it.plain.counters()).collect();
-        Err(Violation(format!("Heals: still not quiet: {counters:?}, clients {waiting:?}")))
+        let busy: Vec<_> = self.shards.iter().map(|it| &it.leader).filter(|leading| !leading.is_idle()).collect();
+        let letters = &self.letters;
+        Err(Violation(format!(
+            "Heals: still not quiet: {counters:?}, clients {clients:?}, leaders {busy:?}, letters {letters:?}"
+        )))
     }
 
     fn is_quiet(&self) -> bool {
         let still = |it: &crate::domain::world::Shard| {
             let counters = it.plain.counters();
-            counters.tentative == 0 && counters.undelivered == 0 && counters.marks == 0 && it.leader.running.is_empty()
+            counters.tentative == 0 && counters.undelivered == 0 && counters.marks == 0 && it.leader.is_idle()
         };
         let known = |client: &Client| !matches!(client.knows, Knows::Nothing | Knows::Running);
         self.letters.is_empty() && self.shards.iter().all(still) && self.clients.iter().all(known)

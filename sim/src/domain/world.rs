@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use ordergrid_domain::command::{Deliver, Hold, OrderRequest, Position};
+use ordergrid_domain::command::{Deliver, OrderRequest, Position, Release};
+use ordergrid_domain::placing::{HoldRequest, HoldResult, Looked};
 use ordergrid_domain::rows::{TIMER, list_of, listed_order};
 use ordergrid_domain::{
-    AttemptId, Audit, AuditReport, Command, Entry, GroupId, OrderId, Outcome, Rejection, ShardConfig, ShardMachine, SkuId,
-    SlotOwners, Text, Timestamp, UserId,
+    AttemptId, Audit, AuditReport, Command, Entry, GroupId, OrderId, Outcome, ShardConfig, ShardMachine, SkuId, SlotOwners,
+    Timestamp, UserId,
 };
 
 use crate::dice::Dice;
 use crate::domain::Violation;
-use crate::domain::leader::Leader;
+use crate::domain::leader::{Leading, Unanswered};
+use crate::domain::letters::Question;
 use crate::domain::oracle::{Applied, Oracle};
 use crate::domain::report::Counts;
 use crate::domain::workload::Plan;
@@ -35,9 +37,11 @@ pub struct Shard {
     /// How far its leader's clock is off, in milliseconds.
     pub skew: i64,
     /// The leader of this term.
-    pub leader: Leader,
+    pub leader: Leading,
+    /// It is to hand over once nothing is under way.
+    pub leaving: bool,
     /// Deposed ones that do not know it, or cannot stop what they began.
-    pub deposed: Vec<Leader>,
+    pub deposed: Vec<Leading>,
     config: ShardConfig,
 }
 
@@ -51,14 +55,16 @@ struct Checkpoint {
 /// What the network carries. Each may be lost, come twice, late, or after what was sent later.
 #[derive(Clone, Debug)]
 pub enum Letter {
-    /// Order leader to SKU leader.
-    Hold(Back, Hold),
+    /// Order leader to the leader of SKUs: a call with a number.
+    Hold(Back, u64, GroupId, HoldRequest),
     /// And its answer.
-    Held(Back, AttemptId, SkuId, Result<Text, Rejection>),
-    /// Order leader to SKU leader.
-    Release(AttemptId, SkuId, Timestamp),
-    /// SKU leader (from) to order leader.
-    Ask(usize, AttemptId, Vec<SkuId>),
+    Held(Back, u64, Vec<HoldResult>),
+    /// Order leader to the leader of SKUs.
+    Release(GroupId, Release),
+    /// SKU leader to order leader.
+    Ask(Question),
+    /// The order leader has looked at its table, and takes a barrier.
+    Barrier(Back, Looked, Question),
     /// And the answer that frees (to).
     Gone(usize, AttemptId, Vec<SkuId>),
     /// A run of a stream (to).
@@ -85,8 +91,6 @@ pub struct Client {
     pub knows: Knows,
     /// Tries so far.
     pub tries: u32,
-    /// The holds that came too late made the next valid-until count from here (rule 11).
-    pub valid_from: Option<Timestamp>,
 }
 
 /// What a client knows of its order.
@@ -114,6 +118,12 @@ pub struct World {
     pub shards: Vec<Shard>,
     /// The network.
     pub letters: Vec<Letter>,
+    /// Calls made so far.
+    pub calls: u64,
+    /// Who was dropped without an answer.
+    pub unanswered: Unanswered,
+    /// Which shard owns which slot.
+    pub owners: SlotOwners,
     /// Those who buy.
     pub clients: Vec<Client>,
     /// All SKUs.
@@ -142,6 +152,9 @@ impl World {
             now: START,
             shards,
             letters: Vec::new(),
+            calls: 0,
+            unanswered: Unanswered::default(),
+            owners: owners.clone(),
             clients: Vec::new(),
             skus,
             users,
@@ -292,7 +305,8 @@ impl Shard {
             log: Vec::new(),
             term: 1,
             skew: 0,
-            leader: Leader::new(1),
+            leader: Leading::new(config.shard, 1, config.owners.clone()),
+            leaving: false,
             deposed: Vec::new(),
             config,
         }

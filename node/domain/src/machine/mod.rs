@@ -23,7 +23,7 @@ mod tables;
 mod warm_cache;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

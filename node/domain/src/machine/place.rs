@@ -121,13 +121,7 @@ impl ShardMachine {
                 Err(other) => return Err(other),
             }
         }
-        if short.len() > 1 {
-            return Err(Rejection::OutOfStocks(short));
-        }
-        match short.pop() {
-            Some((sku, asked, available)) => Err(Rejection::OutOfStock { sku, asked, available }),
-            None => Ok(found),
-        }
+        Rejection::short_of(short).map_or(Ok(found), Err)
     }
 
     fn make_order(&mut self, place: &Place, names: &[Text]) -> (Order, Effects) {

@@ -30,15 +30,15 @@ use crate::time::Timestamp;
 /// Where the tests' clocks start: some time in 2026.
 const START: u64 = 1_790_000_000_000;
 
-fn at(ms: u64) -> Timestamp {
+pub(crate) fn at(ms: u64) -> Timestamp {
     Timestamp::from_ms(START + ms)
 }
 
-fn key(text: &str) -> Key {
+pub(crate) fn key(text: &str) -> Key {
     Key::new(text).unwrap()
 }
 
-fn text(content: &str) -> Text {
+pub(crate) fn text(content: &str) -> Text {
     Text::new(content).unwrap()
 }
 
@@ -48,20 +48,20 @@ fn groups(count: u32) -> Vec<GroupId> {
 }
 
 /// The nth SKU that lives in a shard.
-fn sku_of(shard: &ShardMachine, n: usize) -> SkuId {
+pub(crate) fn sku_of(shard: &ShardMachine, n: usize) -> SkuId {
     let ids = (0..).map(|i| SkuId::new(format!("sku-{i}")).unwrap());
     ids.filter(|id| shard.owner(id.slot()) == Some(shard.shard())).nth(n).unwrap()
 }
 
 /// The nth user who lives in a shard.
-fn user_of(shard: &ShardMachine, n: usize) -> UserId {
+pub(crate) fn user_of(shard: &ShardMachine, n: usize) -> UserId {
     let ids = (0..).map(|i| UserId::new(format!("user-{i}")).unwrap());
     ids.filter(|id| shard.owner(id.slot()) == Some(shard.shard())).nth(n).unwrap()
 }
 
 /// A shard with a log: entries of term 1, one after the other.
-struct Shard {
-    machine: ShardMachine,
+pub(crate) struct Shard {
+    pub(crate) machine: ShardMachine,
     index: u64,
     term: u64,
     now: Timestamp,
@@ -70,7 +70,7 @@ struct Shard {
 
 impl Shard {
     /// Shard `id` of `count`.
-    fn of(id: u32, count: u32) -> Self {
+    pub(crate) fn of(id: u32, count: u32) -> Self {
         let config = ShardConfig::new(GroupId(id), SlotOwners::even(&groups(count)));
         Self { machine: ShardMachine::new(config), index: 0, term: 1, now: at(0), counter: 0 }
     }
@@ -90,7 +90,7 @@ impl Shard {
         self.machine.apply(position, &entry)
     }
 
-    fn one(&mut self, command: Command) -> Outcome {
+    pub(crate) fn one(&mut self, command: Command) -> Outcome {
         self.run(vec![command]).pop().unwrap()
     }
 
@@ -100,7 +100,7 @@ impl Shard {
     }
 
     /// A SKU of this shard with stock.
-    fn stocked(&mut self, n: usize, units: u64) -> SkuId {
+    pub(crate) fn stocked(&mut self, n: usize, units: u64) -> SkuId {
         let id = sku_of(&self.machine, n);
         self.one(put(&id));
         if units > 0 {
@@ -110,7 +110,7 @@ impl Shard {
     }
 
     /// Places an order of local SKUs.
-    fn place_local(&mut self, request: OrderRequest) -> Outcome {
+    pub(crate) fn place_local(&mut self, request: OrderRequest) -> Outcome {
         let attempt = self.attempt(&request.user);
         self.one(Command::PlaceLocal(Box::new(Place { attempt, request: request.into(), names: Vec::new() })))
     }
@@ -158,7 +158,7 @@ fn rejection(outcome: Outcome) -> Rejection {
     }
 }
 
-fn request(user: &UserId, name: &str, lines: &[(&SkuId, u64)]) -> OrderRequest {
+pub(crate) fn request(user: &UserId, name: &str, lines: &[(&SkuId, u64)]) -> OrderRequest {
     let line = |&(sku, units): &(&SkuId, u64)| LineRequest {
         sku: sku.clone(),
         quantity: Quantity(units),

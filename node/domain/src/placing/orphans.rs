@@ -1,0 +1,31 @@
+//! What an order's shard answers about holds whose *keep* has not come (rule 14).
+
+use bincode::{Decode, Encode};
+
+use crate::ids::AttemptId;
+use crate::machine::ShardMachine;
+
+/// What became of an attempt. There is no "keep": only the stream keeps a hold (rule 14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum AttemptFate {
+    /// Placed, or still running, or of a newer term.
+    Later,
+    /// It never will be placed: free the hold.
+    Gone,
+}
+
+/// Attempts that were looked up in the table of running ones. Take a read barrier, then read their fates: in any other order
+/// an attempt could be placed between the two looks.
+#[derive(Clone, Debug)]
+pub struct Looked(pub(super) Vec<(bool, AttemptId)>);
+
+impl Looked {
+    /// The fates, in the order asked, from a state as of a barrier that began after the first look.
+    pub fn fates(self, machine: &ShardMachine) -> impl Iterator<Item = AttemptFate> {
+        self.0.into_iter().map(
+            |(runs, attempt)| {
+                if runs || machine.placed(attempt).is_some() { AttemptFate::Later } else { AttemptFate::Gone }
+            },
+        )
+    }
+}
