@@ -15,6 +15,7 @@ pub mod machine;
 pub mod money;
 pub mod order;
 pub mod protocol;
+pub mod reconcile;
 pub mod rejection;
 pub mod repair;
 pub mod rows;

@@ -15,6 +15,7 @@ mod own;
 mod place;
 mod prefetch;
 mod reads;
+mod reconcile;
 mod repair;
 mod stock;
 mod store;
@@ -79,6 +80,12 @@ impl SlotOwners {
     pub fn even(groups: &[GroupId]) -> Self {
         let owners = (0..Slot::COUNT).map(|slot| groups.get(slot * groups.len() / Slot::COUNT).copied());
         Self(owners.collect())
+    }
+
+    /// Every shard that owns a slot.
+    #[must_use]
+    pub fn groups(&self) -> BTreeSet<GroupId> {
+        self.0.iter().flatten().copied().collect()
     }
 
     /// The owner of a slot.
@@ -207,6 +214,9 @@ impl ShardMachine {
             Command::Trim { to, high } => self.trim(*to, *high),
             Command::Tick => Ok(self.tick()),
             Command::Repair(repair) => self.repair(repair),
+            Command::Restart(restart) => self.restart(restart),
+            Command::Claims(claims) => self.claims(claims),
+            Command::Agree { from, high } => self.agree(*from, *high),
         };
         self.receive_local();
         self.told(outcome.unwrap_or_else(Outcome::Rejected))

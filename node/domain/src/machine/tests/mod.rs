@@ -7,6 +7,7 @@ mod mailbox;
 mod orders;
 mod place;
 mod reads;
+mod reconcile;
 mod repair;
 mod stock;
 mod store;
@@ -65,13 +66,14 @@ struct Shard {
     term: u64,
     now: Timestamp,
     counter: u64,
+    log: Vec<(Position, Entry)>,
 }
 
 impl Shard {
     /// Shard `id` of `count`.
     fn of(id: u32, count: u32) -> Self {
         let config = ShardConfig::new(GroupId(id), SlotOwners::even(&groups(count)));
-        Self { machine: ShardMachine::new(config), index: 0, term: 1, now: at(0), counter: 0 }
+        Self { machine: ShardMachine::new(config), index: 0, term: 1, now: at(0), counter: 0, log: Vec::new() }
     }
 
     /// The only shard.
@@ -85,7 +87,9 @@ impl Shard {
         let position = Position { term: self.term, index: self.index };
         assert_eq!(self.machine.missing_timers(&entry), None, "timers are missing");
         assert_eq!(self.machine.missing(&entry, &|_| true), [], "rows are missing");
-        self.machine.apply(position, &entry)
+        let outcomes = self.machine.apply(position, &entry);
+        self.log.push((position, entry));
+        outcomes
     }
 
     fn one(&mut self, command: Command) -> Outcome {
