@@ -17,6 +17,7 @@ use crate::wire::WireText;
 use crate::wire::clock::{AcceptClock, ClusterClock};
 use crate::wire::cluster::{Check, ClusterStatus, VerifyReport};
 use crate::wire::repair::{AskedRepair, ClockRepair};
+use crate::wire::streams::Reconciliation;
 
 /// What HTTP asks of its node. Any node takes any request.
 ///
@@ -62,6 +63,9 @@ pub trait Grid: Send + Sync + 'static {
 
     /// Sets the log time of shards back where it ran away, one shard after the other.
     fn repair_clock(&self, asked: AskedRepair) -> BoxFuture<'_, Reply<ClockRepair>>;
+
+    /// Starts the streams between shards anew that are stopped; with `dry_run` only tells what does not fit together.
+    fn reconcile_streams(&self, dry_run: bool) -> BoxFuture<'_, Reply<Reconciliation>>;
 
     /// Proves the laws over the whole cluster, at one index per shard.
     fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>>;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery};
 use ordergrid_api::wire::cluster::{Check, ClusterStatus, VerifyReport};
-use ordergrid_api::wire::{AcceptClock, AskedRepair, ClockRepair, ClusterClock, NodeClock};
+use ordergrid_api::wire::{AcceptClock, AskedRepair, ClockRepair, ClusterClock, NodeClock, Reconciliation};
 use ordergrid_api::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, UnknownCause};
 use ordergrid_cluster::{CallError, Mesh, NodeId};
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuCommand};
@@ -16,6 +16,7 @@ use ordergrid_domain::{Command, GroupId, Order, OrderId, Outcome, Sku, SkuId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::clocks;
 use crate::context::{NodeContext, Place};
 use crate::metrics;
 use crate::peers::{decode, encode};
@@ -26,6 +27,7 @@ use crate::shard::{
     Caller, Deadline, Landed, Leading, NotLanded, PlaceCaller, Placed, Proposal, Reply as Waiter, ShardHost, ShardMessage,
     answer, bytes_of_request,
 };
+use crate::streams;
 use crate::verify::Verifier;
 use crate::verify::cuts::Cuts;
 
@@ -94,7 +96,7 @@ impl NodeGrid {
             Ask::ReadOrder(order, _) => order.slot(),
             Ask::ReadOrders(query, _) => query.user.slot(),
             Ask::ReadSku(sku, _) => sku.slot(),
-            Ask::Mark(shard) | Ask::Repair(shard, _) => return Some(*shard),
+            Ask::Mark(shard) | Ask::Repair(shard, _) | Ask::Stream(shard, _) => return Some(*shard),
             Ask::Report
             | Ask::HashAt(..)
             | Ask::Cut(_)
@@ -129,7 +131,7 @@ impl NodeGrid {
 
     /// To the node that is believed to lead; whoever is wrong about a shard without a replica here learns from the answer.
     async fn forward_to_leader(&self, shard: GroupId, node: NodeId, ask: &Ask) -> Result<Said, Failure> {
-        let said = self.forward(node, ask).await;
+        let said = self.forward_within(node, ask, self.patience(ask)).await;
         match &said {
             Ok(Said::Elsewhere(named)) => {
                 self.node.elsewhere.not_at(shard, node, *named);
@@ -164,10 +166,15 @@ impl NodeGrid {
         }
     }
 
+    /// How long an ask may take: some read every row of a shard.
+    fn patience(&self, ask: &Ask) -> Duration {
+        if matches!(ask, Ask::Stream(..)) { self.limits.verify } else { self.limits.request }
+    }
+
     /// Answers an ask that another node has forwarded; without an outcome in time it is unknown.
     pub(crate) async fn serve(&self, ask: Ask) -> Result<Said, Failure> {
         if let Ask::Clock(accept) = ask {
-            return Ok(Said::Clock(self.reporter.clock(&self.node, accept)));
+            return Ok(Said::Clock(self.clock(accept).await));
         }
         if let Some(said) = self.proves(&ask).await {
             return said;
@@ -175,11 +182,19 @@ impl NodeGrid {
         let Some(shard) = self.shard_of(&ask) else { return Err(Failure::refused(Refusal::NoLeader)) };
         match self.node.place(shard) {
             Place::Here(leading) => {
-                let handled = tokio::time::timeout(self.limits.request, self.handle(&leading, ask, Instant::now())).await;
+                let handled = tokio::time::timeout(self.patience(&ask), self.handle(&leading, ask, Instant::now())).await;
                 handled.unwrap_or_else(|_| Err(Failure::unknown(UnknownCause::TimedOut)))
             }
             _ => Ok(Said::Elsewhere(self.node.leader_there(shard))),
         }
+    }
+
+    /// This node's clocks, as they are to those of its peers now; after it was told which is right, if that is said.
+    pub(crate) async fn clock(&self, accept: Option<AcceptClock>) -> NodeClock {
+        if accept.is_none() {
+            clocks::ask_all(&self.node, &self.mesh).await;
+        }
+        self.reporter.clock(&self.node, accept)
     }
 
     /// Another node's clocks.
@@ -218,6 +233,7 @@ impl NodeGrid {
             }
             Ask::Mark(_) => mark_here(leading).await.map(Said::Mark),
             Ask::Repair(_, asked) => repair::here(leading, asked).await.map(Said::Repair),
+            Ask::Stream(_, step) => streams::here(self, leading, step).await.map(Said::Stream),
             Ask::Report
             | Ask::HashAt(..)
             | Ask::Cut(_)
@@ -432,6 +448,10 @@ impl Grid for NodeGrid {
 
     fn repair_clock(&self, asked: AskedRepair) -> BoxFuture<'_, Reply<ClockRepair>> {
         Box::pin(repair::every_shard(self, asked))
+    }
+
+    fn reconcile_streams(&self, dry_run: bool) -> BoxFuture<'_, Reply<Reconciliation>> {
+        Box::pin(streams::every_pair(self, dry_run))
     }
 
     fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>> {

@@ -7,8 +7,8 @@ use ordergrid_domain::{FulfilmentId, Key, OrderId, RefundId, SkuId, UserId};
 use super::{Answer, Call, CallError, Client, path_segment};
 use crate::wire::{
     AcceptClock, AdjustStock, AskedRepair, Batch, CancelOrder, ClockRepair, ClusterClock, ClusterStatus, CommandBatch, Empty,
-    FulfilmentChanged, Order, PayOrder, PickOrder, PlaceBatch, PlaceOrder, PutSku, ReceiveStock, RefundOrder, RefundOutcome,
-    ShipFulfilment, Sku, StatusHistory, UserOrders, VerifyReport, WireText,
+    FulfilmentChanged, Order, PayOrder, PickOrder, PlaceBatch, PlaceOrder, PutSku, ReceiveStock, Reconciliation, RefundOrder,
+    RefundOutcome, ShipFulfilment, Sku, StatusHistory, UserOrders, VerifyReport, WireText,
 };
 
 type Ended<T> = Result<Answer<T>, CallError>;
@@ -160,6 +160,12 @@ impl Call {
         Self::new(Method::POST, &path)
     }
 
+    /// `POST /admin/v1/cluster/streams/reconcile`.
+    #[must_use]
+    pub fn reconcile_streams(dry_run: bool) -> Self {
+        Self::new(Method::POST, &format!("/admin/v1/cluster/streams/reconcile?dry_run={dry_run}"))
+    }
+
     /// `GET /admin/v1/cluster/verify`.
     #[must_use]
     pub fn cluster_verify() -> Self {
@@ -283,6 +289,11 @@ impl Client {
     /// Sets log time back where it ran away.
     pub async fn repair_clock(&self, asked: AskedRepair) -> Ended<ClockRepair> {
         self.ask(&Call::repair_clock(asked)).await
+    }
+
+    /// Starts the streams between shards anew that are stopped, or only tells what does not fit together.
+    pub async fn reconcile_streams(&self, dry_run: bool) -> Ended<Reconciliation> {
+        self.ask(&Call::reconcile_streams(dry_run)).await
     }
 }
 

@@ -93,6 +93,7 @@ routes! {
     ClusterClock    Read    "GET /admin/v1/cluster/clock";
     ClockAccept     Read    "POST /admin/v1/cluster/clock/accept";
     ClockRepair     Read    "POST /admin/v1/cluster/clock/repair";
+    Reconcile       Read    "POST /admin/v1/cluster/streams/reconcile";
     ClusterVerify   Read    "/admin/v1/cluster/verify";
     Livez           Read    "GET /livez";
     Readyz          Read    "GET /readyz";
@@ -174,6 +175,7 @@ fn all(api: Arc<Api>) -> Router {
         .route("/admin/v1/cluster/clock", get_from(Route::ClusterClock, operators::clock))
         .route("/admin/v1/cluster/clock/accept", post_to(Route::ClockAccept, operators::accept_clock))
         .route("/admin/v1/cluster/clock/repair", post_to(Route::ClockRepair, operators::repair_clock))
+        .route("/admin/v1/cluster/streams/reconcile", post_to(Route::Reconcile, operators::reconcile_streams))
         .route(
             "/admin/v1/cluster/verify",
             get_from(Route::ClusterVerify, operators::verify).post(entry!(Route::ClusterVerify, operators::verify)),

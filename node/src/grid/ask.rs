@@ -11,6 +11,7 @@ use ordergrid_domain::audit::{Audit, Moment};
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuCommand};
 use ordergrid_domain::{Deadline, GroupId, Moved, Order, OrderId, Repair, Sku, SkuId};
 
+use crate::streams::{Step, Stepped};
 use crate::verify::marks::HashAt;
 use crate::verify::stored::OnDisk;
 
@@ -51,6 +52,8 @@ pub(crate) enum Ask {
     Repair(GroupId, AskedRepair),
     /// Which deadlines that would move, from the rows of whatever replica is there.
     Preview(GroupId, Repair),
+    /// A step of starting streams of a shard anew.
+    Stream(GroupId, Step),
 }
 
 /// What a request came to, on its way back.
@@ -92,4 +95,6 @@ pub(crate) enum Said {
     Repair(ShardRepair),
     /// Deadlines that would move.
     Preview(Vec<(Deadline, Moved)>),
+    /// What the step came to.
+    Stream(Stepped),
 }

@@ -161,6 +161,8 @@ pub struct ShardMachine {
     frozen: Option<Meta>,
     /// Messages to this very shard: applied before the command that sent them is over.
     local: VecDeque<Message>,
+    /// Consents to go on with another shard's stream, since the start of this process.
+    agreed: u64,
     scratch: Vec<u8>,
     /// Room for hashes of keys.
     hashes: Vec<u64>,
@@ -187,6 +189,7 @@ impl ShardMachine {
             meta: Meta::default(),
             frozen: None,
             local: VecDeque::new(),
+            agreed: 0,
             scratch: Vec::new(),
             hashes: Vec::new(),
         }

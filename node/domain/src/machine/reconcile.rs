@@ -53,6 +53,7 @@ impl ShardMachine {
             return Err(Rejection::StreamGap { first: high, next: known + 1 });
         }
         self.streams_in.put(From(from), StreamIn { high });
+        self.agreed += 1;
         Ok(Outcome::Delivered { high })
     }
 
@@ -143,6 +144,13 @@ impl ShardMachine {
             held.warehouse = warehouse;
         }
         Quantity(wanted.0 - taken.0)
+    }
+
+    /// How often this replica has seen a stream to this shard started anew since its process began: an answer that was asked for
+    /// before says nothing any more.
+    #[must_use]
+    pub fn agreed(&self) -> u64 {
+        self.agreed
     }
 
     /// Where the stream to another shard stands.
