@@ -17,8 +17,10 @@ use crate::streams::Step;
 /// Pause before a shard is told again that was not reached.
 const AGAIN: Duration = Duration::from_millis(200);
 
-fn name(group: GroupId) -> String {
-    format!("loss-accepted/{group}")
+/// The record of the log database that says that a shard goes on without entries that it had.
+#[must_use]
+pub fn loss_record(shard: GroupId) -> String {
+    format!("loss-accepted/{shard}")
 }
 
 /// Writes down that a shard goes on without entries that it had.
@@ -26,14 +28,14 @@ fn name(group: GroupId) -> String {
 /// # Errors
 /// If the disk fails.
 pub(crate) async fn note(log: &Arc<dyn Engine>, group: GroupId) -> Result<(), RecordError> {
-    NodeRecords::new(Arc::clone(log)).put(&name(group), &[]).await
+    NodeRecords::new(Arc::clone(log)).put(&loss_record(group), &[]).await
 }
 
 /// Stops the streams of the shards that are noted, each once it is led, and forgets the notes.
 pub(crate) async fn tell(grid: NodeGrid, log: Arc<dyn Engine>) {
     let records = NodeRecords::new(log);
     for shard in grid.node.shards() {
-        match records.get(&name(shard)).await {
+        match records.get(&loss_record(shard)).await {
             Ok(Some(_)) => {}
             Ok(None) => continue,
             Err(error) => return grid.node.fail(format!("what was accepted as lost cannot be read: {error}")),
@@ -46,7 +48,7 @@ pub(crate) async fn tell(grid: NodeGrid, log: Arc<dyn Engine>) {
             }
             tracing::warn!(shard.id = %shard, "a shard has lost entries, as was accepted: its streams to all others are stopped");
         }
-        if let Err(error) = records.remove(&name(shard)).await {
+        if let Err(error) = records.remove(&loss_record(shard)).await {
             return grid.node.fail(format!("what was accepted as lost cannot be forgotten: {error}"));
         }
     }

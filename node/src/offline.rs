@@ -24,6 +24,8 @@ use crate::glue::{self, GridCodec};
 use crate::node::{StartError, spec};
 use crate::{aside, copies, losses, lost_log};
 
+pub use crate::losses::loss_record;
+
 /// Pause before it is looked again whether a database is closed.
 const CLOSING: Duration = Duration::from_millis(5);
 
