@@ -248,6 +248,9 @@ pub enum Refusal {
     /// What this node has stored of the shard is damaged, and no other node is known to have it.
     #[error("the stored rows of the shard are damaged on the node that was asked")]
     Damaged,
+    /// The node that would have to answer does not know the request, as one of another version would not.
+    #[error("the node that leads the shard does not understand this node")]
+    NotUnderstood,
 }
 
 /// What went wrong after a request may have taken effect.
@@ -268,6 +271,9 @@ pub enum UnknownCause {
     /// The node stopped.
     #[error("the node stopped while the command was under way")]
     Stopped,
+    /// The leader has answered, and its answer cannot be read.
+    #[error("the answer of the shard's leader could not be read")]
+    Unreadable,
 }
 
 #[cfg(test)]

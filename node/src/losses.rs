@@ -11,7 +11,8 @@ use std::time::Duration;
 use ordergrid_domain::GroupId;
 use ordergrid_storage::{Engine, NodeRecords, RecordError};
 
-use crate::grid::{Ask, NodeGrid};
+use crate::grid::NodeGrid;
+use crate::grid::requests::StepStream;
 use crate::streams::Step;
 
 /// Pause before a shard is told again that was not reached.
@@ -42,7 +43,7 @@ pub(crate) async fn tell(grid: NodeGrid, log: Arc<dyn Engine>) {
         }
         let others: Vec<_> = grid.node.shards().into_iter().filter(|other| *other != shard).map(|other| (other, 0)).collect();
         if !others.is_empty() {
-            while let Err(failure) = grid.route(Ask::Stream(shard, Step::Restart(others.clone()))).await {
+            while let Err(failure) = grid.route(StepStream(shard, Step::Restart(others.clone()))).await {
                 tracing::info!(shard.id = %shard, ?failure, "a shard is not told yet that it has lost entries");
                 tokio::time::sleep(AGAIN).await;
             }

@@ -27,7 +27,7 @@ use crate::elsewhere::Elsewhere;
 use crate::founding::{bootstrap, moved, prove};
 use crate::front::Front;
 use crate::glue::{self, HttpAccept, WireFrames};
-use crate::grid::{self, Ask, GridLimits, NodeGrid, Said};
+use crate::grid::{self, GridLimits, NodeGrid};
 use crate::health;
 use crate::lost_log::{self, Damage};
 use crate::peers::{self, PeerService, Peers};
@@ -420,6 +420,7 @@ fn node_grid(
         meta: meta.clone(),
         verifier: Arc::default(),
         cuts: Arc::default(),
+        sent: Arc::default(),
     }
 }
 
@@ -436,13 +437,11 @@ fn serve_peers(mesh: &Mesh, service: &PeerService, grid: &NodeGrid, account: &Ac
             Box::pin(async move {
                 let cost = if body.len() > SMALL_FORWARD { Account::cost_of_body(body.len() as u64) } else { 0 };
                 let Ok(taken) = account.take(Use::Forwarded, cost) else {
-                    return peers::encode(&Err::<Said, _>(Failure::refused(Refusal::Overloaded)));
+                    return grid::refused(Failure::refused(Refusal::Overloaded));
                 };
-                // Bytes of another version get an answer that the asker cannot read, which it takes as unknown.
-                let Some(ask) = peers::decode::<Ask>(&body) else { return Bytes::new() };
-                let said = peers::encode(&grid.serve(ask).await);
+                let answer = grid::answer(&grid, body).await;
                 drop(taken);
-                said
+                answer
             })
         }),
     );

@@ -12,7 +12,8 @@ use ordergrid_domain::machine::Stream;
 use ordergrid_domain::reconcile::{ClaimScan, Claims, HeldUnits, HoldScan, Mismatch, Restart};
 use ordergrid_domain::{Command, GroupId, Outcome, Timestamp};
 
-use crate::grid::{Ask, NodeGrid, Said};
+use crate::grid::NodeGrid;
+use crate::grid::requests::StepStream;
 use crate::shard::{Leading, Misfit, NotLanded, ShardHost};
 use crate::verify::cuts::Cut;
 
@@ -268,10 +269,7 @@ impl Pair<'_> {
     }
 
     async fn step(&self, at: usize, step: Step) -> Result<Stepped, Stuck> {
-        match self.grid.route(Ask::Stream(self.of[at], step)).await? {
-            Said::Stream(stepped) => Ok(stepped),
-            _ => Err(wrong_answer()),
-        }
+        Ok(self.grid.route(StepStream(self.of[at], step)).await?)
     }
 
     fn report(&self, at: usize, state: StreamState, why: Option<String>, found: Found) -> StreamReport {
@@ -293,5 +291,5 @@ impl Pair<'_> {
 }
 
 fn wrong_answer() -> Stuck {
-    Stuck::Failed(Failure::unknown(UnknownCause::ConnectionLost))
+    Stuck::Failed(Failure::unknown(UnknownCause::Unreadable))
 }
