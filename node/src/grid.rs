@@ -4,6 +4,9 @@ pub(crate) mod request;
 pub(crate) mod requests;
 mod serving;
 
+#[cfg(test)]
+mod conformance;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
