@@ -282,7 +282,7 @@ pub(crate) fn kind_of_refusal(reason: Refusal) -> &'static Kind {
         Refusal::NotReady => &kinds::NOT_READY,
         Refusal::ClockSkew => &kinds::CLOCK_SKEW,
         Refusal::HoldTimedOut => &kinds::HOLD_TIMED_OUT,
-        Refusal::Unreachable => &kinds::UNREACHABLE,
+        Refusal::Unreachable | Refusal::NotUnderstood => &kinds::UNREACHABLE,
         Refusal::TokenAhead => &kinds::TOKEN_AHEAD,
         Refusal::Damaged => &kinds::DAMAGED,
     }
@@ -292,8 +292,10 @@ pub(crate) fn kind_of_refusal(reason: Refusal) -> &'static Kind {
 pub(crate) fn kind_of_unknown(cause: UnknownCause) -> &'static Kind {
     match cause {
         UnknownCause::TimedOut => &kinds::TIMED_OUT,
-        UnknownCause::LeaderChanged | UnknownCause::ConnectionLost | UnknownCause::ActorFailed | UnknownCause::Stopped => {
-            &kinds::OUTCOME_UNKNOWN
-        }
+        UnknownCause::LeaderChanged
+        | UnknownCause::ConnectionLost
+        | UnknownCause::ActorFailed
+        | UnknownCause::Stopped
+        | UnknownCause::Unreadable => &kinds::OUTCOME_UNKNOWN,
     }
 }

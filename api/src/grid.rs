@@ -17,6 +17,7 @@ use crate::wire::WireText;
 use crate::wire::clock::{AcceptClock, ClusterClock};
 use crate::wire::cluster::{Check, ClusterStatus, VerifyReport};
 use crate::wire::repair::{AskedRepair, ClockRepair};
+use crate::wire::streams::Reconciliation;
 
 /// What HTTP asks of its node. Any node takes any request.
 ///
@@ -62,6 +63,9 @@ pub trait Grid: Send + Sync + 'static {
 
     /// Sets the log time of shards back where it ran away, one shard after the other.
     fn repair_clock(&self, asked: AskedRepair) -> BoxFuture<'_, Reply<ClockRepair>>;
+
+    /// Starts the streams between shards anew that are stopped; with `dry_run` only tells what does not fit together.
+    fn reconcile_streams(&self, dry_run: bool) -> BoxFuture<'_, Reply<Reconciliation>>;
 
     /// Proves the laws over the whole cluster, at one index per shard.
     fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>>;
@@ -244,6 +248,9 @@ pub enum Refusal {
     /// What this node has stored of the shard is damaged, and no other node is known to have it.
     #[error("the stored rows of the shard are damaged on the node that was asked")]
     Damaged,
+    /// The node that would have to answer does not know the request, as one of another version would not.
+    #[error("the node that leads the shard does not understand this node")]
+    NotUnderstood,
 }
 
 /// What went wrong after a request may have taken effect.
@@ -264,6 +271,9 @@ pub enum UnknownCause {
     /// The node stopped.
     #[error("the node stopped while the command was under way")]
     Stopped,
+    /// The leader has answered, and its answer cannot be read.
+    #[error("the answer of the shard's leader could not be read")]
+    Unreadable,
 }
 
 #[cfg(test)]

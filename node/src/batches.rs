@@ -10,7 +10,8 @@ use ordergrid_domain::command::{OrderCommand, OrderRequest};
 use ordergrid_domain::{GroupId, Order, Slot};
 use tokio::time::Instant;
 
-use crate::grid::{Ask, NodeGrid, REROUTE, Said, lost};
+use crate::grid::requests::{CommandOrders, LeaderRequest, PlaceOrders};
+use crate::grid::{NodeGrid, REROUTE, lost};
 
 /// One result per order, in the same order. Each stands by itself: those that found no leader are taken on alone.
 pub(crate) async fn place_many(grid: &NodeGrid, requests: Vec<OrderRequest>) -> Vec<Reply<Arc<Order>>> {
@@ -18,11 +19,7 @@ pub(crate) async fn place_many(grid: &NodeGrid, requests: Vec<OrderRequest>) -> 
     let batch = Batch {
         grid,
         slot: |request: &Arc<OrderRequest>| request.user.slot(),
-        ask: Ask::PlaceMany,
-        answered: |said| match said {
-            Said::PlacedMany(results) => Some(results),
-            _ => None,
-        },
+        ask: PlaceOrders,
         again: |results: &[Reply<Arc<Order>>]| results.iter().any(is_lost),
     };
     batch.by_shard(requests).await
@@ -34,11 +31,7 @@ pub(crate) async fn command_orders(grid: &NodeGrid, commands: Vec<OrderCommand>)
     let batch = Batch {
         grid,
         slot: |command: &OrderCommand| command.order.slot(),
-        ask: Ask::OrderMany,
-        answered: |said| match said {
-            Said::OrderMany(results) => Some(results),
-            _ => None,
-        },
+        ask: CommandOrders,
         again: |results: &[Reply<OrderChanged>]| results.iter().all(is_lost),
     };
     batch.by_shard(commands).await
@@ -49,19 +42,17 @@ fn is_lost<R>(result: &Reply<R>) -> bool {
 }
 
 /// How items of one kind are asked together.
-struct Batch<'a, T, R> {
+struct Batch<'a, T, Q, R> {
     grid: &'a NodeGrid,
     /// Where an item belongs.
     slot: fn(&T) -> Slot,
     /// The question about items of one shard.
-    ask: fn(Vec<T>) -> Ask,
-    /// Its answers.
-    answered: fn(Said) -> Option<Vec<Reply<R>>>,
+    ask: fn(Vec<T>) -> Q,
     /// Whether those that found no leader are asked again.
     again: fn(&[Reply<R>]) -> bool,
 }
 
-impl<T: Clone, R> Batch<'_, T, R> {
+impl<T: Clone, Q: LeaderRequest<Response = Vec<Reply<R>>>, R> Batch<'_, T, Q, R> {
     /// Asks every shard for its part, all at once. Each item stands or falls by itself.
     async fn by_shard(&self, items: Vec<T>) -> Vec<Reply<R>> {
         let count = items.len();
@@ -104,10 +95,11 @@ impl<T: Clone, R> Batch<'_, T, R> {
         let same = |failure: &Failure| (0..count).map(|_| Err(failure.clone())).collect();
         // Those of the other shards are told before whoever waits for all gives up.
         let routed = tokio::time::timeout(self.grid.limits.request * 39 / 40, self.grid.route((self.ask)(part))).await;
-        let results = match routed.unwrap_or_else(|_| Err(Failure::unknown(UnknownCause::TimedOut))) {
-            Ok(said) => (self.answered)(said).filter(|results| results.len() == count),
-            Err(failure) => Some(same(&failure)),
-        };
-        results.unwrap_or_else(|| same(&Failure::unknown(UnknownCause::ConnectionLost)))
+        match routed.unwrap_or_else(|_| Err(Failure::unknown(UnknownCause::TimedOut))) {
+            Ok(results) if results.len() == count => results,
+            // An answer that says less or more than was asked says nothing.
+            Ok(_) => same(&Failure::unknown(UnknownCause::Unreadable)),
+            Err(failure) => same(&failure),
+        }
     }
 }

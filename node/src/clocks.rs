@@ -9,7 +9,7 @@ mod giving_way;
 mod grid_time;
 mod own;
 
-pub(crate) use asking::{compare, serve};
+pub(crate) use asking::{ask_all, compare, serve};
 pub(crate) use giving_way::give_way;
 pub(crate) use grid_time::{GridTime, Standing, words};
 pub(crate) use own::{Right, Rules};

@@ -1,6 +1,6 @@
 //! What everything on one node shares: who it is, its shards, its clock, its way to the peers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -8,13 +8,13 @@ use ordergrid_cluster::NodeId;
 use ordergrid_domain::command::{Deliver, Release};
 use ordergrid_domain::machine::SlotOwners;
 use ordergrid_domain::placing::{AttemptFate, HoldRequest, HoldResult};
-use ordergrid_domain::{AttemptId, Command, GroupId, Outcome, Rejection, Slot, Timestamp};
+use ordergrid_domain::{Command, GroupId, Outcome, Rejection, Slot, Timestamp};
 use tokio::sync::{oneshot, watch};
 
 use crate::clocks::GridTime;
 use crate::elsewhere::Elsewhere;
 use crate::peers::{Peers, ShardAnswer, ShardCall, Waiter};
-use crate::shard::{HoldSink, Landings, ShardHost, ShardMessage};
+use crate::shard::{Fates, HoldSink, Landings, Question, ShardHost, ShardMessage};
 
 /// One node, seen from its shards.
 pub(crate) struct NodeContext {
@@ -72,6 +72,11 @@ impl NodeContext {
     /// Which shard owns which slot.
     pub(crate) fn owners(&self) -> &SlotOwners {
         &self.owners
+    }
+
+    /// All shards of the grid.
+    pub(crate) fn shards(&self) -> BTreeSet<GroupId> {
+        self.owners.groups()
     }
 
     /// The shards of this node, once.
@@ -205,11 +210,23 @@ impl NodeContext {
         }
     }
 
-    /// Asks an order shard what became of attempts.
-    pub(crate) async fn ask(&self, shard: GroupId, attempts: Vec<AttemptId>) -> Option<Vec<AttemptFate>> {
+    /// Asks a shard how far it has applied the stream from another one.
+    pub(crate) async fn applied(&self, shard: GroupId, from: GroupId) -> Option<u64> {
         match self.place(shard) {
-            Place::Here(leading) => ask_here(&leading, attempts).await,
-            Place::There(node) => match self.call(node, ShardCall::Ask(shard, attempts)).await? {
+            Place::Here(leading) => applied_here(&leading, from).await,
+            Place::There(node) => match self.call(node, ShardCall::Applied(shard, from)).await? {
+                ShardAnswer::Delivered(high) => Some(high),
+                _ => None,
+            },
+            Place::Nowhere => None,
+        }
+    }
+
+    /// Asks an order shard what became of attempts.
+    pub(crate) async fn ask(&self, shard: GroupId, question: Question) -> Option<Fates> {
+        match self.place(shard) {
+            Place::Here(leading) => ask_here(&leading, question).await,
+            Place::There(node) => match self.call(node, ShardCall::Ask(shard, question)).await? {
                 ShardAnswer::Fates(fates) => Some(fates),
                 _ => None,
             },
@@ -250,9 +267,23 @@ pub(crate) async fn deliver_here(leading: &crate::shard::Leading, run: Deliver) 
     }
 }
 
+/// How far a shard led here has applied the stream from another one. A deposed leader does not say: it may have applied less.
+pub(crate) async fn applied_here(leading: &crate::shard::Leading, from: GroupId) -> Option<u64> {
+    leading.lead.group.barrier().await.ok()?;
+    Some(leading.lead.replica.machine().high(from))
+}
+
 /// Asks a shard led here about attempts.
-pub(crate) async fn ask_here(leading: &crate::shard::Leading, attempts: Vec<AttemptId>) -> Option<Vec<AttemptFate>> {
+pub(crate) async fn ask_here(leading: &crate::shard::Leading, question: Question) -> Option<Fates> {
+    let Question { from, applied, attempts } = question;
     let (caller, answer) = oneshot::channel();
     leading.actor.send_message(ShardMessage::Ask { attempts, caller }).ok()?;
-    answer.await.ok()
+    let mut fates = answer.await.ok()?;
+    // Looked at after the orders: what was forgotten by then is told.
+    let stream = leading.lead.replica.machine().stream(from);
+    if from != leading.lead.shard && applied >= stream.next {
+        // Rule 20: this shard has lost messages that it had sent, and orders with them. It knows too little to say *gone*.
+        fates.fill(AttemptFate::Later);
+    }
+    Some(Fates { fates, forgotten: stream.trimmed })
 }

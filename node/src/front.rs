@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use futures::future::BoxFuture;
 use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery};
 use ordergrid_api::wire::cluster::{Check, ClusterStatus, VerifyReport};
-use ordergrid_api::wire::{AcceptClock, AskedRepair, ClockRepair, ClusterClock};
+use ordergrid_api::wire::{AcceptClock, AskedRepair, ClockRepair, ClusterClock, Reconciliation};
 use ordergrid_api::{Failure, Grid, ReadOptions, Refusal, Reply};
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuCommand};
 use ordergrid_domain::{Order, OrderId, Sku, SkuId};
@@ -117,6 +117,10 @@ impl Grid for Front {
 
     fn repair_clock(&self, asked: AskedRepair) -> BoxFuture<'_, Reply<ClockRepair>> {
         self.ask(move |node| node.repair_clock(asked))
+    }
+
+    fn reconcile_streams(&self, dry_run: bool) -> BoxFuture<'_, Reply<Reconciliation>> {
+        self.ask(move |node| node.reconcile_streams(dry_run))
     }
 
     fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>> {

@@ -1,25 +1,31 @@
 //! What HTTP asks of this node: every request goes to the leader of its shard, here or one hop away.
 
-mod ask;
+pub(crate) mod request;
+pub(crate) mod requests;
+mod serving;
+
+#[cfg(test)]
+mod conformance;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery};
 use ordergrid_api::wire::cluster::{Check, ClusterStatus, VerifyReport};
-use ordergrid_api::wire::{AcceptClock, AskedRepair, ClockRepair, ClusterClock, NodeClock};
+use ordergrid_api::wire::{AcceptClock, AskedRepair, ClockRepair, ClusterClock, NodeClock, Reconciliation};
 use ordergrid_api::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, UnknownCause};
-use ordergrid_cluster::{CallError, Mesh, NodeId};
+use ordergrid_cluster::{Mesh, NodeId};
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuCommand};
 use ordergrid_domain::placing::NotLanded;
 use ordergrid_domain::{Command, GroupId, Order, OrderId, Outcome, Sku, SkuId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::clocks;
 use crate::context::{NodeContext, Place};
 use crate::metrics;
-use crate::peers::{decode, encode};
 use crate::reads;
 use crate::repair;
 use crate::replicas::MetaRows;
@@ -27,10 +33,14 @@ use crate::shard::{
     Caller, Deadline, Landed, Leading, PlaceCaller, Placed, Proposal, Reply as Waiter, ShardHost, ShardMessage, answer,
     bytes_of_request,
 };
+use crate::streams;
 use crate::verify::Verifier;
 use crate::verify::cuts::Cuts;
 
-pub(crate) use ask::{Ask, Said};
+use requests::{CommandOrder, CommandSku, LeaderRequest, PlaceOrder, ReadOrder, ReadOrders, ReadSku, TellClock};
+
+pub(crate) use request::{NodeRequest, RequestError};
+pub(crate) use serving::{answer, refused};
 
 /// The mesh service of forwarded requests.
 pub(crate) const SERVICE: u8 = 2;
@@ -38,16 +48,6 @@ pub(crate) const SERVICE: u8 = 2;
 const BYTES_OF_COMMAND: usize = 192;
 /// Pause before the way to a shard without a known leader is looked up again.
 pub(crate) const REROUTE: Duration = Duration::from_millis(20);
-
-macro_rules! expect_said {
-    ($said:expr, $variant:ident) => {
-        match $said {
-            Ok(Said::$variant(value)) => Ok(value),
-            Ok(_) => Err(Failure::unknown(UnknownCause::ConnectionLost)),
-            Err(failure) => Err(failure),
-        }
-    };
-}
 
 /// Nothing happened, because nobody who leads was reached: worth another look at who does. A replica that finds its rows
 /// damaged leads no longer: another one is about to.
@@ -81,42 +81,21 @@ pub(crate) struct NodeGrid {
     pub(crate) verifier: Arc<Verifier>,
     /// Rows that other nodes want to read for theirs.
     pub(crate) cuts: Arc<Cuts>,
+    /// Requests that were sent to other nodes.
+    pub(crate) sent: Arc<AtomicU64>,
 }
 
 impl NodeGrid {
-    /// The shard that an ask belongs to.
-    fn shard_of(&self, ask: &Ask) -> Option<GroupId> {
-        let slot = match ask {
-            Ask::Place(request) => request.user.slot(),
-            Ask::PlaceMany(requests) => requests.first()?.user.slot(),
-            Ask::Order(command) => command.order.slot(),
-            Ask::OrderMany(commands) => commands.first()?.order.slot(),
-            Ask::Sku(command) => command.sku.slot(),
-            Ask::ReadOrder(order, _) => order.slot(),
-            Ask::ReadOrders(query, _) => query.user.slot(),
-            Ask::ReadSku(sku, _) => sku.slot(),
-            Ask::Mark(shard) | Ask::Repair(shard, _) => return Some(*shard),
-            Ask::Report
-            | Ask::HashAt(..)
-            | Ask::Cut(_)
-            | Ask::Audit(..)
-            | Ask::Clock(_)
-            | Ask::OnDisk(_)
-            | Ask::Preview(..) => return None,
-        };
-        Some(self.node.owner(slot))
-    }
-
-    /// Takes an ask to its shard's leader, waiting a while for one to be there. Only an ask that was refused, so that
+    /// Takes a request to its shard's leader, waiting a while for one to be there. Only a request that was refused, so that
     /// nothing happened, is taken anywhere a second time.
-    pub(crate) async fn route(&self, ask: Ask) -> Result<Said, Failure> {
-        let Some(shard) = self.shard_of(&ask) else { return Err(Failure::refused(Refusal::NoLeader)) };
+    pub(crate) async fn route<R: LeaderRequest>(&self, request: R) -> Result<R::Response, Failure> {
+        let Some(shard) = request.shard(&self.node) else { return Err(Failure::refused(Refusal::NoLeader)) };
         let mut asked = Instant::now();
         let patience = asked + self.limits.leader;
         loop {
             let said = match self.node.place(shard) {
-                Place::Here(leading) => self.handle(&leading, ask.clone(), asked).await,
-                Place::There(node) => self.forward_to_leader(shard, node, &ask).await,
+                Place::Here(leading) => request.clone().handle(self, &leading, asked).await,
+                Place::There(node) => self.call_leader(shard, node, &request).await,
                 Place::Nowhere if self.node.is_lost(shard) => return Err(Failure::refused(Refusal::Damaged)),
                 Place::Nowhere => Err(Failure::refused(Refusal::NoLeader)),
             };
@@ -128,108 +107,49 @@ impl NodeGrid {
         }
     }
 
-    /// To the node that is believed to lead; whoever is wrong about a shard without a replica here learns from the answer.
-    async fn forward_to_leader(&self, shard: GroupId, node: NodeId, ask: &Ask) -> Result<Said, Failure> {
-        let said = self.forward(node, ask).await;
+    /// The node that is believed to lead; whoever is wrong about a shard without a replica here learns from the answer.
+    async fn call_leader<R: LeaderRequest>(&self, shard: GroupId, node: NodeId, request: &R) -> Result<R::Response, Failure> {
+        let said = self.call(node, request, R::patience(&self.limits)).await;
         match &said {
-            Ok(Said::Elsewhere(named)) => {
-                self.node.elsewhere.not_at(shard, node, *named);
-                Err(Failure::refused(Refusal::NoLeader))
-            }
-            Err(
-                Failure::Refused { reason: Refusal::Unreachable, .. }
-                | Failure::Unknown { cause: UnknownCause::ConnectionLost },
-            ) => {
-                self.node.elsewhere.not_at(shard, node, None);
-                said
-            }
-            _ => said,
+            Err(RequestError::Elsewhere(named)) => self.node.elsewhere.not_at(shard, node, *named),
+            Err(RequestError::NotSent | RequestError::Lost) => self.node.elsewhere.not_at(shard, node, None),
+            _ => {}
         }
+        Ok(said?)
     }
 
     /// One hop. What was not sent was refused; what was sent and not answered is unknown.
-    pub(crate) async fn forward(&self, node: NodeId, ask: &Ask) -> Result<Said, Failure> {
-        self.forward_within(node, ask, self.limits.request).await
-    }
-
-    pub(crate) async fn forward_within(&self, node: NodeId, ask: &Ask, within: Duration) -> Result<Said, Failure> {
-        let started = Instant::now();
-        let answered = self.mesh.call(node, SERVICE, encode(ask), within).await;
+    pub(crate) async fn call<R: NodeRequest>(
+        &self,
+        node: NodeId,
+        request: &R,
+        within: Duration,
+    ) -> Result<R::Response, RequestError> {
+        let (number, started) = (self.sent.fetch_add(1, Ordering::Relaxed), Instant::now());
+        let came = self.mesh.call(node, SERVICE, request::frame(request, number), within).await;
         metrics::forwarded(started.elapsed().as_secs_f64());
-        match answered {
-            Ok(body) => {
-                decode::<Result<Said, Failure>>(&body).unwrap_or_else(|| Err(Failure::unknown(UnknownCause::ConnectionLost)))
-            }
-            Err(CallError::NotSent(_)) => Err(Failure::refused(Refusal::Unreachable)),
-            Err(CallError::Unknown) => Err(Failure::unknown(UnknownCause::ConnectionLost)),
+        let said = request::response::<R>(came);
+        if let Err(error @ (RequestError::Unreadable | RequestError::NotUnderstood(_))) = &said {
+            tracing::warn!(node, request = R::TAG, version = R::VERSION, number, %error, "a request to another node failed");
         }
+        said
     }
 
-    /// Answers an ask that another node has forwarded; without an outcome in time it is unknown.
-    pub(crate) async fn serve(&self, ask: Ask) -> Result<Said, Failure> {
-        if let Ask::Clock(accept) = ask {
-            return Ok(Said::Clock(self.reporter.clock(&self.node, accept)));
+    /// This node's clocks, as they are to those of its peers now; after it was told which is right, if that is said.
+    pub(crate) async fn clock(&self, accept: Option<AcceptClock>) -> NodeClock {
+        if accept.is_none() {
+            clocks::ask_all(&self.node, &self.mesh).await;
         }
-        if let Some(said) = self.proves(&ask).await {
-            return said;
-        }
-        let Some(shard) = self.shard_of(&ask) else { return Err(Failure::refused(Refusal::NoLeader)) };
-        match self.node.place(shard) {
-            Place::Here(leading) => {
-                let handled = tokio::time::timeout(self.limits.request, self.handle(&leading, ask, Instant::now())).await;
-                handled.unwrap_or_else(|_| Err(Failure::unknown(UnknownCause::TimedOut)))
-            }
-            _ => Ok(Said::Elsewhere(self.node.leader_there(shard))),
-        }
+        self.reporter.clock(&self.node, accept)
     }
 
     /// Another node's clocks.
     pub(crate) async fn clock_of(&self, node: NodeId, accept: Option<AcceptClock>) -> Option<NodeClock> {
-        match self.forward(node, &Ask::Clock(accept)).await {
-            Ok(Said::Clock(clock)) => Some(clock),
-            _ => None,
-        }
+        self.call(node, &TellClock(accept), self.limits.request).await.ok()
     }
 
-    /// Does here what was asked at `asked`. How long it may take is bounded by who calls: HTTP has its own patience.
-    async fn handle(&self, leading: &Arc<Leading>, ask: Ask, asked: Instant) -> Result<Said, Failure> {
-        match ask {
-            Ask::Place(request) => place_here(leading, request, asked).await.map(Said::Placed),
-            Ask::PlaceMany(requests) => {
-                let count = requests.len();
-                match place_many_here(leading, requests, asked).await {
-                    Ok(placed) => Ok(Said::PlacedMany(placed)),
-                    Err(failure) => Ok(Said::PlacedMany(vec![Err(failure); count])),
-                }
-            }
-            Ask::Order(command) => command_order_here(leading, command).await.map(Said::Order),
-            Ask::OrderMany(commands) => command_orders_here(leading, commands).await.map(Said::OrderMany),
-            Ask::Sku(command) => command_sku_here(leading, command).await.map(Said::Sku),
-            Ask::ReadOrder(order, _) => {
-                self.barrier(leading).await?;
-                reads::order(&leading.lead.replica, leading.lead.shard, order).await.map(Said::ReadOrder)
-            }
-            Ask::ReadOrders(query, _) => {
-                self.barrier(leading).await?;
-                reads::orders(&leading.lead.replica, leading.lead.shard, &query).await.map(Said::ReadOrders)
-            }
-            Ask::ReadSku(sku, _) => {
-                self.barrier(leading).await?;
-                reads::sku(&leading.lead.replica, leading.lead.shard, &sku).await.map(Said::ReadSku)
-            }
-            Ask::Mark(_) => mark_here(leading).await.map(Said::Mark),
-            Ask::Repair(_, asked) => repair::here(leading, asked).await.map(Said::Repair),
-            Ask::Report
-            | Ask::HashAt(..)
-            | Ask::Cut(_)
-            | Ask::Audit(..)
-            | Ask::Clock(_)
-            | Ask::OnDisk(_)
-            | Ask::Preview(..) => Err(Failure::refused(Refusal::NoLeader)),
-        }
-    }
-
-    async fn barrier(&self, leading: &Leading) -> Result<(), Failure> {
+    /// Whoever led before leads no more: what is applied here is current.
+    pub(crate) async fn barrier(&self, leading: &Leading) -> Result<(), Failure> {
         match leading.lead.group.barrier().await {
             Ok(_) => Ok(()),
             Err(_) => Err(Failure::refused(Refusal::NoLeader)),
@@ -361,8 +281,7 @@ fn not_landed(why: NotLanded) -> Failure {
 
 impl Grid for NodeGrid {
     fn place(&self, request: OrderRequest) -> BoxFuture<'_, Reply<Arc<Order>>> {
-        let ask = Ask::Place(Arc::new(request));
-        Box::pin(async move { expect_said!(self.route(ask).await, Placed) })
+        Box::pin(self.route(PlaceOrder(Arc::new(request))))
     }
 
     fn place_many(&self, requests: Vec<OrderRequest>) -> BoxFuture<'_, Vec<Reply<Arc<Order>>>> {
@@ -377,7 +296,7 @@ impl Grid for NodeGrid {
             {
                 return read;
             }
-            expect_said!(self.route(Ask::ReadOrder(id, options)).await, ReadOrder)
+            self.route(ReadOrder(id)).await
         })
     }
 
@@ -389,12 +308,12 @@ impl Grid for NodeGrid {
             {
                 return read;
             }
-            expect_said!(self.route(Ask::ReadOrders(query, options)).await, ReadOrders)
+            self.route(ReadOrders(query)).await
         })
     }
 
     fn command_order(&self, command: OrderCommand) -> BoxFuture<'_, Reply<OrderChanged>> {
-        Box::pin(async move { expect_said!(self.route(Ask::Order(command)).await, Order) })
+        Box::pin(self.route(CommandOrder(command)))
     }
 
     fn command_orders(&self, commands: Vec<OrderCommand>) -> BoxFuture<'_, Vec<Reply<OrderChanged>>> {
@@ -409,12 +328,12 @@ impl Grid for NodeGrid {
             {
                 return read;
             }
-            expect_said!(self.route(Ask::ReadSku(id, options)).await, ReadSku)
+            self.route(ReadSku(id)).await
         })
     }
 
     fn command_sku(&self, command: SkuCommand) -> BoxFuture<'_, Reply<SkuChanged>> {
-        Box::pin(async move { expect_said!(self.route(Ask::Sku(command)).await, Sku) })
+        Box::pin(self.route(CommandSku(command)))
     }
 
     fn readiness(&self) -> BoxFuture<'_, Vec<Check>> {
@@ -431,6 +350,10 @@ impl Grid for NodeGrid {
 
     fn repair_clock(&self, asked: AskedRepair) -> BoxFuture<'_, Reply<ClockRepair>> {
         Box::pin(repair::every_shard(self, asked))
+    }
+
+    fn reconcile_streams(&self, dry_run: bool) -> BoxFuture<'_, Reply<Reconciliation>> {
+        Box::pin(streams::every_pair(self, dry_run))
     }
 
     fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>> {

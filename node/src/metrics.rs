@@ -179,14 +179,20 @@ pub(crate) fn check(node: u64, name: &str, ok: bool) {
     gauge!("ordergrid_check", "node" => node.to_string(), "check" => name.to_owned()).set(f64::from(u8::from(ok)));
 }
 
-/// A stream was stopped because its destination had forgotten messages (protocol.md, rule 20).
+/// A stream was stopped because one of its ends has lost entries (protocol.md, rule 20).
 pub(crate) fn stream_stopped(from: GroupId) {
     counter!("ordergrid_streams_stopped_total", "from" => from.to_string()).increment(1);
+}
+
+/// So many streams of a shard that is led here are stopped.
+pub(crate) fn streams_stopped(from: GroupId, streams: usize) {
+    gauge!("ordergrid_streams_stopped", "from" => from.to_string()).set(streams as f64);
 }
 
 /// A shard has a replica here: what is counted of it begins at 0.
 pub(crate) fn shard_begins(shard: GroupId) {
     counter!("ordergrid_streams_stopped_total", "from" => shard.to_string()).increment(0);
+    streams_stopped(shard, 0);
     actors_live(shard, 0);
     replica_memory(shard, 0);
 }

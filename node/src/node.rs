@@ -11,8 +11,7 @@ use ordergrid_api::account::{Account, Use};
 use ordergrid_api::serve::serve;
 use ordergrid_api::{Course, Failure, Refusal};
 use ordergrid_cluster::{
-    BalancerConfig, BootstrapError, Bootstrapper, ClusterId, ClusterSpec, Founded, GroupRef, Listener, Mesh, MetaView,
-    NodeSpec, Router, ShardMap, balance, record_founding,
+    BalancerConfig, BootstrapError, ClusterId, ClusterSpec, GroupRef, Listener, Mesh, NodeSpec, Router, ShardMap, balance,
 };
 use ordergrid_domain::GroupId;
 use parking_lot::{Mutex, RwLock};
@@ -25,9 +24,10 @@ use crate::clocks::{self, GridTime, Rules};
 use crate::config::NodeConfig;
 use crate::context::NodeContext;
 use crate::elsewhere::Elsewhere;
+use crate::founding::{bootstrap, moved, prove};
 use crate::front::Front;
-use crate::glue::{self, HttpAccept, Identity, WireFrames};
-use crate::grid::{self, Ask, GridLimits, NodeGrid, Said};
+use crate::glue::{self, HttpAccept, WireFrames};
+use crate::grid::{self, GridLimits, NodeGrid};
 use crate::health;
 use crate::lost_log::{self, Damage};
 use crate::peers::{self, PeerService, Peers};
@@ -36,7 +36,7 @@ use crate::refill::RefillService;
 use crate::replicas::{Forsaken, MetaRows, MetaSeat, Replicas, Seats, owners};
 use crate::report::{Member, RenderMetrics, Reporter};
 use crate::shard::{BatchLimits, LeadLimits, ShardHost};
-use crate::{copies, mend, meta, scrub, twins};
+use crate::{copies, losses, mend, meta, scrub, twins};
 
 /// Requests that wait for one idempotency key.
 const WAITING_PER_KEY: usize = 64;
@@ -155,7 +155,7 @@ impl Node {
         }
         // Writes into the log, so not before.
         copies::serve(&mesh, &platform.log_engine);
-        let founded = bootstrap(&config, &platform, &spec, &mesh).await?;
+        let founded = bootstrap(&config, &platform, &spec, &mesh, &front).await?;
         let cluster = founded.cluster;
         let map = Arc::new(spec.shard_map());
         let writer = glue::log_writer(&platform, &config);
@@ -199,6 +199,7 @@ impl Node {
         work.spawn(meta::watch(Arc::clone(&context), replicas, meta, Arc::clone(&meta_rows.whole)));
         work.spawn(scrub::scrub(Arc::clone(&context), meta_rows, config.scrub));
         work.spawn(glue::watch_log(Arc::clone(&context), writer));
+        work.spawn(losses::tell(grid.clone(), Arc::clone(&platform.log_engine)));
         let (settled, paused) = watch::channel(false);
         work.spawn(balance(Arc::clone(&router), config.id, BalancerConfig::default(), paused));
         front.open(grid);
@@ -308,20 +309,6 @@ async fn open_mesh(config: &NodeConfig, platform: &Platform) -> Result<Mesh, Sta
     mesh.map_err(|reason| StartError::Listen { addr: addr.clone(), reason })
 }
 
-async fn bootstrap(config: &NodeConfig, platform: &Platform, spec: &ClusterSpec, mesh: &Mesh) -> Result<Founded, StartError> {
-    let fresh = u128::from(platform.entropy.next_u64()) << 64 | u128::from(platform.entropy.next_u64());
-    let bootstrapper = Bootstrapper {
-        spec: spec.clone(),
-        moved: moved(config),
-        settings: config.agreement(),
-        node: config.id,
-        mesh: mesh.clone(),
-        store: Arc::new(identity(config, platform)),
-        fresh: ClusterId(fresh),
-    };
-    Ok(bootstrapper.run().await?)
-}
-
 /// Looks at this node's health, and compares its settings and clocks with its peers', for as long as the work lives.
 fn compare(
     work: &mut JoinSet<()>,
@@ -338,27 +325,6 @@ fn compare(
     work.spawn(agreement::compare(Arc::clone(context), mesh.clone(), Arc::clone(reporter), says));
     clocks::serve(mesh, context);
     work.spawn(clocks::compare(Arc::clone(context), mesh.clone(), context.peers.nodes().collect()));
-}
-
-fn identity(config: &NodeConfig, platform: &Platform) -> Identity {
-    Identity::new(config.id, Arc::clone(&platform.log_engine), Arc::clone(&platform.state_engine))
-}
-
-fn moved(config: &NodeConfig) -> bool {
-    config.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.moved)
-}
-
-/// What the cluster was founded with is not on this disk, which an earlier version wrote: the meta group knows it.
-async fn prove(
-    config: &NodeConfig,
-    platform: &Platform,
-    spec: &ClusterSpec,
-    cluster: ClusterId,
-    view: Option<Arc<MetaView>>,
-) -> Result<(), StartError> {
-    let reason = || "it has stopped before it knew what the cluster was founded with".to_owned();
-    let view = view.ok_or_else(|| StartError::Group { group: GroupId::META, reason: reason() })?;
-    Ok(record_founding(&identity(config, platform), config.id, cluster, spec, view.founding(), moved(config)).await?)
 }
 
 fn context(config: &NodeConfig, platform: &Platform, mesh: &Mesh, map: &ShardMap, seats: Seats) -> Arc<NodeContext> {
@@ -454,6 +420,7 @@ fn node_grid(
         meta: meta.clone(),
         verifier: Arc::default(),
         cuts: Arc::default(),
+        sent: Arc::default(),
     }
 }
 
@@ -470,13 +437,11 @@ fn serve_peers(mesh: &Mesh, service: &PeerService, grid: &NodeGrid, account: &Ac
             Box::pin(async move {
                 let cost = if body.len() > SMALL_FORWARD { Account::cost_of_body(body.len() as u64) } else { 0 };
                 let Ok(taken) = account.take(Use::Forwarded, cost) else {
-                    return peers::encode(&Err::<Said, _>(Failure::refused(Refusal::Overloaded)));
+                    return grid::refused(Failure::refused(Refusal::Overloaded));
                 };
-                // Bytes of another version get an answer that the asker cannot read, which it takes as unknown.
-                let Some(ask) = peers::decode::<Ask>(&body) else { return Bytes::new() };
-                let said = peers::encode(&grid.serve(ask).await);
+                let answer = grid::answer(&grid, body).await;
                 drop(taken);
-                said
+                answer
             })
         }),
     );

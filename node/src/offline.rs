@@ -22,7 +22,9 @@ use serde::Serialize;
 use crate::config::NodeConfig;
 use crate::glue::{self, GridCodec};
 use crate::node::{StartError, spec};
-use crate::{aside, copies, lost_log};
+use crate::{aside, copies, losses, lost_log};
+
+pub use crate::losses::loss_record;
 
 /// Pause before it is looked again whether a database is closed.
 const CLOSING: Duration = Duration::from_millis(5);
@@ -178,6 +180,9 @@ impl Offline {
         if found.last().is_none() {
             return Err(OfflineError::NothingLeft(shard));
         }
+        if let Ok(writer) = &self.log {
+            noted(writer, group).await?;
+        }
         log.accept_loss().await.map_err(|reason| OfflineError::Replica { group, reason })?;
         Ok(found)
     }
@@ -215,6 +220,7 @@ impl Offline {
             }
         };
         for (group, replica, promised) in goes_on {
+            noted(&writer, group).await?;
             let told = glue::remember::<TokioRuntime>(&writer, replica, &promised).await;
             told.map_err(|reason| OfflineError::Replica { group, reason })?;
         }
@@ -273,6 +279,12 @@ impl Offline {
         let term = vote.map_or(0, |vote| vote.leader_id.term).max(state.map_or(0, |state| state.term));
         Ok(Promised { vote: Vote::new(term + 1, replica), last: None })
     }
+}
+
+/// Before a loss is accepted: what follows from it must not be forgotten.
+async fn noted(writer: &LogWriter, group: GroupId) -> Result<(), OfflineError> {
+    let noted = losses::note(writer.engine(), group).await;
+    noted.map_err(|reason| OfflineError::Replica { group, reason: io::Error::other(reason) })
 }
 
 fn unopened(folder: PathBuf, reason: EngineError) -> OfflineError {

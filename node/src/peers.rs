@@ -9,14 +9,14 @@ use bincode::{Decode, Encode};
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use ordergrid_cluster::{Mesh, NodeId};
+use ordergrid_domain::GroupId;
 use ordergrid_domain::command::{Deliver, Release};
-use ordergrid_domain::placing::{AttemptFate, HoldRequest, HoldResult};
-use ordergrid_domain::{AttemptId, GroupId};
+use ordergrid_domain::placing::{HoldRequest, HoldResult};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::context::{NodeContext, Place, ask_here, deliver_here, hold_here};
+use crate::context::{NodeContext, Place, applied_here, ask_here, deliver_here, hold_here};
 use crate::elsewhere::Elsewhere;
-use crate::shard::{HoldCaller, HoldSink, Landings, Leading};
+use crate::shard::{Fates, HoldCaller, HoldSink, Landings, Leading, Question};
 
 /// The mesh service of these calls.
 pub(crate) const SERVICE: u8 = 1;
@@ -41,14 +41,17 @@ pub(crate) enum ShardCall {
     /// Apply a run of a stream.
     Deliver(GroupId, Deliver),
     /// What became of these attempts?
-    Ask(GroupId, Vec<AttemptId>),
+    Ask(GroupId, Question),
+    /// How far is the stream from another shard applied?
+    Applied(GroupId, GroupId),
 }
 
 impl ShardCall {
     /// The shard whose leader is asked.
     fn led(&self) -> GroupId {
         match self {
-            Self::Hold(shard, _) | Self::Release(shard, _) | Self::Deliver(shard, _) | Self::Ask(shard, _) => *shard,
+            Self::Hold(shard, _) | Self::Release(shard, _) | Self::Deliver(shard, _) => *shard,
+            Self::Ask(shard, _) | Self::Applied(shard, _) => *shard,
         }
     }
 }
@@ -62,8 +65,8 @@ pub(crate) enum ShardAnswer {
     Noted,
     /// Highest number applied of the stream.
     Delivered(u64),
-    /// What became of each attempt.
-    Fates(Vec<AttemptFate>),
+    /// What became of attempts.
+    Fates(Fates),
     /// The shard is not led there, or nothing could be said; who leads it, if that is known there.
     NotHere(Option<NodeId>),
 }
@@ -229,8 +232,14 @@ async fn answer(node: &NodeContext, call: ShardCall) -> ShardAnswer {
             }
             _ => ShardAnswer::NotHere(node.leader_there(shard)),
         },
-        ShardCall::Ask(shard, attempts) => match node.place(shard) {
-            Place::Here(leading) => ask_here(&leading, attempts).await.map_or(ShardAnswer::NotHere(None), ShardAnswer::Fates),
+        ShardCall::Ask(shard, question) => match node.place(shard) {
+            Place::Here(leading) => ask_here(&leading, question).await.map_or(ShardAnswer::NotHere(None), ShardAnswer::Fates),
+            _ => ShardAnswer::NotHere(node.leader_there(shard)),
+        },
+        ShardCall::Applied(shard, from) => match node.place(shard) {
+            Place::Here(leading) => {
+                applied_here(&leading, from).await.map_or(ShardAnswer::NotHere(None), ShardAnswer::Delivered)
+            }
             _ => ShardAnswer::NotHere(node.leader_there(shard)),
         },
     }

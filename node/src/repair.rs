@@ -16,7 +16,8 @@ use ordergrid_domain::{Command, Deadline, GroupId, Moved, Outcome, Preview, Repa
 
 use crate::clocks::Standing;
 use crate::context::NodeContext;
-use crate::grid::{Ask, NodeGrid, Said};
+use crate::grid::NodeGrid;
+use crate::grid::requests::{PreviewRepair, RepairShard};
 use crate::shard::{Leading, ShardHost};
 use crate::verify::cuts::Cut;
 
@@ -24,9 +25,8 @@ use crate::verify::cuts::Cut;
 pub(crate) async fn every_shard(grid: &NodeGrid, asked: AskedRepair) -> Reply<ClockRepair> {
     let mut shards = Vec::new();
     for shard in &grid.reporter.map.shards {
-        let found = match grid.route(Ask::Repair(shard.group, asked)).await {
-            Ok(Said::Repair(repair)) => repair,
-            Ok(_) => failed(shard.group, &Failure::refused(Refusal::NoLeader)),
+        let found = match grid.route(RepairShard(shard.group, asked)).await {
+            Ok(repair) => repair,
             Err(failure) => failed(shard.group, &failure),
         };
         shards.push(if asked.dry_run { with_deadlines(grid, shard, found).await } else { found });
@@ -44,8 +44,7 @@ async fn with_deadlines(grid: &NodeGrid, shard: &Shard, found: ShardRepair) -> S
     };
     for replica in shard.replicas.iter().filter(|replica| replica.node != grid.node.id) {
         if told.is_none()
-            && let Ok(Said::Preview(moved)) =
-                grid.forward_within(replica.node, &Ask::Preview(shard.group, repair), grid.limits.verify).await
+            && let Ok(moved) = grid.call(replica.node, &PreviewRepair(shard.group, repair), grid.limits.verify).await
         {
             told = Some(moved);
         }

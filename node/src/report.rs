@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 use futures::future::join_all;
-use ordergrid_api::wire::cluster::{Check, ClusterStatus, Health, NodeStatus, ReplicaStatus, ShardStatus};
+use ordergrid_api::wire::cluster::{Check, ClusterStatus, Health, NodeStatus, ReplicaStatus, ShardStatus, StoppedStreamStatus};
 use ordergrid_api::wire::{AcceptClock, ClusterClock, NodeClock, RightClock};
 use ordergrid_api::{Answer, Reply, Token};
 use ordergrid_cluster::{GroupRef, GroupStatus, Role, ShardMap};
@@ -17,6 +17,7 @@ use crate::agreement::{self, Otherwise};
 use crate::clocks::{Right, words};
 use crate::context::NodeContext;
 use crate::grid::NodeGrid;
+use crate::shard::StoppedStream;
 
 /// Renders the process' metrics, if an exporter is installed.
 pub(crate) type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
@@ -56,6 +57,10 @@ pub(crate) struct NodeReport {
     pub(crate) resident_bytes: u64,
     /// What is wrong with its clock.
     pub(crate) clock: Option<String>,
+    /// It is about to stop, and still serves.
+    pub(crate) draining: bool,
+    /// Streams that are stopped, of the shards that it leads.
+    pub(crate) stopped: Vec<StoppedStream>,
     pub(crate) replicas: Vec<ReplicaReport>,
 }
 
@@ -103,6 +108,7 @@ impl Reporter {
             check("clocks_agree", !clocks.gives_way(), words(&clocks).unwrap_or_default()),
             self.settings_agree(),
             self.replicas_follow(node),
+            streams_flow(node),
         ]
     }
 
@@ -172,9 +178,27 @@ impl Reporter {
             disk_bytes: (self.disk_bytes)(),
             resident_bytes: node.hosts().map(|host| host.replica().machine().resident_bytes()).sum(),
             clock: words(&node.time.seen()),
+            draining: node.draining(),
+            stopped: stopped(node),
             replicas: std::iter::once(meta).chain(shards).collect(),
         }
     }
+}
+
+fn stopped(node: &NodeContext) -> Vec<StoppedStream> {
+    node.hosts().filter_map(|host| host.leading()).flat_map(|leading| leading.lead.stopped.all()).collect()
+}
+
+/// A stopped stream is told, and does not make the node unready: orders are placed and read right meanwhile. Units wait that a shard
+/// would free, commit or ship, and whichever node led instead would find the same.
+fn streams_flow(node: &NodeContext) -> Check {
+    let told: Vec<_> = stopped(node).iter().map(|stream| stream_status(stream).words()).collect();
+    Check { name: "streams_flow".to_owned(), ok: true, detail: told.join("; ") }
+}
+
+fn stream_status(stream: &StoppedStream) -> StoppedStreamStatus {
+    let StoppedStream { from, to, since, why } = stream;
+    StoppedStreamStatus { from: from.0, to: to.0, since: *since, why: why.to_string() }
 }
 
 fn stops(node: &NodeContext) -> String {
@@ -193,16 +217,21 @@ fn unreachable_clock(member: &Member) -> NodeClock {
 
 /// The clocks of every node, after each that answers was told which is right, if that is said.
 pub(crate) async fn clocks(grid: &NodeGrid, accept: Option<AcceptClock>) -> Reply<ClusterClock> {
-    let reporter = &grid.reporter;
-    let asked = reporter.members.iter().map(|member| async move {
-        let clock = if member.id == grid.node.id {
-            Some(reporter.clock(&grid.node, accept))
-        } else {
-            grid.clock_of(member.id, accept).await
-        };
+    if accept.is_some_and(|accept| !accept.dry_run) {
+        // What a node sees of the clocks while others are still to be told is over when all of them are.
+        clocks_once(grid, accept).await;
+        return Ok(Answer::new(clocks_once(grid, None).await, Token::default()));
+    }
+    Ok(Answer::new(clocks_once(grid, accept).await, Token::default()))
+}
+
+async fn clocks_once(grid: &NodeGrid, accept: Option<AcceptClock>) -> ClusterClock {
+    let asked = grid.reporter.members.iter().map(|member| async move {
+        let clock =
+            if member.id == grid.node.id { Some(grid.clock(accept).await) } else { grid.clock_of(member.id, accept).await };
         clock.unwrap_or_else(|| unreachable_clock(member))
     });
-    Ok(Answer::new(ClusterClock { nodes: join_all(asked).await }, Token::default()))
+    ClusterClock { nodes: join_all(asked).await }
 }
 
 fn list(what: &str, items: &[String]) -> String {
@@ -262,7 +291,14 @@ pub(crate) async fn status(grid: &NodeGrid) -> Reply<ClusterStatus> {
     let committed = committed(&reports);
     let nodes: Vec<_> = reports.iter().map(|(member, report)| node_status(member, report.as_ref(), &committed)).collect();
     let led = shards.iter().all(|shard| shard.leader.is_some());
-    let whole = nodes.iter().all(|node| node.state == "ok");
+    let mut stopped_streams: Vec<_> = reports
+        .iter()
+        .filter_map(|(_, report)| report.as_ref())
+        .flat_map(|report| &report.stopped)
+        .map(stream_status)
+        .collect();
+    stopped_streams.sort_by_key(|stream| (stream.from, stream.to));
+    let whole = nodes.iter().all(|node| node.state == "ok") && stopped_streams.is_empty();
     let health = match (led, whole) {
         (true, true) => Health::Healthy,
         (true, false) => Health::Degraded,
@@ -276,6 +312,7 @@ pub(crate) async fn status(grid: &NodeGrid) -> Reply<ClusterStatus> {
         orders_per_s: None,
         nodes,
         shards,
+        stopped_streams,
     };
     Ok(Answer::new(status, Token::default()))
 }
@@ -293,6 +330,7 @@ fn committed(reports: &[(&Member, Option<NodeReport>)]) -> BTreeMap<GroupId, u64
 fn node_status(member: &Member, report: Option<&NodeReport>, committed: &BTreeMap<GroupId, u64>) -> NodeStatus {
     let state = match report {
         None => "unreachable",
+        Some(report) if report.draining => "draining",
         Some(report) if report.clock.is_some() => "clock_skew",
         Some(report) if report.failing.is_empty() => "ok",
         Some(_) => "not_ready",

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ordergrid_api::wire::{
     AdjustStock, AskedRepair, Batch, CancelOrder, ClockRepair, ClusterClock, ClusterStatus, FulfilmentChanged, Order, PayOrder,
-    PickOrder, PlaceOrder, PutSku, ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, Sku, StatusHistory, UserOrders,
-    VerifyReport,
+    PickOrder, PlaceOrder, PutSku, ReceiveStock, Reconciliation, RefundOrder, RefundOutcome, ShipFulfilment, Sku,
+    StatusHistory, UserOrders, VerifyReport,
 };
 use ordergrid_domain::{FulfilmentId, Key, OrderId, RefundId, SkuId, UserId};
 
@@ -118,6 +118,11 @@ pub enum Ask {
     AcceptWall,
     /// An operator has log time set back.
     RepairClock(AskedRepair),
+    /// Streams are started anew, or only looked at.
+    Reconcile {
+        /// Only to be told.
+        dry_run: bool,
+    },
 }
 
 /// How a call ended.
@@ -170,6 +175,8 @@ pub enum Said {
     Clock(ClusterClock),
     /// What became of log time.
     Repair(ClockRepair),
+    /// What became of the streams.
+    Reconciled(Reconciliation),
 }
 
 /// Everything that clients did in one history.

@@ -72,7 +72,9 @@ async fn runs_away(grid: &mut Grid) -> Result<Value> {
     assert!(shown["nodes"][0]["becomes"].is_string() && shown["nodes"][0]["expires"] == false, "{shown}");
     ends(grid, &[&accept[..], &["--dry-run"]].concat(), 0)?;
     clock_status(grid, 10).await?;
-    ends(grid, &[&accept[..], &["--yes"]].concat(), 0)?;
+    let accepted = ends(grid, &[&accept[..], &["--yes"]].concat(), 0)?;
+    let nodes = accepted["nodes"].as_array().context("no nodes")?;
+    assert!(nodes.len() == 3 && nodes.iter().all(|node| node["wrong"].is_null()), "nothing is wrong any more: {accepted}");
     clock_status(grid, 0).await?;
     let wrong = order(grid, "wrong", 900).await?;
 

@@ -113,6 +113,8 @@ async fn a_node_that_drains_serves_whoever_comes_and_a_second_signal_ends_it() -
         Ok((!is_ready(&mut probe).await?).then_some(()))
     })
     .await?;
+    let status = Http::connect(&url).await?.get("/admin/v1/cluster/status").await?.json()?;
+    assert_eq!(status["nodes"][0]["state"], "draining", "{status}");
     for body in [shop.order_of("A", 1, 100), shop.order_of("A", 2, 100)] {
         let mut new = Http::connect(&grid.url(1)).await?;
         let answer = new.post("/v1/orders", &Shop::key(), &body).await?;

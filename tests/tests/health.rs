@@ -92,7 +92,16 @@ async fn a_node_that_waits_for_its_grid_lives_and_is_not_ready() -> Result<()> {
     assert_eq!((told.status.as_u16(), told.json()?["ready"].as_bool()), (503, Some(false)));
     assert_eq!(node.get("/v1/skus/A").await?.verdict(), (503, "not_ready".to_owned()));
     assert!(node.get("/metrics").await?.text().contains("ordergrid_log_syncs_total"));
+    let waits_for = async |node: &mut Http, names: [bool; 2]| {
+        until("it says which nodes it waits for", async || {
+            let told = node.get("/readyz").await?.text();
+            Ok((["n2 at ", "n3 at "].map(|name| told.contains(name)) == names).then_some(()))
+        })
+        .await
+    };
+    waits_for(&mut node, [true, true]).await?;
     grid.launch(2)?;
+    waits_for(&mut node, [false, true]).await?;
     grid.launch(3)?;
     grid.ready(1)?;
     until("node 1 is ready", async || Ok((node.get("/readyz").await?.status == 200).then_some(()))).await
@@ -129,6 +138,7 @@ async fn every_metric_is_there_from_the_start_with_type_and_help() -> Result<()>
         "ordergrid_refused_total",
         "ordergrid_replicated_bytes_total",
         "ordergrid_shard_led",
+        "ordergrid_streams_stopped",
         "ordergrid_streams_stopped_total",
     ];
     for name in expected {

@@ -212,6 +212,7 @@ async fn a_node_alone_names_its_damaged_log_database_and_goes_on_when_told_to() 
     shop.place_all("A", 5).await?;
     grid.stop(1)?;
     grid.start_all()?;
+    grid.cli()?.ok(&["cluster", "streams", "reconcile", "--yes"])?;
     grid.cli()?.verify()?;
     Ok(())
 }

@@ -19,11 +19,14 @@ const VERIFY_PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// Verbs about the cluster.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ClusterCommand {
-    /// Show nodes, shards and health; exit 7 if a shard has no quorum
+    /// Show nodes, shards and health; exit 7 if a shard has no quorum, 10 if a stream between shards is stopped
     Status,
     /// Show the nodes' clocks, accept one as right, and set back a log time that ran ahead
     #[command(subcommand)]
     Clock(super::clock::ClockCommand),
+    /// Start streams between shards anew that are stopped since an accepted loss
+    #[command(subcommand)]
+    Streams(super::streams::StreamsCommand),
     /// Prove the laws of stock, order and money on the running grid; exit 10 if one is broken, 11 if one could not be judged
     Verify,
 }
@@ -35,9 +38,14 @@ pub(super) async fn verb(command: &ClusterCommand, context: &Context<'_>) -> End
             let Some(answer) = context.ask(&Call::cluster_status()).await? else { return Ok(Exit::Done) };
             let status = answer.clone().read::<ClusterStatus>()?.value;
             context.show(&answer, || status_table(&status, context.screen.paint()));
-            Ok(if status.health == Health::Unavailable { Exit::Unreachable } else { Exit::Done })
+            Ok(match status.health {
+                Health::Unavailable => Exit::Unreachable,
+                Health::Healthy | Health::Degraded if status.stopped_streams.is_empty() => Exit::Done,
+                Health::Healthy | Health::Degraded => Exit::AnswerIsNo,
+            })
         }
         ClusterCommand::Clock(command) => super::clock::verb(command, context).await,
+        ClusterCommand::Streams(command) => super::streams::verb(command, context).await,
         ClusterCommand::Verify => {
             // Every row is looked at: one attempt may take as long as the whole call.
             let patience = context.global.timeout.unwrap_or(VERIFY_PATIENCE);
@@ -106,6 +114,9 @@ fn status_table(status: &ClusterStatus, paint: Paint) -> String {
         if node.failing.iter().all(|check| check.detail != *clock) {
             text += &format!("{} {} {clock}\n", paint.bad("NOW"), node.name);
         }
+    }
+    for stream in &status.stopped_streams {
+        text += &format!("{} {}\n", paint.bad("NOW"), stream.words());
     }
     for node in status.nodes.iter().filter(|node| !node.reachable) {
         text += &format!("{} {} does not answer at {}\n", paint.bad("NOW"), node.name, node.http);
@@ -193,6 +204,7 @@ mod tests {
                 {"shard": "0", "leader": "1", "term": 1, "replicas": []},
                 {"shard": "1", "first_slot": 0, "last_slot": 4095, "term": 1, "replicas": []},
             ],
+            "stopped_streams": [{"from": "1", "to": "2", "since": "2026-06-01T08:00:00.000Z", "why": "why"}],
         }))
         .expect("a status as a node sends it")
     }
@@ -208,6 +220,8 @@ n3    b     clock_skew         0        48       -    -       -
 NOW shard 1 has no leader that a quorum answers
 NOW n1 fails shards_led: no leader is heard of for shards 1
 NOW n3 clock_skew: the wall clock is 8d 0h ahead of grid time
+NOW the stream from shard 1 to shard 2 is stopped since 2026-06-01T08:00:00.000Z: why; what it has to say of units is not done \
+until `ordergrid cluster streams reconcile` starts it anew
 NOW n2 does not answer at http://h2:1
 ";
         assert_eq!(status_table(&status(), Paint::plain()), expected);

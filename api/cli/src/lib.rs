@@ -14,6 +14,7 @@ mod lookup;
 mod repair;
 pub mod replay;
 mod screen;
+mod streams;
 mod table;
 mod units;
 

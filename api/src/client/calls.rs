@@ -10,8 +10,8 @@ use crate::routes::Route;
 use crate::wire::{
     AcceptClock, AdjustStock, AskedRepair, Batch, CancelOrder, ClockRepair, ClusterClock, ClusterStatus, CommandBatch,
     CompleteOrder, DeliverFulfilment, FulfilmentChanged, Order, PayOrder, PickOrder, PlaceBatch, PlaceOrder, PutSku,
-    ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, Sku, StatusHistory, UnpickFulfilment, UserOrders, VerifyReport,
-    WireText,
+    ReceiveStock, Reconciliation, RefundOrder, RefundOutcome, ShipFulfilment, Sku, StatusHistory, UnpickFulfilment, UserOrders,
+    VerifyReport, WireText,
 };
 
 type Ended<T> = Result<Answer<T>, CallError>;
@@ -159,6 +159,12 @@ impl Call {
         Self::asking(Route::ClockRepair, &[], &format!("?dry_run={}{since}", asked.dry_run))
     }
 
+    /// `POST /admin/v1/cluster/streams/reconcile`.
+    #[must_use]
+    pub fn reconcile_streams(dry_run: bool) -> Self {
+        Self::asking(Route::Reconcile, &[], &format!("?dry_run={dry_run}"))
+    }
+
     /// `GET /admin/v1/cluster/verify`.
     #[must_use]
     pub fn cluster_verify() -> Self {
@@ -282,6 +288,11 @@ impl Client {
     /// Sets log time back where it ran away.
     pub async fn repair_clock(&self, asked: AskedRepair) -> Ended<ClockRepair> {
         self.ask(&Call::repair_clock(asked)).await
+    }
+
+    /// Starts the streams between shards anew that are stopped, or only tells what does not fit together.
+    pub async fn reconcile_streams(&self, dry_run: bool) -> Ended<Reconciliation> {
+        self.ask(&Call::reconcile_streams(dry_run)).await
     }
 }
 

@@ -75,6 +75,14 @@ pub(super) async fn repair_clock(api: Arc<Api>, call: Call) -> Ended {
     Ok(reply::json(api.account(), StatusCode::OK, &answer.value, 4_096))
 }
 
+/// `POST /admin/v1/cluster/streams/reconcile?dry_run=`. Said twice, there is nothing left to do; it reads every row.
+pub(super) async fn reconcile_streams(api: Arc<Api>, call: Call) -> Ended {
+    let [dry_run] = call.query(["dry_run"])?;
+    let dry_run = said("dry_run", dry_run.as_deref())?;
+    let answer = api.at_length(api.grid.reconcile_streams(dry_run), api.limits.verify_patience).await?;
+    Ok(reply::json(api.account(), StatusCode::OK, &answer.value, 4_096))
+}
+
 /// A parameter that is true or false; false where it is left out.
 fn said(name: &'static str, value: Option<&str>) -> Result<bool, Fault> {
     match value {

@@ -251,6 +251,12 @@ routes! {
         class: Operator, idempotency: Natural, work: Read,
         errors: [LOG_TIME_NOT_AHEAD],
     }
+    Reconcile: POST "/admin/v1/cluster/streams/reconcile" {
+        summary: "start stopped streams between shards anew",
+        at: (), body: (), does: handler(operators::reconcile_streams),
+        class: Operator, idempotency: Natural, work: Read,
+        errors: [],
+    }
     ClusterVerify: GET | POST "/admin/v1/cluster/verify" {
         summary: "prove the laws on every row",
         at: (), body: (), does: handler(operators::verify),

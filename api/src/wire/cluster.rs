@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use bincode::{Decode, Encode};
+use ordergrid_domain::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::text;
+use super::text::WireText;
 
 /// One condition of readiness.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
@@ -35,7 +37,7 @@ pub struct Readiness {
 pub enum Health {
     /// Every shard has a leader that a quorum answers, every node is reachable.
     Healthy,
-    /// Every shard has such a leader, something is missing.
+    /// Every shard has such a leader, something is missing: a node, or a stream between shards is stopped.
     Degraded,
     /// A shard has none: nobody is served there.
     Unavailable,
@@ -59,6 +61,9 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeStatus>,
     /// The groups by id, the meta group (0) included.
     pub shards: Vec<ShardStatus>,
+    /// Streams between shards that are stopped, by their shards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stopped_streams: Vec<StoppedStreamStatus>,
 }
 
 /// A node.
@@ -73,7 +78,7 @@ pub struct NodeStatus {
     pub zone: String,
     /// Where its HTTP API is.
     pub http: String,
-    /// `ok`, `clock_skew`, `not_ready` or `unreachable`.
+    /// `ok`, `draining`, `clock_skew`, `not_ready` or `unreachable`.
     pub state: String,
     /// Its checks of readiness that do not hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -120,6 +125,35 @@ pub struct ShardStatus {
     pub term: u64,
     /// Its replicas, by node.
     pub replicas: Vec<ReplicaStatus>,
+}
+
+/// A stream of messages from one shard to another that is stopped, because one of the two has lost entries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct StoppedStreamStatus {
+    /// The shard that sends.
+    #[serde(with = "text")]
+    pub from: u32,
+    /// The shard that it sends to.
+    #[serde(with = "text")]
+    pub to: u32,
+    /// When the leader of `from` has found that out.
+    #[serde(with = "text")]
+    pub since: Timestamp,
+    /// What does not fit together, in words.
+    pub why: String,
+}
+
+impl StoppedStreamStatus {
+    /// All of it in words, and what helps.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let Self { from, to, since, why } = self;
+        format!(
+            "the stream from shard {from} to shard {to} is stopped since {}: {why}; what it has to say of units is not done until \
+             `ordergrid cluster streams reconcile` starts it anew",
+            since.write(str::to_owned)
+        )
+    }
 }
 
 /// A replica of a group.

@@ -13,6 +13,7 @@ pub mod problem;
 pub mod repair;
 pub mod request;
 pub mod sku;
+pub mod streams;
 pub mod text;
 mod words;
 pub(crate) mod written;
@@ -21,7 +22,7 @@ pub(crate) use answer::created_id;
 pub use clock::{AcceptClock, ClusterClock, NodeClock, RightClock};
 pub use cluster::{
     Check, ClusterStatus, Health, InFlight, LawReport, NodeStatus, Readiness, ReplicaHash, ReplicaStatus, ShardReport,
-    ShardStatus, Verdict, VerifyReport,
+    ShardStatus, StoppedStreamStatus, Verdict, VerifyReport,
 };
 pub use order::{
     Address, Batch, BatchOrder, BatchResult, Fulfilment, FulfilmentChanged, Happening, Line, Order, OrderWords, Part, Payment,
@@ -35,6 +36,7 @@ pub use request::{
     UnpickFulfilment,
 };
 pub use sku::{Sku, Stock, WarehouseStock};
+pub use streams::{Reconciliation, StreamReport, StreamState, UnitsFound, UnitsOf};
 pub use text::WireText;
 
 /// Header with the idempotency key of a POST that moves stock or money.

@@ -431,6 +431,20 @@ async fn clocks_are_shown_and_one_is_accepted() {
 }
 
 #[tokio::test]
+async fn streams_are_started_anew_or_only_looked_at() {
+    let site = Site::new();
+    for (query, dry_run, state) in [("", false, "reconciled"), ("?dry_run=true", true, "stopped")] {
+        let told = site.send(request("POST", &format!("/admin/v1/cluster/streams/reconcile{query}"), &[], "")).await;
+        let stream = json!({"from": "1", "to": "2", "state": state, "unkept": 3});
+        assert_eq!((told.status, told.json()), (200, json!({"dry_run": dry_run, "streams": [stream]})), "{query}");
+    }
+    for (query, status, code) in [("?dry_run=perhaps", 422, "invalid_parameter"), ("?yes=true", 400, "unknown_parameter")] {
+        let told = site.send(request("POST", &format!("/admin/v1/cluster/streams/reconcile{query}"), &[], "")).await;
+        assert_eq!((told.status, &told.json()["code"]), (status, &json!(code)), "{query}");
+    }
+}
+
+#[tokio::test]
 async fn requests_have_names() {
     let site = Site::new();
     let first = site.get("/livez").await;

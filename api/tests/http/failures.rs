@@ -104,6 +104,7 @@ async fn every_refusal() {
         R::Unreachable  => R::Unreachable,  503, "unreachable",    None;
         R::TokenAhead   => R::TokenAhead,   503, "token_ahead",    None;
         R::Damaged      => R::Damaged,      503, "damaged",        None;
+        R::NotUnderstood => R::NotUnderstood, 503, "unreachable",  None;
     };
     for (reason, status, code, param) in rows {
         let problem = told(Failure::refused(reason), status, code, param).await;
@@ -120,6 +121,7 @@ async fn every_unknown_outcome() {
         U::ConnectionLost => U::ConnectionLost, 503, "outcome_unknown", None;
         U::ActorFailed    => U::ActorFailed,    503, "outcome_unknown", None;
         U::Stopped        => U::Stopped,        503, "outcome_unknown", None;
+        U::Unreadable     => U::Unreadable,     503, "outcome_unknown", None;
     };
     for (cause, status, code, param) in rows {
         let problem = told(Failure::unknown(cause), status, code, param).await;

@@ -10,7 +10,7 @@ use ordergrid_api::grid::{
 };
 use ordergrid_api::wire::{
     AcceptClock, AskedRepair, Check, ClockRepair, ClusterClock, ClusterStatus, Health, InFlight, LawReport, NodeClock,
-    RepairState, ShardRepair, VerifyReport,
+    Reconciliation, RepairState, ShardRepair, StreamReport, StreamState, UnitsFound, VerifyReport,
 };
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuAction, SkuCommand};
 use ordergrid_domain::sku::Buckets;
@@ -269,6 +269,7 @@ impl Grid for Scripted {
                 orders_per_s: None,
                 nodes: Vec::new(),
                 shards: Vec::new(),
+                stopped_streams: Vec::new(),
             };
             Ok(Answer::new(status, TOKEN))
         })
@@ -304,6 +305,22 @@ impl Grid for Scripted {
                 deadlines: Vec::new(),
             };
             Ok(Answer::new(ClockRepair { dry_run: asked.dry_run, shards: vec![shard] }, TOKEN))
+        })
+    }
+
+    fn reconcile_streams(&self, dry_run: bool) -> BoxFuture<'_, Reply<Reconciliation>> {
+        self.answers(move |_| {
+            let stream = StreamReport {
+                from: 1,
+                to: 2,
+                state: if dry_run { StreamState::Stopped } else { StreamState::Reconciled },
+                why: None,
+                missing: UnitsFound::default(),
+                surplus: UnitsFound::default(),
+                orderless: UnitsFound::default(),
+                unkept: 3,
+            };
+            Ok(Answer::new(Reconciliation { dry_run, streams: vec![stream] }, TOKEN))
         })
     }
 

@@ -19,7 +19,7 @@ use super::transport::WireCodec;
 use crate::ids::{ClusterId, NodeId};
 
 /// Raised when a message changes its meaning; nodes of different protocols refuse each other.
-pub(super) const PROTOCOL: u16 = 1;
+pub(super) const PROTOCOL: u16 = 2;
 /// Bytes before the body of a request or response.
 pub(super) const PREFIX: usize = 10;
 /// Frames that are queued are written together up to about this many bytes.

@@ -253,6 +253,8 @@ pub struct Bootstrapper {
     pub store: Arc<dyn IdentityStore>,
     /// Drawn at random; becomes the cluster's identity if this node is the one to draw it.
     pub fresh: ClusterId,
+    /// Is told in words what a founding waits for, each time that it has asked the other nodes.
+    pub waits: Box<dyn Fn(String) + Send + Sync>,
 }
 
 impl Bootstrapper {
@@ -310,7 +312,9 @@ impl Bootstrapper {
             let reports = self.probe(PROBE).await;
             let next = match decide(current, forgotten, self.node, self.spec.fingerprint(), &says, &reports) {
                 Step::Wait => {
-                    waiting.tell(self.node, &reports);
+                    let why = self.waits_for(&reports);
+                    waiting.tell(self.node, &why);
+                    (self.waits)(why);
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -324,6 +328,16 @@ impl Bootstrapper {
             stage.send_replace(next);
             tracing::info!(node = self.node, ?next, "bootstrapping");
         }
+    }
+
+    /// What a founding waits for.
+    fn waits_for(&self, reports: &Reports) -> String {
+        let silent = self.spec.nodes.iter().filter(|node| reports.get(&node.id).is_some_and(Option::is_none));
+        let silent: Vec<_> = silent.map(|node| format!("{} at {}", node.name, node.mesh_addr)).collect();
+        if silent.is_empty() {
+            return "the other nodes are writing down the identity of the new cluster".to_owned();
+        }
+        format!("a cluster is founded once every node of it has been started, and no answer came from {}", silent.join(", "))
     }
 
     /// What this node says where all must say the same.
@@ -401,19 +415,14 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn tell(&mut self, node: NodeId, reports: &Reports) {
+    fn tell(&mut self, node: NodeId, why: &str) {
         let now = Instant::now();
         // Nodes that are started together are there within the first of these.
         if now < *self.due.get_or_insert(now + FIRST_WORD) {
             return;
         }
         self.due = Some(now + SILENCE);
-        let silent: Vec<_> = reports.iter().filter(|(_, report)| report.is_none()).map(|(peer, _)| *peer).collect();
-        if silent.is_empty() {
-            tracing::info!(node, "waiting for the other nodes to write down the identity of the new cluster");
-        } else {
-            tracing::warn!(node, ?silent, "a cluster is founded once every node of it has been started: waiting for these");
-        }
+        tracing::warn!(node, "waiting: {why}");
     }
 }
 

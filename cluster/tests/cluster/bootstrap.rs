@@ -88,6 +88,7 @@ async fn start_as(
         mesh: mesh.clone(),
         store: Arc::new(disk.clone()),
         fresh: ClusterId(u128::from(node) * 100),
+        waits: Box::new(drop),
     };
     let founded = within(bootstrapper.run()).await;
     (mesh, founded)
@@ -211,6 +212,7 @@ async fn another_nodes_disk_is_refused() {
         mesh: other.clone(),
         store: Arc::new(disk.clone()),
         fresh: ClusterId(9),
+        waits: Box::new(drop),
     };
     let refused = run(3, "shop").run().await.unwrap_err();
     assert_eq!(refused.to_string(), "this disk belongs to node 1, not to node 3");

@@ -10,6 +10,7 @@ use crate::ids::{
 };
 use crate::money::{Currency, Money, Quantity};
 use crate::order::{Address, CancelReason, LineRequest, Operator, Order, PaymentState, RefundState, Terms};
+use crate::reconcile::{Claimed, Claims, Restart};
 use crate::rejection::Rejection;
 use crate::repair::Repair;
 use crate::sku::Sku;
@@ -63,6 +64,17 @@ pub enum Command {
     Tick,
     /// Any shard: log time ran away, and is set back.
     Repair(Repair),
+    /// Any shard: what is under way to other shards is dropped, and nothing passes before they agree (rule 20).
+    Restart(Restart),
+    /// Any shard: what its orders count on is told to the SKUs' shard anew (rule 20).
+    Claims(Claims),
+    /// Any shard: goes on with another one's stream above this number (rule 20).
+    Agree {
+        /// The source.
+        from: GroupId,
+        /// The number.
+        high: u64,
+    },
 }
 
 /// Everything of an order that the client decides.
@@ -317,6 +329,17 @@ pub enum Message {
         /// Units missing.
         missing: Quantity,
     },
+    /// Order to SKU: what the order counts on, whatever the messages before have come to (rule 20).
+    Claim {
+        /// Whose holds.
+        attempt: AttemptId,
+        /// The order they belong to.
+        order: OrderId,
+        /// The order is confirmed.
+        committed: bool,
+        /// SKUs of the destination.
+        items: Vec<Claimed>,
+    },
 }
 
 /// What a command came to.
@@ -363,6 +386,15 @@ pub enum Outcome {
         expired: u32,
         /// More are due.
         more: bool,
+    },
+    /// Streams were started anew.
+    Restarted {
+        /// The destinations, and the number above which each stream goes on.
+        streams: Vec<(GroupId, u64)>,
+        /// Orders that are made later have ids of this time or a later one.
+        before: Timestamp,
+        /// When that was, as changes of orders are stamped.
+        at: Timestamp,
     },
     /// Done, with nothing to tell.
     Done,

@@ -17,6 +17,7 @@ pub mod money;
 pub mod order;
 pub mod placing;
 pub mod protocol;
+pub mod reconcile;
 pub mod rejection;
 pub mod repair;
 pub mod rows;

@@ -19,7 +19,7 @@ pub use preview::{Deadline, Moved, Preview};
 
 /// A valid-until that is further ahead than this was counted from the log time of a shard that is not repaired yet: longer
 /// than any hold is valid.
-const LONGEST_VALIDITY: Duration = Duration::from_secs(15 * 60);
+pub(crate) const LONGEST_VALIDITY: Duration = Duration::from_secs(15 * 60);
 
 /// Sets log time back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

@@ -52,14 +52,24 @@ async fn watch(node: &NodeContext) {
 
 async fn follow(node: &NodeContext, mesh: &Mesh, peer: NodeId) {
     loop {
-        let asked = node.time.monotonic();
-        let answer = mesh.call(peer, SERVICE, Bytes::from_static(&[VERSION]), DEADLINE).await;
-        let told = answer.ok().and_then(from_bytes);
-        if let Some(told) = told {
-            node.time.heard(peer, asked, told, node.log_time());
-        }
-        tokio::time::sleep(if told.is_some() { PAUSE } else { AGAIN }).await;
+        let answered = ask(node, mesh, peer).await;
+        tokio::time::sleep(if answered { PAUSE } else { AGAIN }).await;
     }
+}
+
+/// Asks every peer now: what is seen of the clocks afterwards is not of before.
+pub(crate) async fn ask_all(node: &NodeContext, mesh: &Mesh) {
+    join_all(node.peers.nodes().map(|peer| ask(node, mesh, peer))).await;
+}
+
+async fn ask(node: &NodeContext, mesh: &Mesh, peer: NodeId) -> bool {
+    let asked = node.time.monotonic();
+    let answer = mesh.call(peer, SERVICE, Bytes::from_static(&[VERSION]), DEADLINE).await;
+    let told = answer.ok().and_then(from_bytes);
+    if let Some(told) = told {
+        node.time.heard(peer, asked, told, node.log_time());
+    }
+    told.is_some()
 }
 
 fn to_bytes(told: ToldTime) -> Bytes {

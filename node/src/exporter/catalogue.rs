@@ -76,7 +76,8 @@ families! {
     Gauge     "ordergrid_replica_memory_bytes" "shard" => "Bytes of rows in memory.";
     Gauge     "ordergrid_row_memory_ratio" => "Share of their part of limits.memory that rows may use: less than 1 while the process takes more than its limit.";
     Counter   "ordergrid_entity_restarts_total" => "Actors that had failed and were started anew.";
-    Counter   "ordergrid_streams_stopped_total" "from" => "Streams stopped because the destination had forgotten messages.";
+    Counter   "ordergrid_streams_stopped_total" "from" => "Times that a stream was stopped because one end has lost entries.";
+    Gauge     "ordergrid_streams_stopped" "from" => "Streams of a led shard that are stopped now.";
     Counter   "ordergrid_orphaned_holds_freed_total" => "Holds freed because no order came of them.";
     Counter   "ordergrid_cold_rows_loaded_total" => "Rows looked up in the state database.";
     Gauge     "ordergrid_state_whole" "shard" => "1 while the stored rows of the shard are whole here.";

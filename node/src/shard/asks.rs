@@ -8,6 +8,7 @@ use ordergrid_domain::placing::AttemptFate;
 use ordergrid_domain::{AttemptId, Command, GroupId, SkuId};
 
 use super::lead::Lead;
+use super::{Fates, Question};
 use crate::metrics;
 
 /// How often a leader looks for holds that have been tentative for too long.
@@ -33,7 +34,15 @@ pub(crate) async fn ask(lead: Arc<Lead>) {
 
 async fn ask_shard(lead: &Lead, shard: GroupId, holds: Vec<(AttemptId, Vec<SkuId>)>) {
     let attempts = holds.iter().map(|(attempt, _)| *attempt).collect();
-    let Some(fates) = lead.node.ask(shard, attempts).await else { return };
+    let (applied, agreed) = stream_from(lead, shard);
+    let question = Question { from: lead.shard, applied, attempts };
+    let Some(Fates { fates, forgotten }) = lead.node.ask(shard, question).await else { return };
+    // Rule 20: while this shard lacks what the other one has forgotten, only claims can tell. A stream that was started anew
+    // meanwhile has them still under way.
+    let (applied, agreed_now) = stream_from(lead, shard);
+    if applied < forgotten || agreed_now != agreed {
+        return;
+    }
     let gone = holds.into_iter().zip(fates).filter(|(_, fate)| *fate == AttemptFate::Gone);
     let gone: Vec<_> = gone.flat_map(|((attempt, skus), _)| skus.into_iter().map(move |sku| (attempt, sku))).collect();
     if !gone.is_empty() {
@@ -41,4 +50,10 @@ async fn ask_shard(lead: &Lead, shard: GroupId, holds: Vec<(AttemptId, Vec<SkuId
         // Lost, it is asked about again.
         lead.batcher.ask(Command::Gone(gone)).await.ok();
     }
+}
+
+/// What is applied of the stream from a shard, and how often streams to this one were started anew.
+fn stream_from(lead: &Lead, shard: GroupId) -> (u64, u64) {
+    let machine = lead.replica.machine();
+    (machine.high(shard), machine.agreed())
 }

@@ -274,9 +274,11 @@ fn size_of_command(command: &Command) -> usize {
         Command::Release(release) => FIXED + 24 * release.skus.len(),
         Command::Gone(holds) => FIXED + 48 * holds.len(),
         Command::Deliver(run) => FIXED + 128 * run.messages.len(),
+        Command::Claims(claims) => FIXED + 64 * claims.orders.len(),
         Command::Order(_) | Command::Sku(_) | Command::Hold(_) | Command::Trim { .. } | Command::Tick | Command::Repair(_) => {
             FIXED
         }
+        Command::Restart(_) | Command::Agree { .. } => FIXED,
     }
 }
 

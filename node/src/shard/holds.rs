@@ -38,9 +38,11 @@ impl HoldSink {
         self.send(results, landings);
     }
 
-    /// One result per hold, in the order asked.
+    /// One result per hold, in the order asked. An answer of another node that has fewer or more says nothing: its drop does.
     pub(crate) fn send(mut self, results: Vec<HoldResult>, landings: &mut Landings) {
-        self.put(results, landings);
+        if results.len() == self.count {
+            self.put(results, landings);
+        }
     }
 
     fn put(&mut self, results: Vec<HoldResult>, landings: &mut Landings) {
@@ -145,6 +147,16 @@ mod tests {
         drop(second);
         let expected = vec![HoldResult::Overloaded, HoldResult::Unknown, HoldResult::NoLeader];
         assert_eq!(answer.await.unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_has_fewer_or_more_results_than_holds_is_unknown() {
+        for results in [0, 1, 3] {
+            let (caller, answer) = oneshot::channel();
+            let told = vec![HoldResult::NoLeader; results];
+            HoldSink::new(2, HoldCaller::Task(caller)).send(told, &mut Landings::default());
+            assert_eq!(answer.await, Ok(vec![HoldResult::Unknown; 2]), "{results} results of two holds");
+        }
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use ordergrid_domain::GroupId;
 use super::batcher::{BatchLimits, Batcher};
 use super::pace::Pace;
 use super::replica::ShardReplica;
+use super::stopped::StoppedStreams;
 use crate::context::NodeContext;
 
 /// Bounds of what a led shard has in flight.
@@ -52,6 +53,8 @@ pub(crate) struct Lead {
     pub(crate) batcher: Batcher,
     /// What it gets done of batches.
     pub(crate) pace: Arc<Pace>,
+    /// Its streams that are stopped.
+    pub(crate) stopped: StoppedStreams,
     /// Bounds.
     pub(crate) limits: LeadLimits,
 }
@@ -68,6 +71,7 @@ impl Lead {
     ) -> Self {
         let batcher = Batcher::start(Arc::clone(&group), term, Arc::clone(&node.time), limits.batch);
         let pace = Pace::new(limits.request);
-        Self { node, shard, group, term, replica, batcher, pace, limits }
+        let stopped = StoppedStreams::of(shard);
+        Self { node, shard, group, term, replica, batcher, pace, stopped, limits }
     }
 }

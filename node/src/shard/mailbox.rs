@@ -1,7 +1,7 @@
 //! The source's side of the mailboxes: the leader delivers each stream in runs and trims what was applied
 //! (protocol.md, rules 17 and 20).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,10 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use ordergrid_domain::machine::Stream;
 use ordergrid_domain::{Command, GroupId};
+use tokio::time::Instant;
 
 use super::lead::Lead;
+use super::stopped::Misfit;
 use crate::metrics;
 
 /// Most messages in one run.
@@ -20,21 +22,36 @@ const RUN: usize = 1_024;
 const RUN_BYTES: usize = 1 << 20;
 /// How long a stream rests after a run that did not arrive.
 const REST: Duration = Duration::from_millis(100);
+/// How often the destination of a stopped stream is asked whether it goes on.
+const STOPPED: Duration = Duration::from_secs(1);
+/// How often the two ends of a stream that has nothing to deliver are compared. Only so is it told that they do not fit before
+/// anybody needs the stream.
+const COMPARE: Duration = Duration::from_secs(10);
 /// Shortest time between two looks at the outbox. Nobody waits for what is in it: a hold counts as taken from its grant,
 /// and stays tentative this much longer of its 10 seconds.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// Why a stream does not go on.
-enum Stopped {
-    /// Try again later.
-    Resting,
-    /// Rule 20: the destination has forgotten what it had applied.
-    Behind {
-        /// What it says it has applied.
-        high: u64,
-        /// What it had confirmed before.
-        trimmed: u64,
-    },
+/// When the ends of each stream are to be compared, although there may be nothing to deliver; at once for a new leader.
+struct Due(BTreeMap<GroupId, Instant>);
+
+impl Due {
+    fn of(lead: &Lead) -> Self {
+        let now = Instant::now();
+        Self(lead.node.shards().into_iter().filter(|shard| *shard != lead.shard).map(|shard| (shard, now)).collect())
+    }
+
+    fn now(&self) -> Vec<GroupId> {
+        let now = Instant::now();
+        self.0.iter().filter(|(_, due)| **due <= now).map(|(shard, _)| *shard).collect()
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.0.values().min().copied()
+    }
+
+    fn compared(&mut self, shard: GroupId) {
+        self.0.insert(shard, Instant::now() + COMPARE);
+    }
 }
 
 /// Delivers every stream of a led shard, one run at a time per destination, until dropped.
@@ -45,26 +62,35 @@ pub(crate) async fn pump(lead: Arc<Lead>) {
     let mut applied = lead.replica.applied();
     let mut flights = FuturesUnordered::new();
     let mut busy = BTreeSet::new();
+    let mut due = Due::of(&lead);
     loop {
         applied.borrow_and_update();
         let pending = |stream: &Stream| stream.pending() > 0;
         let streams = lead.replica.has_undelivered().then(|| lead.replica.machine().streams().filter(pending).collect());
         for stream in streams.unwrap_or_else(Vec::new) {
             if busy.insert(stream.to) {
-                flights.push(fly(Arc::clone(&lead), stream.to, stream.trimmed));
+                flights.push(fly(Arc::clone(&lead), stream.to));
+            }
+        }
+        for to in due.now() {
+            due.compared(to);
+            if busy.insert(to) {
+                flights.push(fly(Arc::clone(&lead), to));
             }
         }
         let mut rest = pin!(tokio::time::sleep(GATHER));
+        let mut comparing = pin!(tokio::time::sleep_until(due.next().unwrap_or_else(|| Instant::now() + COMPARE)));
         let mut rested = false;
         let mut landed = false;
         // A flight that has landed leaves its stream to be looked at again, whatever is applied.
         while !(rested && landed) {
             tokio::select! {
-                Some((to, result)) = flights.next(), if !flights.is_empty() => {
+                Some(to) = flights.next(), if !flights.is_empty() => {
                     landed = true;
-                    settle(&lead, &mut busy, to, result);
+                    busy.remove(&to);
                 }
                 () = &mut rest, if !rested => rested = true,
+                () = &mut comparing, if rested => break,
                 changed = applied.changed(), if rested => match changed {
                     Ok(()) => break,
                     Err(_) => return,
@@ -74,33 +100,43 @@ pub(crate) async fn pump(lead: Arc<Lead>) {
     }
 }
 
-fn settle(lead: &Lead, busy: &mut BTreeSet<GroupId>, to: GroupId, result: Result<(), Stopped>) {
-    match result {
-        Ok(()) | Err(Stopped::Resting) => drop(busy.remove(&to)),
-        Err(Stopped::Behind { high, trimmed }) => {
-            // The stream stays busy for the rest of the term: it never skips.
-            metrics::stream_stopped(lead.shard);
-            tracing::error!(shard.id = %lead.shard, %to, high, trimmed,
-                "a shard has forgotten messages it had confirmed: the stream to it is stopped");
-        }
+/// One run: delivered, applied there, trimmed here. Of a stopped stream, and where nothing is to be delivered, the two ends are
+/// compared instead.
+async fn fly(lead: Arc<Lead>, to: GroupId) -> GroupId {
+    let before = lead.replica.machine().stream(to);
+    let run =
+        if lead.stopped.has(to) { Ok(None) } else { lead.replica.machine().outbox(to, before.trimmed + 1, RUN, RUN_BYTES) };
+    // Trimmed further meanwhile: the next look sees it.
+    let Ok(run) = run else { return to };
+    let high = match run {
+        Some(run) => lead.node.deliver(to, run).await,
+        None => lead.node.applied(to, lead.shard).await,
+    };
+    let Some(high) = high else {
+        tokio::time::sleep(REST).await;
+        return to;
+    };
+    let after = lead.replica.machine().stream(to);
+    if let Some(why) = Misfit::of(&before, high, &after) {
+        stopped(&lead, to, why);
+        tokio::time::sleep(STOPPED).await;
+        return to;
     }
+    if lead.stopped.go_on(to) {
+        tracing::info!(shard.id = %lead.shard, %to, "the stream to a shard goes on");
+    }
+    if high > before.trimmed && lead.batcher.ask(Command::Trim { to, high }).await.is_err() {
+        tokio::time::sleep(REST).await;
+    }
+    to
 }
 
-/// One run: delivered, applied there, trimmed here.
-async fn fly(lead: Arc<Lead>, to: GroupId, trimmed: u64) -> (GroupId, Result<(), Stopped>) {
-    let run = lead.replica.machine().outbox(to, trimmed + 1, RUN, RUN_BYTES);
-    // Trimmed further meanwhile: the next look sees it.
-    let Ok(Some(run)) = run else { return (to, Ok(())) };
-    let Some(high) = lead.node.deliver(to, run).await else {
-        tokio::time::sleep(REST).await;
-        return (to, Err(Stopped::Resting));
-    };
-    if high < trimmed {
-        return (to, Err(Stopped::Behind { high, trimmed }));
+/// Rule 20: the stream is stopped until it is started anew. It never skips.
+fn stopped(lead: &Lead, to: GroupId, why: Misfit) {
+    if lead.stopped.stop(to, lead.node.time.now(), why) {
+        metrics::stream_stopped(lead.shard);
+        tracing::error!(shard.id = %lead.shard, %to, %why,
+            "the stream to a shard is stopped, because one of the two has lost entries: `ordergrid cluster streams reconcile` \
+             starts it anew");
     }
-    if high > trimmed && lead.batcher.ask(Command::Trim { to, high }).await.is_err() {
-        tokio::time::sleep(REST).await;
-        return (to, Err(Stopped::Resting));
-    }
-    (to, Ok(()))
 }

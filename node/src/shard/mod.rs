@@ -24,11 +24,13 @@ mod refuse;
 mod replica;
 mod sku_actor;
 mod skus;
+mod stopped;
 mod ticket;
 mod timers;
 
 use std::sync::Arc;
 
+use bincode::{Decode, Encode};
 use ordergrid_domain::command::{OrderRequest, Release};
 use ordergrid_domain::placing::{AttemptFate, AttemptOver, HoldRequest, PlaceCall};
 use ordergrid_domain::{AttemptId, GroupId, Key, UserId};
@@ -43,6 +45,7 @@ pub(crate) use landings::Landings;
 pub(crate) use lead::LeadLimits;
 pub(crate) use proposal::{Landed, Proposal, Reply};
 pub(crate) use replica::ShardReplica;
+pub(crate) use stopped::{Misfit, StoppedStream};
 
 /// What a shard's actor is told.
 pub(crate) enum ShardMessage {
@@ -102,4 +105,25 @@ pub(crate) enum ShardMessage {
     Stay,
     /// Let entity actors go that have been idle since the last sweep.
     Sweep,
+}
+
+/// A question about attempts, with what the asking shard has of the stream that tells of them.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Question {
+    /// Who asks.
+    pub(crate) from: GroupId,
+    /// Highest number that it has applied of the stream from the shard that is asked.
+    pub(crate) applied: u64,
+    /// The attempts.
+    pub(crate) attempts: Vec<AttemptId>,
+}
+
+/// The answer to it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Fates {
+    /// One per attempt.
+    pub(crate) fates: Vec<AttemptFate>,
+    /// Highest number that the shard that was asked has forgotten of its stream. To a shard that has not applied this, the fates
+    /// say nothing: the *keep* of an attempt may be among what it lacks (rule 20).
+    pub(crate) forgotten: u64,
 }

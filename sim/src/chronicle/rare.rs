@@ -106,6 +106,7 @@ impl Rare {
             Command::Place(_) | Command::PlaceLocal(_) | Command::Sku(_) | Command::Trim { .. } | Command::Repair(_) => {
                 Before::Any
             }
+            Command::Restart(_) | Command::Claims(_) | Command::Agree { .. } => Before::Any,
         };
         entry.commands.iter().map(look).collect()
     }
@@ -252,6 +253,7 @@ impl Rare {
                 | Message::Commit { .. }
                 | Message::Free { .. }
                 | Message::Ship { .. }
+                | Message::Claim { .. }
                 | Message::Shortfall { .. } => {}
             }
         }

@@ -44,7 +44,12 @@ impl Watched {
                 }
                 Said::Sku(sku) => drop(watched.skus.insert(sku.id.clone())),
                 Said::User(user) => watched.orders.extend(user.orders.iter().map(|order| order.id)),
-                Said::History(_) | Said::Status(_) | Said::Verify(_) | Said::Clock(_) | Said::Repair(_) => {}
+                Said::History(_)
+                | Said::Status(_)
+                | Said::Verify(_)
+                | Said::Clock(_)
+                | Said::Repair(_)
+                | Said::Reconciled(_) => {}
             }
         }
         watched
@@ -273,6 +278,7 @@ impl Run<'_> {
             Command::Deliver(run) => run.messages.iter().for_each(|message| self.touch_by(message, touched)),
             // It changes no row, though orders tell other times from then on.
             Command::Order(_) | Command::Trim { .. } | Command::Tick | Command::Repair(_) => {}
+            Command::Restart(_) | Command::Claims(_) | Command::Agree { .. } => {}
         }
     }
 
@@ -281,6 +287,7 @@ impl Run<'_> {
             Message::Keep { items, .. } | Message::Free { items, .. } | Message::Ship { items, .. } => {
                 touched.skus.extend(items.iter().map(|(sku, _)| sku.clone()));
             }
+            Message::Claim { items, .. } => touched.skus.extend(items.iter().map(|item| item.sku.clone())),
             Message::Commit { skus, .. } => touched.skus.extend(skus.iter().cloned()),
             Message::Release(release) => touched.skus.extend(release.skus.iter().cloned()),
             Message::Shortfall { order, .. } => {

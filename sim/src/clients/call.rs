@@ -37,6 +37,7 @@ pub(super) async fn perform(client: &Client, ask: &Ask) -> Ending {
             end(client.accept_clock(accept).await, Said::Clock)
         }
         Ask::RepairClock(asked) => end(client.repair_clock(*asked).await, Said::Repair),
+        Ask::Reconcile { dry_run } => end(client.reconcile_streams(*dry_run).await, Said::Reconciled),
         Ask::Verify => end(client.cluster_verify().await, |report| Said::Verify(Box::new(report))),
     }
 }

@@ -74,7 +74,13 @@ impl Known {
                     }
                 }
             }
-            Said::Sku(_) | Said::History(_) | Said::Status(_) | Said::Verify(_) | Said::Clock(_) | Said::Repair(_) => {}
+            Said::Sku(_)
+            | Said::History(_)
+            | Said::Status(_)
+            | Said::Verify(_)
+            | Said::Clock(_)
+            | Said::Repair(_)
+            | Said::Reconciled(_) => {}
         }
     }
 

@@ -272,7 +272,7 @@ impl<'a> Book<'a> {
                     self.pages.entry(user.clone()).or_default().push(Sighting { op, what, token, how, replayed });
                 }
             }
-            Said::Status(_) | Said::Verify(_) | Said::Clock(_) | Said::Repair(_) => {}
+            Said::Status(_) | Said::Verify(_) | Said::Clock(_) | Said::Repair(_) | Said::Reconciled(_) => {}
         }
     }
 

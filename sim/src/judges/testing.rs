@@ -10,7 +10,7 @@ use std::time::Duration;
 use ordergrid_api::wire::{
     AdjustStock, BatchResult, CancelOrder, ClockRepair, ClusterClock, ClusterStatus, Fulfilment, FulfilmentChanged, Health,
     InFlight, LawReport, NodeStatus, Order, PayOrder, PickOrder, PlaceLine, PlaceOrder, Problem, PutSku, ReceiveStock,
-    RefundOrder, RefundOutcome, ShipFulfilment, Sku, StatusHistory, UserOrders, VerifyReport, WireText,
+    Reconciliation, RefundOrder, RefundOutcome, ShipFulfilment, Sku, StatusHistory, UserOrders, VerifyReport, WireText,
 };
 use ordergrid_domain::command::{Created, OrderAction, OrderCommand, OrderRequest, Place, Position, SkuAction, SkuCommand};
 use ordergrid_domain::order::{CancelReason, LineRequest, PaymentState, RefundState};
@@ -277,6 +277,7 @@ impl Shop {
             Ask::Verify => Said::Verify(Box::new(verified())),
             Ask::AcceptWall => Said::Clock(ClusterClock { nodes: Vec::new() }),
             Ask::RepairClock(_) => Said::Repair(ClockRepair { dry_run: false, shards: Vec::new() }),
+            Ask::Reconcile { dry_run } => Said::Reconciled(Reconciliation { dry_run: *dry_run, streams: Vec::new() }),
             _ => {
                 let outcome = self.apply(command(ask, self.index));
                 return self.ending(ask, outcome);
@@ -455,5 +456,6 @@ fn status() -> ClusterStatus {
         orders_per_s: None,
         nodes: vec![node],
         shards: Vec::new(),
+        stopped_streams: Vec::new(),
     }
 }

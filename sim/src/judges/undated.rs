@@ -53,7 +53,7 @@ fn said(said: &mut Said) {
         }
         Said::User(page) => page.orders.iter_mut().for_each(order),
         Said::History(told) => timeline(told),
-        Said::Sku(_) | Said::Status(_) | Said::Verify(_) | Said::Clock(_) | Said::Repair(_) => {}
+        Said::Sku(_) | Said::Status(_) | Said::Verify(_) | Said::Clock(_) | Said::Repair(_) | Said::Reconciled(_) => {}
     }
 }
 

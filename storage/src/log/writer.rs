@@ -187,7 +187,9 @@ impl LogWriter {
         }
     }
 
-    pub(super) fn engine(&self) -> &Arc<dyn Engine> {
+    /// The database that it writes to.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<dyn Engine> {
         &self.engine
     }
 

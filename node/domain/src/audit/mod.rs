@@ -8,7 +8,7 @@
 mod moment;
 mod report;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
@@ -69,7 +69,18 @@ struct Flight {
     pair: (GroupId, GroupId),
     number: u64,
     units: Vec<(SkuId, i128)>,
-    shortfall: bool,
+    kind: Kind,
+}
+
+/// What a message not yet applied says of units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+enum Kind {
+    /// So many more or less are kept then.
+    Units,
+    /// Fewer are counted on then.
+    Shortfall,
+    /// Whatever is kept, it is what is counted on then.
+    Claim,
 }
 
 /// Sums of hashes that must agree: each side is a set of pairs seen from one end.
@@ -320,12 +331,17 @@ impl Audit {
             Message::Keep { items, .. } => signed(items, 1),
             Message::Free { items, .. } | Message::Ship { items, .. } => signed(items, -1),
             Message::Shortfall { sku, missing, .. } => vec![(sku.clone(), i128::from(missing.0))],
+            Message::Claim { items, .. } => items.iter().map(|item| (item.sku.clone(), 0)).collect(),
             Message::Commit { .. } | Message::Release(_) => Vec::new(),
         };
-        let shortfall = matches!(message, Message::Shortfall { .. });
-        self.flights.push(Flight { pair: (self.shard, to), number, units, shortfall });
+        let kind = match message {
+            Message::Shortfall { .. } => Kind::Shortfall,
+            Message::Claim { .. } => Kind::Claim,
+            _ => Kind::Units,
+        };
+        self.flights.push(Flight { pair: (self.shard, to), number, units, kind });
         let here = self.here();
-        if let Message::Keep { attempt, .. } = message {
+        if let Message::Keep { attempt, .. } | Message::Claim { attempt, .. } = message {
             here.attempts.orders = here.attempts.orders.wrapping_add(hash(attempt.write().as_bytes(), OrderId(0)));
         }
         let (count, sum) = here.queued.entry(to).or_default();
@@ -441,6 +457,7 @@ impl Audit {
     /// AllOrNothing: per SKU, what orders count on is what is kept, up to what is under way. Returns how many messages are.
     fn judge_units(&mut self, skus: &BTreeMap<SkuId, SkuSums>, judge: bool) -> u64 {
         let mut flying: BTreeMap<SkuId, (i128, i128)> = BTreeMap::new();
+        let mut claimed = BTreeSet::new();
         let mut undelivered = 0;
         for flight in std::mem::take(&mut self.flights) {
             let (from, to) = flight.pair;
@@ -450,11 +467,15 @@ impl Audit {
             }
             undelivered += 1;
             for (sku, units) in flight.units {
-                let (sum, short) = flying.entry(sku).or_default();
-                *if flight.shortfall { short } else { sum } += units;
+                let (sum, short) = flying.entry(sku.clone()).or_default();
+                match flight.kind {
+                    Kind::Units => *sum += units,
+                    Kind::Shortfall => *short += units,
+                    Kind::Claim => drop(claimed.insert(sku)),
+                }
             }
         }
-        for (sku, sums) in skus.iter().filter(|_| judge) {
+        for (sku, sums) in skus.iter().filter(|(sku, _)| judge && !claimed.contains(sku)) {
             let (sum, short) = flying.get(sku).copied().unwrap_or_default();
             let kept = sums.kept_reserved + sums.kept_committed;
             // An order that was cancelled meanwhile no longer counts on what a shortfall under way will tell it.

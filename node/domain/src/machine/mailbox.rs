@@ -3,7 +3,8 @@
 
 use super::ShardMachine;
 use crate::command::{Deliver, Message, Outcome};
-use crate::ids::{AttemptId, GroupId, OrderId};
+use crate::ids::{AttemptId, GroupId, OrderId, SkuId};
+use crate::money::Quantity;
 use crate::order::StockEffect;
 use crate::rejection::Rejection;
 use crate::rows::keys::{From, OutboxKey, To};
@@ -73,16 +74,16 @@ impl ShardMachine {
             stream.trimmed += 1;
             let message =
                 self.outbox.remove(&OutboxKey { to, number: stream.trimmed }).expect("what is not trimmed is in the outbox");
-            if let Message::Keep { attempt, .. } = message {
-                self.forget_keep(attempt);
-            }
+            self.forget_sent(&message);
             self.streams_out.put(To(to), stream);
         }
         Ok(Outcome::Done)
     }
 
-    /// Rule 16: the index attempt -> order lives until every *keep* of the attempt has been trimmed.
-    fn forget_keep(&mut self, attempt: AttemptId) {
+    /// Rule 16: the index attempt -> order lives until every *keep* of the attempt has been trimmed, and every claim.
+    pub(super) fn forget_sent(&mut self, message: &Message) {
+        let (Message::Keep { attempt, .. } | Message::Claim { attempt, .. }) = message else { return };
+        let attempt = *attempt;
         let mut row = *self.attempts.get(&attempt).expect("an untrimmed keep has its attempt indexed");
         row.outstanding -= 1;
         if row.outstanding == 0 {
@@ -126,7 +127,7 @@ impl ShardMachine {
             self.local.push_back(message);
             return;
         }
-        if let Message::Keep { attempt, order, .. } = &message {
+        if let Message::Keep { attempt, order, .. } | Message::Claim { attempt, order, .. } = &message {
             let outstanding = self.attempts.get(attempt).map_or(0, |row| row.outstanding) + 1;
             self.attempts.put(*attempt, AttemptRow { order: *order, outstanding });
         }
@@ -149,9 +150,7 @@ impl ShardMachine {
             Message::Keep { attempt, order, committed, items } => {
                 for (sku, quantity) in items {
                     let missing = self.keep(attempt, order, committed, &sku, quantity);
-                    if let (true, Some(to)) = (missing.0 > 0, self.owner(order.slot())) {
-                        self.post(to, Message::Shortfall { order, sku, missing });
-                    }
+                    self.fall_short(order, sku, missing);
                 }
             }
             Message::Commit { attempt, skus } => skus.iter().for_each(|sku| self.commit(attempt, sku)),
@@ -163,6 +162,18 @@ impl ShardMachine {
                 items.iter().for_each(|(sku, quantity)| self.ship(attempt, sku, *quantity));
             }
             Message::Shortfall { order, sku, missing } => self.shortfall(order, &sku, missing),
+            Message::Claim { attempt, order, committed, items } => {
+                for claimed in items {
+                    let missing = self.claim(attempt, order, committed, &claimed);
+                    self.fall_short(order, claimed.sku, missing);
+                }
+            }
+        }
+    }
+
+    fn fall_short(&mut self, order: OrderId, sku: SkuId, missing: Quantity) {
+        if let (true, Some(to)) = (missing > Quantity::ZERO, self.owner(order.slot())) {
+            self.post(to, Message::Shortfall { order, sku, missing });
         }
     }
 
@@ -206,7 +217,7 @@ impl ShardMachine {
         Ok((!deliver.messages.is_empty()).then_some(deliver))
     }
 
-    fn stream_out(&self, to: GroupId) -> StreamOut {
+    pub(super) fn stream_out(&self, to: GroupId) -> StreamOut {
         self.streams_out.get(&To(to)).copied().unwrap_or_default()
     }
 
@@ -224,6 +235,7 @@ fn weight(message: &Message) -> usize {
         Message::Keep { items, .. } | Message::Free { items, .. } | Message::Ship { items, .. } => 1 + items.len(),
         Message::Commit { skus, .. } => 1 + skus.len(),
         Message::Release(release) => 1 + release.skus.len(),
+        Message::Claim { items, .. } => 1 + items.len(),
         Message::Shortfall { .. } => 2,
     }
 }

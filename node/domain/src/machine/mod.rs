@@ -16,6 +16,7 @@ mod orders;
 mod place;
 mod prefetch;
 mod reads;
+mod reconcile;
 mod repair;
 mod stock;
 mod store;
@@ -25,7 +26,7 @@ mod warm_cache;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,6 +85,12 @@ impl SlotOwners {
     pub fn even(groups: &[GroupId]) -> Self {
         let owners = (0..Slot::COUNT).map(|slot| groups.get(slot * groups.len() / Slot::COUNT).copied());
         Self(owners.collect())
+    }
+
+    /// Every shard that owns a slot.
+    #[must_use]
+    pub fn groups(&self) -> BTreeSet<GroupId> {
+        self.0.iter().flatten().copied().collect()
     }
 
     /// The owner of a slot.
@@ -154,6 +161,8 @@ pub struct ShardMachine {
     checkpoint: Option<Meta>,
     /// Messages to this very shard: applied before the command that sent them is over.
     local: VecDeque<Message>,
+    /// Consents to go on with another shard's stream, since the start of this process.
+    agreed: u64,
     scratch: Vec<u8>,
     /// Room for hashes of keys.
     hashes: Vec<u64>,
@@ -177,6 +186,7 @@ impl ShardMachine {
             meta: Meta::default(),
             checkpoint: None,
             local: VecDeque::new(),
+            agreed: 0,
             scratch: Vec::new(),
             hashes: Vec::new(),
         }
@@ -204,6 +214,9 @@ impl ShardMachine {
             Command::Trim { to, high } => self.trim(*to, *high),
             Command::Tick => Ok(self.tick()),
             Command::Repair(repair) => self.repair(repair),
+            Command::Restart(restart) => self.restart(restart),
+            Command::Claims(claims) => self.claims(claims),
+            Command::Agree { from, high } => self.agree(*from, *high),
         };
         self.receive_local();
         self.told(outcome.unwrap_or_else(Outcome::Rejected))

@@ -193,7 +193,8 @@ impl Needs<'_> {
             Command::Release(release) => release.skus.iter().for_each(|sku| self.ended(release.attempt, sku)),
             Command::Gone(holds) => holds.iter().for_each(|(attempt, sku)| self.ended(*attempt, sku)),
             Command::Deliver(run) => self.run(run),
-            Command::Trim { .. } | Command::Tick | Command::Repair(_) => {}
+            Command::Claims(claims) => claims.orders.iter().for_each(|claim| self.need(keys::order(claim.order))),
+            Command::Trim { .. } | Command::Tick | Command::Repair(_) | Command::Restart(_) | Command::Agree { .. } => {}
         }
     }
 
@@ -247,9 +248,7 @@ impl Needs<'_> {
             match message {
                 Message::Keep { attempt, order, items, .. } => {
                     items.iter().for_each(|(sku, _)| self.kept(*attempt, sku));
-                    if self.machine.owner(order.slot()) == Some(self.machine.config.shard) {
-                        self.order(*order);
-                    }
+                    self.short(*order);
                 }
                 Message::Commit { attempt, skus } => skus.iter().for_each(|sku| self.held(*attempt, sku)),
                 Message::Free { attempt, items } | Message::Ship { attempt, items } => {
@@ -257,7 +256,18 @@ impl Needs<'_> {
                 }
                 Message::Release(release) => release.skus.iter().for_each(|sku| self.ended(release.attempt, sku)),
                 Message::Shortfall { order, .. } => self.order(*order),
+                Message::Claim { attempt, order, items, .. } => {
+                    items.iter().for_each(|item| self.held(*attempt, &item.sku));
+                    self.short(*order);
+                }
             }
+        }
+    }
+
+    /// An order that may fall short, if it is of this shard.
+    fn short(&mut self, order: OrderId) {
+        if self.machine.owner(order.slot()) == Some(self.machine.config.shard) {
+            self.order(order);
         }
     }
 

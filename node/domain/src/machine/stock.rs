@@ -169,7 +169,7 @@ impl ShardMachine {
         self.mark_until(attempt, sku, Mark::Ended { valid_until }, valid_until);
     }
 
-    fn mark_until(&mut self, attempt: AttemptId, sku: &SkuId, mark: Mark, valid_until: Timestamp) {
+    pub(super) fn mark_until(&mut self, attempt: AttemptId, sku: &SkuId, mark: Mark, valid_until: Timestamp) {
         if self.meta.time > valid_until {
             self.marks.remove(&MarkKey::new(attempt, sku));
         } else {
@@ -274,7 +274,7 @@ impl ShardMachine {
     }
 
     /// Writes a hold that has lost units; the last one leaves a tombstone (rule 10).
-    fn put_shrunk(&mut self, attempt: AttemptId, sku: &SkuId, hold: &HoldRow) {
+    pub(super) fn put_shrunk(&mut self, attempt: AttemptId, sku: &SkuId, hold: &HoldRow) {
         if hold.held.quantity > Quantity::ZERO {
             self.put_hold(attempt, sku, hold);
             return;
@@ -286,12 +286,12 @@ impl ShardMachine {
         }
     }
 
-    fn hold_row(&mut self, attempt: AttemptId, sku: &SkuId) -> Option<HoldRow> {
+    pub(super) fn hold_row(&mut self, attempt: AttemptId, sku: &SkuId) -> Option<HoldRow> {
         let bytes = self.rows.bytes(&keys::hold(attempt, sku))?;
         Some(read_row(bytes).expect("a stored hold decodes"))
     }
 
-    fn put_hold(&mut self, attempt: AttemptId, sku: &SkuId, hold: &HoldRow) {
+    pub(super) fn put_hold(&mut self, attempt: AttemptId, sku: &SkuId, hold: &HoldRow) {
         let bytes = row_bytes(&mut self.scratch, hold);
         self.rows.put_bytes(keys::hold(attempt, sku), bytes);
     }

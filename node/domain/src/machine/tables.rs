@@ -28,6 +28,7 @@ macro_rules! every_table {
             meta: _,
             checkpoint: _,
             local: _,
+            agreed: _,
             scratch: _,
             hashes: _,
         } = $machine;

@@ -179,4 +179,11 @@ impl Meta {
         self.id_sequence += 1;
         id
     }
+
+    /// Parts the ids that are made from now on from those made before: tells the first millisecond of the later ones.
+    pub(crate) fn part_ids(&mut self, now: Timestamp) -> u64 {
+        let now = now.as_ms().saturating_sub(OrderId::EPOCH_MS);
+        (self.id_ms, self.id_sequence) = (self.id_ms.max(now) + 1, 0);
+        self.id_ms
+    }
 }

@@ -87,7 +87,13 @@ impl Sku {
         })
     }
 
-    /// Takes units that [`Sku::source`] found.
+    /// The most units that one warehouse can give, the one that is named if one is.
+    pub(crate) fn most_free(&self, named: Option<&WarehouseId>) -> Option<(WarehouseId, Quantity)> {
+        let meant = self.stock.iter().filter(|(warehouse, _)| named.is_none_or(|named| named == warehouse));
+        meant.map(|(warehouse, buckets)| (warehouse.clone(), buckets.available())).max_by_key(|(_, free)| *free)
+    }
+
+    /// Takes units that [`Sku::source`] or [`Sku::most_free`] found.
     pub(crate) fn take(&mut self, warehouse: &WarehouseId, quantity: Quantity, committed: bool) {
         let buckets = self.known_mut(warehouse);
         *held(buckets, committed) += quantity.0;

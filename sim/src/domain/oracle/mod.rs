@@ -155,6 +155,10 @@ impl Oracle {
                 demand!(false, "nobody sets log time back here: {repair:?}");
                 Ok(())
             }
+            Command::Restart(_) | Command::Claims(_) | Command::Agree { .. } => {
+                demand!(false, "nobody starts a stream anew here: {command:?}");
+                Ok(())
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use crate::command::{Created, Message};
 use crate::encoding::{BytesError, encoded, read_row};
 use crate::ids::{FulfilmentId, Reference, RefundId, Slot};
 use crate::order::{Address, RefundState, TimerKind};
+use crate::reconcile::{ClaimOf, Claimed, Claims, Restart};
 use crate::repair::{Repair, Repaired};
 use crate::rows::RowKey;
 use crate::rows::keys::{self, From, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
@@ -81,6 +82,18 @@ fn entry() -> Entry {
     Entry { at: at(0), commands }
 }
 
+fn anew() -> Vec<Command> {
+    let claim = ClaimOf { order: order_id(), attempt: attempt(), skus: vec![a_sku()] };
+    let items = vec![Claimed { sku: a_sku(), counted: Quantity(300), shipped: Quantity(2) }];
+    let message = Message::Claim { attempt: attempt(), order: order_id(), committed: true, items };
+    vec![
+        Command::Restart(Restart { streams: vec![(GroupId(3), 1 << 33)] }),
+        Command::Claims(Claims { to: GroupId(3), before: at(6), orders: vec![claim] }),
+        Command::Agree { from: GroupId(3), high: 7 << 32 },
+        Command::Deliver(Deliver { from: GroupId(3), first: 41, messages: vec![message] }),
+    ]
+}
+
 fn order_row() -> OrderRow {
     let (mut order, _) = Order::place(order_id(), attempt(), &full_request(), &[text("one"), text("two")], at(5));
     let steps = [
@@ -151,6 +164,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("entry with a repair", Entry { at: at(0), commands: vec![Command::Repair(repair)] }.to_bytes()),
         ("key of a repair", key_of(RepairNumber(1).write())),
         ("repair", encoded(&Repaired { since: at(1), at: at(2), by: 300 })),
+        ("entry with streams that are started anew", Entry { at: at(0), commands: anew() }.to_bytes()),
     ]
 }
 

@@ -12,6 +12,7 @@ use super::store::Disk;
 use super::*;
 use crate::command::Message;
 use crate::ids::FulfilmentId;
+use crate::reconcile::{ClaimOf, Claimed, Claims, Restart};
 use crate::repair::Repair;
 
 /// One drawn step: what to do and three numbers to choose with.
@@ -156,7 +157,7 @@ impl World {
         let home = self.home(sku.slot());
         let at_order = attempt.group.0 as usize - 1;
         let until = self.now.after(Duration::from_secs(u64::from(c % 12)));
-        match kind % 16 {
+        match kind % 17 {
             0 | 1 => self.place(attempt, a, at_order),
             2 | 3 => self.place_local(b, c),
             4 | 5 => {
@@ -177,10 +178,35 @@ impl World {
                     vec![receive(&sku, &format!("r{b}"), u64::from(c % 9)), adjust(&sku, &format!("a{b}"), delta)],
                 );
             }
+            15 => self.anew(a, b, c),
             _ => {
                 let shard = usize::from(a) % self.shards.len();
                 self.shards[shard].disturb(c);
             }
+        }
+    }
+
+    /// A part of starting a stream anew, without the others, or all of it; claims of orders that are there or not.
+    fn anew(&mut self, a: u16, b: u16, c: u16) {
+        let count = self.shards.len();
+        let (from, to) = (usize::from(a) % count, usize::from(b) % count);
+        let (source, target) = (&self.shards[from].plain, &self.shards[to].plain);
+        let (from_id, to_id, stream) = (source.shard(), target.shard(), source.stream(target.shard()));
+        let claim = |(_, order): &(usize, OrderId)| ClaimOf {
+            order: *order,
+            attempt: match source.order(*order) {
+                super::super::Lookup::Found(order) => order.attempt,
+                _ => self.attempt(c),
+            },
+            skus: vec![self.sku(c)],
+        };
+        let orders = self.orders.iter().rev().take(usize::from(c % 3)).map(claim).collect();
+        let applied = [target.high(from_id), 0, u64::MAX][usize::from(c / 3 % 3)];
+        let high = [stream.trimmed, stream.trimmed.saturating_sub(1), u64::MAX][usize::from(c / 3 % 3)];
+        match c / 9 % 3 {
+            0 => self.apply(from, vec![Command::Restart(Restart { streams: vec![(to_id, applied)] })]),
+            1 => self.apply(from, vec![Command::Claims(Claims { to: to_id, before: self.now, orders })]),
+            _ => self.apply(to, vec![Command::Agree { from: from_id, high }]),
         }
     }
 
@@ -263,12 +289,17 @@ impl World {
     fn forge(&mut self, home: usize, attempt: AttemptId, sku: SkuId, c: u16) {
         let order = self.orders.last().map_or(OrderId::new(self.now, attempt.slot, 1), |order| order.1);
         let items = vec![(sku.clone(), Quantity(u64::from(1 + c % 6)))];
-        let message = match c / 8 % 6 {
+        let message = match c / 8 % 7 {
             0 => Message::Keep { attempt, order, committed: c.is_multiple_of(2), items },
             1 => Message::Commit { attempt, skus: vec![sku] },
             2 => Message::Free { attempt, items },
             3 => Message::Ship { attempt, items },
-            4 => Message::Release(Release { attempt, skus: vec![sku], valid_until: self.now }),
+            4 => {
+                let claimed = |(sku, counted): (SkuId, Quantity)| Claimed { sku, counted, shipped: Quantity(u64::from(c % 3)) };
+                let items = items.into_iter().map(claimed).collect();
+                Message::Claim { attempt, order, committed: c.is_multiple_of(2), items }
+            }
+            5 => Message::Release(Release { attempt, skus: vec![sku], valid_until: self.now }),
             _ => Message::Shortfall { order, sku, missing: Quantity(u64::from(1 + c % 6)) },
         };
         self.forged[home] += 1;

@@ -7,6 +7,7 @@ mod mailbox;
 mod orders;
 mod place;
 mod reads;
+mod reconcile;
 mod repair;
 mod stock;
 mod store;
@@ -66,13 +67,14 @@ pub(crate) struct Shard {
     term: u64,
     now: Timestamp,
     counter: u64,
+    log: Vec<(Position, Entry)>,
 }
 
 impl Shard {
     /// Shard `id` of `count`.
     pub(crate) fn of(id: u32, count: u32) -> Self {
         let config = ShardConfig::new(GroupId(id), SlotOwners::even(&groups(count)));
-        Self { machine: ShardMachine::new(config), index: 0, term: 1, now: at(0), counter: 0 }
+        Self { machine: ShardMachine::new(config), index: 0, term: 1, now: at(0), counter: 0, log: Vec::new() }
     }
 
     /// The only shard.
@@ -87,7 +89,9 @@ impl Shard {
         assert_eq!(self.machine.missing_timers(&entry), None, "timers are missing");
         self.machine.warm(&entry);
         assert_eq!(self.machine.missing(&entry, &|_| true), MissingRows::default(), "rows are missing");
-        self.machine.apply(position, &entry)
+        let outcomes = self.machine.apply(position, &entry);
+        self.log.push((position, entry));
+        outcomes
     }
 
     pub(crate) fn one(&mut self, command: Command) -> Outcome {
