@@ -6,7 +6,7 @@ use std::time::Duration;
 use ordergrid_domain::command::{OrderAction, OrderCommand, OrderRequest, SkuAction, SkuCommand};
 use ordergrid_domain::order::{CancelReason, LineRequest, Operator, PaymentState, RefundState, Terms};
 use ordergrid_domain::{
-    Command, Currency, FulfilmentId, Key, Lookup, Money, OrderId, ProviderPaymentId, Quantity, RefundId, SkuId, Text,
+    Command, Currency, FulfilmentId, Key, Law, Lookup, Money, OrderId, ProviderPaymentId, Quantity, RefundId, SkuId, Text,
     WarehouseId,
 };
 
@@ -355,7 +355,7 @@ impl World {
         }
         let waiting: Vec<_> = self.clients.iter().filter(|client| client.knows == Knows::Nothing).collect();
         let counters: Vec<_> = self.shards.iter().map(|it| it.plain.counters()).collect();
-        Err(Violation(format!("Heals: still not quiet: {counters:?}, clients {waiting:?}")))
+        Err(Violation(format!("{}: still not quiet: {counters:?}, clients {waiting:?}", Law::Heals)))
     }
 
     fn is_quiet(&self) -> bool {
