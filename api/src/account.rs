@@ -147,8 +147,10 @@ impl Account {
     }
 
     fn give_back(&self, what: Use, bytes: u64) {
-        self.0.uses[what as usize].fetch_sub(bytes, Ordering::Relaxed);
-        self.0.all.fetch_sub(bytes, Ordering::Relaxed);
+        for sum in [&self.0.uses[what as usize], &self.0.all] {
+            let taken = sum.fetch_sub(bytes, Ordering::Relaxed);
+            assert!(taken >= bytes, "memory is counted: {bytes} bytes of {what:?} are given back, {taken} were taken");
+        }
     }
 }
 

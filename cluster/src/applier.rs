@@ -191,6 +191,7 @@ impl<RT: AsyncRuntime> Applier<RT> {
 
     async fn apply_one(&mut self, entry: RaftEntry, run_began: tokio::time::Instant) -> io::Result<()> {
         let id = entry.log_id;
+        follows(self.applied.last_log_id.as_ref(), &id)?;
         match entry.payload {
             EntryBody::Blank => {}
             EntryBody::Normal(payload) => {
@@ -208,6 +209,19 @@ impl<RT: AsyncRuntime> Applier<RT> {
         self.applied.last_log_id = Some(id);
         Ok(())
     }
+}
+
+/// An entry is the next one of the log, in no earlier term than the one before it. Fails instead of panicking, as everything here
+/// does: that ends the group, and the node, at once and in these words.
+fn follows(last: Option<&LogId>, id: &LogId) -> io::Result<()> {
+    let next = last.map_or(0, |last| last.index + 1);
+    let term = last.map_or(0, |last| last.leader_id.term);
+    rule(id.index == next && id.leader_id.term >= term, || format!("ReplicasAgree: entry {id} comes after {last:?}"))
+}
+
+/// What is relied on, as an error that ends the group where it does not hold.
+fn rule(holds: bool, text: impl FnOnce() -> String) -> io::Result<()> {
+    if holds { Ok(()) } else { Err(io::Error::other(text())) }
 }
 
 fn next_index(meta: &SnapshotMeta) -> u64 {
@@ -259,6 +273,10 @@ impl<RT: AsyncRuntime> RaftStateMachine<Grid<RT>> for Applier<RT> {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        let applied = &self.applied.last_log_id;
+        rule(meta.last_log_id >= *applied, || {
+            format!("ReplicasAgree: rows of {:?} replace those of {applied:?}", meta.last_log_id)
+        })?;
         self.shared.installing.send_replace(true);
         let _guard = self.shared.writing.clone().lock_owned().await;
         self.shared.installing.send_replace(false);
@@ -368,7 +386,9 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
         let bytes = rows.size();
         self.shared.store.checkpoint(meta_bytes(&self.meta), rows).await.map_err(io::Error::other)?;
         self.shared.frozen_durable().await;
-        self.shared.durable.send_replace(next_index(&self.meta));
+        let (before, now) = (self.shared.durable_next(), next_index(&self.meta));
+        rule(now >= before, || format!("rule 26: a checkpoint before entry {now} comes after one before entry {before}"))?;
+        self.shared.durable.send_replace(now);
         while !self.shared.tidy().await {
             rest(&*self.shared.machine).await;
         }

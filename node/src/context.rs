@@ -1,9 +1,12 @@
 //! What everything on one node shares: who it is, its shards, its clock, its way to the peers.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use futures::FutureExt;
 use ordergrid_cluster::NodeId;
 use ordergrid_domain::command::{Deliver, Release};
 use ordergrid_domain::machine::SlotOwners;
@@ -32,6 +35,12 @@ pub(crate) struct NodeContext {
     again: AtomicBool,
     draining: AtomicBool,
     stopping: AtomicBool,
+}
+
+/// The words of a panic.
+pub(crate) fn said(panic: &(dyn Any + Send)) -> &str {
+    let owned = || panic.downcast_ref::<String>().map(String::as_str);
+    panic.downcast_ref::<&str>().copied().or_else(owned).unwrap_or("no word")
 }
 
 /// Where a shard is led.
@@ -124,6 +133,19 @@ impl NodeContext {
             }
             first
         });
+    }
+
+    /// Does `work`; if it panics, something that is relied on does not hold, and the process must not go on.
+    pub(crate) fn or_fails<W>(self: &Arc<Self>, what: String, work: W) -> impl Future<Output = ()> + use<W>
+    where
+        W: Future<Output = ()>,
+    {
+        let (node, work) = (Arc::clone(self), AssertUnwindSafe(work).catch_unwind());
+        async move {
+            if let Err(panic) = work.await {
+                node.fail(format!("{what} broke a rule: {}", said(&*panic)));
+            }
+        }
     }
 
     /// As [`Self::fail`], where another start mends what is wrong.

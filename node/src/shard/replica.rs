@@ -1,11 +1,13 @@
 //! One replica's state: the machine in memory, its cold rows in the store, and the shell that brings them together.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use ordergrid_api::Answer;
 use ordergrid_cluster::{DirtyRows, EntryId, Machine, MachineError, Packed, StateStore, StoreError};
@@ -21,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 use super::landings::Landings;
 use super::proposal::{Proposal, Reply};
 use super::{ShardMessage, answer};
+use crate::context::said;
 use crate::metrics;
 use crate::wholeness::Wholeness;
 
@@ -312,6 +315,8 @@ impl ShardReplica {
             }
         };
         self.applied.send_replace(at.index);
+        let (asked, came) = (entry.commands.len(), outcomes.len());
+        assert!(came == asked, "three ends: {asked} commands came to {came} outcomes");
         if !replies.is_empty() {
             self.stages.reply.time(|| tell(replies, outcomes, at));
         }
@@ -361,6 +366,8 @@ fn haste(dirty_bytes: u64) -> usize {
 }
 
 fn tell(replies: Vec<Reply>, outcomes: Vec<Outcome>, at: EntryId) {
+    let (waiting, came) = (replies.len(), outcomes.len());
+    assert!(waiting == came, "three ends: {waiting} wait for {came} outcomes");
     let mut landings = Landings::default();
     for (reply, outcome) in replies.into_iter().zip(outcomes) {
         reply.land(outcome, at, &mut landings);
@@ -377,7 +384,11 @@ enum Missing {
 
 impl Machine for ShardReplica {
     fn apply<'a>(&'a self, at: EntryId, entry: &'a Arc<Packed>) -> BoxFuture<'a, Result<(), MachineError>> {
-        Box::pin(self.apply_entry(at, entry))
+        let applied = AssertUnwindSafe(self.apply_entry(at, entry)).catch_unwind();
+        // A law that does not hold ends the group in its words, and the group the node.
+        Box::pin(applied.map(move |applied| {
+            applied.unwrap_or_else(|panic| Err(MachineError::new(format!("applying {at:?} broke a rule: {}", said(&*panic)))))
+        }))
     }
 
     fn freeze(&self) -> DirtyRows {

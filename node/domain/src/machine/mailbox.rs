@@ -47,7 +47,8 @@ impl ShardMachine {
         if run.from == self.config.shard {
             return Err(Rejection::WrongShard);
         }
-        let mut high = self.high(run.from);
+        let before = self.high(run.from);
+        let mut high = before;
         if run.first > high + 1 {
             return Err(Rejection::StreamGap { first: run.first, next: high + 1 });
         }
@@ -58,6 +59,11 @@ impl ShardMachine {
                 self.receive_local();
             }
         }
+        let sent = run.messages.len() as u64;
+        assert!(
+            high >= before && high - before <= sent,
+            "rule 17: of {sent} messages after {before}, {high} is the last applied"
+        );
         self.streams_in.put(From(run.from), StreamIn { high });
         Ok(Outcome::Delivered { high })
     }
@@ -83,6 +89,7 @@ impl ShardMachine {
     /// Rule 16: the index attempt -> order lives until every *keep* of the attempt has been trimmed.
     fn forget_keep(&mut self, attempt: AttemptId) {
         let mut row = *self.attempts.get(&attempt).expect("an untrimmed keep has its attempt indexed");
+        assert!(row.outstanding > 0, "rule 16: a keep of {attempt:?} is trimmed twice");
         row.outstanding -= 1;
         if row.outstanding == 0 {
             self.attempts.remove(&attempt);
@@ -130,6 +137,7 @@ impl ShardMachine {
             self.attempts.put(*attempt, AttemptRow { order: *order, outstanding });
         }
         let mut stream = self.stream_out(to);
+        assert!(stream.trimmed < stream.next, "rule 17: a stream is trimmed beyond its end: {stream:?}");
         self.outbox.put((to, stream.next), message);
         stream.next += 1;
         self.streams_out.put(To(to), stream);
@@ -193,7 +201,8 @@ impl ShardMachine {
             return Err(BelowTrim { to, wanted: first, trimmed: stream.trimmed });
         }
         let (mut run, mut size) = (Vec::new(), 0);
-        for (_, message) in self.outbox.range((to, first)..(to, stream.next.max(first))) {
+        for ((number, message), expected) in self.outbox.range((to, first)..(to, stream.next.max(first))).zip(first..) {
+            assert!(number.1 == expected, "rule 17: message {expected} to group {to} is missing, {} follows", number.1);
             size += weight(message);
             if !run.is_empty() && (run.len() >= messages || size > bytes) {
                 break;

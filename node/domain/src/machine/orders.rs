@@ -125,7 +125,7 @@ impl ShardMachine {
             Some(own) => self.change_own(&row.order, own, effects.stock),
             None => self.post_stock(row.order.attempt, row.order.id, effects.stock),
         }
-        self.meta.counts.orders[place_of(before)] -= 1;
+        Self::uncount(&mut self.meta.counts.orders[place_of(before)], 1, "orders");
         self.meta.counts.orders[place_of(row.order.status())] += 1;
         self.rows.put(key, Value::Order(row));
     }
@@ -144,7 +144,7 @@ impl ShardMachine {
             if let Some(index) = row.timers.iter().position(|(running, _)| running == kind) {
                 let (_, due) = row.timers.remove(index);
                 self.timers.remove((due, row.order.id, *kind));
-                self.meta.counts.timers -= 1;
+                Self::uncount(&mut self.meta.counts.timers, 1, "timers");
             }
             if let Some(due) = when {
                 row.timers.push((*kind, *due));

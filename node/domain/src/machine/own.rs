@@ -51,7 +51,7 @@ impl ShardMachine {
         }
         let before = own.len();
         own.retain(|hold| hold.held.quantity > Quantity::ZERO);
-        self.meta.counts.holds -= (before - own.len()) as u64;
+        Self::uncount(&mut self.meta.counts.holds, (before - own.len()) as u64, "holds");
     }
 }
 

@@ -12,6 +12,12 @@ impl Order {
     pub fn check(&self) {
         assert!(self.lines.iter().all(Line::adds_up), "AllOrNothing: a line does not add up: {self:?}");
         assert!(self.kept() >= Money::ZERO, "MoneyConserved: refunds above what was captured: {self:?}");
+        let last = self.events.last().map(|last| last.number as usize);
+        assert!(
+            last == Some(self.events.len()),
+            "EventsGapless: event {last:?} is the last of {}: {self:?}",
+            self.events.len()
+        );
         debug_assert_eq!(self.violations(), Vec::new(), "broken by {self:?}");
     }
 
