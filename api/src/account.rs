@@ -211,6 +211,15 @@ mod tests {
     use super::*;
 
     #[test]
+    #[should_panic(expected = "memory is counted: 2 bytes of Bodies are given back, 1 were taken")]
+    fn no_more_is_given_back_than_was_taken() {
+        let account = Account::new(800);
+        let one = account.owe(Use::Bodies, 1);
+        std::mem::forget(one);
+        account.give_back(Use::Bodies, 2);
+    }
+
+    #[test]
     fn what_is_taken_comes_back_and_no_more_is_given_than_there_is() {
         let account = Account::new(800);
         let body = account.take(Use::Bodies, 500).expect("there is room");

@@ -398,3 +398,32 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
         snapshot.ok_or_else(|| io::Error::other("the checkpoint just written is not there"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(term: u64, index: u64) -> LogId {
+        LogId::new(CommittedLeaderId::new(term), index)
+    }
+
+    #[test]
+    fn an_entry_is_the_next_one_and_of_no_earlier_term() {
+        #[rustfmt::skip]
+        let cases = [
+            // the last,       the entry, is it the next
+            (None,             id(0, 0),  true),
+            (None,             id(1, 1),  false),
+            (Some(id(2, 5)),   id(2, 6),  true),
+            (Some(id(2, 5)),   id(3, 6),  true),
+            (Some(id(2, 5)),   id(2, 5),  false),
+            (Some(id(2, 5)),   id(2, 7),  false),
+            (Some(id(2, 5)),   id(1, 6),  false),
+        ];
+        for (last, id, next) in cases {
+            let followed = follows(last.as_ref(), &id);
+            assert_eq!(followed.is_ok(), next, "{last:?}, then {id}: {followed:?}");
+            assert!(followed.err().is_none_or(|error| error.to_string().starts_with("ReplicasAgree")));
+        }
+    }
+}

@@ -1,12 +1,9 @@
 //! What everything on one node shares: who it is, its shards, its clock, its way to the peers.
 
-use std::any::Any;
 use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use futures::FutureExt;
 use ordergrid_cluster::NodeId;
 use ordergrid_domain::command::{Deliver, Release};
 use ordergrid_domain::machine::SlotOwners;
@@ -16,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use crate::clocks::GridTime;
 use crate::elsewhere::Elsewhere;
 use crate::peers::{Peers, ShardAnswer, ShardCall, Waiter};
+use crate::rules::kept;
 use crate::shard::{HoldRequest, HoldResult, HoldSink, Landings, ShardHost, ShardMessage, Verdict};
 
 /// One node, seen from its shards.
@@ -35,12 +33,6 @@ pub(crate) struct NodeContext {
     again: AtomicBool,
     draining: AtomicBool,
     stopping: AtomicBool,
-}
-
-/// The words of a panic.
-pub(crate) fn said(panic: &(dyn Any + Send)) -> &str {
-    let owned = || panic.downcast_ref::<String>().map(String::as_str);
-    panic.downcast_ref::<&str>().copied().or_else(owned).unwrap_or("no word")
 }
 
 /// Where a shard is led.
@@ -140,10 +132,10 @@ impl NodeContext {
     where
         W: Future<Output = ()>,
     {
-        let (node, work) = (Arc::clone(self), AssertUnwindSafe(work).catch_unwind());
+        let node = Arc::clone(self);
         async move {
-            if let Err(panic) = work.await {
-                node.fail(format!("{what} broke a rule: {}", said(&*panic)));
+            if let Err(rule) = kept(work).await {
+                node.fail(format!("{what} broke a rule: {rule}"));
             }
         }
     }

@@ -37,6 +37,7 @@ mod refill;
 mod repair;
 mod replicas;
 mod report;
+mod rules;
 mod scrub;
 mod shard;
 mod twins;

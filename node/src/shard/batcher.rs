@@ -326,6 +326,14 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "no entry is under way, and (0, 5) commands and bytes are counted")]
+    fn what_an_entry_carries_is_given_back_with_it() {
+        let gate = Arc::new(Gate::new(Flight::of(&limits(1, 0), 1)));
+        gate.bytes.store(5, Ordering::Relaxed);
+        drop(gate.open(|| 1).now_or_never());
+    }
+
+    #[test]
     fn an_entry_begins_beside_others_if_it_may_and_is_worth_it() {
         // entries set, replicas; what may begin in turn, with so many queued, and then takes them
         for (entries, replicas, turns) in [

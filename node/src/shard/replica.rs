@@ -1,13 +1,11 @@
 //! One replica's state: the machine in memory, its cold rows in the store, and the shell that brings them together.
 
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use ordergrid_api::Answer;
 use ordergrid_cluster::{DirtyRows, EntryId, Machine, MachineError, Packed, StateStore, StoreError};
@@ -23,8 +21,8 @@ use tokio::sync::{oneshot, watch};
 use super::landings::Landings;
 use super::proposal::{Proposal, Reply};
 use super::{ShardMessage, answer};
-use crate::context::said;
 use crate::metrics;
+use crate::rules::kept;
 use crate::wholeness::Wholeness;
 
 /// Entries between two looks at the memory budget.
@@ -384,11 +382,11 @@ enum Missing {
 
 impl Machine for ShardReplica {
     fn apply<'a>(&'a self, at: EntryId, entry: &'a Arc<Packed>) -> BoxFuture<'a, Result<(), MachineError>> {
-        let applied = AssertUnwindSafe(self.apply_entry(at, entry)).catch_unwind();
         // A law that does not hold ends the group in its words, and the group the node.
-        Box::pin(applied.map(move |applied| {
-            applied.unwrap_or_else(|panic| Err(MachineError::new(format!("applying {at:?} broke a rule: {}", said(&*panic)))))
-        }))
+        Box::pin(async move {
+            let applied = kept(self.apply_entry(at, entry)).await;
+            applied.unwrap_or_else(|rule| Err(MachineError::new(format!("applying {at:?} broke a rule: {rule}"))))
+        })
     }
 
     fn freeze(&self) -> DirtyRows {
@@ -517,6 +515,21 @@ mod tests {
         after.reload().await.expect("the rows are readable");
         let hash = before.hash_at(7).await;
         assert!(hash.is_some() && after.hash_at(7).await == hash);
+    }
+
+    /// The group ends with an error that says so, and the node with the group: nothing panics unheard.
+    #[tokio::test]
+    async fn a_law_that_does_not_hold_is_an_error_of_apply_in_its_words() {
+        let whole = Arc::new(Wholeness::new(GroupId(1)));
+        let store = state_store(Arc::new(MemEngine::new()), 1, &whole).await.expect("an empty store opens");
+        let replica = ShardReplica::new(ShardConfig::new(GroupId(1), SlotOwners::even(&[GroupId(1)])), store, u64::MAX);
+        let audit = Entry { at: Timestamp::from_ms(5), commands: Vec::new() };
+        let packed = Arc::new(Packed::from_bytes(audit.to_bytes().into()));
+        replica.apply(EntryId { term: 2, index: 7 }, &packed).await.expect("an audit entry is applied");
+        for (term, index) in [(2, 7), (1, 8)] {
+            let broken = replica.apply(EntryId { term, index }, &packed).await.expect_err("it is not the next one");
+            assert!(broken.to_string().contains("ReplicasAgree"), "{broken}");
+        }
     }
 
     #[tokio::test]

@@ -188,6 +188,20 @@ mod tests {
         }
     }
 
+    #[test]
+    #[should_panic(expected = "AcknowledgedIsDurable: request 4 writes what follows request 5")]
+    fn no_entry_is_written_before_the_one_that_it_follows() {
+        tail().push(15, 10, 4, false);
+    }
+
+    #[test]
+    #[should_panic(expected = "AcknowledgedIsDurable: request 2 is written after 3")]
+    fn what_is_on_the_disk_does_not_become_less() {
+        let mut tail = tail();
+        tail.written(3, usize::MAX);
+        tail.written(2, usize::MAX);
+    }
+
     type Change = fn(&mut Tail<u64>);
 
     #[test]

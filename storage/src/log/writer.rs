@@ -438,3 +438,25 @@ impl Round {
         *self = Self { groups: std::mem::take(&mut self.groups), ..Self::default() };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::MemEngine;
+
+    /// A rule that is broken wherever the writer tells of progress ends the log, and so the node, in its words.
+    #[tokio::test]
+    async fn a_broken_rule_ends_the_log_as_a_failed_disk_does() {
+        let writer = LogWriter::start(Arc::new(MemEngine::new()), WriterLimits::default(), |task| drop(tokio::spawn(task)));
+        let group: Arc<dyn Progress> = Arc::new(super::super::store::Nobody);
+        for number in [2, 1] {
+            let (batch, group) = (Batch::new(), Arc::clone(&group));
+            let request = Request { number, batch, entries: 0, sync: false, group, mark: None, above: 0 };
+            writer.slot(0).await.expect("the log works").queue(request);
+        }
+        let failure = writer.failed().await.to_string();
+        assert!(failure.contains("AcknowledgedIsDurable: request 1 of a group comes after 2"), "{failure}");
+        assert!(writer.flush().await.is_err());
+        assert!(writer.slot(9).await.is_err());
+    }
+}
