@@ -220,7 +220,7 @@ mod tests {
 
     /// In production too, where only the cheap part of the laws is looked at.
     #[test]
-    #[should_panic(expected = "EventsGapless: event Some(5) is the last of 4")]
+    #[should_panic(expected = "EventsGapless: event Some(6) is the last of 5")]
     fn a_change_of_an_order_with_a_gap_stops_the_process() {
         let mut order = Play::new(ORDER, "pay p captured 1730; pick; ship 1").order;
         order.events.remove(2);
