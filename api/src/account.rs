@@ -147,8 +147,10 @@ impl Account {
     }
 
     fn give_back(&self, what: Use, bytes: u64) {
-        self.0.uses[what as usize].fetch_sub(bytes, Ordering::Relaxed);
-        self.0.all.fetch_sub(bytes, Ordering::Relaxed);
+        for sum in [&self.0.uses[what as usize], &self.0.all] {
+            let taken = sum.fetch_sub(bytes, Ordering::Relaxed);
+            assert!(taken >= bytes, "memory is counted: {bytes} bytes of {what:?} are given back, {taken} were taken");
+        }
     }
 }
 
@@ -207,6 +209,15 @@ impl Drop for Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[should_panic(expected = "memory is counted: 2 bytes of Bodies are given back, 1 were taken")]
+    fn no_more_is_given_back_than_was_taken() {
+        let account = Account::new(800);
+        let one = account.owe(Use::Bodies, 1);
+        std::mem::forget(one);
+        account.give_back(Use::Bodies, 2);
+    }
 
     #[test]
     fn what_is_taken_comes_back_and_no_more_is_given_than_there_is() {

@@ -191,6 +191,7 @@ impl<RT: AsyncRuntime> Applier<RT> {
 
     async fn apply_one(&mut self, entry: RaftEntry, run_began: tokio::time::Instant) -> io::Result<()> {
         let id = entry.log_id;
+        follows(self.applied.last_log_id.as_ref(), &id)?;
         match entry.payload {
             EntryBody::Blank => {}
             EntryBody::Normal(payload) => {
@@ -208,6 +209,19 @@ impl<RT: AsyncRuntime> Applier<RT> {
         self.applied.last_log_id = Some(id);
         Ok(())
     }
+}
+
+/// An entry is the next one of the log, in no earlier term than the one before it. Fails instead of panicking, as everything here
+/// does: that ends the group, and the node, at once and in these words.
+fn follows(last: Option<&LogId>, id: &LogId) -> io::Result<()> {
+    let next = last.map_or(0, |last| last.index + 1);
+    let term = last.map_or(0, |last| last.leader_id.term);
+    rule(id.index == next && id.leader_id.term >= term, || format!("ReplicasAgree: entry {id} comes after {last:?}"))
+}
+
+/// What is relied on, as an error that ends the group where it does not hold.
+fn rule(holds: bool, text: impl FnOnce() -> String) -> io::Result<()> {
+    if holds { Ok(()) } else { Err(io::Error::other(text())) }
 }
 
 fn next_index(meta: &SnapshotMeta) -> u64 {
@@ -259,6 +273,10 @@ impl<RT: AsyncRuntime> RaftStateMachine<Grid<RT>> for Applier<RT> {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        let applied = &self.applied.last_log_id;
+        rule(meta.last_log_id >= *applied, || {
+            format!("ReplicasAgree: rows of {:?} replace those of {applied:?}", meta.last_log_id)
+        })?;
         self.shared.installing.send_replace(true);
         let _guard = self.shared.writing.clone().lock_owned().await;
         self.shared.installing.send_replace(false);
@@ -368,7 +386,9 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
         let bytes = rows.size();
         self.shared.store.checkpoint(meta_bytes(&self.meta), rows).await.map_err(io::Error::other)?;
         self.shared.frozen_durable().await;
-        self.shared.durable.send_replace(next_index(&self.meta));
+        let (before, now) = (self.shared.durable_next(), next_index(&self.meta));
+        rule(now >= before, || format!("rule 26: a checkpoint before entry {now} comes after one before entry {before}"))?;
+        self.shared.durable.send_replace(now);
         while !self.shared.tidy().await {
             rest(&*self.shared.machine).await;
         }
@@ -376,5 +396,34 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
         let snapshot = current_snapshot(&*self.shared.store).await?;
         self.guard = None;
         snapshot.ok_or_else(|| io::Error::other("the checkpoint just written is not there"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(term: u64, index: u64) -> LogId {
+        LogId::new(CommittedLeaderId::new(term), index)
+    }
+
+    #[test]
+    fn an_entry_is_the_next_one_and_of_no_earlier_term() {
+        #[rustfmt::skip]
+        let cases = [
+            // the last,       the entry, is it the next
+            (None,             id(0, 0),  true),
+            (None,             id(1, 1),  false),
+            (Some(id(2, 5)),   id(2, 6),  true),
+            (Some(id(2, 5)),   id(3, 6),  true),
+            (Some(id(2, 5)),   id(2, 5),  false),
+            (Some(id(2, 5)),   id(2, 7),  false),
+            (Some(id(2, 5)),   id(1, 6),  false),
+        ];
+        for (last, id, next) in cases {
+            let followed = follows(last.as_ref(), &id);
+            assert_eq!(followed.is_ok(), next, "{last:?}, then {id}: {followed:?}");
+            assert!(followed.err().is_none_or(|error| error.to_string().starts_with("ReplicasAgree")));
+        }
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use crate::clocks::GridTime;
 use crate::elsewhere::Elsewhere;
 use crate::peers::{Peers, ShardAnswer, ShardCall, Waiter};
+use crate::rules::kept;
 use crate::shard::{Fates, HoldSink, Landings, Question, ShardHost, ShardMessage};
 
 /// One node, seen from its shards.
@@ -135,6 +136,19 @@ impl NodeContext {
             }
             first
         });
+    }
+
+    /// Does `work`; if it panics, something that is relied on does not hold, and the process must not go on.
+    pub(crate) fn or_fails<W>(self: &Arc<Self>, what: String, work: W) -> impl Future<Output = ()> + use<W>
+    where
+        W: Future<Output = ()>,
+    {
+        let node = Arc::clone(self);
+        async move {
+            if let Err(rule) = kept(work).await {
+                node.fail(format!("{what} broke a rule: {rule}"));
+            }
+        }
     }
 
     /// As [`Self::fail`], where another start mends what is wrong.

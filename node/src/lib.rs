@@ -41,6 +41,7 @@ mod repair;
 mod replicas;
 mod report;
 mod room;
+mod rules;
 mod scrub;
 mod shard;
 mod streams;

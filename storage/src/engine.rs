@@ -164,6 +164,9 @@ pub enum EngineError {
     /// What is stored is damaged.
     #[error("the database is damaged: {0}")]
     Damaged(String),
+    /// What is relied on does not hold: nothing more may be written.
+    #[error("the program broke a rule of its own: {0}")]
+    Broken(String),
     /// The engine was shut, or, in a simulation, its machine has crashed.
     #[error("the database is closed")]
     Closed,

@@ -94,7 +94,8 @@ impl<I: Copy + PartialOrd> Steady<I> {
             tracing::warn!(group = %self.group, by_ms, "the machine's clocks have leapt: the lease ends");
             seen.leapt = Some(now);
         }
-        seen.leapt.is_none_or(|leapt| acknowledged > leapt)
+        // ReadsAreCurrent: an acknowledgement that is yet to come proves nothing, whatever clock says so.
+        acknowledged <= now && seen.leapt.is_none_or(|leapt| acknowledged > leapt)
     }
 
     /// All clocks as of one moment; nothing if this thread does not get to read them together.
@@ -179,5 +180,6 @@ mod tests {
         assert!(!asks(110, 120), "acknowledged before the machine stood still");
         assert!(!asks(120, 130), "and at the moment when it was seen");
         assert!(asks(121, 130), "acknowledged since");
+        assert!(!asks(131, 130), "not acknowledged yet");
     }
 }

@@ -122,6 +122,21 @@ impl MetaMachine {
     }
 }
 
+/// What the cluster knows is replaced by something that is not older: the map's epoch never falls, and no replica id is given away
+/// twice.
+fn goes_on(before: Option<&MetaView>, now: Option<&MetaView>) -> Result<(), String> {
+    let Some(before) = before else { return Ok(()) };
+    let now = now.ok_or("a cluster that was founded is not any more")?;
+    if now.map.epoch < before.map.epoch || now.next_replica < before.next_replica {
+        let (epoch, replica) = (before.map.epoch, before.next_replica);
+        return Err(format!(
+            "the map of epoch {} and replica {} replaces that of epoch {epoch} and replica {replica}",
+            now.map.epoch, now.next_replica
+        ));
+    }
+    Ok(())
+}
+
 async fn load(store: &dyn StateStore) -> Result<Option<MetaView>, MachineError> {
     let mut rows = BTreeMap::new();
     let mut after = None;
@@ -220,6 +235,7 @@ impl Machine for MetaMachine {
     fn reload(&self) -> BoxFuture<'_, Result<(), MachineError>> {
         async move {
             let view = self.load().await?;
+            goes_on(self.view.borrow().as_deref(), view.as_ref()).map_err(MachineError::new)?;
             self.dirty.lock().clear();
             self.view.send_replace(view.map(Arc::new));
             Ok(())
@@ -297,6 +313,22 @@ mod tests {
     fn a_view_survives_its_rows() {
         assert_eq!(view_of(&rows(&view())).unwrap(), Some(view()));
         assert_eq!(view_of(&BTreeMap::new()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_view_is_replaced_by_no_older_one() {
+        let known = view();
+        let bent = |bend: fn(&mut MetaView)| {
+            let mut now = view();
+            bend(&mut now);
+            goes_on(Some(&known), Some(&now))
+        };
+        assert_eq!(goes_on(None, Some(&known)), Ok(()));
+        assert_eq!(bent(|_| ()), Ok(()));
+        assert_eq!(bent(|now| Arc::make_mut(&mut now.map).epoch += 1), Ok(()));
+        assert!(bent(|now| Arc::make_mut(&mut now.map).epoch -= 1).is_err());
+        assert!(bent(|now| now.next_replica -= 1).is_err());
+        assert!(goes_on(Some(&known), None).is_err());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The laws: what must hold at every index whatever fails. The same names stand in assertions, in the simulation's
-//! checkers, in metrics and in what `verify` prints.
+//! The laws: what must hold at every index whatever fails. The same names stand in assertions, in what `verify` prints, and in
+//! what the simulation's judges say. ARCHITECTURE.md has where each is asserted, proven and measured.
 
 use bincode::{Decode, Encode};
 use std::fmt;

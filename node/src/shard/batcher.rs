@@ -88,7 +88,13 @@ impl Gate {
     /// Begins an entry once it may and is worth it. One task alone asks; `queued` tells it how many commands wait.
     async fn open(self: &Arc<Self>, queued: impl Fn() -> usize) -> UnderWay {
         loop {
-            if self.under_way.load(Ordering::Acquire) == 0 || self.may_begin_beside(queued()) {
+            let under_way = self.under_way.load(Ordering::Acquire);
+            if under_way == 0 {
+                // What an entry carries is given back before the entry ends.
+                let carried = (self.commands.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire));
+                assert!(carried == (0, 0), "no entry is under way, and {carried:?} commands and bytes are counted");
+            }
+            if under_way == 0 || self.may_begin_beside(queued()) {
                 self.under_way.fetch_add(1, Ordering::AcqRel);
                 return UnderWay { gate: Arc::clone(self), commands: 0, bytes: 0 };
             }
@@ -139,13 +145,18 @@ pub(crate) struct Batcher {
 }
 
 impl Batcher {
-    /// Starts packing for one term. It ends when every clone is dropped.
-    pub(crate) fn start(group: GroupRef, term: u64, time: Arc<GridTime>, limits: BatchLimits) -> Self {
+    /// A batcher for one term, and its work, which ends when every clone is dropped.
+    pub(crate) fn start(
+        group: GroupRef,
+        term: u64,
+        time: Arc<GridTime>,
+        limits: BatchLimits,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (queue, waiting) = mpsc::channel(limits.queue);
         let wait = Arc::new(metrics::BatchWait::new());
         let gate = Arc::new(Gate::new(Flight::of(&limits, group.status().members.len())));
-        tokio::spawn(pack(waiting, Arc::clone(&wait), Arc::clone(&gate), group, term, time, limits));
-        Self { queue, wait, gate }
+        let work = pack(waiting, Arc::clone(&wait), Arc::clone(&gate), group, term, time, limits);
+        (Self { queue, wait, gate }, work)
     }
 
     /// Queues a command; its reply is told that nothing happened when the queue is full.
@@ -315,6 +326,14 @@ mod tests {
             drop(begun);
             assert_eq!(gate.bytes.load(Ordering::Relaxed), 0);
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "no entry is under way, and (0, 5) commands and bytes are counted")]
+    fn what_an_entry_carries_is_given_back_with_it() {
+        let gate = Arc::new(Gate::new(Flight::of(&limits(1, 0), 1)));
+        gate.bytes.store(5, Ordering::Relaxed);
+        drop(gate.open(|| 1).now_or_never());
     }
 
     #[test]

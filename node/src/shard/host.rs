@@ -218,10 +218,11 @@ impl ShardHost {
         };
         tracing::info!(shard.id = %self.shard, term, "leading");
         let mut work = JoinSet::new();
-        work.spawn(mailbox::pump(Arc::clone(&lead)));
-        work.spawn(timers::tick(Arc::clone(&lead)));
-        work.spawn(asks::ask(Arc::clone(&lead)));
-        work.spawn(skus::sweep(actor.clone(), self.limits.idle));
+        let of = |what: &str| format!("shard {}, term {term}: {what}", self.shard);
+        work.spawn(node.or_fails(of("delivering messages"), mailbox::pump(Arc::clone(&lead))));
+        work.spawn(node.or_fails(of("proposing ticks"), timers::tick(Arc::clone(&lead))));
+        work.spawn(node.or_fails(of("asking for orders of holds"), asks::ask(Arc::clone(&lead))));
+        work.spawn(node.or_fails(of("ending idle actors"), skus::sweep(actor.clone(), self.limits.idle)));
         {
             let mut leading = self.leading.write();
             if !Arc::ptr_eq(&self.seat.borrow().group, &seat.group) {

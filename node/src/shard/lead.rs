@@ -69,7 +69,8 @@ impl Lead {
         replica: Arc<ShardReplica>,
         limits: LeadLimits,
     ) -> Self {
-        let batcher = Batcher::start(Arc::clone(&group), term, Arc::clone(&node.time), limits.batch);
+        let (batcher, packing) = Batcher::start(Arc::clone(&group), term, Arc::clone(&node.time), limits.batch);
+        tokio::spawn(node.or_fails(format!("shard {shard}, term {term}: packing"), packing));
         let pace = Pace::new(limits.request);
         let stopped = StoppedStreams::of(shard);
         Self { node, shard, group, term, replica, batcher, pace, stopped, limits }

@@ -23,6 +23,7 @@ use super::proposal::{Proposal, Reply};
 use super::{ShardMessage, answer};
 use crate::metrics;
 use crate::room::RowBudget;
+use crate::rules::kept;
 use crate::wholeness::Wholeness;
 
 /// Entries between two looks at the memory budget.
@@ -314,6 +315,8 @@ impl ShardReplica {
             }
         };
         self.applied.send_replace(at.index);
+        let (asked, came) = (entry.commands.len(), outcomes.len());
+        assert!(came == asked, "three ends: {asked} commands came to {came} outcomes");
         if !replies.is_empty() {
             self.stages.reply.time(|| tell(replies, outcomes, at));
         }
@@ -365,6 +368,8 @@ fn haste(dirty_bytes: u64) -> usize {
 }
 
 fn tell(replies: Vec<Reply>, outcomes: Vec<Outcome>, at: EntryId) {
+    let (waiting, came) = (replies.len(), outcomes.len());
+    assert!(waiting == came, "three ends: {waiting} wait for {came} outcomes");
     let mut landings = Landings::default();
     for (reply, outcome) in replies.into_iter().zip(outcomes) {
         reply.land(outcome, at, &mut landings);
@@ -381,7 +386,11 @@ enum Missing {
 
 impl Machine for ShardReplica {
     fn apply<'a>(&'a self, at: EntryId, entry: &'a Arc<Packed>) -> BoxFuture<'a, Result<(), MachineError>> {
-        Box::pin(self.apply_entry(at, entry))
+        // A law that does not hold ends the group in its words, and the group the node.
+        Box::pin(async move {
+            let applied = kept(self.apply_entry(at, entry)).await;
+            applied.unwrap_or_else(|rule| Err(MachineError::new(format!("applying {at:?} broke a rule: {rule}"))))
+        })
     }
 
     fn freeze(&self) -> DirtyRows {
@@ -517,6 +526,25 @@ mod tests {
         after.reload().await.expect("the rows are readable");
         let hash = before.hash_at(7).await;
         assert!(hash.is_some() && after.hash_at(7).await == hash);
+    }
+
+    /// The group ends with an error that says so, and the node with the group: nothing panics unheard.
+    #[tokio::test]
+    async fn a_law_that_does_not_hold_is_an_error_of_apply_in_its_words() {
+        let whole = Arc::new(Wholeness::new(GroupId(1)));
+        let store = state_store(Arc::new(MemEngine::new()), 1, &whole).await.expect("an empty store opens");
+        let replica = ShardReplica::new(
+            ShardConfig::new(GroupId(1), SlotOwners::even(&[GroupId(1)])),
+            store,
+            RowBudget::new(u64::MAX, &RowRoom::default()),
+        );
+        let audit = Entry { at: Timestamp::from_ms(5), commands: Vec::new() };
+        let packed = Arc::new(Packed::from_bytes(audit.to_bytes().into()));
+        replica.apply(EntryId { term: 2, index: 7 }, &packed).await.expect("an audit entry is applied");
+        for (term, index) in [(2, 7), (1, 8)] {
+            let broken = replica.apply(EntryId { term, index }, &packed).await.expect_err("it is not the next one");
+            assert!(broken.to_string().contains("ReplicasAgree"), "{broken}");
+        }
     }
 
     #[tokio::test]

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ordergrid_cluster::EntryId;
 
-use super::finding::LogLaw;
 use super::log::{Logged, ReplicaLog, VoteRow};
 use crate::history::SimTime;
 use crate::trace;
+use crate::verdict::Property;
 
 /// Facts that break a law.
-pub(super) type Broken = Vec<(LogLaw, String)>;
+pub(super) type Broken = Vec<(Property, String)>;
 
 /// One group.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Group {
         if known.entry.bytes == bytes {
             return Arc::clone(&known.entry);
         }
-        broken.push((LogLaw::LogMatching, format!("entry {id} has other bytes than elsewhere")));
+        broken.push((Property::LogMatching, format!("entry {id} has other bytes than elsewhere")));
         Arc::new(Logged { id, bytes, seen: trace::now() })
     }
 
@@ -54,14 +54,14 @@ impl Group {
         let first = *known.before.get_or_insert(before);
         if first != before {
             let text = format!("entry {} follows an entry of term {first} elsewhere, of term {before} here", entry.id);
-            broken.push((LogLaw::LogMatching, text));
+            broken.push((Property::LogMatching, text));
         }
     }
 
     /// A replica votes.
     pub(super) fn vote(&mut self, before: Option<&VoteRow>, vote: &VoteRow, broken: &mut Broken) {
         if let Some(before) = before.filter(|before| !before.may_become(vote)) {
-            broken.push((LogLaw::VotesMonotonic, format!("the vote {vote} replaces the vote {before}")));
+            broken.push((Property::VotesMonotonic, format!("the vote {vote} replaces the vote {before}")));
         }
         if vote.won {
             self.leads(vote.term, vote.voted_for, broken);
@@ -73,7 +73,7 @@ impl Group {
         let first = *self.winners.entry(term).or_insert(replica);
         if first != replica {
             let text = format!("term {term} is led by replica {first} and by replica {replica}");
-            broken.push((LogLaw::OneLeaderPerTerm, text));
+            broken.push((Property::OneLeaderPerTerm, text));
         }
     }
 
@@ -81,7 +81,7 @@ impl Group {
     pub(super) fn cut(&self, entries: &[Arc<Logged>], broken: &mut Broken) {
         for entry in entries {
             if self.chain.get(&entry.id.index).is_some_and(|(committed, _)| committed.id == entry.id) {
-                broken.push((LogLaw::CommittedNeverChanges, format!("the committed entry {} is cut off", entry.id)));
+                broken.push((Property::CommittedNeverChanges, format!("the committed entry {} is cut off", entry.id)));
             }
         }
     }
@@ -93,7 +93,7 @@ impl Group {
             match self.chain.get(index) {
                 Some((committed, _)) if committed.id != entry.id => {
                     let text = format!("entry {} is committed here, {} elsewhere", entry.id, committed.id);
-                    broken.push((LogLaw::CommittedNeverChanges, text));
+                    broken.push((Property::CommittedNeverChanges, text));
                 }
                 Some(_) => {}
                 None => {
@@ -101,7 +101,7 @@ impl Group {
                     fixed.push(entry.id);
                     if let Some(term) = self.claims.remove(index).filter(|term| *term != entry.id.term) {
                         let text = format!("entry {} is committed here, one of term {term} elsewhere", entry.id);
-                        broken.push((LogLaw::CommittedNeverChanges, text));
+                        broken.push((Property::CommittedNeverChanges, text));
                     }
                 }
             }
@@ -115,13 +115,13 @@ impl Group {
         self.said = self.said.max(id.index);
         if let Some(term) = log.entries.get(&id.index).map(|entry| entry.id.term).filter(|term| *term != id.term) {
             let text = format!("entry {id} is written down as committed where the log has one of term {term}");
-            broken.push((LogLaw::CommittedNeverChanges, text));
+            broken.push((Property::CommittedNeverChanges, text));
         }
         let known = self.chain.get(&id.index).map(|(committed, _)| committed.id.term);
         let first = known.unwrap_or_else(|| *self.claims.entry(id.index).or_insert(id.term));
         if first != id.term {
             let text = format!("entry {id} is written down as committed, one of term {first} elsewhere");
-            broken.push((LogLaw::CommittedNeverChanges, text));
+            broken.push((Property::CommittedNeverChanges, text));
         }
     }
 

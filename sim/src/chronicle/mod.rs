@@ -30,9 +30,10 @@ use parking_lot::Mutex;
 use crate::disk::{Database, DiskWatch};
 use crate::history::SimTime;
 use crate::trace;
+use crate::verdict::Property;
 
 use disk::Disk;
-pub use finding::{Finding, LogLaw};
+pub use finding::Finding;
 use group::{Broken, Group};
 use log::Change;
 pub use log::{Body, Logged, ReplicaLog, VoteRow};
@@ -297,7 +298,7 @@ impl Chronicle {
 
     /// Nothing may be committed before a majority of the replicas could no longer lose it. A replica that has it no more
     /// because it has purged it has it in its checkpoint.
-    fn not_on_majority(&self, book: &Book, group: GroupId, id: EntryId) -> Option<(LogLaw, String)> {
+    fn not_on_majority(&self, book: &Book, group: GroupId, id: EntryId) -> Option<(Property, String)> {
         // The first entry names the members: each founder writes it by itself, and needs nobody's leave.
         if id.index == 0 {
             return None;
@@ -309,7 +310,7 @@ impl Chronicle {
         }
         let holds = disks().filter(|(replica, disk)| disk.is_some_and(|disk| disk.holds(**replica, id))).count();
         let text = || format!("entry {id} is committed and durable on {holds} of {} replicas", members.len());
-        (2 * holds <= members.len()).then(|| (LogLaw::CommittedIsDurable, text()))
+        (2 * holds <= members.len()).then(|| (Property::CommittedIsDurable, text()))
     }
 }
 
@@ -331,9 +332,9 @@ impl Book {
     }
 
     fn found(&mut self, home: Home, broken: Broken) {
-        for (law, what) in broken {
+        for (property, what) in broken {
             let text = format!("group {}, node {}: {what}", home.group, home.node);
-            self.findings.push(Finding { law, at: trace::now(), text });
+            self.findings.push(Finding { property, at: trace::now(), text });
         }
     }
 }
@@ -346,7 +347,7 @@ impl DiskWatch for Chronicle {
         let mut book = self.book.lock();
         let changes = self.take(&mut book, node, batch).unwrap_or_else(|text| {
             let text = format!("node {node}: {text}");
-            book.findings.push(Finding { law: LogLaw::LogsReadable, at: trace::now(), text });
+            book.findings.push(Finding { property: Property::LogsReadable, at: trace::now(), text });
             Vec::new()
         });
         book.disks.entry(node).or_default().wrote(changes);

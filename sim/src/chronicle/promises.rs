@@ -8,17 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ordergrid_cluster::EntryId;
 use ordergrid_domain::command::{Deliver, Place, Release};
-use ordergrid_domain::{AttemptId, Command, Entry, GroupId, Message, Outcome, SkuId, Timestamp};
+use ordergrid_domain::{AttemptId, Command, Entry, GroupId, Law, Message, Outcome, SkuId, Timestamp};
 
 use super::rare::{Before, fresh};
-use crate::verdict::Violation;
+use crate::verdict::{Property, Violation};
 
-/// Rule 2 of placing.
-const TERM: &str = "PlacedInItsTerm";
-/// Rule 10 of placing.
-const TOMBSTONE: &str = "TombstonesHold";
 /// The law that rules 14 to 18 of placing serve.
-const UNITS: &str = "AllOrNothing";
+const UNITS: Property = Property::Law(Law::AllOrNothing);
 
 /// What one shard's chain has shown so far.
 #[derive(Debug, Default)]
@@ -50,24 +46,25 @@ impl Promises {
                     let until = self.released.get(&(hold.attempt, hold.sku.clone()));
                     until.filter(|until| now <= **until).map(|until| {
                         let text = format!("{:?} was released, and is granted {} before {until:?}", hold.attempt, hold.sku);
-                        (TOMBSTONE, text)
+                        (Property::TombstonesHold, text)
                     })
                 }
                 (Command::Deliver(run), Before::Stream(high)) => self.deliver(run, *high),
                 _ => None,
             };
-            if let Some((name, text)) = broken {
-                return Err(Violation::new(name, format!("group {group}, entry {at}: {text}")));
+            if let Some((property, text)) = broken {
+                return Err(Violation::new(property, format!("group {group}, entry {at}: {text}")));
             }
         }
         Ok(())
     }
 
-    fn place(&mut self, at: EntryId, place: &Place, outcome: &Outcome) -> Option<(&'static str, String)> {
+    fn place(&mut self, at: EntryId, place: &Place, outcome: &Outcome) -> Option<(Property, String)> {
         let Outcome::Placed { order, .. } = outcome else { return None };
         let first = order.attempt == place.attempt && self.placed.insert(place.attempt);
-        (first && place.attempt.term != at.term)
-            .then(|| (TERM, format!("order {} is placed by {:?} in another term", order.id, place.attempt)))
+        (first && place.attempt.term != at.term).then(|| {
+            (Property::PlacedInItsTerm, format!("order {} is placed by {:?} in another term", order.id, place.attempt))
+        })
     }
 
     fn release(&mut self, release: &Release) {
@@ -76,7 +73,7 @@ impl Promises {
     }
 
     /// A promised unit is there: no verb takes units from a hold, so no *keep* may find fewer than its order counts on.
-    fn deliver(&mut self, run: &Deliver, high: u64) -> Option<(&'static str, String)> {
+    fn deliver(&mut self, run: &Deliver, high: u64) -> Option<(Property, String)> {
         fresh(run, high).find_map(|message| match message {
             Message::Shortfall { order, .. } => {
                 Some((UNITS, format!("order {order} counts on units that nobody holds: {message:?}")))
@@ -118,13 +115,13 @@ mod tests {
     }
 
     /// What is said of these commands and what they came to, at this time.
-    fn said(now: u64, chain: Vec<(Command, Before, Outcome)>) -> Option<&'static str> {
+    fn said(now: u64, chain: Vec<(Command, Before, Outcome)>) -> Option<Property> {
         let mut promises = Promises::default();
         for (command, before, outcome) in chain {
             let entry = Entry { at: Timestamp::from_ms(now), commands: vec![command] };
             let looked = promises.look((GroupId(1), AT), entry.at, &entry, &[before], &[outcome]);
             if let Err(violation) = looked {
-                return Some(if violation.text.contains("released") { TOMBSTONE } else { UNITS });
+                return Some(violation.property);
             }
         }
         None
@@ -136,7 +133,7 @@ mod tests {
         let ended = || Outcome::Rejected(Rejection::HoldEnded);
         let first = |outcome| (Command::Release(release()), Before::Any, outcome);
         assert_eq!(said(50, vec![first(Outcome::Done), (hold(), Before::Any, ended())]), None);
-        assert_eq!(said(50, vec![first(Outcome::Done), (hold(), Before::Any, held())]), Some(TOMBSTONE));
+        assert_eq!(said(50, vec![first(Outcome::Done), (hold(), Before::Any, held())]), Some(Property::TombstonesHold));
         assert_eq!(said(51, vec![first(Outcome::Done), (hold(), Before::Any, held())]), None);
         assert_eq!(said(50, vec![(hold(), Before::Any, held()), first(Outcome::Done)]), None);
     }
@@ -152,6 +149,6 @@ mod tests {
         assert_eq!(said(1, vec![(shortfall(), Before::Stream(5), Outcome::Done)]), None, "it was applied before");
         let released = (told(Message::Release(release())), Before::Stream(4), Outcome::Done);
         let held = Outcome::Held { name: Text::new("A").expect("short") };
-        assert_eq!(said(1, vec![released, (hold(), Before::Any, held)]), Some(TOMBSTONE));
+        assert_eq!(said(1, vec![released, (hold(), Before::Any, held)]), Some(Property::TombstonesHold));
     }
 }

@@ -17,7 +17,7 @@ use super::promises::Promises;
 use super::rare::Rare;
 use super::{Body, ChainEntry, Chronicle};
 use crate::history::{Ending, History, Said};
-use crate::verdict::Violation;
+use crate::verdict::{Property, Violation};
 
 /// Orders and SKUs whose states are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -347,5 +347,5 @@ fn timers(order: &Order) -> impl Iterator<Item = Timestamp> + use<> {
 }
 
 fn broken(at: &ChainEntry, what: &str) -> Violation {
-    Violation::new("CommittedNeverChanges", format!("group {}, entry {}: {what}", at.group, at.id))
+    Violation::new(Property::CommittedNeverChanges, format!("group {}, entry {}: {what}", at.group, at.id))
 }

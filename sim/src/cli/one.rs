@@ -135,7 +135,7 @@ pub(super) fn run(arguments: &OneArguments) -> anyhow::Result<u8> {
 pub(super) fn tell(plan: &Plan, outcome: &Outcome) -> Told {
     let (end, judge, text) = match &outcome.stop {
         None => ("held", String::new(), String::new()),
-        Some(Stop::Violation(violation)) => ("violated", violation.judge.to_owned(), violation.text.clone()),
+        Some(Stop::Violation(violation)) => ("violated", violation.property.to_string(), violation.text.clone()),
         Some(Stop::Harness(text)) => ("harness", String::new(), text.clone()),
     };
     Told {

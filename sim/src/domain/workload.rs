@@ -6,7 +6,7 @@ use std::time::Duration;
 use ordergrid_domain::command::{OrderAction, OrderCommand, OrderRequest, SkuAction, SkuCommand};
 use ordergrid_domain::order::{CancelReason, LineRequest, Operator, PaymentState, RefundState, Terms};
 use ordergrid_domain::{
-    Command, Currency, FulfilmentId, Key, Lookup, Money, OrderId, ProviderPaymentId, Quantity, RefundId, SkuId, Text,
+    Command, Currency, FulfilmentId, Key, Law, Lookup, Money, OrderId, ProviderPaymentId, Quantity, RefundId, SkuId, Text,
     WarehouseId,
 };
 
@@ -372,9 +372,9 @@ impl World {
         let clients: Vec<_> = self.clients.iter().filter(unknown).collect();
         let counters: Vec<_> = self.shards.iter().map(|it| it.plain.counters()).collect();
         let busy: Vec<_> = self.shards.iter().map(|it| &it.leader).filter(|leading| !leading.is_idle()).collect();
-        let letters = &self.letters;
+        let (heals, letters) = (Law::Heals, &self.letters);
         Err(Violation(format!(
-            "Heals: still not quiet: {counters:?}, clients {clients:?}, leaders {busy:?}, letters {letters:?}"
+            "{heals}: still not quiet: {counters:?}, clients {clients:?}, leaders {busy:?}, letters {letters:?}"
         )))
     }
 

@@ -7,8 +7,8 @@ use ordergrid_domain::command::{Deliver, OrderRequest, Position, Release};
 use ordergrid_domain::placing::{HoldRequest, HoldResult, Looked};
 use ordergrid_domain::rows::{TIMER, list_of, listed_order};
 use ordergrid_domain::{
-    AttemptId, Audit, AuditReport, Command, Entry, GroupId, OrderId, Outcome, ShardConfig, ShardMachine, SkuId, SlotOwners,
-    Timestamp, UserId,
+    AttemptId, Audit, AuditReport, Command, Entry, GroupId, Law, OrderId, Outcome, ShardConfig, ShardMachine, SkuId,
+    SlotOwners, Timestamp, UserId,
 };
 
 use crate::dice::Dice;
@@ -204,7 +204,7 @@ impl World {
         it.take_rows(4);
         it.stored.evict_timers(1);
         if applied != stored {
-            return Err(Violation(format!("ReplicasAgree: {applied:?} and {stored:?} for {entry:?}")));
+            return Err(Violation(format!("{}: {applied:?} and {stored:?} for {entry:?}", Law::ReplicasAgree)));
         }
         it.log.push((position, bytes));
         self.oracle.advance(at);
@@ -287,7 +287,7 @@ impl World {
             return Err(Violation(format!("{law}: {text}")));
         }
         if report.in_flight != ordergrid_domain::audit::InFlight::default() || !report.torn.is_empty() {
-            return Err(Violation(format!("Heals: {:?} is under way, {:?} is torn", report.in_flight, report.torn)));
+            return Err(Violation(format!("{}: {:?} is under way, {:?} is torn", Law::Heals, report.in_flight, report.torn)));
         }
         self.counts.add("rows audited", report.counts.rows);
         let machines = self.shards.iter().map(|it| (it.plain.shard(), &it.plain)).collect();
@@ -395,7 +395,11 @@ impl Shard {
 
     fn agree(&mut self) -> Result<(), Violation> {
         let (plain, stored) = (self.plain.state_hash(), self.stored.state_hash());
-        if plain == stored { Ok(()) } else { Err(Violation(format!("ReplicasAgree: hashes {plain:x} and {stored:x}"))) }
+        if plain == stored {
+            Ok(())
+        } else {
+            Err(Violation(format!("{}: hashes {plain:x} and {stored:x}", Law::ReplicasAgree)))
+        }
     }
 
     /// The orders of a user are the same where all are in memory and where most are in the store.
@@ -409,6 +413,6 @@ impl Shard {
         if listed == expected {
             return Ok(());
         }
-        Err(Violation(format!("ReadsAreCurrent: the orders of {user} are {expected:?}, listed are {listed:?}")))
+        Err(Violation(format!("{}: the orders of {user} are {expected:?}, listed are {listed:?}", Law::ReadsAreCurrent)))
     }
 }

@@ -17,7 +17,7 @@ use crate::history::SimTime;
 use crate::net::LinkState;
 use crate::plan::Plan;
 use crate::trace;
-use crate::verdict::Violation;
+use crate::verdict::{Property, Violation};
 
 /// Rows that lie in one block.
 const ROWS_OF_A_BLOCK: usize = 8;
@@ -165,7 +165,7 @@ impl Striking {
         for (node, why) in ended {
             let hurt = self.hurt == Some(node) && (self.rows_damaged || why.to_string().contains("older copy"));
             if !self.excused.contains(&node) && !self.copies.excuse(node) && !hurt {
-                return Err(Violation::new("NodesGoOn", format!("node {node} ended without a cause: {why}")));
+                return Err(Violation::new(Property::NodesGoOn, format!("node {node} ended without a cause: {why}")));
             }
             self.switch_off(grid, node, Down::Killed, grid.now().after(SUPERVISOR));
         }
@@ -178,7 +178,8 @@ impl Striking {
     }
 
     fn start(&self, grid: &mut SimGrid, node: u64) -> Result<(), Violation> {
-        grid.start(node).map_err(|error| Violation::new("NodesGoOn", format!("node {node} cannot be started: {error:#}")))
+        grid.start(node)
+            .map_err(|error| Violation::new(Property::NodesGoOn, format!("node {node} cannot be started: {error:#}")))
     }
 
     /// The faults end: everything is lifted, every node is on; those whose disks were made to fail start anew.

@@ -1,43 +1,18 @@
-//! Who decides whether a history was right: one file per property, named as the law.
+//! Who decides whether a history was right: one file per property, named as the [`Property`].
 //!
 //! A judge looks after every step at what can be seen from outside ([`Moment`]), and once more when the history is over and
 //! the grid is at rest ([`Evidence`]). It remembers what it needs, and says what is wrong as soon as it knows.
+//!
+//! [`logs`] holds consensus to what the disks and the nodes say, [`laws`] what clients were told to the laws; what the latter
+//! read is in [`evidence`].
 
-pub mod acknowledged_is_durable;
-pub mod all_or_nothing;
-pub mod as_of_index;
-pub mod book;
-pub mod bounded;
-pub mod clients;
-pub mod events_gapless;
-pub mod grown;
-pub mod heals;
-pub mod holds_add_up;
-pub mod linear;
-pub mod money_conserved;
-pub mod no_oversell;
-pub mod one_key_one_order;
-pub mod rare;
-pub mod reads_are_current;
-pub mod refused_means_nothing;
-pub mod sold_out_is_true;
+pub mod evidence;
+pub mod laws;
+pub mod logs;
 #[cfg(test)]
 mod testing;
-pub mod timers_fire;
-pub mod undated;
-
-mod acknowledged;
-mod committed;
-mod found;
-mod leaders;
-mod majority;
-mod matching;
-mod pointers;
-mod readable;
-mod replicas;
 #[cfg(test)]
 mod tests;
-mod votes;
 
 use std::collections::BTreeMap;
 
@@ -45,33 +20,7 @@ use ordergrid_cluster::GroupStatus;
 
 use crate::chronicle::{Chronicle, Reference};
 use crate::history::{History, SimTime};
-use crate::verdict::Violation;
-
-pub use acknowledged::AcknowledgedIsDurable;
-pub use committed::CommittedNeverChanges;
-pub use leaders::OneLeaderPerTerm;
-pub use majority::CommittedIsDurable;
-pub use matching::LogMatching;
-pub use pointers::PointersOrdered;
-pub use readable::LogsReadable;
-pub use replicas::ReplicasAgree;
-pub use votes::VotesMonotonic;
-
-/// The judges of what the logs say.
-#[must_use]
-pub fn log_judges() -> Vec<Box<dyn Judge>> {
-    vec![
-        Box::new(LogsReadable::default()),
-        Box::new(OneLeaderPerTerm::default()),
-        Box::new(VotesMonotonic::default()),
-        Box::new(LogMatching::default()),
-        Box::new(CommittedIsDurable::default()),
-        Box::new(CommittedNeverChanges::default()),
-        Box::<PointersOrdered>::default(),
-        Box::new(AcknowledgedIsDurable),
-        Box::new(ReplicasAgree),
-    ]
-}
+use crate::verdict::{Property, Violation};
 
 /// Statuses of the groups of every node that runs.
 pub type Statuses = BTreeMap<u64, Vec<GroupStatus>>;
@@ -108,8 +57,8 @@ pub struct Evidence<'a> {
 
 /// Watches one property.
 pub trait Judge {
-    /// The property, named as the law.
-    fn name(&self) -> &'static str;
+    /// The property.
+    fn property(&self) -> Property;
 
     /// Looks at the grid after a step.
     ///

@@ -19,8 +19,8 @@ use ordergrid_domain::{
     Quantity, RefundId, Rejection, ShardConfig, ShardMachine, SkuId, SlotOwners, Text, Timestamp, UserId, WarehouseId,
 };
 
-use super::as_of_index::Standard;
-use super::book::{Book, FINAL_CLIENT, Setting};
+use super::evidence::book::{Book, FINAL_CLIENT, Setting};
+use super::evidence::standard::Standard;
 use crate::chronicle::reference::Version;
 use crate::history::{Ask, Ending, History, Operation, Said, Seen, SimTime};
 use crate::verdict::Violation;

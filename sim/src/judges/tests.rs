@@ -5,16 +5,19 @@ use super::*;
 use crate::chronicle::Watched;
 use crate::chronicle::testing::{Row, SHARD, entry, map, replica, write, write_everywhere};
 use crate::history::{Ask, Ending, Operation, Said, Seen};
+use crate::judges::laws::acknowledged_is_durable::in_the_log;
+use crate::judges::laws::replicas_agree;
 
 use Row::{Blank, Commands, Committed, CutFrom, Purged, Vote};
 
 fn looked(chronicle: &Chronicle, rounds: &[Statuses]) -> Vec<&'static str> {
     let lives = BTreeMap::from([(1, 1), (2, 1), (3, 1)]);
-    let mut judges = log_judges();
+    let mut judges = logs::judges();
     let mut fired = Vec::new();
     for statuses in rounds {
         let moment = Moment { now: SimTime::default(), statuses, lives: &lives, chronicle };
-        fired.extend(judges.iter_mut().filter_map(|judge| judge.look(&moment).err()).map(|violation| violation.judge));
+        fired
+            .extend(judges.iter_mut().filter_map(|judge| judge.look(&moment).err()).map(|violation| violation.property.name()));
     }
     fired
 }
@@ -23,9 +26,10 @@ fn ended(chronicle: &Chronicle, history: &History, statuses: &Statuses) -> Vec<&
     let reference = Reference::replay(chronicle, &map(), &Watched::of(history)).unwrap_or_default();
     let now = SimTime::default();
     let evidence = Evidence { history, chronicle, reference: &reference, statuses, calm_since: now, now };
-    let fired = log_judges().into_iter().filter_map(|mut judge| judge.end(&evidence).err());
+    let logs = logs::judges().into_iter().filter_map(|mut judge| judge.end(&evidence).err());
+    let fired = logs.chain(in_the_log::judge(&evidence)).chain(replicas_agree::judge(&evidence));
     // Group 0 has no log here.
-    fired.filter(|violation| !violation.text.contains("group 0")).map(|violation| violation.judge).collect()
+    fired.filter(|violation| !violation.text.contains("group 0")).map(|violation| violation.property.name()).collect()
 }
 
 fn mark(at: u64) -> ordergrid_domain::Entry {
@@ -76,7 +80,7 @@ fn each_law_of_the_logs_is_seen_broken() {
 #[test]
 fn a_finding_is_told_once_and_a_later_one_again() {
     let chronicle = founded();
-    let (mut judge, lives) = (VotesMonotonic::default(), BTreeMap::new());
+    let (mut judge, lives) = (logs::OnDisks::of(Property::VotesMonotonic), BTreeMap::new());
     let statuses = Statuses::new();
     let moment = Moment { now: SimTime::default(), statuses: &statuses, lives: &lives, chronicle: &chronicle };
     write(&chronicle, 3, &[Vote(3, 3, false), Vote(2, 2, false)]);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ordergrid_cluster::ShardMap;
-use ordergrid_domain::Timestamp;
+use ordergrid_domain::{Law, Timestamp};
 
 use crate::chronicle::{Chronicle, Reference, Watched};
 use crate::clients::Clients;
@@ -22,9 +22,9 @@ use crate::driver::clock::EPOCH_MS;
 use crate::faults::{Striking, Trouble};
 use crate::grid::{SimGrid, shard_map};
 use crate::history::SimTime;
-use crate::judges::book::Setting;
-use crate::judges::rare::rare_from_history;
-use crate::judges::{self, Evidence, Judge, Moment, clients};
+use crate::judges::evidence::book::Setting;
+use crate::judges::evidence::rare::rare_from_history;
+use crate::judges::{Evidence, Judge, Moment, laws, logs};
 use crate::plan::Plan;
 use crate::trace;
 use crate::verdict::Violation;
@@ -139,7 +139,7 @@ impl World {
             timer_slack: TIMER_SLACK,
             memory_budget: plan.shape.squeeze.memory.map(|memory| memory / 4 + NEVER_EVICTED),
         };
-        let judges = judges::log_judges().into_iter().chain(clients::judges(setting)).collect();
+        let judges = logs::judges().into_iter().chain(laws::judges(setting)).collect();
         Ok(Self {
             grid,
             clients,
@@ -187,7 +187,7 @@ impl World {
         let latest = self.grid.now().after(limit);
         while !done(self) {
             if self.grid.now() >= latest {
-                return Err(Violation::new("Heals", format!("after {} s: {what}; {}", limit.as_secs(), self.state())).into());
+                return Err(Violation::new(Law::Heals, format!("after {} s: {what}; {}", limit.as_secs(), self.state())).into());
             }
             self.step()?;
         }

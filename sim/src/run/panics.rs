@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use super::Stop;
 use crate::trace;
-use crate::verdict::Violation;
+use crate::verdict::{Property, Violation};
 
 static FIRST: Mutex<Option<Stop>> = Mutex::new(None);
 
@@ -29,7 +29,7 @@ fn note(panic: &PanicHookInfo<'_>) {
     }
     let harness = place.starts_with("sim/");
     let told = format!("panic at {place}: {text}");
-    let stop = if harness { Stop::Harness(told) } else { Stop::Violation(Violation::new("NoPanic", told)) };
+    let stop = if harness { Stop::Harness(told) } else { Stop::Violation(Violation::new(Property::NoPanic, told)) };
     if let Ok(mut first) = FIRST.lock() {
         first.get_or_insert(stop);
     }

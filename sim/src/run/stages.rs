@@ -11,7 +11,7 @@ use super::{HEALED_WITHIN, Stop, World};
 use crate::clients::settled;
 use crate::dice::Dice;
 use crate::history::{Ask, Ending, Said};
-use crate::judges::book::FINAL_CLIENT;
+use crate::judges::evidence::book::FINAL_CLIENT;
 use crate::plan::Plan;
 use crate::trace;
 

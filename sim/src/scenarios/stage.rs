@@ -8,21 +8,19 @@ use std::time::Duration;
 use ordergrid_api::wire::{Order, PlaceLine, PlaceOrder, PutSku, ReceiveStock, Sku, Unbuilt};
 use ordergrid_cluster::Role;
 use ordergrid_domain::order::Terms;
-use ordergrid_domain::{Command, Currency, GroupId, Key, Outcome, SkuId, Slot, Text, UserId};
+use ordergrid_domain::{Command, Currency, GroupId, Key, Law, Outcome, SkuId, Slot, Text, UserId};
 
 use super::look::{self, Found};
 use super::setup::{SKUS, USERS};
 use crate::disk::{Database, ReadTime, SyncTime};
 use crate::grid::Down;
 use crate::history::{Ask, Ending, Said, SimTime};
-use crate::judges::book::FINAL_CLIENT;
+use crate::judges::evidence::book::FINAL_CLIENT;
 use crate::plan::Plan;
 use crate::run::{HEALED_WITHIN, Stop, World};
 use crate::trace;
-use crate::verdict::Violation;
+use crate::verdict::{Property, Violation};
 
-/// What a script expects of its own, besides the judges.
-const LAW: &str = "Scenario";
 /// Longest wait for a scene.
 pub(super) const SOON: Duration = Duration::from_secs(30);
 
@@ -48,7 +46,7 @@ pub(super) fn ms(millis: u64) -> Duration {
 
 /// Nothing wrong, or a violation in these words.
 pub(super) fn expect(holds: bool, text: impl FnOnce() -> String) -> Played {
-    if holds { Ok(()) } else { Err(Violation::new(LAW, text()).into()) }
+    if holds { Ok(()) } else { Err(Violation::new(Property::Scenario, text()).into()) }
 }
 
 /// The scene is not the one that the script is about.
@@ -99,7 +97,7 @@ impl<'a> Stage<'a> {
     pub(super) fn healed(&mut self, what: &str, reached: impl Fn(&Self) -> bool) -> Played {
         match self.until(what, HEALED_WITHIN, reached) {
             Err(Stop::Harness(text)) => {
-                Err(Violation::new("Heals", text.replace("the scene was not reached", "not in 120 s")).into())
+                Err(Violation::new(Law::Heals, text.replace("the scene was not reached", "not in 120 s")).into())
             }
             other => other,
         }
@@ -234,7 +232,7 @@ impl Stage<'_> {
                 Said::Fulfilment(changed) => Ok((changed.order, replayed)),
                 other => Err(Stop::Harness(format!("no order was asked for: {other:?}"))),
             },
-            other => Err(Violation::new(LAW, format!("not done: {other:?}")).into()),
+            other => Err(Violation::new(Property::Scenario, format!("not done: {other:?}")).into()),
         }
     }
 
@@ -251,14 +249,14 @@ impl Stage<'_> {
             }
             self.pass(ms(50))?;
         }
-        Err(Violation::new(LAW, format!("asked 200 times, never answered: {ask:?}")).into())
+        Err(Violation::new(Property::Scenario, format!("asked 200 times, never answered: {ask:?}")).into())
     }
 
     /// The status and code with which a call must be refused.
     pub(super) fn refusal_of(&mut self, call: Call) -> Played<(u16, String)> {
         match self.end_of(call)? {
             Ending::Refused { status, code, .. } => Ok((status, code)),
-            other => Err(Violation::new(LAW, format!("not refused: {other:?}")).into()),
+            other => Err(Violation::new(Property::Scenario, format!("not refused: {other:?}")).into()),
         }
     }
 
@@ -361,7 +359,7 @@ impl Stage<'_> {
         self.world
             .grid
             .start(node)
-            .map_err(|error| Violation::new(LAW, format!("node {node} cannot be started: {error:#}")).into())
+            .map_err(|error| Violation::new(Property::Scenario, format!("node {node} cannot be started: {error:#}")).into())
     }
 
     /// Every node that is on knows a leader for every shard.

@@ -160,7 +160,8 @@ where
         (batch, sized)
     }
 
-    /// Refuses entries that would leave a hole. The first entry of an empty log may have any index.
+    /// Refuses entries that would leave a hole, or that are older than what they follow. The first entry of an empty log may have
+    /// any index.
     fn check_follows(&self, entries: &[(C::Entry, usize)]) -> io::Result<()> {
         let log = self.shared.log.read();
         let fresh = log.last.is_none().then(|| entries.first().map(|(entry, _)| entry.index())).flatten();
@@ -170,6 +171,16 @@ where
                 let hole = format!("entry {} where entry {expected} should follow", entry.index());
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, hole));
             }
+        }
+        let mut last = log.last.clone();
+        for (entry, _) in entries {
+            let id = Some(entry.log_id());
+            if id <= last {
+                let (id, last) = (entry.log_id().to_string(), last.map_or_else(String::new, |last| last.to_string()));
+                let older = format!("entry {id} is older than entry {last}, which it follows");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, older));
+            }
+            last = id;
         }
         Ok(())
     }
@@ -283,6 +294,8 @@ where
                 let awaited = self.shared.codec.is_awaited(&entry);
                 log.tail.push(entry, size, number, awaited);
             }
+            let (next, last) = (log.tail.next(), log.last.as_ref().map_or(0, |last| last.index));
+            assert!(count == 0 || next == last + 1, "the log ends with entry {last}, and entry {next} comes next");
             self.moves(&mut log, number, batch, count, true)
         };
         self.shared.watermark.wait(request.number, Waiter::Appended(callback));

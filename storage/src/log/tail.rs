@@ -53,6 +53,8 @@ impl<E: Clone> Tail<E> {
 
     /// Adds the next entry, of `size` encoded bytes, which `request` writes.
     pub(super) fn push(&mut self, entry: E, size: usize, request: u64, awaited: bool) {
+        let last = self.slots.back().map_or(0, |slot| slot.request);
+        assert!(request >= last, "AcknowledgedIsDurable: request {request} writes what follows request {last}");
         self.bytes += size;
         self.slots.push_back(Slot { entry, size, request, awaited });
     }
@@ -86,7 +88,8 @@ impl<E: Clone> Tail<E> {
         }
         let kept = self.position(index.min(self.next()));
         let gone: usize = self.slots.drain(kept..).map(|slot| slot.size).sum();
-        self.bytes -= gone;
+        self.forget(gone);
+        debug_assert_eq!(self.bytes, self.slots.iter().map(|slot| slot.size).sum(), "the bytes of the tail are counted");
     }
 
     /// Removes the entries before `index`; if those are all, the next one to come has `index`.
@@ -107,6 +110,7 @@ impl<E: Clone> Tail<E> {
 
     /// Requests up to this one are on the disk: the oldest entries may go until `limit` bytes are left.
     pub(super) fn written(&mut self, request: u64, limit: usize) {
+        assert!(request >= self.written, "AcknowledgedIsDurable: request {request} is written after {}", self.written);
         self.written = request;
         self.evict(limit);
     }
@@ -130,8 +134,13 @@ impl<E: Clone> Tail<E> {
 
     fn pop_front(&mut self) {
         let slot = self.slots.pop_front().expect("callers have seen that there is one");
-        self.bytes -= slot.size;
+        self.forget(slot.size);
         self.first += 1;
+    }
+
+    fn forget(&mut self, bytes: usize) {
+        assert!(self.bytes >= bytes, "{bytes} bytes leave a tail of {}", self.bytes);
+        self.bytes -= bytes;
     }
 
     fn position(&self, index: u64) -> usize {
@@ -177,6 +186,20 @@ mod tests {
         for (indexes, budget, expected) in rows {
             assert_eq!(read(&tail(), indexes.clone(), budget), expected, "{indexes:?} {budget}");
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "AcknowledgedIsDurable: request 4 writes what follows request 5")]
+    fn no_entry_is_written_before_the_one_that_it_follows() {
+        tail().push(15, 10, 4, false);
+    }
+
+    #[test]
+    #[should_panic(expected = "AcknowledgedIsDurable: request 2 is written after 3")]
+    fn what_is_on_the_disk_does_not_become_less() {
+        let mut tail = tail();
+        tail.written(3, usize::MAX);
+        tail.written(2, usize::MAX);
     }
 
     type Change = fn(&mut Tail<u64>);

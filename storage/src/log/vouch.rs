@@ -188,6 +188,7 @@ impl Account {
     /// Numbers a batch, which is about to be written, and answers what to vouch for once it is durable.
     fn add_to(&mut self, batch: &mut Batch) -> Bytes {
         self.number += 1;
+        assert!(self.durable < self.number, "AcknowledgedIsDurable: batch {} is durable before {}", self.durable, self.number);
         let row = Written { number: self.number, durable: self.durable, marks: std::mem::take(&mut self.untold) };
         row.put(batch);
         self.vouch()

@@ -27,7 +27,10 @@ impl<C: RaftTypeConfig> Watermark<C> {
 
     /// Queues a waiter for `request`; requests never get smaller.
     pub(super) fn wait(&self, request: u64, waiter: Waiter<C>) {
-        self.waiting.lock().push_back((request, waiter));
+        let mut waiting = self.waiting.lock();
+        let last = waiting.back().map_or(0, |(waits_for, _)| *waits_for);
+        assert!(request >= last, "AcknowledgedIsDurable: who waits for request {request} comes after one for {last}");
+        waiting.push_back((request, waiter));
     }
 
     /// Everything up to `request` is durable.

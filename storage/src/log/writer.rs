@@ -1,10 +1,12 @@
 //! The log writer: gathers what all groups have queued since the last sync, writes one batch, syncs once.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
@@ -115,8 +117,16 @@ impl LogWriter {
         let (queue, requests) = mpsc::channel(limits.queued_requests);
         let (failure, failed) = watch::channel(None);
         let (room, counters) = (Arc::new(Room::of(limits.queued_bytes)), Arc::<Counters>::default());
-        let task = Task { engine: engine.clone(), limits, requests, room: room.clone(), failure, counters: counters.clone() };
-        spawn(Box::pin(task.run()));
+        let failure = Arc::new(failure);
+        let task = Task {
+            engine: engine.clone(),
+            limits,
+            requests,
+            room: room.clone(),
+            failure: failure.clone(),
+            counters: counters.clone(),
+        };
+        spawn(Box::pin(task.run_or_fail(failure, room.clone())));
         Self { queue, room, engine, failed, counters }
     }
 
@@ -253,6 +263,13 @@ impl Room {
         Self { permits: Semaphore::new(total as usize), total }
     }
 
+    /// Gives back what requests have taken that are written.
+    fn give_back(&self, kibibytes: usize) {
+        self.permits.add_permits(kibibytes);
+        let free = self.permits.available_permits();
+        assert!(free <= self.total as usize, "{free} KiB of {} KiB are free in the queue of the log", self.total);
+    }
+
     /// Larger than all the room there is: take all of it.
     fn kibibytes(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.total)
@@ -265,7 +282,7 @@ struct Task {
     limits: WriterLimits,
     requests: mpsc::Receiver<Queued>,
     room: Arc<Room>,
-    failure: watch::Sender<Option<LogFailure>>,
+    failure: Arc<watch::Sender<Option<LogFailure>>>,
     counters: Arc<Counters>,
 }
 
@@ -289,6 +306,17 @@ struct Round {
 }
 
 impl Task {
+    /// As [`run`](Self::run). A rule that does not hold ends the log as a disk does that fails: nothing is written after it.
+    async fn run_or_fail(self, failure: Arc<watch::Sender<Option<LogFailure>>>, room: Arc<Room>) {
+        if let Err(panic) = AssertUnwindSafe(self.run()).catch_unwind().await {
+            let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            let error = EngineError::Broken(said.unwrap_or("no word").to_owned());
+            tracing::error!(%error, "the log is not written any more; this node must stop");
+            room.permits.close();
+            failure.send_replace(Some(LogFailure(error)));
+        }
+    }
+
     async fn run(mut self) {
         let mut round = Round::default();
         // Before anything else is written: it would hide what is missing.
@@ -348,9 +376,11 @@ impl Task {
         }
         if round.sync {
             account.synced();
-            self.counters.durable.store(account.durable(), Ordering::Release);
+            let before = self.counters.durable.swap(account.durable(), Ordering::AcqRel);
+            let now = account.durable();
+            assert!(now >= before, "AcknowledgedIsDurable: batch {now} is the last durable one after batch {before}");
         }
-        self.room.permits.add_permits(round.kibibytes);
+        self.room.give_back(round.kibibytes);
         if round.sync {
             round.groups.iter().for_each(|(group, request)| group.durable(*request));
             metrics::log_synced(started.elapsed(), round.entries, bytes);
@@ -396,7 +426,11 @@ impl Round {
         self.above = self.above.max(request.above);
         self.batch.append(request.batch);
         match self.groups.iter_mut().find(|(group, _)| Arc::ptr_eq(group, &request.group)) {
-            Some((_, newest)) => *newest = request.number,
+            Some((_, newest)) => {
+                let number = request.number;
+                assert!(*newest < number, "AcknowledgedIsDurable: request {number} of a group comes after {newest}");
+                *newest = number;
+            }
             None => self.groups.push((request.group, request.number)),
         }
     }
@@ -404,5 +438,27 @@ impl Round {
     fn restart(&mut self) {
         self.groups.clear();
         *self = Self { groups: std::mem::take(&mut self.groups), ..Self::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::MemEngine;
+
+    /// A rule that is broken wherever the writer tells of progress ends the log, and so the node, in its words.
+    #[tokio::test]
+    async fn a_broken_rule_ends_the_log_as_a_failed_disk_does() {
+        let writer = LogWriter::start(Arc::new(MemEngine::new()), WriterLimits::default(), |task| drop(tokio::spawn(task)));
+        let group: Arc<dyn Progress> = Arc::new(super::super::store::Nobody);
+        for number in [2, 1] {
+            let (batch, group) = (Batch::new(), Arc::clone(&group));
+            let request = Request { number, batch, entries: 0, sync: false, group, mark: None, above: 0 };
+            writer.slot(0).await.expect("the log works").queue(request);
+        }
+        let failure = writer.failed().await.to_string();
+        assert!(failure.contains("AcknowledgedIsDurable: request 1 of a group comes after 2"), "{failure}");
+        assert!(writer.flush().await.is_err());
+        assert!(writer.slot(9).await.is_err());
     }
 }

@@ -1,4 +1,6 @@
-//! What a log keeps in memory for those who wait.
+//! What a log keeps in memory for those who wait, and what may not follow it.
+
+use std::io;
 
 use futures::{FutureExt, StreamExt};
 use openraft::RaftLogReader;
@@ -36,4 +38,18 @@ async fn what_is_awaited_stays_in_memory_until_it_is_applied() {
     assert!(reader.try_get_log_entries(2..6).now_or_never().is_none(), "what was applied has gone");
     assert!(reader.try_get_log_entries(4..6).now_or_never().is_some(), "what was not has not");
     drop(gate);
+}
+
+#[tokio::test]
+async fn an_entry_of_an_earlier_term_does_not_follow() {
+    let disk = MemEngine::new();
+    let mut log = store_within(&writer_on(disk.open()), 1, LogLimits::default()).await;
+    let (done, flushed) = TestConfig::oneshot();
+    log.append([entry(2, 0, ""), entry(2, 1, "")], IOFlushed::signal(done)).await.expect("the log works");
+    durable(flushed).await;
+    for refused in [vec![entry(1, 2, "")], vec![entry(3, 2, ""), entry(2, 3, "")]] {
+        let error = log.append(refused, IOFlushed::noop()).await.expect_err("its term is over");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("is older than"), "{error}");
+    }
 }

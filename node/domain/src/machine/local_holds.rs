@@ -52,7 +52,7 @@ impl ShardMachine {
         }
         let before = holds.len();
         holds.retain(|hold| hold.held.quantity > Quantity::ZERO);
-        self.meta.counts.holds -= (before - holds.len()) as u64;
+        Self::uncount(&mut self.meta.counts.holds, (before - holds.len()) as u64, "holds");
     }
 }
 

@@ -48,7 +48,8 @@ impl ShardMachine {
         if run.from == self.config.shard {
             return Err(Rejection::WrongShard);
         }
-        let mut high = self.high(run.from);
+        let before = self.high(run.from);
+        let mut high = before;
         if run.first > high + 1 {
             return Err(Rejection::StreamGap { first: run.first, next: high + 1 });
         }
@@ -59,6 +60,11 @@ impl ShardMachine {
                 self.receive_local();
             }
         }
+        let sent = run.messages.len() as u64;
+        assert!(
+            high >= before && high - before <= sent,
+            "rule 17: of {sent} messages after {before}, {high} is the last applied"
+        );
         self.streams_in.put(From(run.from), StreamIn { high });
         Ok(Outcome::Delivered { high })
     }
@@ -85,6 +91,7 @@ impl ShardMachine {
         let (Message::Keep { attempt, .. } | Message::Claim { attempt, .. }) = message else { return };
         let attempt = *attempt;
         let mut row = *self.attempts.get(&attempt).expect("an untrimmed keep has its attempt indexed");
+        assert!(row.outstanding > 0, "rule 16: a keep of {attempt:?} is trimmed twice");
         row.outstanding -= 1;
         if row.outstanding == 0 {
             self.attempts.remove(&attempt);
@@ -132,6 +139,7 @@ impl ShardMachine {
             self.attempts.put(*attempt, AttemptRow { order: *order, outstanding });
         }
         let mut stream = self.stream_out(to);
+        assert!(stream.trimmed < stream.next, "rule 17: a stream is trimmed beyond its end: {stream:?}");
         self.outbox.put(OutboxKey { to, number: stream.next }, message);
         stream.next += 1;
         self.streams_out.put(To(to), stream);
@@ -206,7 +214,8 @@ impl ShardMachine {
         }
         let (mut run, mut size) = (Vec::new(), 0);
         let key = |number| OutboxKey { to, number };
-        for (_, message) in self.outbox.range(key(first)..key(stream.next.max(first))) {
+        for ((found, message), expected) in self.outbox.range(key(first)..key(stream.next.max(first))).zip(first..) {
+            assert!(found.number == expected, "rule 17: message {expected} to group {to} is missing, {} follows", found.number);
             size += weight(message);
             if !run.is_empty() && (run.len() >= messages || size > bytes) {
                 break;

@@ -195,9 +195,12 @@ impl ShardMachine {
     /// Applies one entry: one outcome per command, in order. Panics when a row that it needs could be cold and was not
     /// loaded, when `at` is not above the last position, or when a law is broken.
     pub fn apply(&mut self, at: Position, entry: &Entry) -> Vec<Outcome> {
-        assert!(at.index > self.meta.position.index, "entry {at:?} comes after {:?}", self.meta.position);
+        let last = self.meta.position;
+        assert!(at.index > last.index && at.term >= last.term, "ReplicasAgree: entry {at:?} comes after {last:?}");
         self.meta.position = At { term: at.term, index: at.index };
-        self.meta.time = self.time_at(entry); // rule 21
+        let (before, now) = (self.meta.time, self.time_at(entry));
+        assert!(now >= before, "rule 21: log time goes back from {before:?} to {now:?}");
+        self.meta.time = now;
         entry.commands.iter().map(|command| self.command(at, command)).collect()
     }
 
@@ -284,6 +287,12 @@ impl ShardMachine {
     pub fn due(&self) -> Option<Timestamp> {
         let due = self.timers.next(self.meta.counts.timers).into_iter().chain(self.due_mark()).min();
         due.map(|due| self.scale().log_from_now(due))
+    }
+
+    /// Takes what has ended off a count of rows.
+    fn uncount(count: &mut u64, by: u64, of: &str) {
+        assert!(*count >= by, "HoldsAddUp: {by} of {count} {of} end");
+        *count -= by;
     }
 
     fn due_mark(&self) -> Option<Timestamp> {

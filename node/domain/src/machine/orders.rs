@@ -124,7 +124,7 @@ impl ShardMachine {
             Some(holds) => self.change_local_holds(&row.order, holds, effects.stock),
             None => self.post_stock(row.order.attempt, row.order.id, effects.stock),
         }
-        self.meta.counts.orders[index_of(before)] -= 1;
+        Self::uncount(&mut self.meta.counts.orders[index_of(before)], 1, "orders");
         self.meta.counts.orders[index_of(row.order.status())] += 1;
         self.rows.put_decoded(key, row);
     }
@@ -143,7 +143,7 @@ impl ShardMachine {
             if let Some(index) = row.timers.iter().position(|(running, _)| running == kind) {
                 let (_, due) = row.timers.remove(index);
                 self.timers.remove(TimerKey { due, order: row.order.id, kind: *kind });
-                self.meta.counts.timers -= 1;
+                Self::uncount(&mut self.meta.counts.timers, 1, "timers");
             }
             if let Some(due) = when {
                 row.timers.push((*kind, *due));

@@ -280,7 +280,7 @@ impl ShardMachine {
             return;
         }
         self.rows.remove(keys::hold(attempt, sku));
-        self.meta.counts.holds -= 1;
+        Self::uncount(&mut self.meta.counts.holds, 1, "holds");
         if let Some(Mark::Kept { valid_until, .. }) = self.marks.get(&MarkKey::new(attempt, sku)) {
             self.tombstone(attempt, sku, *valid_until);
         }

@@ -12,6 +12,12 @@ impl Order {
     pub fn check(&self) {
         assert!(self.lines.iter().all(Line::adds_up), "AllOrNothing: a line does not add up: {self:?}");
         assert!(self.kept() >= Money::ZERO, "MoneyConserved: refunds above what was captured: {self:?}");
+        let last = self.events.last().map(|last| last.number as usize);
+        assert!(
+            last == Some(self.events.len()),
+            "EventsGapless: event {last:?} is the last of {}: {self:?}",
+            self.events.len()
+        );
         debug_assert_eq!(self.violations(), Vec::new(), "broken by {self:?}");
     }
 
@@ -210,6 +216,15 @@ mod tests {
         for given in ["", PARTLY, "cancel user", "pay p captured 9; @900 deadline", "pay p captured 1730; short A 3"] {
             assert_eq!(Play::new(ORDER, given).order.violations(), [], "{given}");
         }
+    }
+
+    /// In production too, where only the cheap part of the laws is looked at.
+    #[test]
+    #[should_panic(expected = "EventsGapless: event Some(6) is the last of 5")]
+    fn a_change_of_an_order_with_a_gap_stops_the_process() {
+        let mut order = Play::new(ORDER, "pay p captured 1730; pick; ship 1").order;
+        order.events.remove(2);
+        order.check();
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl Order {
 
     /// Closes a change: events, timers, version, laws.
     pub(super) fn finish(&mut self, mut change: Change) -> Effects {
+        assert!(
+            change.now >= self.updated_at,
+            "rule 21: an order changes at {:?}, before its last change: {self:?}",
+            change.now
+        );
         for kind in std::mem::take(&mut change.told) {
             self.push_event(&change, kind, change.status);
         }

@@ -31,7 +31,7 @@ pub(super) fn command(ask: &Ask, index: u64) -> Command {
         }
         Ask::PutSku(id, PutSku { name, .. }) => stock(id, None, SkuAction::Put { name: name.clone() }),
         other => {
-            let (id, key) = crate::judges::book::command_on(other).expect("a command on an order");
+            let (id, key) = crate::judges::evidence::book::command_on(other).expect("a command on an order");
             let operator = ordergrid_domain::order::Operator::Merchant;
             order(id, key, operator, action(other))
         }

@@ -4,6 +4,8 @@ use super::super::BelowTrim;
 use super::*;
 use crate::command::Message;
 use crate::order::{Phase, Status};
+use crate::rows::keys::OutboxKey;
+use crate::rows::kinds::AttemptRow;
 
 /// An order shard and a SKU shard with one SKU of ten units.
 fn pair() -> (Shard, Shard, SkuId, UserId) {
@@ -129,6 +131,27 @@ fn the_index_of_an_attempt_lives_until_its_last_keep_is_trimmed() {
         orders.one(Command::Trim { to: GroupId(to), high: 1 });
         assert_eq!(orders.machine.placed(attempt), expected);
     }
+}
+
+#[test]
+#[should_panic(expected = "rule 16: a keep of")]
+fn no_keep_is_trimmed_twice() {
+    let (mut orders, mut stock, sku, _) = pair();
+    let order = ordered(&mut orders, &mut stock, "a", &sku, 1);
+    let row = *orders.machine.attempts.get(&order.attempt).unwrap();
+    orders.machine.attempts.put(order.attempt, AttemptRow { outstanding: 0, ..row });
+    orders.one(Command::Trim { to: GroupId(2), high: 1 });
+}
+
+#[test]
+#[should_panic(expected = "rule 17: message 2 to group 2 is missing, 3 follows")]
+fn no_message_is_skipped() {
+    let (mut orders, mut stock, sku, _) = pair();
+    for name in ["a", "b", "c"] {
+        ordered(&mut orders, &mut stock, name, &sku, 1);
+    }
+    orders.machine.outbox.remove(&OutboxKey { to: GroupId(2), number: 2 });
+    drop(orders.machine.outbox(GroupId(2), 1, 10, usize::MAX));
 }
 
 #[test]

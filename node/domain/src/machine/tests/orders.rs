@@ -164,3 +164,13 @@ fn time_takes_the_later_of_log_and_stamp() {
     shard.one(Command::Tick);
     assert_eq!(shard.machine.time(), at(5_000));
 }
+
+#[test]
+#[should_panic(expected = "HoldsAddUp: 1 of 0 orders end")]
+fn no_more_orders_end_than_there_are() {
+    let mut shard = Shard::alone();
+    let sku = shard.stocked(0, 5);
+    let order = shard.ordered("k", &[(&sku, 1)]);
+    shard.machine.meta.counts.orders = Default::default();
+    shard.one(act(order.id, "cancel", cancel()));
+}

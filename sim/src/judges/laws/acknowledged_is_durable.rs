@@ -4,19 +4,18 @@
 //! command has done may have been followed by more (a parcel picked may be shipped by now), never undone: each effect is
 //! looked for in its own form or one that follows from it. Stock that was received is judged by `holds_add_up`.
 
+pub mod in_the_log;
+
 use std::collections::BTreeMap;
 
 use ordergrid_api::wire::{Order, Payment};
 use ordergrid_domain::order::{FulfilmentState, PaymentState, Phase};
-use ordergrid_domain::{FulfilmentId, OrderId};
+use ordergrid_domain::{FulfilmentId, Law, OrderId};
 
-use super::book::{Book, FINAL_CLIENT, answered_order, command_on};
-use super::grown::unlike;
 use crate::history::{Ask, Ending, Operation, Said, SimTime};
+use crate::judges::evidence::book::{Book, FINAL_CLIENT, answered_order, command_on};
+use crate::judges::evidence::grown::unlike;
 use crate::verdict::Violation;
-
-/// The law.
-pub const LAW: &str = "AcknowledgedIsDurable";
 
 /// Looks for everything that was acknowledged.
 #[must_use]
@@ -35,7 +34,7 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
     let lasting: BTreeMap<OrderId, &Order> = last.iter().map(|(id, sighting)| (*id, sighting.what)).collect();
     wrong.extend(book.history.operations.iter().filter_map(|op| undone(op, &lasting)));
     wrong.extend(lost_names(book));
-    wrong.into_iter().map(|text| Violation::new(LAW, text)).collect()
+    wrong.into_iter().map(|text| Violation::new(Law::AcknowledgedIsDurable, text)).collect()
 }
 
 /// Orders that somebody was told of and that the last reads did not find.

@@ -11,14 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ordergrid_api::wire::Order;
 use ordergrid_api::wire::canonical::Canon;
 use ordergrid_domain::machine::KEY_RETENTION;
-use ordergrid_domain::{Key, OrderId, SkuId, UserId};
+use ordergrid_domain::{Key, Law, OrderId, SkuId, UserId};
 
-use super::book::{Book, PlaceCall, PlaceEnd, created_part, ended};
 use crate::history::{Ask, Ending, Operation};
+use crate::judges::evidence::book::{Book, PlaceCall, PlaceEnd, created_part, ended};
 use crate::verdict::Violation;
-
-/// The law.
-pub const LAW: &str = "OneKeyOneOrder";
 
 /// Looks at every key.
 #[must_use]
@@ -38,7 +35,7 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
     wrong.extend(book.stock_commands.iter().filter_map(|(scope, calls)| stock_key(scope, calls)));
     wrong.extend(shared_parts(book));
     wrong.extend(shared_references(book));
-    wrong.into_iter().map(|text| Violation::new(LAW, text)).collect()
+    wrong.into_iter().map(|text| Violation::new(Law::OneKeyOneOrder, text)).collect()
 }
 
 fn place_key(calls: &[PlaceCall<'_>]) -> Option<String> {

@@ -5,20 +5,17 @@
 //! unpaid in the last reads, on a healed grid, must be due by no more than [`Setting::timer_slack`]. Where log time was set back,
 //! only what was asked afterwards is looked at: what was told before is of another time.
 //!
-//! [`Setting::skew`]: super::book::Setting::skew
-//! [`Setting::timer_slack`]: super::book::Setting::timer_slack
+//! [`Setting::skew`]: crate::judges::evidence::book::Setting::skew
+//! [`Setting::timer_slack`]: crate::judges::evidence::book::Setting::timer_slack
 
 use ordergrid_api::wire::{Happening, Order, StatusHistory};
-use ordergrid_domain::Timestamp;
 use ordergrid_domain::order::{CancelReason, Operator, Phase};
+use ordergrid_domain::{Law, Timestamp};
 
-use super::book::{Book, PlaceCall, Sighting};
-use super::undated;
 use crate::history::Operation;
+use crate::judges::evidence::book::{Book, PlaceCall, Sighting};
+use crate::judges::evidence::undated;
 use crate::verdict::Violation;
-
-/// The law.
-pub const LAW: &str = "TimersFire";
 
 /// Looks at every deadline.
 #[must_use]
@@ -38,7 +35,7 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
     for calls in book.places.values().filter(|calls| calls.iter().all(|call| counts(call.op))) {
         wrong.extend(before_asked(book, calls));
     }
-    wrong.into_iter().map(|text| Violation::new(LAW, text)).collect()
+    wrong.into_iter().map(|text| Violation::new(Law::TimersFire, text)).collect()
 }
 
 /// The calls of one key got an order that is older than all of them.

@@ -6,12 +6,10 @@
 //! times of one shard, which never go back.
 
 use ordergrid_api::wire::{Order, StatusHistory};
+use ordergrid_domain::Law;
 
-use super::book::{Book, Sighting};
+use crate::judges::evidence::book::{Book, Sighting};
 use crate::verdict::Violation;
-
-/// The law.
-pub const LAW: &str = "EventsGapless";
 
 /// Looks at every timeline.
 #[must_use]
@@ -25,7 +23,7 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
         let orders = book.orders.get(id).map_or(&[][..], Vec::as_slice);
         wrong.extend(other_word(timelines, orders).map(|text| format!("order {id}: {text}")));
     }
-    wrong.into_iter().map(|text| Violation::new(LAW, text)).collect()
+    wrong.into_iter().map(|text| Violation::new(Law::EventsGapless, text)).collect()
 }
 
 fn gap(timeline: &StatusHistory) -> Option<String> {

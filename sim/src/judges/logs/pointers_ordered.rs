@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ordergrid_cluster::{GroupStatus, Role};
 use ordergrid_domain::GroupId;
 
-use super::{Evidence, Judge, Moment};
-use crate::verdict::Violation;
+use crate::judges::{Evidence, Judge, Moment};
+use crate::verdict::{Property, Violation};
 
 /// What a replica says of its log fits together (purged <= checkpoint <= applied <= committed <= last), and within one life
 /// of its node nothing but the end of the log goes back.
@@ -18,11 +18,9 @@ pub struct PointersOrdered {
     last: BTreeMap<(u64, GroupId), (u64, GroupStatus)>,
 }
 
-const NAME: &str = "PointersOrdered";
-
 impl Judge for PointersOrdered {
-    fn name(&self) -> &'static str {
-        NAME
+    fn property(&self) -> Property {
+        Property::PointersOrdered
     }
 
     fn look(&mut self, moment: &Moment<'_>) -> Result<(), Violation> {
@@ -77,7 +75,7 @@ fn check(node: u64, status: &GroupStatus, pairs: &[(&str, u64, &str, u64)]) -> R
     match pairs.iter().find(|(_, low, _, high)| low > high) {
         Some((what, low, than, high)) => {
             let text = format!("group {}, node {node}: {what} {low} is above {than} {high}: {status:?}", status.group);
-            Err(Violation::new(NAME, text))
+            Err(Violation::new(Property::PointersOrdered, text))
         }
         None => Ok(()),
     }

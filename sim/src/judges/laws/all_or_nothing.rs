@@ -5,13 +5,11 @@
 //! from a hold, so no order is ever told of a shortfall. Whether the SKUs agree is judged by `holds_add_up` and by `verify`.
 
 use ordergrid_api::wire::{Order, PlaceOrder};
+use ordergrid_domain::Law;
 use ordergrid_domain::order::{CancelReason, FulfilmentState, Phase};
 
-use super::book::{Book, PlaceCall, PlaceEnd};
+use crate::judges::evidence::book::{Book, PlaceCall, PlaceEnd};
 use crate::verdict::Violation;
-
-/// The law.
-pub const LAW: &str = "AllOrNothing";
 
 /// Looks at every order in every answer.
 #[must_use]
@@ -22,7 +20,7 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
         let wrong = unaccounted(sighting.what)?;
         Some(format!("operation {}: order {}: {wrong}", sighting.op.number, sighting.what.id))
     });
-    placed.chain(batches).chain(seen).map(|text| Violation::new(LAW, text)).collect()
+    placed.chain(batches).chain(seen).map(|text| Violation::new(Law::AllOrNothing, text)).collect()
 }
 
 fn placed_wrong(call: &PlaceCall<'_>) -> Option<String> {

@@ -9,15 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ordergrid_api::wire::{Order, Sku, Stock};
 use ordergrid_domain::order::{CancelReason, Phase};
-use ordergrid_domain::{OrderId, SkuId, UserId};
+use ordergrid_domain::{Law, OrderId, SkuId, UserId};
 
-use super::book::{Book, Sighting, surely_nothing};
 use super::no_oversell::units_of;
 use crate::history::{Ask, Ending, Operation, Said, SimTime};
+use crate::judges::evidence::book::{Book, Sighting, surely_nothing};
 use crate::verdict::Violation;
-
-/// The law.
-pub const LAW: &str = "HoldsAddUp";
 
 /// Looks at every SKU that was seen, and at all of them in the end.
 #[must_use]
@@ -28,7 +25,7 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
     let whole: Vec<_> = last.values().filter(|sighting| !short.contains(&sighting.what.id)).collect();
     let brought = whole.iter().filter_map(|sighting| unbrought(book, sighting));
     let sums = whole.iter().filter_map(|sighting| unlike_orders(book, sighting));
-    seen.chain(brought).chain(sums).map(|text| Violation::new(LAW, text)).collect()
+    seen.chain(brought).chain(sums).map(|text| Violation::new(Law::HoldsAddUp, text)).collect()
 }
 
 fn last_skus<'a>(book: &Book<'a>) -> BTreeMap<SkuId, Sighting<'a, Sku>> {
@@ -199,7 +196,8 @@ mod tests {
     #[test]
     fn an_order_that_nobody_read_may_have_units() {
         let mut shop = sold_a_few();
-        let reads = |op: &Operation| matches!(&op.ask, Ask::ReadUser(_)) && op.client == super::super::book::FINAL_CLIENT;
+        let reads =
+            |op: &Operation| matches!(&op.ask, Ask::ReadUser(_)) && op.client == crate::judges::evidence::book::FINAL_CLIENT;
         let pages: Vec<usize> = (0..shop.history.operations.len()).filter(|at| reads(&shop.history.operations[*at])).collect();
         for at in pages {
             shop.refuse(at, 503, "no_leader");

@@ -1,24 +1,23 @@
 //! CommittedNeverChanges.
 
-use super::found::Found;
-use super::{Evidence, Judge, Moment};
-use crate::chronicle::LogLaw;
-use crate::verdict::Violation;
+use super::on_disks::OnDisks;
+use crate::judges::{Evidence, Judge, Moment};
+use crate::verdict::{Property, Violation};
 
 /// A group has one committed chain: no replica ever holds another entry for committed, cuts a committed one off, or, when
 /// the grid has come to rest, lacks what any of them said to be committed.
 #[derive(Debug)]
-pub struct CommittedNeverChanges(Found);
+pub struct CommittedNeverChanges(OnDisks);
 
 impl Default for CommittedNeverChanges {
     fn default() -> Self {
-        Self(Found::of(LogLaw::CommittedNeverChanges))
+        Self(OnDisks::of(Property::CommittedNeverChanges))
     }
 }
 
 impl Judge for CommittedNeverChanges {
-    fn name(&self) -> &'static str {
-        self.0.name()
+    fn property(&self) -> Property {
+        self.0.property()
     }
 
     fn look(&mut self, moment: &Moment<'_>) -> Result<(), Violation> {
@@ -30,7 +29,7 @@ impl Judge for CommittedNeverChanges {
         for group in evidence.chronicle.groups() {
             if let Some(hole) = evidence.chronicle.hole(group) {
                 let text = format!("group {group}: entry {hole} was said to be committed, and no disk knows it for committed");
-                return Err(Violation::new(self.name(), text));
+                return Err(Violation::new(self.property(), text));
             }
         }
         Ok(())

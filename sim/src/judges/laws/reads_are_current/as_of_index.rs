@@ -7,51 +7,15 @@
 
 use std::sync::Arc;
 
-use std::collections::BTreeMap;
-
 use ordergrid_api::wire::{Order, Sku, StatusHistory};
-use ordergrid_domain::{self as domain, GroupId, OrderId, Outcome, SkuId};
+use ordergrid_domain::{self as domain, GroupId, Law, Outcome};
 
-use super::book::{Book, How, Sighting};
-use super::reads_are_current::LAW;
-use super::undated;
-use crate::chronicle::Reference;
 use crate::chronicle::reference::Version;
 use crate::history::Ask;
+use crate::judges::evidence::book::{Book, How, Sighting};
+use crate::judges::evidence::standard::Standard;
+use crate::judges::evidence::undated;
 use crate::verdict::Violation;
-
-/// What the committed logs come to.
-pub trait Standard {
-    /// What the commands of an entry came to.
-    fn outcomes(&self, group: GroupId, index: u64) -> &[Outcome];
-
-    /// Every state of an order after an entry that changed it, oldest first.
-    fn order_versions(&self, id: OrderId) -> &[Version<domain::Order>];
-
-    /// Every state of a SKU after an entry that changed it, oldest first.
-    fn sku_versions(&self, id: &SkuId) -> &[Version<domain::Sku>];
-
-    /// How many units the commands of each entry asked a SKU for.
-    fn asked(&self, id: &SkuId) -> Option<&BTreeMap<u64, u64>>;
-}
-
-impl Standard for Reference {
-    fn outcomes(&self, group: GroupId, index: u64) -> &[Outcome] {
-        Reference::outcomes(self, group, index)
-    }
-
-    fn order_versions(&self, id: OrderId) -> &[Version<domain::Order>] {
-        Reference::order_versions(self, id)
-    }
-
-    fn sku_versions(&self, id: &SkuId) -> &[Version<domain::Sku>] {
-        Reference::sku_versions(self, id)
-    }
-
-    fn asked(&self, id: &SkuId) -> Option<&BTreeMap<u64, u64>> {
-        Reference::asked(self, id)
-    }
-}
 
 /// Holds every answer against the standard.
 #[must_use]
@@ -77,7 +41,7 @@ pub fn judge(book: &Book<'_>, standard: &dyn Standard) -> Vec<Violation> {
         };
         wrong.extend(text.map(|text| format!("operation {}: {text}: {:?}", seen.op.number, seen.what)));
     }
-    wrong.into_iter().map(|text| Violation::new(LAW, text)).collect()
+    wrong.into_iter().map(|text| Violation::new(Law::ReadsAreCurrent, text)).collect()
 }
 
 /// How answers are told: with their times, unless log time was set back.

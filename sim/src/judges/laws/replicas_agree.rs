@@ -1,34 +1,24 @@
-//! ReplicasAgree.
+//! ReplicasAgree: every replica has the state that the committed chain comes to.
 
 use ordergrid_api::wire::VerifyReport;
-use ordergrid_domain::GroupId;
+use ordergrid_domain::{GroupId, Law};
 
-use super::{Evidence, Judge};
 use crate::chronicle::Reference;
-use crate::history::{Ending, Said};
+use crate::history::{Ending, Operation, Said};
+use crate::judges::Evidence;
 use crate::verdict::Violation;
 
 /// Every replica that hashed its state at a mark came to what a machine comes to that has never failed, stored or evicted.
-#[derive(Debug, Default)]
-pub struct ReplicasAgree;
-
-const NAME: &str = "ReplicasAgree";
-
-impl Judge for ReplicasAgree {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn end(&mut self, evidence: &Evidence<'_>) -> Result<(), Violation> {
-        for operation in &evidence.history.operations {
-            if let Ending::Done { answer, .. } = &operation.ending
-                && let Said::Verify(report) = &**answer
-            {
-                check(report, evidence.reference)?;
-            }
-        }
-        Ok(())
-    }
+#[must_use]
+pub fn judge(evidence: &Evidence<'_>) -> Vec<Violation> {
+    let said = |operation: &Operation| match &operation.ending {
+        Ending::Done { answer, .. } => match &**answer {
+            Said::Verify(report) => check(report, evidence.reference).err(),
+            _ => None,
+        },
+        _ => None,
+    };
+    evidence.history.operations.iter().filter_map(said).collect()
 }
 
 fn check(report: &VerifyReport, reference: &Reference) -> Result<(), Violation> {
@@ -41,7 +31,7 @@ fn check(report: &VerifyReport, reference: &Reference) -> Result<(), Violation> 
                     "shard {}, index {}: node {} told {told}, the chain comes to {expected}",
                     shard.shard, shard.index, replica.node
                 );
-                return Err(Violation::new(NAME, text));
+                return Err(Violation::new(Law::ReplicasAgree, text));
             }
         }
     }

@@ -5,19 +5,19 @@
 //! an index that the answering replica had applied before it looked, so the answer may be newer than its token, never
 //! older. What the answers are held against is in `as_of_index`, what needs no log at all in `linear`.
 
+pub mod as_of_index;
+
+use ordergrid_domain::Law;
 use std::collections::BTreeMap;
 
 use ordergrid_api::wire::{Order, Sku};
 
 use super::acknowledged_is_durable::overlooked;
-use super::book::{Book, How, Sighting, ended};
-use super::grown::unlike;
-use super::linear::{Finding, findings};
 use crate::history::{Ask, Ending, Operation, Said, Seen, SimTime};
+use crate::judges::evidence::book::{Book, How, Sighting, ended};
+use crate::judges::evidence::grown::unlike;
+use crate::judges::evidence::linear::{Finding, findings};
 use crate::verdict::Violation;
-
-/// The law.
-pub const LAW: &str = "ReadsAreCurrent";
 
 /// Looks at what was told when.
 #[must_use]
@@ -26,12 +26,12 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
     wrong.extend(versions(book));
     let known = book.known();
     // What the last reads overlook is lost, which is another law.
-    let during = book.history.operations.iter().filter(|op| op.client != super::book::FINAL_CLIENT);
+    let during = book.history.operations.iter().filter(|op| op.client != crate::judges::evidence::book::FINAL_CLIENT);
     wrong.extend(during.filter_map(|op| overlooked(book, &known, op)));
     wrong.extend(book.history.operations.iter().filter_map(beside_the_question));
     let impossible = findings(book).into_iter().filter(|(_, finding)| *finding == Finding::Impossible);
     wrong.extend(impossible.map(|(what, _)| format!("{what}: no order of the calls gives these answers")));
-    wrong.into_iter().map(|text| Violation::new(LAW, text)).collect()
+    wrong.into_iter().map(|text| Violation::new(Law::ReadsAreCurrent, text)).collect()
 }
 
 /// Something that only grows, as an answer told it.
@@ -138,7 +138,7 @@ fn beside_the_question(op: &Operation) -> Option<String> {
             let newest_first = page.orders.windows(2).all(|pair| pair[0].id > pair[1].id);
             newest_first && page.orders.iter().all(|order| order.user_id == *user)
         }
-        (ask, said) => match (super::book::command_on(ask), said) {
+        (ask, said) => match (crate::judges::evidence::book::command_on(ask), said) {
             (Some((id, _)), Said::Order(order)) => order.id == id,
             (Some((id, _)), Said::Fulfilment(changed)) => changed.order.id == id && changed.fulfilment.id.order == id,
             _ => true,

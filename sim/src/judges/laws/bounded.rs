@@ -4,12 +4,9 @@
 //! that the harness gives has the slack in it: rows are evicted after they were loaded, so a node may be above its own
 //! limit for a moment.
 
-use super::book::Book;
 use crate::history::{Ending, Said};
-use crate::verdict::Violation;
-
-/// The law.
-pub const LAW: &str = "Bounded";
+use crate::judges::evidence::book::Book;
+use crate::verdict::{Property, Violation};
 
 /// Looks at every status.
 #[must_use]
@@ -22,7 +19,7 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
         for node in &status.nodes {
             if let Some(bytes) = node.resident_bytes.filter(|bytes| *bytes > budget) {
                 let text = format!("operation {}: node {} keeps {bytes} bytes of {budget}", op.number, node.id);
-                wrong.push(Violation::new(LAW, text));
+                wrong.push(Violation::new(Property::Bounded, text));
             }
         }
     }
@@ -33,7 +30,7 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
 mod tests {
     use super::*;
     use crate::history::Ask;
-    use crate::judges::book::Setting;
+    use crate::judges::evidence::book::Setting;
     use crate::judges::testing::{Shop, setting};
 
     #[test]

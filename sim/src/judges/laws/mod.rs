@@ -1,84 +1,93 @@
-//! All judges of what clients saw, behind the one trait that the harness asks.
+//! Judges of what clients were told: the laws, and what else a client can hold a grid to.
+//!
+//! Each is a function that reads a history, some of them beside the log. [`JUDGES`] is the table of them; a law that is
+//! watched in two ways has two rows.
 
-use super::as_of_index::Standard;
-use super::book::{Book, Setting};
-use super::{Evidence, Judge, acknowledged_is_durable, all_or_nothing, as_of_index, bounded, events_gapless, heals};
-use super::{holds_add_up, money_conserved, no_oversell, one_key_one_order, reads_are_current, refused_means_nothing};
-use super::{sold_out_is_true, timers_fire, undated};
-use crate::verdict::Violation;
+pub mod acknowledged_is_durable;
+pub mod all_or_nothing;
+pub mod bounded;
+pub mod events_gapless;
+pub mod heals;
+pub mod holds_add_up;
+pub mod money_conserved;
+pub mod no_oversell;
+pub mod one_key_one_order;
+pub mod reads_are_current;
+pub mod refused_means_nothing;
+pub mod replicas_agree;
+pub mod sold_out_is_true;
+pub mod timers_fire;
 
-/// A judge of a history alone.
-type OfBook = fn(&Book<'_>) -> Vec<Violation>;
+use ordergrid_domain::Law;
 
-/// Every judge that needs no more than the history, by its law.
-pub const ALL: [(&str, OfBook); 12] = [
-    (no_oversell::LAW, no_oversell::judge),
-    (holds_add_up::LAW, holds_add_up::judge),
-    (all_or_nothing::LAW, all_or_nothing::judge),
-    (money_conserved::LAW, money_conserved::judge),
-    (acknowledged_is_durable::LAW, acknowledged_is_durable::judge),
-    (one_key_one_order::LAW, one_key_one_order::judge),
-    (refused_means_nothing::LAW, refused_means_nothing::judge),
-    (reads_are_current::LAW, reads_are_current::judge),
-    (timers_fire::LAW, timers_fire::judge),
-    (events_gapless::LAW, events_gapless::judge),
-    (heals::LAW, heals::judge),
-    (bounded::LAW, bounded::judge),
-];
+use super::evidence::book::{Book, Setting};
+use super::evidence::standard::Standard;
+use super::evidence::undated;
+use super::{Evidence, Judge};
+use crate::verdict::{Property, Violation};
+use acknowledged_is_durable::in_the_log;
+use reads_are_current::as_of_index;
 
-/// What all of them find wrong with a history.
-#[must_use]
-pub fn violations(book: &Book<'_>) -> Vec<Violation> {
-    ALL.iter().flat_map(|(_, judge)| judge(book)).collect()
+/// What a judge reads, and how it judges.
+#[derive(Clone, Copy, Debug)]
+pub enum By {
+    /// The history alone.
+    History(fn(&Book<'_>) -> Vec<Violation>),
+    /// The history, against what the committed logs come to.
+    Reference(fn(&Book<'_>, &dyn Standard) -> Vec<Violation>),
+    /// All that is known.
+    Evidence(fn(&Evidence<'_>) -> Vec<Violation>),
 }
+
+/// Every judge, by its property.
+pub const JUDGES: [(Property, By); 16] = [
+    (Property::Law(Law::AcknowledgedIsDurable), By::Evidence(in_the_log::judge)),
+    (Property::Law(Law::ReplicasAgree), By::Evidence(replicas_agree::judge)),
+    (Property::Law(Law::NoOversell), By::History(no_oversell::judge)),
+    (Property::Law(Law::HoldsAddUp), By::History(holds_add_up::judge)),
+    (Property::Law(Law::AllOrNothing), By::History(all_or_nothing::judge)),
+    (Property::Law(Law::MoneyConserved), By::History(money_conserved::judge)),
+    (Property::Law(Law::AcknowledgedIsDurable), By::History(acknowledged_is_durable::judge)),
+    (Property::Law(Law::OneKeyOneOrder), By::History(one_key_one_order::judge)),
+    (Property::Law(Law::RefusedMeansNothing), By::History(refused_means_nothing::judge)),
+    (Property::Law(Law::ReadsAreCurrent), By::History(reads_are_current::judge)),
+    (Property::Law(Law::TimersFire), By::History(timers_fire::judge)),
+    (Property::Law(Law::EventsGapless), By::History(events_gapless::judge)),
+    (Property::Law(Law::Heals), By::History(heals::judge)),
+    (Property::Bounded, By::History(bounded::judge)),
+    (Property::Law(Law::ReadsAreCurrent), By::Reference(as_of_index::judge)),
+    (Property::SoldOutIsTrue, By::Reference(sold_out_is_true::judge)),
+];
 
 /// All of them, for a history made like this.
 #[must_use]
 pub fn judges(setting: Setting) -> Vec<Box<dyn Judge>> {
-    let of_books = ALL.iter().map(|&(law, judge)| Box::new(OfClients { law, judge, setting }) as Box<dyn Judge>);
-    let of_logs = OF_LOGS.iter().map(|&(law, judge)| Box::new(AgainstLog { law, judge, setting }) as Box<dyn Judge>);
-    of_books.chain(of_logs).collect()
+    let judge = |&(property, by): &(Property, By)| Box::new(InTheEnd { property, by, setting }) as Box<dyn Judge>;
+    JUDGES.iter().map(judge).collect()
 }
 
-/// A judge of a history that holds it against the log.
-type OfLog = fn(&Book<'_>, &dyn Standard) -> Vec<Violation>;
-
-/// Every judge that holds a history against the log, by its law.
-pub const OF_LOGS: [(&str, OfLog); 2] =
-    [(reads_are_current::LAW, as_of_index::judge), (sold_out_is_true::LAW, sold_out_is_true::judge)];
-
-struct OfClients {
-    law: &'static str,
-    judge: OfBook,
+/// A row of the table as a judge.
+struct InTheEnd {
+    property: Property,
+    by: By,
     setting: Setting,
 }
 
-impl Judge for OfClients {
-    fn name(&self) -> &'static str {
-        self.law
+impl Judge for InTheEnd {
+    fn property(&self) -> Property {
+        self.property
     }
 
     fn end(&mut self, evidence: &Evidence<'_>) -> Result<(), Violation> {
         let undated = undated::history(evidence.history);
-        let history = if self.law == timers_fire::LAW { evidence.history } else { &*undated };
-        first((self.judge)(&Book::new(history, self.setting)))
-    }
-}
-
-struct AgainstLog {
-    law: &'static str,
-    judge: OfLog,
-    setting: Setting,
-}
-
-impl Judge for AgainstLog {
-    fn name(&self) -> &'static str {
-        self.law
-    }
-
-    fn end(&mut self, evidence: &Evidence<'_>) -> Result<(), Violation> {
-        let history = undated::history(evidence.history);
-        first((self.judge)(&Book::new(&history, self.setting), evidence.reference))
+        // Times are all that this law is about.
+        let dated = self.property == Property::Law(Law::TimersFire);
+        let history = if dated { evidence.history } else { &*undated };
+        first(match self.by {
+            By::History(judge) => judge(&Book::new(history, self.setting)),
+            By::Reference(judge) => judge(&Book::new(history, self.setting), evidence.reference),
+            By::Evidence(judge) => judge(evidence),
+        })
     }
 }
 
@@ -88,7 +97,7 @@ fn first(wrong: Vec<Violation>) -> Result<(), Violation> {
     match wrong.into_iter().next() {
         None => Ok(()),
         Some(first) if more == 0 => Err(first),
-        Some(first) => Err(Violation::new(first.judge, format!("{} (and {more} more)", first.text))),
+        Some(first) => Err(Violation::new(first.property, format!("{} (and {more} more)", first.text))),
     }
 }
 
@@ -101,7 +110,7 @@ mod tests {
     use super::*;
     use crate::dice::Dice;
     use crate::history::{Ask, Operation, SimTime};
-    use crate::judges::rare::rare_from_history;
+    use crate::judges::evidence::rare::rare_from_history;
     use crate::judges::testing::{Shop, body, key, setting, sku, step, user};
 
     const STEPS: [&str; 12] = [
@@ -162,7 +171,7 @@ mod tests {
                 }
             };
             let op: &Operation = &shop.history.operations[at];
-            if let Some(order) = super::super::book::answered_order(op) {
+            if let Some(order) = crate::judges::evidence::book::answered_order(op) {
                 orders.push(order.id);
             }
             // An answer that took its time: the calls after it overlap with it.
@@ -191,9 +200,13 @@ mod tests {
             }
             for setting in [setting(), Setting::default()] {
                 let book = Book::new(&shop.history, setting);
-                assert_eq!(violations(&book), Vec::new(), "seed {seed}");
-                for (law, judge) in OF_LOGS {
-                    assert_eq!(judge(&book, &shop), Vec::new(), "{law}, seed {seed}");
+                for (property, by) in JUDGES {
+                    let wrong = match by {
+                        By::History(judge) => judge(&book),
+                        By::Reference(judge) => judge(&book, &shop),
+                        By::Evidence(_) => continue,
+                    };
+                    assert_eq!(wrong, Vec::new(), "{property}, seed {seed}");
                 }
             }
         }

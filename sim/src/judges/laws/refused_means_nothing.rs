@@ -5,21 +5,18 @@
 //! what is wrong with a body refuses for good without it. Orders do not show their key: orders that nobody was told of are
 //! counted against the keys, of the same user and body, whose outcome is open.
 //!
-//! [`Setting::one_attempt`]: super::book::Setting::one_attempt
+//! [`Setting::one_attempt`]: crate::judges::evidence::book::Setting::one_attempt
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ordergrid_api::wire::Order;
 use ordergrid_domain::order::{CancelReason, FulfilmentState, RefundState};
-use ordergrid_domain::{Key, OrderId};
+use ordergrid_domain::{Key, Law, OrderId};
 
 use super::all_or_nothing::{asked_for, placed};
-use super::book::{Book, PlaceCall, surely_nothing};
 use crate::history::{Ask, Operation};
+use crate::judges::evidence::book::{Book, PlaceCall, surely_nothing};
 use crate::verdict::Violation;
-
-/// The law.
-pub const LAW: &str = "RefusedMeansNothing";
 
 /// Looks for the source of everything there is.
 #[must_use]
@@ -31,7 +28,7 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
         let calls = calls.get(&id).unwrap_or(&none);
         wrong.extend(sourceless(order, calls).map(|text| format!("order {id}: {text}")));
     }
-    wrong.into_iter().map(|text| Violation::new(LAW, text)).collect()
+    wrong.into_iter().map(|text| Violation::new(Law::RefusedMeansNothing, text)).collect()
 }
 
 fn orders_of_nobody(book: &Book<'_>) -> Vec<String> {
@@ -117,7 +114,7 @@ fn sourceless(order: &Order, calls: &[(&Operation, Key)]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judges::book::Setting;
+    use crate::judges::evidence::book::Setting;
     use crate::judges::testing::{Shop, setting};
 
     #[test]

@@ -9,12 +9,9 @@ use std::collections::BTreeMap;
 use ordergrid_api::wire::{ClusterStatus, LawReport, VerifyReport};
 use ordergrid_domain::Law;
 
-use super::book::Book;
 use crate::history::{Ending, Operation, Said};
+use crate::judges::evidence::book::Book;
 use crate::verdict::Violation;
-
-/// The law.
-pub const LAW: &str = "Heals";
 
 /// Looks at the calls of the last client.
 #[must_use]
@@ -27,12 +24,12 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
         return Vec::new();
     }
     let mut wrong: Vec<Violation> =
-        last.values().filter_map(|op| unanswered(op)).map(|text| Violation::new(LAW, text)).collect();
+        last.values().filter_map(|op| unanswered(op)).map(|text| Violation::new(Law::Heals, text)).collect();
     let whole = last_said(book, |said| if let Said::Status(status) = said { Some(&**status) } else { None })
         .is_some_and(|status: &ClusterStatus| status.nodes.iter().all(|node| node.reachable));
     let proof = last_said(book, |said| if let Said::Verify(report) = said { Some(&**report) } else { None });
     match proof {
-        None => wrong.push(Violation::new(LAW, "the laws were not proven in the end")),
+        None => wrong.push(Violation::new(Law::Heals, "the laws were not proven in the end")),
         Some(report) => wrong.extend(unproven(report, whole)),
     }
     wrong
@@ -57,27 +54,27 @@ fn unproven(report: &VerifyReport, whole: bool) -> Vec<Violation> {
     let mut wrong = Vec::new();
     let flying = report.in_flight;
     if flying.tentative_holds + flying.undelivered_messages + flying.running_attempts > 0 {
-        wrong.push(Violation::new(LAW, format!("still in flight: {flying:?}")));
+        wrong.push(Violation::new(Law::Heals, format!("still in flight: {flying:?}")));
     }
     // A replica on a node that does not run cannot be judged, and nothing else is an excuse.
     let excused = |law: &&LawReport| !whole && law.law == Law::ReplicasAgree.name() && law.violations.is_empty();
     for law in report.laws.iter().filter(|law| !law.ok && !excused(law)) {
-        let name = Law::ALL.iter().find(|known| known.name() == law.law).map_or(LAW, |known| known.name());
+        let broken = Law::ALL.into_iter().find(|known| known.name() == law.law).unwrap_or(Law::Heals);
         let said = [law.violations.as_slice(), law.unjudged.as_slice()].concat().join("; ");
-        wrong.push(Violation::new(name, format!("the proof of {} says: {said}", law.law)));
+        wrong.push(Violation::new(broken, format!("the proof of {} says: {said}", law.law)));
     }
     if report.ok != report.laws.iter().all(|law| law.ok) {
-        wrong.push(Violation::new(LAW, "the proof says of all laws something else than of each"));
+        wrong.push(Violation::new(Law::Heals, "the proof says of all laws something else than of each"));
     }
     for shard in &report.shards {
         let mut hashes: Vec<_> = shard.replicas.iter().filter_map(|replica| replica.hash.as_ref()).collect();
         hashes.dedup();
         if hashes.len() > 1 {
-            wrong.push(Violation::new(Law::ReplicasAgree.name(), format!("shard {}: {:?}", shard.shard, shard.replicas)));
+            wrong.push(Violation::new(Law::ReplicasAgree, format!("shard {}: {:?}", shard.shard, shard.replicas)));
         }
         if whole && shard.replicas.iter().any(|replica| replica.hash.is_none()) {
             let text = format!("shard {}: a replica does not catch up with {}: {:?}", shard.shard, shard.index, shard.replicas);
-            wrong.push(Violation::new(LAW, text));
+            wrong.push(Violation::new(Law::Heals, text));
         }
     }
     wrong
@@ -142,14 +139,14 @@ mod tests {
         let read = shop.history.operations.iter().position(|op| matches!(op.ask, Ask::ReadOrder(_))).expect("read");
         shop.refuse(read, 503, "no_leader");
         assert_eq!(shop.judged(judge).len(), 1);
-        shop.ask(super::super::book::FINAL_CLIENT, Ask::ReadOrder(order));
+        shop.ask(crate::judges::evidence::book::FINAL_CLIENT, Ask::ReadOrder(order));
         assert_eq!(shop.judged(judge), Vec::<String>::new());
     }
 
     #[test]
     fn a_history_without_a_proof_is_told() {
         let mut shop = Shop::with(10);
-        shop.ask(super::super::book::FINAL_CLIENT, Ask::Status);
+        shop.ask(crate::judges::evidence::book::FINAL_CLIENT, Ask::Status);
         assert_eq!(shop.judged(judge).len(), 1);
     }
 }

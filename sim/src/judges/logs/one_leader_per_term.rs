@@ -5,28 +5,27 @@ use std::collections::BTreeMap;
 use ordergrid_cluster::Role;
 use ordergrid_domain::GroupId;
 
-use super::found::Found;
-use super::{Evidence, Judge, Moment};
-use crate::chronicle::LogLaw;
-use crate::verdict::Violation;
+use super::on_disks::OnDisks;
+use crate::judges::{Evidence, Judge, Moment};
+use crate::verdict::{Property, Violation};
 
 /// A term of a group has one leader: by the votes on the disks, and by what nodes say.
 #[derive(Debug)]
 pub struct OneLeaderPerTerm {
-    disks: Found,
+    disks: OnDisks,
     /// Which replica said that it leads.
     leaders: BTreeMap<(GroupId, u64), u64>,
 }
 
 impl Default for OneLeaderPerTerm {
     fn default() -> Self {
-        Self { disks: Found::of(LogLaw::OneLeaderPerTerm), leaders: BTreeMap::new() }
+        Self { disks: OnDisks::of(Property::OneLeaderPerTerm), leaders: BTreeMap::new() }
     }
 }
 
 impl Judge for OneLeaderPerTerm {
-    fn name(&self) -> &'static str {
-        self.disks.name()
+    fn property(&self) -> Property {
+        self.disks.property()
     }
 
     fn look(&mut self, moment: &Moment<'_>) -> Result<(), Violation> {
@@ -37,7 +36,7 @@ impl Judge for OneLeaderPerTerm {
                     let (group, term) = (status.group, status.term);
                     let text =
                         format!("group {group}, term {term}: replica {} on node {node} and replica {first}", status.replica);
-                    return Err(Violation::new(self.name(), text));
+                    return Err(Violation::new(self.property(), text));
                 }
             }
         }

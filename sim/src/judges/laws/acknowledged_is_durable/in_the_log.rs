@@ -1,29 +1,19 @@
-//! AcknowledgedIsDurable, as far as the logs tell.
+//! AcknowledgedIsDurable, against the log: what was answered as done is on the committed chain.
 
 use ordergrid_api::Token;
 use ordergrid_domain::command::{OrderCommand, SkuAction};
-use ordergrid_domain::{Command, GroupId, Key, OrderId, SkuId};
+use ordergrid_domain::{Command, GroupId, Key, Law, OrderId, SkuId};
 
-use super::{Evidence, Judge};
 use crate::chronicle::{Body, Chronicle};
 use crate::history::{Ask, Ending, Operation, Said, Seen};
+use crate::judges::Evidence;
 use crate::verdict::Violation;
 
 /// Whatever a client was told to stand at a place of a log stands there on the committed chain when all is over; the command
 /// of an answered write does so itself.
-#[derive(Debug, Default)]
-pub struct AcknowledgedIsDurable;
-
-const NAME: &str = "AcknowledgedIsDurable";
-
-impl Judge for AcknowledgedIsDurable {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn end(&mut self, evidence: &Evidence<'_>) -> Result<(), Violation> {
-        evidence.history.operations.iter().try_for_each(|operation| check(operation, evidence.chronicle))
-    }
+#[must_use]
+pub fn judge(evidence: &Evidence<'_>) -> Vec<Violation> {
+    evidence.history.operations.iter().filter_map(|operation| check(operation, evidence.chronicle).err()).collect()
 }
 
 fn check(operation: &Operation, chronicle: &Chronicle) -> Result<(), Violation> {
@@ -57,7 +47,10 @@ fn stands(operation: &Operation, seen: Seen, chronicle: &Chronicle) -> Result<Ve
 fn told(operation: &Operation, seen: Seen, what: &str) -> Violation {
     let Operation { number, client, ask, .. } = operation;
     let place = format!("group {}, index {}", seen.group, seen.index);
-    Violation::new(NAME, format!("operation {number} of client {client} was told {place}, but {what}: {ask:?}"))
+    Violation::new(
+        Law::AcknowledgedIsDurable,
+        format!("operation {number} of client {client} was told {place}, but {what}: {ask:?}"),
+    )
 }
 
 fn seen(token: &str) -> Option<Seen> {

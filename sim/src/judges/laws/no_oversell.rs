@@ -8,14 +8,11 @@
 use std::collections::BTreeMap;
 
 use ordergrid_api::wire::{Sku, Stock};
-use ordergrid_domain::SkuId;
+use ordergrid_domain::{Law, SkuId};
 
-use super::book::{Book, Sighting, ended, surely_nothing};
 use crate::history::{Ask, Ending, Operation, SimTime};
+use crate::judges::evidence::book::{Book, Sighting, ended, surely_nothing};
 use crate::verdict::Violation;
-
-/// The law.
-pub const LAW: &str = "NoOversell";
 
 /// Looks at every SKU that was seen, and at every order that lasted.
 #[must_use]
@@ -24,7 +21,7 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
     let short = book.short_skus();
     let moves = moves(book);
     let over = moves.iter().filter(|(sku, _)| !short.contains(*sku)).filter_map(|(sku, moves)| oversold(sku, moves));
-    seen.chain(over).map(|text| Violation::new(LAW, text)).collect()
+    seen.chain(over).map(|text| Violation::new(Law::NoOversell, text)).collect()
 }
 
 fn promised_too_much(sighting: &Sighting<'_, Sku>) -> Option<String> {

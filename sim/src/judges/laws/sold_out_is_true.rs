@@ -11,14 +11,11 @@ use std::collections::BTreeMap;
 use ordergrid_api::wire::PlaceOrder;
 use ordergrid_domain::{Sku, SkuId};
 
-use super::as_of_index::Standard;
-use super::book::{Book, How, PlaceEnd, ended};
 use crate::chronicle::Version;
 use crate::history::{Operation, Seen, SimTime};
-use crate::verdict::Violation;
-
-/// The property.
-pub const LAW: &str = "SoldOutIsTrue";
+use crate::judges::evidence::book::{Book, How, PlaceEnd, ended};
+use crate::judges::evidence::standard::Standard;
+use crate::verdict::{Property, Violation};
 
 /// Looks at every order that was refused as sold out.
 #[must_use]
@@ -46,7 +43,7 @@ pub fn judge(book: &Book<'_>, standard: &dyn Standard) -> Vec<Violation> {
             });
             let seen = seen.collect::<Vec<_>>().join("; ");
             let text = format!("operation {}: there were units for all of {:?}: {seen}", call.op.number, wanted(call.body));
-            wrong.push(Violation::new(LAW, text));
+            wrong.push(Violation::new(Property::SoldOutIsTrue, text));
         }
     }
     wrong

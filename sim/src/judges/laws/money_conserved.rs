@@ -5,17 +5,15 @@
 //! refund that has failed is asked for again by people only, so a cancelled order may keep that much. What an attempt of a
 //! call told last is what stands: state and amount of a payment are those of one call.
 
+use ordergrid_domain::Law;
 use std::collections::BTreeSet;
 
 use ordergrid_api::wire::{Order, Payment, Refund};
 use ordergrid_domain::order::{PaymentState, Phase, RefundState};
 
-use super::book::{Book, Sighting};
 use crate::history::{Ask, SimTime};
+use crate::judges::evidence::book::{Book, Sighting};
 use crate::verdict::Violation;
-
-/// The law.
-pub const LAW: &str = "MoneyConserved";
 
 /// Looks at the money of every order in every answer.
 #[must_use]
@@ -24,7 +22,7 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
     let wrong = |sighting: &Sighting<'_, Order>| {
         let order = sighting.what;
         let wrong = uneven(order).or_else(|| unheard_of(order, sighting.ended(), &told))?;
-        Some(Violation::new(LAW, format!("operation {}: order {}: {wrong}", sighting.op.number, order.id)))
+        Some(Violation::new(Law::MoneyConserved, format!("operation {}: order {}: {wrong}", sighting.op.number, order.id)))
     };
     book.orders.values().flatten().filter_map(wrong).collect()
 }

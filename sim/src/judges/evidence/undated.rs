@@ -1,6 +1,6 @@
 //! Histories in which log time was set back: what is told afterwards has other times than what was told of the same before.
 //!
-//! Times are then left out of what is compared. [`timers_fire`](super::timers_fire) looks at what was told afterwards alone.
+//! Times are then left out of what is compared. [`timers_fire`](crate::judges::laws::timers_fire) looks at what was told afterwards alone.
 
 use std::borrow::Cow;
 
