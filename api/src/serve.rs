@@ -135,7 +135,7 @@ pub async fn serve(
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     if server.told.now() {
-                        tracing::warn!(%error, "connections cannot be accepted");
+                        tracing::warn!(%error, "accepting connections failed");
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -274,7 +274,7 @@ async fn connection(stream: Box<dyn Stream>, peer: &str, memory: Taken, shared: 
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(peer, %error, "a connection ended early");
+        tracing::debug!(address = peer, %error, "connection ended early");
     }
     open.decrement(1.0);
 }

@@ -52,9 +52,9 @@ pub async fn balance(router: Arc<Router>, node: NodeId, config: BalancerConfig, 
         let Some(led) = router.group(group) else {
             continue;
         };
-        tracing::info!(%group, to, "handing leadership back");
-        if let Err(failed) = led.transfer(to).await {
-            tracing::info!(%group, to, %failed, "leadership stays");
+        tracing::info!(node, shard = %group, peer = to, "leadership returns to its preferred node");
+        if let Err(error) = led.transfer(to).await {
+            tracing::info!(node, shard = %group, peer = to, %error, "leadership transfer failed");
             resting.insert(group, now + config.rest);
         }
     }

@@ -162,12 +162,12 @@ impl Router {
     /// handed over within `deadline` is left to an election.
     pub async fn hand_over_all(&self, deadline: Duration) {
         let handing_over = self.groups().into_iter().map(|group| async move {
-            if let Err(failed) = self.hand_over(&*group).await {
-                tracing::info!(group = %group.id(), %failed, "leadership was not handed over");
+            if let Err(error) = self.hand_over(&*group).await {
+                tracing::info!(node = self.node, shard = %group.id(), %error, "leadership transfer failed");
             }
         });
         if tokio::time::timeout(deadline, join_all(handing_over)).await.is_err() {
-            tracing::warn!(node = self.node, "leaderships were not handed over in time");
+            tracing::warn!(node = self.node, "leadership transfers timed out");
         }
     }
 

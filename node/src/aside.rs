@@ -127,7 +127,7 @@ async fn still_damaged(engine: Arc<dyn Engine>, notes: &Notes, own: &[Own]) -> R
         };
         match read {
             Ok(()) => {
-                tracing::warn!(group = %group, found = noted, "stored rows that were found to be damaged are whole now");
+                tracing::warn!(shard = %group, damage = noted, "rows recorded as damaged are whole");
                 notes.doubt(*group, &noted).await?;
             }
             Err(reason) if reason.is_damage() => return Ok(Some(format!("{}: {reason}", named(*group)))),
@@ -172,7 +172,7 @@ pub(crate) fn put_aside(folder: &Path, what: &str, named: &str, source: &str) ->
         // What is written from now on must not come after a power loss that brings the old one back.
         File::open(parent)?.sync_all()?;
     }
-    tracing::error!(aside = %aside.display(), damage = what, "{named} is damaged: it is made anew from {source}");
+    tracing::error!(path = %aside.display(), damage = what, database = named, rebuilt_from = source, "damaged database put aside");
     Ok(())
 }
 

@@ -109,7 +109,7 @@ fn serve(args: &ServeArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit,
     let Err(wrong) = ended else { return Ok(Exit::Done) };
     // Sockets that were handed to this process are gone with it: whoever made them starts another one.
     if !sockets && begins_again(&wrong) {
-        tracing::error!("{wrong:#}; beginning again");
+        tracing::error!(error = format!("{wrong:#}"), "node failed and starts again");
         return Err(failed(&begin_again().into()));
     }
     Err(failed(&wrong))

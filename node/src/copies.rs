@@ -263,8 +263,11 @@ impl Asking {
     async fn beyond(&self, number: u64) -> u64 {
         match self.writer.advance(number + LEAP).await {
             Ok(reached) => reached,
-            // A disk that fails ends the node elsewhere.
-            Err(_) => std::future::pending().await,
+            // The log writer's own failure ends the node.
+            Err(error) => {
+                tracing::debug!(%error, "log number not advanced");
+                std::future::pending().await
+            }
         }
     }
 

@@ -58,7 +58,7 @@ pub fn raise() -> u64 {
     if current.is_some() && current != maximum {
         let most = Rlimit { current: maximum, maximum };
         if let Err(error) = setrlimit(Resource::Nofile, most) {
-            tracing::warn!(%error, "the limit of open files cannot be raised");
+            tracing::warn!(%error, "raising the open file limit failed");
         }
     }
     limit()
@@ -84,10 +84,11 @@ pub fn share_out(limit: u64, nodes: usize, config: &mut NodeConfig) -> Result<Sh
     let share = share(limit, nodes, config.peers(), config.limits.connections)?;
     if share.connections < config.limits.connections {
         tracing::warn!(
-            open_files = limit,
+            limit,
             connections = share.connections,
-            wanted = config.limits.connections,
-            "the limit of open files leaves room for fewer client connections than limits.connections"
+            configured = config.limits.connections,
+            advice = "raise the open file limit (ulimit -n), or lower limits.connections",
+            "open file limit too low for limits.connections"
         );
         config.limits.connections = share.connections;
     }

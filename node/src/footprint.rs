@@ -45,8 +45,10 @@ const FRUGAL: u64 = 512 << 20;
 /// can give nothing back: a node of 256 MiB took 348 MiB with them and 281 MiB without, at the same speed.
 pub(crate) fn suit(memory: u64) {
     #[cfg(target_os = "linux")]
-    if memory < FRUGAL && rustix::thread::disable_transparent_huge_pages(true).is_err() {
-        tracing::debug!("huge pages cannot be turned off: the process will take more than limits.memory");
+    if memory < FRUGAL
+        && let Err(error) = rustix::thread::disable_transparent_huge_pages(true)
+    {
+        tracing::debug!(%error, effect = "the process takes more than limits.memory", "huge pages cannot be turned off");
     }
 }
 

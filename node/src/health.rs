@@ -77,8 +77,8 @@ impl Told {
         for Check { name, ok, detail } in checks {
             let before = self.lines.insert(name.clone(), *ok).unwrap_or(true);
             match (before, ok) {
-                (true, false) => tracing::warn!(node.id = self.node, check = name, detail, "not ready"),
-                (false, true) => tracing::info!(node.id = self.node, check = name, "holds again"),
+                (true, false) => tracing::warn!(node = self.node, check = name, error = detail, "readiness check failed"),
+                (false, true) => tracing::info!(node = self.node, check = name, "readiness check passes again"),
                 _ => {}
             }
         }

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod descriptors;
 pub mod exporter;
+pub mod fields;
 pub mod offline;
 pub mod platform;
 pub mod tcp;

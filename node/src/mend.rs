@@ -35,7 +35,7 @@ pub(crate) async fn keep_whole(node: Arc<NodeContext>, host: Arc<ShardHost>, rep
         }
         let Some(seat) = mend(&node, &host, &what, &replicas).await else { return };
         router.add(Arc::clone(&seat.group));
-        tracing::info!(shard.id = %host.shard, "the replica is whole again");
+        tracing::info!(shard = %host.shard, "replica is whole again");
         host.replace(seat);
         host.mended();
         metrics::replica_whole(host.shard, true);
@@ -49,7 +49,7 @@ async fn alone(node: &NodeContext, host: &ShardHost, what: &str, replicas: &Repl
     match forsaken.then {
         Then::Begin => node.fail_for_now(forsaken.to_string()),
         Then::Stop => node.fail(forsaken.to_string()),
-        Then::Stay(_) => tracing::error!(shard.id = %host.shard, "{forsaken}"),
+        Then::Stay(_) => tracing::error!(shard = %host.shard, error = %forsaken, "damaged replica cannot be rebuilt"),
     }
 }
 
@@ -99,7 +99,7 @@ async fn mend(node: &NodeContext, host: &ShardHost, what: &str, replicas: &Repli
             ));
             return None;
         }
-        tracing::warn!(shard.id = %host.shard, why, "the replica is not filled yet");
+        tracing::warn!(shard = %host.shard, error = why, "replica refill failed");
         host.mending(what, &why);
         tokio::time::sleep(AGAIN).await;
     }
@@ -135,6 +135,6 @@ async fn filled_from(replicas: &Replicas, group: GroupId, node: NodeId, purged: 
     let offer = refill::offer(replicas.mesh(), node, group, purged).await?;
     let store = replicas.emptied(group).await?;
     let index = offer.take(replicas.mesh(), &*store).await?;
-    tracing::info!(%group, from = node, index, "filled anew");
+    tracing::info!(shard = %group, peer = node, index, "replica refilled");
     Ok(())
 }

@@ -275,7 +275,9 @@ impl Node {
         let serving = self.serving.lock().take();
         if let Some(serving) = serving {
             // It has a bound of its own.
-            serving.await.ok();
+            if let Err(error) = serving.await {
+                tracing::error!(node = self.context.id, %error, "HTTP server failed");
+            }
         }
         for host in self.context.hosts() {
             host.close();
@@ -283,7 +285,9 @@ impl Node {
         let groups = self.router.groups();
         let checkpoints = join_all(groups.iter().map(|group| group.checkpoint()));
         // Without the last checkpoint a start replays more of the log.
-        tokio::time::timeout(self.stop_within, checkpoints).await.ok();
+        if let Err(error) = tokio::time::timeout(self.stop_within, checkpoints).await {
+            tracing::warn!(node = self.context.id, %error, "last checkpoints not written in time");
+        }
         join_all(groups.iter().map(|group| group.shutdown())).await;
         self.mesh.shutdown();
     }

@@ -53,15 +53,15 @@ impl Recall<'_> {
         let promised = loop {
             match self.ask().await {
                 Ok(promised) => break promised,
-                Err(why) if why != told => {
-                    let group = named(self.group);
+                Err(error) if error != told => {
                     tracing::warn!(
-                        group,
-                        why,
-                        "what this node had promised was lost with its log, or is not on an older copy of it: it takes no part before all others have told it"
+                        shard = %self.group,
+                        error,
+                        effect = "the replica takes no part until all other nodes have reported what it promised",
+                        "promises lost with the log or missing from an older copy of it"
                     );
-                    self.front.waits(Some(format!("{WAITS} ({group}: {why}); {HELPS}")));
-                    told = why;
+                    self.front.waits(Some(format!("{WAITS} ({}: {error}); {HELPS}", named(self.group))));
+                    told = error;
                 }
                 Err(_) => {}
             }
@@ -71,7 +71,7 @@ impl Recall<'_> {
         self.refills.forgotten(self.group, false);
         self.front.waits(None);
         let vouched = promised.last.map_or_else(|| "nothing".to_owned(), |last| last.to_string());
-        tracing::info!(group = named(self.group), vouched, vote = %promised.vote, "the others have told what was promised at the most");
+        tracing::info!(shard = %self.group, vouched, vote = %promised.vote, "promises recalled from the other nodes");
         Ok(())
     }
 

@@ -132,8 +132,8 @@ impl Replicas {
             if self.others(GroupId::META).is_empty() {
                 return Err(self.alone(GroupId::META, &what).await.into());
             }
-            if let Err(why) = self.mend_meta(&what).await {
-                tracing::warn!(why, "the meta group's replica is not filled yet");
+            if let Err(error) = self.mend_meta(&what).await {
+                tracing::warn!(shard = %GroupId::META, error, "replica refill failed");
                 tokio::time::sleep(AGAIN).await;
             }
         }

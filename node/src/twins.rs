@@ -134,7 +134,7 @@ impl Register {
             && twin.older
             && self.said.lock().insert((from, asked.start))
         {
-            tracing::error!(node = from, one = asked.address, other = twin.address, "two processes run as one node");
+            tracing::error!(peer = from, address = asked.address, other = twin.address, "two processes run as one node");
         }
         Answer { number: number.wrapping_add(self.base), twin }
     }
@@ -171,7 +171,7 @@ fn take(node: &NodeContext, peer: NodeId, here: &str, twin: &Twin) {
              this one is at {here} and ends"
         ));
     } else {
-        tracing::error!(%here, %other, peer, "another process was started as this node, on a copy of its data: it is to end");
+        tracing::error!(node = id, peer, address = here, %other, effect = "the other process ends", "second process started as this node");
     }
 }
 

@@ -32,7 +32,7 @@ impl Wholeness {
         });
         if first {
             metrics::damage_found(self.group);
-            tracing::error!(group = %self.group, damage = what, "what a replica has stored is damaged: it serves nothing any more");
+            tracing::error!(shard = %self.group, damage = what, effect = "the replica serves nothing", "stored rows are damaged");
         }
     }
 

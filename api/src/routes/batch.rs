@@ -109,7 +109,10 @@ async fn answered<T: Send + 'static>(
             assert_eq!(answers.len(), count, "the grid gave another number of answers than it was asked for");
             return answers;
         }
-        Ok(Err(_)) => UnknownCause::ActorFailed,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "batch task failed");
+            UnknownCause::ActorFailed
+        }
         Err(_) => UnknownCause::TimedOut,
     };
     (0..count).map(|_| Err(Failure::unknown(cause))).collect()
@@ -242,6 +245,6 @@ fn count_problems<T>(api: &Api, items: &[Item<T>]) {
         unknown += u32::from(fault.outcome_unknown());
     }
     if unknown > 0 {
-        tracing::warn!(unknown, of = items.len(), "outcomes of a batch are unknown");
+        tracing::warn!(unknown, items = items.len(), "batch outcomes unknown");
     }
 }

@@ -129,7 +129,7 @@ impl Api {
         let (head, body) = request.into_parts();
         let id = self.ids.of(&head.headers);
         let reads = matches!(head.method, Method::GET | Method::HEAD);
-        let span = tracing::debug_span!("request", route = route.label(), path = head.uri.path(), id = id.as_str());
+        let span = tracing::debug_span!("request", route = route.label(), path = head.uri.path(), request = id.as_str());
         let _in_flight = self.meters.enter();
         let call = Call::new(head, body, id.clone(), route, started);
         let ended = match route.entry() {
@@ -152,9 +152,9 @@ impl Api {
         let kind = fault.kind();
         self.meters.problem(kind);
         if kind == &kinds::INTERNAL_ERROR {
-            tracing::error!(id = id.as_str(), "a handler panicked");
+            tracing::error!(request = id.as_str(), "handler panicked");
         } else if fault.outcome_unknown() {
-            tracing::warn!(id = id.as_str(), code = kind.code, detail = fault.detail(), "outcome unknown");
+            tracing::warn!(request = id.as_str(), code = kind.code, error = fault.detail(), "outcome unknown");
         }
         let ending = if fault.outcome_unknown() { Ending::Unknown } else { Ending::Refused };
         (fault.answer(id.as_str()), ending)

@@ -65,7 +65,7 @@ impl Places {
         };
         metrics::connections_refused().increment(1);
         if self.told.now() {
-            tracing::warn!(most = self.most, short_of, "connections are refused");
+            tracing::warn!(limit = self.most, error = short_of, "connections refused");
         }
         Arc::clone(&self.refusals).try_acquire_owned().map_or(Place::Closed, Place::Refused)
     }
@@ -99,7 +99,8 @@ pub(super) async fn refuse(mut stream: Box<dyn Stream>, place: OwnedSemaphorePer
         // Who has said nothing has nothing more to say: the place is for the next one.
         Ok(Ok(())) if silent => {}
         Ok(Ok(())) => hear_out(&mut stream, PATIENCE).await,
-        _ => tracing::debug!("a connection was refused and did not hear it"),
+        Ok(Err(error)) => tracing::debug!(%error, "refusal not delivered"),
+        Err(error) => tracing::debug!(%error, "refusal not delivered"),
     }
     drop(place);
 }

@@ -41,7 +41,7 @@ pub(super) async fn refilled<RT: AsyncRuntime + Send + Sync>(handle: Arc<Handle<
         reached = vouched.wait_for(Option::is_none) => if reached.is_err() { return },
     }
     if let Some(handle) = weak.upgrade() {
-        tracing::info!(group = %handle.group, "the log is refilled: this replica votes and stands again");
+        tracing::info!(shard = %handle.group, "replica votes and campaigns again");
         handle.stand(true);
     }
 }

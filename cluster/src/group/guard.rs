@@ -74,11 +74,13 @@ impl Told {
         }
         if forged == Forged::SecondLeader {
             tracing::error!(
-                %group, from,
-                "two replicas lead one term: a node has voted twice, so its disk is an older copy; run cluster verify"
+                shard = %group,
+                peer = from,
+                advice = "a node has voted twice, so its disk is an older copy: run `ordergrid cluster verify`",
+                "two leaders in one term"
             );
         } else {
-            tracing::warn!(%group, from, why = %forged, "refused what no honest peer sends");
+            tracing::warn!(shard = %group, peer = from, error = %forged, "forged message refused");
         }
     }
 

@@ -162,7 +162,11 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
         let outcome = match answer.await {
             Some(Ok(at)) => Ok(at),
             Some(Err(ClientWriteError::ForwardToLeader(forward))) => Err(self.refusal(&forward)),
-            Some(Err(_)) | None => Err(ProposeError::Unknown),
+            Some(Err(error)) => {
+                tracing::warn!(shard = %self.group, %error, "proposal failed");
+                Err(ProposeError::Unknown)
+            }
+            None => Err(ProposeError::Unknown),
         };
         let counted = match &outcome {
             Ok(_) => Proposal::Applied,
@@ -391,8 +395,8 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         async move {
             self.leave();
-            if let Err(failed) = self.raft.shutdown().await {
-                tracing::warn!(group = %self.group, %failed, "the replica did not stop cleanly");
+            if let Err(error) = self.raft.shutdown().await {
+                tracing::warn!(shard = %self.group, %error, "replica shutdown failed");
             }
             // A checkpoint may still be on its way to a store that is about to be closed.
             self.shared.quiet().await;

@@ -59,7 +59,7 @@ fn announce(group: GroupId, publish: &watch::Sender<Leadership>, now: Leadership
     if (was.term, was.leader) != (now.term, now.leader) {
         metrics::leader_changed(group);
     }
-    tracing::info!(%group, term = now.term, leader = now.leader, ready_here = now.ready_here, "leadership");
+    tracing::info!(shard = %group, term = now.term, leader = now.leader, ready_here = now.ready_here, "leadership changed");
     publish.send_replace(now);
 }
 

@@ -91,7 +91,7 @@ impl<I: Copy + PartialOrd> Steady<I> {
         let Some(reading) = self.glance() else { return false };
         let mut seen = self.seen.lock();
         if let Some(by_ms) = seen.distances.leapt(reading) {
-            tracing::warn!(group = %self.group, by_ms, "the machine's clocks have leapt: the lease ends");
+            tracing::warn!(shard = %self.group, by_ms, "lease ended by a clock jump");
             seen.leapt = Some(now);
         }
         seen.leapt.is_none_or(|leapt| acknowledged > leapt)

@@ -210,11 +210,11 @@ impl<RT: AsyncRuntime + Send + Sync> RaftPeer for GroupPeer<RT> {
                     (Status::Malformed, Bytes::new())
                 }
                 Err(Refusal::Abstains) => {
-                    tracing::debug!(%group, ?operation, "no answer: the log is being refilled");
+                    tracing::debug!(shard = %group, ?operation, "request ignored while the log is refilled");
                     (Status::Failed, Bytes::new())
                 }
-                Err(Refusal::Failed(why)) => {
-                    tracing::warn!(%group, ?operation, why, "cannot serve a peer");
+                Err(Refusal::Failed(error)) => {
+                    tracing::warn!(shard = %group, peer = from, ?operation, error, "peer request failed");
                     (Status::Failed, Bytes::new())
                 }
             }

@@ -213,7 +213,7 @@ where
         return Ok(());
     }
     let before = around.first().map(|entry| entry.log_id).filter(|before| before.index < applied.index);
-    tracing::warn!(group = %group, index = applied.index, "the log is older than the state: what the state replaces is dropped");
+    tracing::warn!(shard = %group, index = applied.index, effect = "the entries that the state covers are dropped", "log older than the state");
     log.truncate_after(before.or(state.last_purged_log_id)).await?;
     log.purge(applied).await
 }
@@ -330,7 +330,9 @@ impl<RT: AsyncRuntime + Send + Sync> Joining<RT> {
         }
         if alone {
             // Nobody else can lead: no reason to wait for a timeout after a restart.
-            handle.raft.trigger().elect(false).await.ok();
+            if let Err(error) = handle.raft.trigger().elect(false).await {
+                tracing::debug!(shard = %handle.group, %error, "election not started");
+            }
         }
     }
 }
@@ -341,9 +343,9 @@ async fn found<RT: AsyncRuntime + Send + Sync>(handle: &Handle<RT>, founders: &B
     }
     let members: BTreeMap<ReplicaId, Host> = founders.iter().map(|(replica, node)| (*replica, Host(*node))).collect();
     match handle.raft.initialize(members).await {
-        Ok(()) => tracing::info!(group = %handle.group, "founded"),
+        Ok(()) => tracing::info!(shard = %handle.group, "group founded"),
         // Entries of the other founders came in between.
-        Err(refused) => tracing::debug!(group = %handle.group, %refused, "founded elsewhere"),
+        Err(error) => tracing::debug!(shard = %handle.group, %error, "group already founded"),
     }
 }
 

@@ -51,7 +51,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
             Ok(caught_up) => caught_up?,
             Err(_) => return Err(TransferError::Behind(to)),
         }
-        tracing::info!(group = %self.group, term, to, "handing leadership over");
+        tracing::info!(shard = %self.group, term, peer = to, "leadership transfer started");
         self.raft.trigger().transfer_leader(target.replica).await.map_err(|_| TransferError::Stopped)?;
         let mut leadership = self.leadership.clone();
         let taken = leadership.wait_for(|now| now.term > term && now.leader.is_some());

@@ -131,7 +131,7 @@ pub(super) async fn watch<RT: AsyncRuntime + Send + Sync>(handle: std::sync::Wea
 fn restart<RT: AsyncRuntime + Send + Sync>(handle: &Handle<RT>, lag: u64, stood: Duration) {
     let leader = handle.leadership.borrow().leader;
     metrics::replica_stalled(handle.group, "streams");
-    tracing::warn!(group = %handle.group, lag, ?stood, leader, "the replica does not follow its leader: its streams are cut");
+    tracing::warn!(shard = %handle.group, lag, stalled = ?stood, leader, effect = "its streams are closed", "replica stalled");
     if let Some(leader) = leader {
         handle.mesh.hang_up(leader);
     }
@@ -140,7 +140,7 @@ fn restart<RT: AsyncRuntime + Send + Sync>(handle: &Handle<RT>, lag: u64, stood:
 fn give_up<RT: AsyncRuntime + Send + Sync>(handle: &Handle<RT>, lag: u64, stood: Duration) {
     metrics::replica_stalled(handle.group, "replica");
     let why = format!("the replica has not followed its leader for {stood:?}, {lag} entries behind: it must start again");
-    tracing::error!(group = %handle.group, lag, ?stood, "the replica does not follow its leader and is given up");
+    tracing::error!(shard = %handle.group, lag, stalled = ?stood, effect = "this node stops", "replica stalled and abandoned");
     handle.given_up.send_replace(Some(why));
 }
 

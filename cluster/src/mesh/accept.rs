@@ -34,21 +34,21 @@ pub(super) async fn run(mesh: Arc<Inner>, mut listener: Box<dyn Listener>) {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, from)) if connections.len() >= mesh.config.connections => {
-                tracing::warn!(node = mesh.node, %from, "too many connections");
+                tracing::warn!(node = mesh.node, address = %from, "too many mesh connections");
                 drop(stream);
             }
             Ok((stream, from)) => {
                 failing = false;
                 let mesh = mesh.clone();
                 connections.spawn(async move {
-                    if let Err(ended) = serve(mesh.clone(), stream).await {
-                        tracing::debug!(node = mesh.node, %from, %ended, "connection ended");
+                    if let Err(error) = serve(mesh.clone(), stream).await {
+                        tracing::debug!(node = mesh.node, address = %from, %error, "mesh connection ended");
                     }
                 });
             }
-            Err(failed) => {
+            Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(node = mesh.node, %failed, "connections cannot be taken");
+                    tracing::warn!(node = mesh.node, %error, "accepting mesh connections failed");
                 }
                 tokio::time::sleep(mesh.config.reconnect_min).await;
             }
@@ -130,7 +130,7 @@ where
     let stranger = hello.from == mesh.node || !(known.is_empty() || known.contains(&hello.from));
     if stranger || !Lane::ALL.iter().any(|lane| *lane as u8 == hello.lane) {
         metrics::refused_message("hello");
-        tracing::warn!(node = mesh.node, peer = hello.from, lane = hello.lane, "refused a stranger");
+        tracing::warn!(node = mesh.node, peer = hello.from, lane = hello.lane, "unknown peer refused");
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let mine = mesh.cluster();
@@ -148,7 +148,7 @@ where
     if verdict == Verdict::Welcome {
         return Ok(hello);
     }
-    tracing::warn!(node = mesh.node, peer = hello.from, ?verdict, "refused a peer");
+    tracing::warn!(node = mesh.node, peer = hello.from, ?verdict, "peer refused");
     Err(io::ErrorKind::PermissionDenied.into())
 }
 
@@ -297,7 +297,10 @@ async fn finish(
 ) -> Status {
     let (status, body) = match tokio::time::timeout(deadline, handling).await {
         Ok(done) => done,
-        Err(_) => (Status::Failed, Bytes::new()),
+        Err(error) => {
+            tracing::debug!(number = id, ?deadline, %error, "peer request not handled in time");
+            (Status::Failed, Bytes::new())
+        }
     };
     // A connection that is gone takes its answers with it.
     answers.send(frame::response(id, status, &body)).await.ok();

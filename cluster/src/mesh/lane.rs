@@ -211,10 +211,11 @@ impl Line {
         let line = self.clone();
         tokio::spawn(async move {
             let alive = match ping {
-                Ok(ping) => ping.wait(line.silence).await.is_ok(),
-                Err(_) => false,
+                Ok(ping) => ping.wait(line.silence).await.map(drop),
+                Err(error) => Err(error),
             };
-            if !alive {
+            if let Err(error) = alive {
+                tracing::debug!(peer = line.peer, lane = line.lane.name(), %error, "peer does not answer a ping");
                 line.cut();
             }
             line.checking.store(false, Ordering::Release);
@@ -235,13 +236,13 @@ pub(super) async fn run(mesh: Arc<Inner>, line: Arc<Line>, addr: String, mut que
             Ok(connection) => {
                 pause = mesh.config.reconnect_min;
                 metrics::connected(line.peer, line.lane.name(), true);
-                let ended = serve(&mesh, &line, connection, first, &mut queued).await;
+                let error = serve(&mesh, &line, connection, first, &mut queued).await;
                 metrics::connected(line.peer, line.lane.name(), false);
-                tracing::info!(node = mesh.node, peer = line.peer, lane = line.lane.name(), %ended, "disconnected");
+                tracing::info!(node = mesh.node, peer = line.peer, lane = line.lane.name(), %error, "peer disconnected");
             }
-            Err(failed) => {
-                tracing::debug!(node = mesh.node, peer = line.peer, lane = line.lane.name(), %failed, "no connection");
-                let why = format!("node {} is unreachable: {failed}", line.peer);
+            Err(error) => {
+                tracing::debug!(node = mesh.node, peer = line.peer, lane = line.lane.name(), %error, "peer connection failed");
+                let why = format!("node {} is unreachable: {error}", line.peer);
                 first.ticket.fail(&why);
                 refuse_for(pause, &why, &mut queued).await;
                 pause = (pause * 2).min(mesh.config.reconnect_max);
@@ -292,7 +293,7 @@ async fn introduce(mesh: &Inner, line: &Line, addr: &str, mine: Option<ClusterId
         (Verdict::Welcome, ..) => return Ok((reader, write)),
         (Verdict::OtherCluster, ..) => "it belongs to another cluster".to_owned(),
     };
-    tracing::warn!(node = mesh.node, peer = line.peer, addr, %refusal, "a peer is not who it should be");
+    tracing::warn!(node = mesh.node, peer = line.peer, address = addr, error = refusal, "peer identity mismatch");
     Err(io::Error::new(io::ErrorKind::PermissionDenied, refusal))
 }
 

@@ -318,9 +318,16 @@ impl Mesh {
         if node == self.inner.node {
             return true;
         }
-        match self.submit(node, Lane::Control, request(Operation::Ping), deadline).await {
-            Ok(pending) => matches!(pending.wait(deadline).await, Ok((Status::Done, _))),
-            Err(_) => false,
+        let answer = match self.submit(node, Lane::Control, request(Operation::Ping), deadline).await {
+            Ok(pending) => pending.wait(deadline).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok((status, _)) => status == Status::Done,
+            Err(error) => {
+                tracing::debug!(node = self.inner.node, peer = node, %error, "peer does not answer a ping");
+                false
+            }
         }
     }
 

@@ -112,8 +112,15 @@ impl ClusterSpec {
 
 /// What `peer` says where all must say the same; `None` if it does not answer, or is of a version that does not say.
 pub async fn asked(mesh: &Mesh, peer: NodeId, patience: Duration) -> Option<Agreement> {
-    let answer = mesh.probe(peer, FULL, patience).await.ok()?;
-    super::decode::<FullReport>(&answer).ok().map(|report| report.says)
+    let answer = match mesh.probe(peer, FULL, patience).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::debug!(peer, %error, "peer does not answer a probe");
+            return None;
+        }
+    };
+    let report = super::decode::<FullReport>(&answer);
+    report.inspect_err(|error| tracing::debug!(peer, %error, "peer report undecodable")).ok().map(|report| report.says)
 }
 
 #[cfg(test)]

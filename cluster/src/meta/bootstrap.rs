@@ -322,7 +322,7 @@ impl Bootstrapper {
             self.save(next, &self.spec).await?;
             // Told to others only once it is on disk.
             stage.send_replace(next);
-            tracing::info!(node = self.node, ?next, "bootstrapping");
+            tracing::info!(node = self.node, stage = ?next, "bootstrap stage reached");
         }
     }
 
@@ -387,8 +387,11 @@ impl Bootstrapper {
     async fn probe(&self, patience: Duration) -> Reports {
         let peers = self.spec.nodes.iter().map(|node| node.id).filter(|id| *id != self.node);
         let asked = peers.map(|peer| async move {
-            let answer = self.mesh.probe(peer, FULL, patience).await.ok();
-            (peer, answer.and_then(|report| FullReport::read(&report)))
+            let answer = self.mesh.probe(peer, FULL, patience).await;
+            if let Err(error) = &answer {
+                tracing::debug!(node = self.node, peer, %error, "peer does not answer a probe");
+            }
+            (peer, answer.ok().and_then(|report| FullReport::read(&report)))
         });
         join_all(asked).await.into_iter().collect()
     }
@@ -410,9 +413,9 @@ impl Waiting {
         self.due = Some(now + SILENCE);
         let silent: Vec<_> = reports.iter().filter(|(_, report)| report.is_none()).map(|(peer, _)| *peer).collect();
         if silent.is_empty() {
-            tracing::info!(node, "waiting for the other nodes to write down the identity of the new cluster");
+            tracing::info!(node, "waiting for the peers to store the cluster identity");
         } else {
-            tracing::warn!(node, ?silent, "a cluster is founded once every node of it has been started: waiting for these");
+            tracing::warn!(node, peers = ?silent, advice = "start every node: only then is the cluster founded", "waiting for silent peers");
         }
     }
 }

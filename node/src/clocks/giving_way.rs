@@ -51,7 +51,7 @@ async fn hand_over(group: &GroupRef, here: NodeId, seen: &Seen) {
     }
     let voters = status.members.iter().filter(|member| member.voter && seen.sound.contains(&member.node));
     let Some(to) = voters.max_by_key(|member| member.matched) else { return };
-    if let Err(failed) = group.transfer(to.node).await {
-        tracing::info!(group = %status.group, to = to.node, %failed, "the clock is wrong, and leadership stays");
+    if let Err(error) = group.transfer(to.node).await {
+        tracing::info!(node = here, shard = %status.group, peer = to.node, %error, "leadership transfer away from a wrong clock failed");
     }
 }

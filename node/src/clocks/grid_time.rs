@@ -189,7 +189,7 @@ impl GridTime {
     /// An operator says which clock is right.
     pub(crate) fn accept(&self, right: Right, log: Timestamp) {
         self.state.lock().own.accept(right, reading(&*self.clock), ms(log));
-        tracing::warn!(?right, "an operator has said which clock is right");
+        tracing::warn!(?right, "operator accepted a clock");
         self.look(log);
     }
 
@@ -274,8 +274,8 @@ fn report(node: NodeId, before: &Seen, now: &Seen, off: i64) {
     let kind = |seen: &Seen| (std::mem::discriminant(&seen.standing), seen.question, seen.log_ahead.is_some());
     if kind(before) != kind(now) {
         match words(now) {
-            Some(words) => tracing::warn!(node.id = node, "{words}"),
-            None => tracing::info!(node.id = node, standing = ?now.standing, "the clocks"),
+            Some(words) => tracing::warn!(node, error = words, "clock skew"),
+            None => tracing::info!(node, standing = ?now.standing, "clock state changed"),
         }
     }
 }

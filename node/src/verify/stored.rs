@@ -58,7 +58,10 @@ pub(crate) async fn on_disk(grid: &NodeGrid, group: GroupId) -> OnDisk {
     let seat = host.seat();
     match seat.group.checkpoint().await {
         Ok(_) => look(group, seat.replica.store().as_ref(), &seat.whole).await,
-        Err(_) => OnDisk::Unjudged,
+        Err(error) => {
+            tracing::debug!(shard = %group, %error, "checkpoint for verification failed");
+            OnDisk::Unjudged
+        }
     }
 }
 
@@ -73,7 +76,10 @@ async fn look(group: GroupId, store: &dyn StateStore, whole: &Wholeness) -> OnDi
             whole.damaged(&what);
             OnDisk::Damaged(what)
         }
-        Err(_) => OnDisk::Unjudged,
+        Err(error) => {
+            tracing::warn!(shard = %group, %error, "stored rows not read");
+            OnDisk::Unjudged
+        }
     }
 }
 

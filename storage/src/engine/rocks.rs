@@ -334,8 +334,9 @@ fn learn(db: &DB, file: &mut VouchFile, behind: Vec<Written>) -> Result<(), Engi
         // A log that has a number was written by a release that vouches for it.
         tracing::warn!(
             batches = found,
-            "the file VOUCHED beside the log is gone: if damage has cut off the end of the log, this start does not notice it, and \
-             acknowledged orders may be missing here; it is written anew and protects from now on"
+            effect = "if damage has cut off the end of the log, this start does not notice it, and acknowledged orders may be missing on \
+                      this node; the file is written anew and protects from now on",
+            "file VOUCHED is missing"
         );
     }
     let mut vouch = file.newest().and_then(Vouch::decode).unwrap_or_default();

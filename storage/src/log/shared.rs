@@ -71,7 +71,7 @@ where
     fn leave_floor(&self, log: &mut Log<C>) {
         log.reaches_floor = None;
         log.floor = None;
-        tracing::info!(replica = self.replica, "the log has again what it vouched for");
+        tracing::info!(replica = self.replica, "log refilled");
         self.floor.send_replace(None);
     }
 }

@@ -121,7 +121,8 @@ where
                 replica,
                 found,
                 vouched,
-                "the log is shorter than what it vouched for: the replica neither votes nor leads until a leader has refilled it"
+                effect = "the replica neither votes nor leads until a leader has refilled its log",
+                "log shorter than vouched for"
             );
         }
         self.shared.floor.send_replace(below);

@@ -172,7 +172,8 @@ impl Account {
         tracing::error!(
             vouched = self.number,
             found,
-            "the log has lost what it vouched for: replicas whose log is too short take no part until it is refilled"
+            effect = "replicas whose log is too short take no part until a leader has refilled it",
+            "log database shorter than vouched for"
         );
         let mut batch = Batch::new();
         for (replica, mark) in &self.marks {

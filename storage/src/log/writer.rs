@@ -371,7 +371,7 @@ impl Task {
 
     /// Completes nothing, refuses everything from now on, and says why.
     async fn fail(mut self, round: Round, error: EngineError) {
-        tracing::error!(%error, "the log cannot be written; this node must stop");
+        tracing::error!(%error, effect = "this node stops", "log write failed");
         self.requests.close();
         self.room.permits.close();
         self.failure.send_replace(Some(LogFailure(error)));

@@ -29,7 +29,9 @@ impl Marker {
     pub(super) fn set(&self, damage: &str) {
         if self.met.lock().get_or_insert_with(|| damage.to_owned()) == damage {
             // Unmarked, it opens again, and the same is found once more.
-            std::fs::write(&self.file, damage).ok();
+            if let Err(error) = std::fs::write(&self.file, damage) {
+                tracing::warn!(path = %self.file.display(), %error, "damaged database not marked");
+            }
         }
     }
 
@@ -40,6 +42,11 @@ impl Marker {
 
     /// It may be opened again. Without effect if it may anyway.
     pub(super) fn clear(&self) {
-        std::fs::remove_file(&self.file).ok();
+        match std::fs::remove_file(&self.file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(path = %self.file.display(), %error, "mark of a damaged database not removed");
+            }
+            _ => {}
+        }
     }
 }

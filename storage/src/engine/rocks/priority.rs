@@ -17,7 +17,9 @@ const MERGERS: i32 = 2;
 pub(super) fn give_way() {
     // On Linux each thread has a priority of its own, and none stands for the calling one. A kernel that refuses leaves it
     // as it is, which is slower for others and no less right.
-    let _ = setpriority_process(None, NICE);
+    if let Err(error) = setpriority_process(None, NICE) {
+        tracing::debug!(%error, "thread priority not lowered");
+    }
 }
 
 /// Starts the threads that merge files, before the first database is opened, so that they give way.
