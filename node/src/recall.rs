@@ -1,4 +1,5 @@
-//! Asks the other nodes what a replica here can have promised whose log was lost, see [`ordergrid_cluster::recall()`].
+//! Recall: asks the other nodes what a local replica can have promised, if its log was lost. See
+//! [`ordergrid_cluster::recall()`].
 
 use std::time::Duration;
 
@@ -14,16 +15,16 @@ use crate::glue;
 use crate::lost_log::ALONE;
 use crate::refill::{self, RefillService};
 
-/// Pause before the others are asked again.
+/// Pause between two attempts.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What a start says of itself meanwhile, and what helps where the others cannot tell it.
+/// The state of a waiting start, and advice for the case that the other nodes cannot answer.
 const WAITS: &str =
-    "its log was lost, or its disk is an older copy: it waits until all other nodes have told it what it had promised";
+    "its log was lost, or its disk is an older copy: it waits until all other nodes have reported what it had promised";
 const HELPS: &str = "if they are gone for good, or have lost theirs too, stop this one node: `ordergrid offline accept-loss --log --yes \
                      --config FILE` has it go on with what it has";
 
-/// Who asks, and for which replica.
+/// A recall for one replica.
 pub(crate) struct Recall<'a> {
     pub(crate) mesh: &'a Mesh,
     pub(crate) writer: &'a LogWriter,
@@ -36,10 +37,10 @@ pub(crate) struct Recall<'a> {
 }
 
 impl Recall<'_> {
-    /// Returns once the replica knows what it can have promised; at once if it has never forgotten.
+    /// Returns once the replica knows what it can have promised, or at once if its log was not lost.
     ///
     /// # Errors
-    /// Why it never will, or that the disk failed.
+    /// If nobody can know it, or the disk failed.
     pub(crate) async fn run(&self) -> Result<(), String> {
         let forgotten = glue::is_forgotten::<TokioRuntime>(self.writer, self.replica).await;
         if !forgotten.map_err(|error| error.to_string())? {
