@@ -1,7 +1,7 @@
-//! Descriptors: how many files and sockets the process may have open, and who gets them.
+//! File descriptors: how many files and sockets the process may open, and how they are divided.
 //!
-//! A database that cannot open a file stops its node, so nobody may take its descriptors away: what the databases and the
-//! mesh need is set aside first, and clients' connections get what is left, up to `limits.connections`.
+//! A database that cannot open a file stops its node. So the descriptors of the databases and the mesh are reserved first, and
+//! client connections get the rest, up to `limits.connections`.
 
 use ordergrid_api::serve::REFUSALS;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

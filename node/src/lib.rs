@@ -1,6 +1,6 @@
-//! How a node runs: actors, timers and wiring.
+//! A node: its actors, timers and wiring.
 //!
-//! [`Node::start`] is the only assembly, in production, in tests and in the simulation: it takes a [`NodeConfig`] and a
+//! [`Node::start`] is the only assembly, in production, in tests and in the simulation. It takes a [`NodeConfig`] and a
 //! [`Platform`].
 
 pub mod config;

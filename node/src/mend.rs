@@ -1,10 +1,10 @@
-//! What follows when the stored rows of a replica are damaged: its service ends at once, its leadership goes to another
-//! replica, its rows are filled anew from one of the others, and it runs again, all in this process and without an operator.
+//! Repairs a replica with damaged rows while the node runs, without an operator: the replica stops serving at once, its
+//! leadership is transferred, its rows are refilled from another replica, and it starts again.
 //!
-//! What is wrong is written down first, beside the log, so that a restart at any moment goes on from here. The log is whole:
-//! votes and entries stay, so nothing that the replica has acknowledged is forgotten meanwhile. A node that is alone ends, and
-//! its next start makes the rows anew from the logs, if all of those are still there (`aside`); else it goes on without this
-//! shard until it is stopped, so that what is left can be read, and says so in `/readyz` and in every answer.
+//! The damage is recorded first, next to the log, so that a restart at any moment continues the repair. The log is intact:
+//! votes and entries are kept, so nothing that the replica has acknowledged is forgotten. A node without peers stops, and its
+//! next start rebuilds the rows from the logs if they are complete (`aside`). If they are not, the node keeps running without
+//! this shard, so that the rest stays readable, and reports the damage in `/readyz` and in every answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::refill;
 use crate::replicas::{Replicas, Then};
 use crate::shard::{Seat, ShardHost};
 
-/// Pause before the others are asked again.
+/// Pause between two attempts.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Watches over one shard's replica until dropped.
+/// Watches one shard's replica until dropped.
 pub(crate) async fn keep_whole(node: Arc<NodeContext>, host: Arc<ShardHost>, replicas: Arc<Replicas>, router: Arc<Router>) {
     loop {
         let what = host.found().await;
@@ -42,7 +42,7 @@ pub(crate) async fn keep_whole(node: Arc<NodeContext>, host: Arc<ShardHost>, rep
     }
 }
 
-/// Nobody else has the rows.
+/// Handles damage that no other node can repair.
 async fn alone(node: &NodeContext, host: &ShardHost, what: &str, replicas: &Replicas) {
     let forsaken = replicas.alone(host.shard, what).await;
     host.mending(what, &forsaken.then.to_string());
@@ -53,7 +53,7 @@ async fn alone(node: &NodeContext, host: &ShardHost, what: &str, replicas: &Repl
     }
 }
 
-/// The meta group's rows are damaged: nothing here goes on without them.
+/// Handles damage to the meta group's rows: the node stops, because it cannot work without them.
 pub(crate) async fn meta(node: &NodeContext, replicas: &Replicas, what: &str) {
     if replicas.others(GroupId::META).is_empty() {
         let forsaken = replicas.alone(GroupId::META, what).await;
@@ -68,7 +68,7 @@ pub(crate) async fn meta(node: &NodeContext, replicas: &Replicas, what: &str) {
     node.fail_for_now(format!("the stored rows of the meta group are damaged ({what}); {next}"));
 }
 
-/// Leadership goes away, and the replica stops.
+/// Transfers the replica's leadership and stops the replica.
 async fn retire(here: NodeId, seat: Seat) {
     let group = seat.group;
     let status = group.status();
@@ -76,7 +76,7 @@ async fn retire(here: NodeId, seat: Seat) {
         let mut others: Vec<_> = status.members.iter().filter(|member| member.voter && member.node != here).collect();
         others.sort_by_key(|member| std::cmp::Reverse(member.matched));
         for other in others {
-            // Whom it cannot be handed to will be elected.
+            // If no transfer succeeds, there will be an election.
             if group.transfer(other.node).await.is_ok() {
                 break;
             }
@@ -85,8 +85,8 @@ async fn retire(here: NodeId, seat: Seat) {
     group.shutdown().await;
 }
 
-/// Fills the replica anew and starts it, however long that takes. `None` where this process cannot: a database that has met
-/// damage while it merged its files takes nothing any more, and is made anew at the next start.
+/// Refills the replica and starts it, however long that takes. `None` if this process cannot: after damage during a compaction,
+/// a database accepts no more writes, and the next start creates it anew.
 async fn mend(node: &NodeContext, host: &ShardHost, what: &str, replicas: &Replicas) -> Option<Seat> {
     loop {
         let why = match attempt(host, what, replicas).await {
@@ -114,10 +114,10 @@ async fn attempt(host: &ShardHost, what: &str, replicas: &Replicas) -> Result<Se
     Ok(seat)
 }
 
-/// The rows of a replica that does not run come from another one.
+/// Refills the rows of a replica that does not run from another node.
 ///
 /// # Errors
-/// Why not, in words: ask again later.
+/// The reason, in words. Try again later.
 pub(crate) async fn refilled(replicas: &Replicas, group: GroupId) -> Result<(), String> {
     let purged = replicas.purged(group).await?;
     let mut failed = Vec::new();
@@ -130,7 +130,7 @@ pub(crate) async fn refilled(replicas: &Replicas, group: GroupId) -> Result<(), 
     Err(failed.join("; "))
 }
 
-/// What is damaged goes only once somebody has what it is replaced by.
+/// Refills from one node. The damaged rows are removed only after that node has offered replacements.
 async fn filled_from(replicas: &Replicas, group: GroupId, node: NodeId, purged: u64) -> Result<(), String> {
     let offer = refill::offer(replicas.mesh(), node, group, purged).await?;
     let store = replicas.emptied(group).await?;
