@@ -1,4 +1,4 @@
-//! Why a log cannot be read, in the form openraft takes errors.
+//! Errors of a log that cannot be read, in openraft's form.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use super::BoxError;
 use crate::codec::FrameError;
 use crate::engine::EngineError;
 
-/// A log that cannot be trusted. The replica must be replaced by a new one.
+/// A log that cannot be trusted. The replica must be replaced.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DamagedLog {
     #[error("replica {replica}: entry {missing} is missing, the next one stored is {found:?}")]
@@ -33,7 +33,7 @@ pub(super) fn disk(error: EngineError) -> io::Error {
     io::Error::other(error)
 }
 
-/// The log writer has stopped, for the reason that [`LogWriter::failed`](super::LogWriter::failed) tells.
+/// The log writer has stopped. [`LogWriter::failed`](super::LogWriter::failed) has the reason.
 pub(super) fn stopped() -> io::Error {
     io::Error::other("the log has stopped: nothing is written any more")
 }
