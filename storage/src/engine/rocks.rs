@@ -1,10 +1,9 @@
-//! The disk in production: RocksDB, whose blocking calls run on threads of this engine and nowhere else.
+//! The production disk: RocksDB. Its blocking calls run on this engine's threads and nowhere else.
 //!
-//! Two flavours, because a database that recycles its write-ahead log refuses writes without one. The *log* syncs its
-//! write-ahead log, recycles full ones (overwriting a file costs an eighth of the CPU of growing one) and leaves the
-//! writing to the sync. The *state* has no write-ahead log at all: a batch is durable once the memtable that holds it
-//! is on disk, and a memtable holds whole batches in the order of their writing; or it is a file of its own from the start
-//! (`ingest`).
+//! There are two flavours, because a database that recycles its write-ahead log refuses writes without one. The *log* syncs its
+//! write-ahead log, recycles full files (overwriting a file costs an eighth of the CPU of growing one) and defers the writing
+//! to the sync. The *state* has no write-ahead log: a batch is durable once its memtable is on disk, and a memtable has whole
+//! batches in the order of writing. A checkpoint may also be written as a file of its own (`ingest`).
 
 mod ingest;
 mod marker;
