@@ -18,9 +18,9 @@ use crate::node::{StartError, spec};
 use crate::platform::DataError;
 
 /// The advice for a node without peers.
-pub(crate) const ALONE: &str = "no other node has what was in it: put a copy of the whole data folder back, or go on with what the \
-                                state database has: `ordergrid offline status --config FILE`, with this node's configuration as FILE, \
-                                says what that is, and `ordergrid offline accept-loss --log --yes --config FILE` goes on with it";
+pub(crate) const ALONE: &str = "no other node has its entries: restore a copy of the whole data folder, or continue with the state \
+                                database: `ordergrid offline status --config FILE`, with this node's configuration as FILE, shows \
+                                what it has, and `ordergrid offline accept-loss --log --yes --config FILE` continues with it";
 
 /// The folder of the log database, for a node with its data in `data`.
 pub(crate) fn folder(data: &Path) -> PathBuf {
@@ -81,7 +81,7 @@ async fn legible(engine: &Arc<dyn Engine>) -> Result<(), EngineError> {
     let known = records.get(IDENTITY).await?.is_some() || log::begun_anew(engine).await?.is_some();
     let used = engine.vouched().is_some() || !records.disk_is_empty().await?;
     if used && !known {
-        return Err(EngineError::Damaged("the record of whose it is is gone".to_owned()));
+        return Err(EngineError::Damaged("the node's identity record is missing".to_owned()));
     }
     Ok(())
 }
@@ -97,8 +97,10 @@ fn before(folder: &Path) -> Option<String> {
 pub(crate) async fn begin(config: &NodeConfig, engine: &Arc<dyn Engine>, why: &str) -> Result<(), StartError> {
     let own: Vec<_> = own(config)?.into_iter().map(|(_, replica)| replica).collect();
     let begun = log::begin_anew(engine, &own, why).await;
-    begun
-        .map_err(|reason| StartError::Group { group: GroupId::META, reason: format!("the log cannot be begun anew: {reason}") })
+    begun.map_err(|reason| StartError::Group {
+        group: GroupId::META,
+        reason: format!("the log cannot be created anew: {reason}"),
+    })
 }
 
 /// Reports the damage to the log that stops the node, and what happens next.
@@ -116,7 +118,7 @@ impl Damage {
     /// The damage, if any was found, and what happens next.
     pub(crate) fn found(&self) -> Option<String> {
         let what = self.engine.damaged()?;
-        let then = if self.alone { ALONE } else { "the next start puts it aside, and the other nodes fill this one anew" };
+        let then = if self.alone { ALONE } else { "the next start puts it aside, and the other nodes refill this one" };
         Some(format!("the log database is damaged ({what}); {then}"))
     }
 

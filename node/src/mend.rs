@@ -64,7 +64,7 @@ pub(crate) async fn meta(node: &NodeContext, replicas: &Replicas, what: &str) {
         return;
     }
     let noted = replicas.note_damage(GroupId::META, what).await;
-    let next = noted.map_or_else(|why| why, |()| "the next start fills them anew from another node".to_owned());
+    let next = noted.map_or_else(|why| why, |()| "the next start refills them from another node".to_owned());
     node.fail_for_now(format!("the stored rows of the meta group are damaged ({what}); {next}"));
 }
 
@@ -95,7 +95,7 @@ async fn mend(node: &NodeContext, host: &ShardHost, what: &str, replicas: &Repli
         };
         if let Some(damage) = replicas.refuses_writes().await {
             node.fail_for_now(format!(
-                "the state database takes no writes any more ({damage}); the next start puts it aside and makes it anew from the other nodes"
+                "the state database accepts no more writes ({damage}); the next start puts it aside and refills it from the other nodes"
             ));
             return None;
         }

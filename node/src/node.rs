@@ -101,7 +101,7 @@ impl StartError {
 
 /// Why a running node has failed.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("this node must not go on: {reason}")]
+#[error("this node has failed: {reason}")]
 pub struct FatalError {
     reason: String,
     /// Whether another start repairs it.

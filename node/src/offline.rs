@@ -68,18 +68,18 @@ pub enum OfflineError {
     Whole(u32),
     /// Nothing is left of the shard: the membership was in the lost log.
     #[error(
-        "nothing is left of shard {0}: its log is lost, and no checkpoint was written before; put a copy of the data folder back, or \
+        "nothing is left of shard {0}: its log is lost, and no checkpoint was written before; restore a copy of the data folder, or \
          found a new grid in an empty folder"
     )]
     NothingLeft(u32),
     /// The whole log database is damaged, so only its whole loss can be accepted.
-    #[error("the log database is damaged as a whole: `accept-loss --log` goes on without it, for every shard")]
+    #[error("the whole log database is damaged: `accept-loss --log` accepts its loss for every shard")]
     LogLost,
     /// The log database is intact, and all replicas know their promises.
     #[error("the log database can be read: it is not lost")]
     LogWhole,
     /// The damaged database cannot be moved, or the new one cannot be written.
-    #[error("the log database cannot be begun anew: {0}")]
+    #[error("the log database cannot be created anew: {0}")]
     Anew(String),
 }
 

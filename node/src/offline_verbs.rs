@@ -75,8 +75,7 @@ impl OfflineCommand {
         });
         match self {
             Self::AcceptLoss(args) if !args.yes => {
-                let hint =
-                    "nothing has changed; with --yes the node goes on without it, and what was acknowledged there is lost";
+                let hint = "nothing has changed; with --yes the loss is accepted, and entries acknowledged there are lost";
                 Err(VerbFailure::new(Exit::Unsafe, "not_confirmed", "the loss is not accepted without --yes").with_hint(hint))
             }
             _ => Ok(Exit::Done),

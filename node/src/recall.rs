@@ -21,8 +21,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The state of a waiting start, and advice for the case that the other nodes cannot answer.
 const WAITS: &str =
     "its log was lost, or its disk is an older copy: it waits until all other nodes have reported what it had promised";
-const HELPS: &str = "if they are gone for good, or have lost theirs too, stop this one node: `ordergrid offline accept-loss --log --yes \
-                     --config FILE` has it go on with what it has";
+const HELPS: &str = "if they are gone for good, or have lost theirs too, stop this node and run `ordergrid offline accept-loss --log --yes \
+                     --config FILE`: it then continues with what it has";
 
 /// A recall for one replica.
 pub(crate) struct Recall<'a> {

@@ -328,8 +328,8 @@ impl Replicas {
         let own: Vec<_> = groups.iter().filter_map(|(group, _)| Some((*group, self.own(*group)?))).collect();
         if let Some(lacking) = aside::lacking(self.log.as_ref(), &own).await.map_err(|error| error.to_string())? {
             return Ok(Then::Stay(format!(
-                "no other node has these rows, and the logs of {lacking} no longer begin with their first entry, so that they cannot \
-                 make them again: put a copy of the whole data folder back; without, the node does not start again"
+                "no other node has these rows, and the logs of {lacking} no longer begin with their first entry, so they cannot \
+                 rebuild them: restore a copy of the whole data folder; without it the node does not start again"
             )));
         }
         match self.notes.is_doubted(group).await.map_err(|error| error.to_string())? {
@@ -352,12 +352,12 @@ pub struct Forsaken {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Then {
     /// The node restarts at once, and rebuilds all rows.
-    #[error("the next start puts the state database aside and makes it anew from the log")]
+    #[error("the next start puts the state database aside and rebuilds it from the log")]
     Begin,
     /// The next start rebuilds the rows, if it finds the same damage.
     #[error(
-        "the last start found them whole: look at the machine's memory and disk; the next start puts the state database aside, and \
-         makes it anew from the log, if it finds them damaged, too"
+        "the last start found them intact: check the machine's memory and disk; if the next start finds them damaged, it puts the \
+         state database aside and rebuilds it from the log"
     )]
     Stop,
     /// Nothing can rebuild the rows.

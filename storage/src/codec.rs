@@ -69,7 +69,7 @@ pub enum FrameError {
     #[error("frame version {0} is newer than this release reads ({VERSION})")]
     Version(u16),
     /// A frame of another kind.
-    #[error("a frame of kind {found} stands where one of kind {expected} should")]
+    #[error("found a frame of kind {found}, expected kind {expected}")]
     Kind {
         /// The requested kind.
         expected: u8,
@@ -241,7 +241,7 @@ mod tests {
             ("foreign",          changed(0, b'X'),                 "not a frame: it starts with [58, 47, 52, 44]"),
             ("newer",            changed(4, 2),                    "frame version 2 is newer than this release reads (1)"),
             ("too long",         changed(11, 0x7f),                "a body of 2130706436 bytes is longer than the limit of 1073741824"),
-            ("another kind",     seal(Kind::LOG_ID, b"a").to_vec(), "a frame of kind 3 stands where one of kind 2 should"),
+            ("another kind",     seal(Kind::LOG_ID, b"a").to_vec(), "found a frame of kind 3, expected kind 2"),
             ("unknown flags",    flagged,                          "unknown frame flags 0x01"),
         ];
         for (what, bytes, error) in rows {

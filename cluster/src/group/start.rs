@@ -72,7 +72,7 @@ pub enum StartError {
     #[error(
         "its log is damaged: the last entry found is {}, and it vouched for all up to {vouched}; what is missing was acknowledged, \
          and no other replica has it; `ordergrid offline accept-loss --config FILE --all --yes`, with this node's configuration as \
-         FILE, goes on without it",
+         FILE, accepts the loss",
         found.map_or_else(|| "none".to_owned(), |found| found.to_string())
     )]
     Lost {

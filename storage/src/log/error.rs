@@ -19,7 +19,7 @@ pub(super) enum DamagedLog {
     Key { replica: u64, length: usize },
     #[error("replica {replica}: the entry stored at index {index} says it is {says}")]
     Index { replica: u64, index: u64, says: u64 },
-    #[error("replica {replica}: its log was begun anew, and what it had promised before is not known")]
+    #[error("replica {replica}: its log was created anew, and its earlier promises are not known")]
     Forgotten { replica: u64 },
 }
 
