@@ -1,30 +1,30 @@
-//! The one account of the memory that requests make grow: connections, bodies and what becomes of them, answers, requests
-//! of other nodes. Bytes are taken before they are allocated and given back when the [`Taken`] is dropped; what does not fit
-//! is refused. It counts connections and large pieces, never orders.
+//! The account of all memory whose use grows with requests: connections, bodies and the commands made of them, answers, and
+//! requests of other nodes. Bytes are taken before they are allocated, and returned when the [`Taken`] is dropped. A request
+//! that does not fit is refused. The account covers connections and large allocations, never single orders.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What memory is taken for.
+/// A purpose for which memory is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// Open connections, their buffers and the headers in them.
+    /// Open connections, with their buffers and headers.
     Connections,
     /// Requests under way on HTTP/2 connections, with their headers and small answers.
     Streams,
-    /// Bodies, and what they become on their way to the disk.
+    /// Bodies, and the commands and log entries made of them.
     Bodies,
-    /// Answers that their readers have not taken yet.
+    /// Answers that their clients have not read yet.
     Answers,
     /// Requests that other nodes have forwarded.
     Forwarded,
 }
 
 impl Use {
-    /// All of them.
+    /// All purposes.
     pub const ALL: [Self; 5] = [Self::Connections, Self::Streams, Self::Bodies, Self::Answers, Self::Forwarded];
 
-    /// As metrics name it.
+    /// The value of the metric's label.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -36,8 +36,8 @@ impl Use {
         }
     }
 
-    /// Eighths of the account that it may take at the most, so that no use shuts out all others: connections are cheap to
-    /// open and to hold, and whoever leaves answers unread must not keep orders from coming in.
+    /// The largest share of the account, in eighths, so that no purpose starves the others: connections are cheap to open and
+    /// to hold, and clients that leave answers unread must not keep orders out.
     fn eighths(self) -> u64 {
         match self {
             Self::Streams | Self::Answers => 4,
@@ -46,11 +46,11 @@ impl Use {
     }
 }
 
-/// Memory that a body costs until nobody works on it any more, by its size: the bytes, the typed request, the commands of
-/// the grid, the entry of the log.
+/// Memory of a body until it is processed, as a multiple of its size: the bytes, the typed request, the grid's commands, the
+/// log entry.
 const BODY: u64 = 4;
 
-/// There is not so much memory left.
+/// The account has too little memory left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("memory for requests is used up")]
 pub struct Full;
@@ -67,7 +67,7 @@ struct Books {
 }
 
 impl Account {
-    /// An account of so many bytes.
+    /// An account of `limit` bytes.
     #[must_use]
     pub fn new(limit: u64) -> Self {
         Self(Arc::new(Books { limit, all: AtomicU64::new(0), uses: Default::default() }))
@@ -76,14 +76,14 @@ impl Account {
     /// Takes bytes.
     ///
     /// # Errors
-    /// [`Full`]: nothing was taken. Refuse what they were for.
+    /// [`Full`]: nothing was taken. Refuse the request.
     pub fn take(&self, what: Use, bytes: u64) -> Result<Taken, Full> {
         self.add(what, bytes)?;
         Ok(Taken { account: self.clone(), what, bytes })
     }
 
-    /// Takes bytes whether or not there are so many left: for what has been allocated already and cannot be refused any more.
-    /// Others wait until the account is even again.
+    /// Takes bytes even if the account is exhausted: for memory that is already allocated and can no longer be refused. Further
+    /// requests wait until the account is balanced again.
     #[must_use]
     pub fn owe(&self, what: Use, bytes: u64) -> Taken {
         self.0.uses[what as usize].fetch_add(bytes, Ordering::Relaxed);
@@ -91,43 +91,43 @@ impl Account {
         Taken { account: self.clone(), what, bytes }
     }
 
-    /// All bytes there are.
+    /// The size of the account in bytes.
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.0.limit
     }
 
-    /// Bytes that one use may take at the most.
+    /// The most bytes for one purpose.
     #[must_use]
     pub fn most(&self, what: Use) -> u64 {
         self.0.limit / 8 * what.eighths()
     }
 
-    /// Bytes that a use has taken.
+    /// The bytes that are taken for a purpose.
     #[must_use]
     pub fn taken(&self, what: Use) -> u64 {
         self.0.uses[what as usize].load(Ordering::Relaxed)
     }
 
-    /// The largest body that there can be memory for.
+    /// The largest body that can fit into the account.
     #[must_use]
     pub fn largest_body(&self) -> u64 {
         self.most(Use::Bodies) / BODY
     }
 
-    /// The smallest account in which there can be memory for a body of so many bytes.
+    /// The smallest account into which a body of this size can fit.
     #[must_use]
     pub fn least_for_body(body: u64) -> u64 {
         (body * BODY).div_ceil(Use::Bodies.eighths()) * 8
     }
 
-    /// What to take for a body of so many bytes.
+    /// The memory to take for a body of this size.
     #[must_use]
     pub fn cost_of_body(body: u64) -> u64 {
         body * BODY
     }
 
-    /// Whether so many more could be taken now.
+    /// Whether this many bytes could be taken now.
     #[must_use]
     pub fn has(&self, what: Use, bytes: u64) -> bool {
         let fits = |taken: &AtomicU64, most: u64| taken.load(Ordering::Relaxed).saturating_add(bytes) <= most;
@@ -154,7 +154,8 @@ impl Account {
     }
 }
 
-/// Adds if the sum stays within `most`. Two that would together be too much may both be refused, never both admitted.
+/// Adds `bytes` if the sum stays within `most`. Of two concurrent additions that exceed it together, both may be refused, but
+/// never both admitted.
 fn within(sum: &AtomicU64, bytes: u64, most: u64) -> bool {
     let before = sum.fetch_add(bytes, Ordering::Relaxed);
     let fits = before.saturating_add(bytes) <= most;
@@ -164,7 +165,7 @@ fn within(sum: &AtomicU64, bytes: u64, most: u64) -> bool {
     fits
 }
 
-/// Bytes that were taken; dropped, they are given back.
+/// Bytes taken from the account. They are returned when this is dropped.
 #[derive(Debug)]
 pub struct Taken {
     account: Account,
@@ -173,16 +174,16 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// How many.
+    /// Number of bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Takes as many more as are missing to `bytes`.
+    /// Takes more bytes, up to `bytes` in total.
     ///
     /// # Errors
-    /// [`Full`]: no more were taken than there were.
+    /// [`Full`]: nothing more was taken.
     pub fn grow_to(&mut self, bytes: u64) -> Result<(), Full> {
         let more = bytes.saturating_sub(self.bytes);
         if more > 0 {
@@ -192,7 +193,7 @@ impl Taken {
         Ok(())
     }
 
-    /// Gives back all but `bytes`.
+    /// Returns all but `bytes`.
     pub fn shrink_to(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
         self.account.give_back(self.what, less);

@@ -1,4 +1,4 @@
-//! From the bytes of a body to a typed request: fast when it is right, exact about what is wrong when it is not.
+//! Parses a body into a typed request: fast if it is valid, with an exact error if it is not.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -22,15 +22,15 @@ pub(crate) use strict::Strictly;
 
 mod strict;
 
-/// Bodies up to this size are not counted: a connection stands for one of them.
+/// Memory of bodies up to this size is not accounted for separately: each connection's account includes one.
 const SMALL: u64 = 4 << 10;
-/// Memory is taken for so many bytes of a body at a time.
+/// Step in which memory for a body is taken, in bytes.
 const STEP: u64 = 64 << 10;
 
-/// Reads a whole body, and takes the memory for it, and for what it becomes, as it arrives: one that is announced and does
-/// not come holds nothing. There must be room for all that is announced before anything is read.
+/// Reads a whole body. Memory for the body and for the request made of it is taken as the body arrives, so a body that is
+/// announced and never arrives takes nothing. Before anything is read, there must be room for the announced length.
 ///
-/// Dropped while waiting, the rest of the body is not read and nothing has happened.
+/// If this is dropped while it waits, the rest of the body is not read and nothing has happened.
 pub(crate) async fn read(
     body: Body,
     limit: usize,
@@ -64,7 +64,7 @@ async fn in_time<F: Future>(mut whole: Pin<&mut F>, patience: Duration) -> Resul
 async fn counted(body: Body, limit: usize, account: &Account) -> Result<(Bytes, Taken), Fault> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
     let mut taken = account.take(Use::Bodies, 0)?;
-    // Pages of it are given by the system as they are written to.
+    // The system provides its pages only when they are written to.
     let mut whole = BytesMut::with_capacity(announced);
     let mut body = Limited::new(body, limit);
     while let Some(frame) = body.frame().await {
@@ -84,7 +84,8 @@ fn broken(error: &(dyn Error + 'static), limit: usize) -> Fault {
     Fault::new(&kinds::INCOMPLETE_BODY, "the connection ended before the body did")
 }
 
-/// What is ready at the first look or the second; most bodies come with their heads, and a timer for each would be felt.
+/// The output of `future` if it is ready at the first or the second poll. Most bodies arrive together with their headers, and a
+/// timer for each would be measurable.
 pub(crate) async fn soon<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
     let mut looked = false;
     let look = poll_fn(|context| match future.poll_unpin(context) {
@@ -103,22 +104,22 @@ fn too_large(limit: usize) -> Fault {
     Fault::new(&kinds::BODY_TOO_LARGE, format!("the limit is {limit} bytes"))
 }
 
-/// Reads a request, or says only that it cannot be read.
+/// Parses a request with the fast parser, which does not report errors.
 pub(crate) fn parse_fast<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
     sonic_rs::from_slice::<Strictly<T>>(bytes).ok().map(|request| request.0)
 }
 
-/// Reads a request. The fast parser only says that something is wrong; then the slow one finds out what.
+/// Parses a request. If the fast parser fails, the exact parser finds the error.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
     parse_fast(bytes).map_or_else(|| parse_exactly(bytes), Ok)
 }
 
-/// Reads a request whose fields are all optional: no body at all is `{}`.
+/// Parses a request whose fields are all optional: an empty body is `{}`.
 pub(crate) fn parse_optional<'a, T: Deserialize<'a> + Default>(bytes: &'a [u8]) -> Result<T, Fault> {
     if bytes.is_empty() { Ok(T::default()) } else { parse(bytes) }
 }
 
-/// Reads a request, tracking where it is.
+/// Parses a request and tracks the path of the current field.
 pub(crate) fn parse_exactly<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let Strictly(request) =
@@ -131,7 +132,7 @@ fn malformed(error: &serde_json::Error) -> Fault {
     Fault::new(&kinds::MALFORMED_JSON, error.to_string())
 }
 
-/// Names what serde found wrong. Its messages are the only thing it tells; a test holds them.
+/// Converts serde's error. Its message is its only information, so a test pins the messages.
 fn explain(path: &Path, error: &serde_json::Error) -> Fault {
     if error.classify() != Category::Data {
         return malformed(error);
@@ -161,7 +162,7 @@ fn quoted<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
     message.strip_prefix(prefix)?.strip_prefix('`')?.split('`').next()
 }
 
-/// The path of a field in the object that `path` stands in; the tracker may have seen its name already.
+/// The path of a field in the object at `path`. The tracker may already have added the field's name.
 fn inside(path: &Path, field: &str) -> String {
     let place = path.to_string();
     let seen = matches!(path.iter().next_back(), Some(Segment::Map { key }) if key == field);
@@ -172,7 +173,7 @@ fn inside(path: &Path, field: &str) -> String {
     }
 }
 
-/// The field that decides the code: the last that is named, but of addresses and metadata the whole.
+/// The field that decides the code: the last one named, but the whole of an address or of metadata.
 fn field_of(path: &Path) -> &str {
     let mut last = "";
     for segment in path.iter() {
@@ -197,13 +198,13 @@ mod tests {
         "lines":[{"sku":"85123A","quantity":6,"unit_price":255,"tax":0},{"sku":"b","quantity":1,"unit_price":0}],
         "ship_to":{"lines":["a","b"],"city":null},"metadata":{"k":"v"},"payment_window_seconds":60}"#;
 
-    /// What each parser makes of the same bytes.
+    /// The results of both parsers for the same bytes.
     fn both(bytes: &[u8]) -> [Option<PlaceOrder>; 2] {
         [parse_fast(bytes), parse_exactly(bytes).ok()]
     }
 
     proptest! {
-        /// The fast parser must not let through what the exact one refuses, nor read it as something else.
+        /// The fast parser must not accept what the exact parser refuses, nor read it differently.
         #[test]
         fn both_parsers_agree(at in 0..ORDER.len(), byte in any::<u8>(), how in 0..3) {
             let mut bytes = ORDER.as_bytes().to_vec();

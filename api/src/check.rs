@@ -1,6 +1,6 @@
-//! From typed requests to commands: every limit and sign that needs no state, refused by the path of the field.
+//! Converts typed requests into commands. Refuses everything that can be checked without state, and names the field's path.
 //!
-//! What takes the order's arithmetic (totals, sums that are too large) the domain refuses, also before anything is asked.
+//! The domain checks arithmetic over the whole order (totals, overflowing sums), also before anything is executed.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::wire::{
 /// Most lines of an address.
 const ADDRESS_LIMIT: usize = 10;
 
-/// An order to be placed under `key`; `body_hash` is of the request as it came.
+/// An order to be placed with `key`. `body_hash` is the hash of the request as received.
 pub(crate) fn place(request: PlaceOrder, key: Key, body_hash: u64, most_lines: usize) -> Result<OrderRequest, Fault> {
     if request.lines.is_empty() {
         return Err(Fault::new(&kinds::INVALID_LINES, "an order has at least one line").at("lines"));
@@ -54,7 +54,7 @@ pub(crate) fn place(request: PlaceOrder, key: Key, body_hash: u64, most_lines: u
     Ok(request)
 }
 
-/// What is wrong with a line, by field.
+/// The fault of a line, with its field.
 fn check_line(line: &PlaceLine) -> Result<(), (&'static str, String)> {
     if line.quantity == 0 || line.quantity > Quantity::LIMIT.0 {
         return Err(("quantity", out_of_range(line.quantity)));
@@ -120,10 +120,10 @@ fn address(address: Address) -> Result<order::Address, Fault> {
     })
 }
 
-/// Who asks for what, or what is wrong with a command on an order.
+/// The operator and the action, or the fault of a command on an order.
 pub(crate) type CheckedOrderCommand = Result<(Operator, OrderAction), Fault>;
 
-/// A payment reported by its provider.
+/// A payment, as its provider reports it.
 pub(crate) fn pay(_: OrderId, request: PayOrder) -> CheckedOrderCommand {
     let action = OrderAction::Pay {
         provider_payment_id: request.provider_payment_id,
@@ -141,7 +141,7 @@ fn above_zero(amount: i64) -> Result<Money, Fault> {
     Ok(Money(amount))
 }
 
-/// A cancellation, and who asks for it.
+/// A cancellation, with its operator.
 pub(crate) fn cancel(_: OrderId, request: CancelOrder) -> CheckedOrderCommand {
     if matches!(request.reason, CancelReason::Timeout | CancelReason::Shortfall) {
         return Err(Fault::new(&kinds::INVALID_REASON, "must be one of user merchant risk").at("reason"));
@@ -153,12 +153,12 @@ pub(crate) fn cancel(_: OrderId, request: CancelOrder) -> CheckedOrderCommand {
     Ok((operator, OrderAction::Cancel { reason: request.reason, note: request.note, lines: units(request.lines)? }))
 }
 
-/// An order that is done.
+/// The completion of an order.
 pub(crate) fn complete(_: OrderId, CompleteOrder {}: CompleteOrder) -> CheckedOrderCommand {
     Ok((Operator::Merchant, OrderAction::Complete))
 }
 
-/// Units per line: nothing for an absent list; an empty one says nothing and is refused, lest it be taken for all.
+/// Units per line, empty for an absent list. An empty list is refused, so that it is not taken for all lines.
 fn units(lines: Option<Vec<LineUnits>>) -> Result<Vec<(u32, Quantity)>, Fault> {
     let Some(lines) = lines else {
         return Ok(Vec::new());
@@ -189,13 +189,13 @@ fn units(lines: Option<Vec<LineUnits>>) -> Result<Vec<(u32, Quantity)>, Fault> {
     lines.iter().enumerate().map(one).collect()
 }
 
-/// A fulfilment to be started.
+/// A new fulfilment.
 pub(crate) fn pick(_: OrderId, request: PickOrder) -> CheckedOrderCommand {
     let action = OrderAction::Pick { lines: units(request.lines)?, warehouse: warehouse(request.warehouse)? };
     Ok((Operator::Merchant, action))
 }
 
-/// There is one warehouse so far; the formats know many.
+/// Only one warehouse is supported so far; the formats allow many.
 fn warehouse(warehouse: Option<WarehouseId>) -> Result<WarehouseId, Fault> {
     let warehouse = warehouse.unwrap_or_default();
     if warehouse != WarehouseId::default() {
@@ -204,23 +204,23 @@ fn warehouse(warehouse: Option<WarehouseId>) -> Result<WarehouseId, Fault> {
     Ok(warehouse)
 }
 
-/// A parcel that leaves.
+/// The shipment of a fulfilment.
 pub(crate) fn ship(fulfilment: FulfilmentId, request: ShipFulfilment) -> CheckedOrderCommand {
     let action = OrderAction::Ship { fulfilment, carrier: request.carrier, tracking: request.tracking };
     Ok((Operator::Merchant, action))
 }
 
-/// A parcel that has arrived.
+/// The delivery of a fulfilment.
 pub(crate) fn deliver(fulfilment: FulfilmentId, DeliverFulfilment {}: DeliverFulfilment) -> CheckedOrderCommand {
     Ok((Operator::Merchant, OrderAction::Deliver { fulfilment }))
 }
 
-/// Units of a parcel that are put back.
+/// The cancellation of a fulfilment, whose units are put back.
 pub(crate) fn unpick(fulfilment: FulfilmentId, UnpickFulfilment {}: UnpickFulfilment) -> CheckedOrderCommand {
     Ok((Operator::Merchant, OrderAction::Unpick { fulfilment }))
 }
 
-/// A refund: of an amount, or of lines, never both.
+/// A refund of an amount or of lines, but not both.
 pub(crate) fn refund(_: OrderId, request: RefundOrder) -> CheckedOrderCommand {
     match (request.amount, &request.lines) {
         (None, None) => return Err(Fault::new(&kinds::MISSING_FIELD, "give an amount or lines").at("amount")),
@@ -237,7 +237,7 @@ pub(crate) fn refund(_: OrderId, request: RefundOrder) -> CheckedOrderCommand {
     Ok((Operator::Merchant, action))
 }
 
-/// How a refund ended.
+/// The outcome of a refund.
 pub(crate) fn refund_outcome(refund: RefundId, request: RefundOutcome) -> CheckedOrderCommand {
     if request.status == RefundState::Requested {
         return Err(Fault::new(&kinds::INVALID_STATUS, "must be one of succeeded failed").at("status"));
@@ -245,12 +245,12 @@ pub(crate) fn refund_outcome(refund: RefundId, request: RefundOutcome) -> Checke
     Ok((Operator::Provider, OrderAction::RefundOutcome { refund, state: request.status }))
 }
 
-/// A catalogue row; its policies are refused where they are read.
+/// A catalogue row. Unsupported policies are refused by the parser.
 pub(crate) fn put(request: PutSku) -> Result<SkuAction, Fault> {
     Ok(SkuAction::Put { name: request.name })
 }
 
-/// Goods that arrive.
+/// Received units.
 pub(crate) fn receive(request: ReceiveStock) -> Result<SkuAction, Fault> {
     if request.quantity == 0 || request.quantity > Quantity::LIMIT.0 {
         return Err(Fault::new(&kinds::INVALID_QUANTITY, out_of_range(request.quantity)).at("quantity"));
@@ -258,7 +258,7 @@ pub(crate) fn receive(request: ReceiveStock) -> Result<SkuAction, Fault> {
     Ok(SkuAction::Receive { warehouse: warehouse(request.warehouse)?, quantity: Quantity(request.quantity) })
 }
 
-/// Goods that were found or lost.
+/// Units that were found or lost.
 pub(crate) fn adjust(request: AdjustStock) -> Result<SkuAction, Fault> {
     if request.delta == 0 || request.delta.unsigned_abs() > Quantity::LIMIT.0 {
         let detail = format!("{} is zero, or its absolute value is above {}", request.delta, Quantity::LIMIT);

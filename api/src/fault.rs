@@ -1,6 +1,6 @@
-//! What can go wrong, as clients are told: one table from every rejection and failure to status, code and outcome.
+//! The errors that clients see: one table maps every rejection and failure to a status, a code and an outcome.
 //!
-//! Read next: `wire::problem` for the body, `body` and `check` for faults of what was sent.
+//! Read next: `wire::problem` for the body, `body` and `check` for faults of requests.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::wire::{PROBLEM_JSON, ShortLine};
 
 pub mod kinds;
 
-/// Room for most problems, and for the writer to work in; a larger one grows the buffer.
+/// Initial buffer size, enough for most problems. A larger problem grows the buffer.
 const USUAL_BYTES: usize = 1_024;
 
-/// An error on its way to a client; boxed, so that what goes well stays small.
+/// An error on its way to a client. Boxed, so that successful results stay small.
 #[derive(Debug)]
 pub(crate) struct Fault(Box<Told>);
 
@@ -48,21 +48,21 @@ impl Fault {
         }))
     }
 
-    /// Names what was wrong: a JSON path, a query parameter or a header.
+    /// Adds the faulty part: a JSON path, a query parameter or a header.
     #[must_use]
     pub(crate) fn at(mut self, param: impl Into<Cow<'static, str>>) -> Self {
         self.0.param = Some(param.into());
         self
     }
 
-    /// Names the lines that are short.
+    /// Adds the lines without enough stock.
     #[must_use]
     pub(crate) fn short(mut self, lines: Vec<ShortLine>) -> Self {
         self.0.lines = lines;
         self
     }
 
-    /// Names the cursor to go on with.
+    /// Adds the cursor of the next page.
     #[must_use]
     pub(crate) fn go_on_with(mut self, cursor: String) -> Self {
         self.0.cursor = Some(cursor);
@@ -75,7 +75,7 @@ impl Fault {
         self
     }
 
-    /// The request was a read: whatever failed, nothing can have happened.
+    /// Marks the request as a read: whatever failed, nothing can have happened.
     #[must_use]
     pub(crate) fn of_a_read(mut self) -> Self {
         self.0.nothing_happened = true;
@@ -93,7 +93,7 @@ impl Fault {
         &self.0.detail
     }
 
-    /// Something may have happened.
+    /// Whether the request may have taken effect.
     pub(crate) fn outcome_unknown(&self) -> bool {
         self.0.kind.unknown && !self.0.nothing_happened
     }
@@ -115,7 +115,7 @@ impl Fault {
         }
     }
 
-    /// The whole answer.
+    /// The complete HTTP response.
     pub(crate) fn answer(&self, request_id: &str) -> Response<Body> {
         let mut body = Vec::with_capacity(USUAL_BYTES);
         sonic_rs::to_writer(&mut body, &self.body(request_id)).expect("a problem has only texts and numbers");
@@ -129,7 +129,7 @@ impl Fault {
         response
     }
 
-    /// Whole seconds for `Retry-After`, at least one; every 429 and 503 has them.
+    /// Whole seconds for `Retry-After`, at least one. Every 429 and 503 has this header.
     fn wait(&self) -> Option<u64> {
         let given = self.0.retry_after.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
         match (given, self.0.kind.status) {
@@ -146,7 +146,7 @@ impl From<Full> for Fault {
     }
 }
 
-/// [`crate::wire::Problem`], borrowed: the same members in the same order.
+/// [`crate::wire::Problem`] with borrowed values: the same members in the same order.
 #[derive(Serialize)]
 pub(crate) struct ProblemBody<'a> {
     #[serde(rename = "type")]
@@ -167,13 +167,13 @@ pub(crate) struct ProblemBody<'a> {
 }
 
 impl ProblemBody<'_> {
-    /// Without the words: for `?return=minimal`.
+    /// The short form, for `?return=minimal`.
     pub(crate) fn minimal(self) -> MinimalProblem {
         MinimalProblem { code: self.code, retryable: self.retryable, outcome: self.outcome }
     }
 }
 
-/// Code and outcome alone.
+/// Only code and outcome.
 #[derive(Serialize)]
 pub(crate) struct MinimalProblem {
     code: &'static str,
@@ -203,12 +203,12 @@ impl From<Failure> for Fault {
     }
 }
 
-/// The fault of something that is named and does not exist.
+/// The fault of an id that does not exist.
 pub(crate) fn nothing_by(kind: &'static Kind, what: &str, given: &str) -> Fault {
     Fault::new(kind, format!("there is no {what} {given}"))
 }
 
-/// The table of final refusals.
+/// Maps rejections, which are final, to kinds.
 pub(crate) fn kind_of_rejection(rejection: &Rejection) -> &'static Kind {
     match rejection {
         Rejection::OutOfStock { .. } | Rejection::OutOfStocks(_) => &kinds::OUT_OF_STOCK,
@@ -242,14 +242,14 @@ pub(crate) fn kind_of_rejection(rejection: &Rejection) -> &'static Kind {
         Rejection::LineAmountOutOfRange { .. } => &kinds::INVALID_AMOUNT,
         Rejection::ReasonReserved => &kinds::INVALID_REASON,
         Rejection::HistoryFull { .. } => &kinds::HISTORY_FULL,
-        // Between shards: the node takes another try by itself, so a client sees these only when its tries ran out.
+        // These occur between shards. The node retries by itself, so a client sees them only if all retries failed.
         Rejection::HoldExpired { .. } | Rejection::HoldEnded | Rejection::StaleAttempt { .. } => &kinds::HOLD_TIMED_OUT,
         Rejection::StreamGap { .. } | Rejection::WrongShard => &kinds::NO_LEADER,
         Rejection::NotAhead { .. } => &kinds::LOG_TIME_NOT_AHEAD,
     }
 }
 
-/// What of the request a refusal is about.
+/// The part of the request that a rejection is about.
 fn param_of(rejection: &Rejection) -> Option<Cow<'static, str>> {
     let fixed = match *rejection {
         Rejection::LineQuantityOutOfRange { line, .. } => return Some(format!("lines[{}].quantity", line - 1).into()),
@@ -274,7 +274,7 @@ fn param_of(rejection: &Rejection) -> Option<Cow<'static, str>> {
     Some(fixed.into())
 }
 
-/// The table of refusals for now.
+/// Maps temporary refusals to kinds.
 pub(crate) fn kind_of_refusal(reason: Refusal) -> &'static Kind {
     match reason {
         Refusal::Overloaded => &kinds::OVERLOADED,
@@ -288,7 +288,7 @@ pub(crate) fn kind_of_refusal(reason: Refusal) -> &'static Kind {
     }
 }
 
-/// The table of unknown outcomes.
+/// Maps unknown outcomes to kinds.
 pub(crate) fn kind_of_unknown(cause: UnknownCause) -> &'static Kind {
     match cause {
         UnknownCause::TimedOut => &kinds::TIMED_OUT,

@@ -1,7 +1,7 @@
-//! The seam between HTTP and a node: everything the API asks, and everything it can be told.
+//! The seam between HTTP and a node: every question of the API, and every answer.
 //!
-//! Every request and answer can be encoded, because a node that does not lead a shard sends the whole question to the one
-//! that does and hands its whole answer back.
+//! Questions and answers can be encoded, because a node that does not lead a shard forwards the question to the leader and
+//! returns the leader's answer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,95 +19,95 @@ use crate::wire::cluster::{Check, ClusterStatus, VerifyReport};
 use crate::wire::repair::{AskedRepair, ClockRepair};
 use crate::wire::streams::Reconciliation;
 
-/// What HTTP asks of its node. Any node takes any request.
+/// The operations that HTTP needs from its node. Every node accepts every request.
 ///
-/// The API has checked the form of a request (limits, signs, required fields, and [`OrderRequest::check`]), never its effect. Dropping a future before
-/// it is ready, as happens when a client goes away, cancels nothing: the command runs on and its outcome is what a retry
-/// with the same key will be told.
+/// The API has validated the form of a request (limits, signs, required fields, and [`OrderRequest::check`]), never its effect.
+/// Dropping a future before it is ready, for example when a client disconnects, cancels nothing: the command continues, and a
+/// retry with the same key gets its outcome.
 pub trait Grid: Send + Sync + 'static {
-    /// Places an order, or answers the order that was placed first with the same key and body.
+    /// Places an order. With the key and body of an earlier request, returns that request's order.
     fn place(&self, request: OrderRequest) -> BoxFuture<'_, Reply<Arc<Order>>>;
 
-    /// Places many, each on its own: exactly as many answers as requests, in their order.
+    /// Places several orders independently: exactly one answer per request, in the same order.
     fn place_many(&self, requests: Vec<OrderRequest>) -> BoxFuture<'_, Vec<Reply<Arc<Order>>>>;
 
-    /// An order as it is now. None: [`Rejection::NoSuchOrder`].
+    /// The current order, or [`Rejection::NoSuchOrder`].
     fn order(&self, id: OrderId, options: ReadOptions) -> BoxFuture<'_, Reply<Arc<Order>>>;
 
-    /// A page of a user's orders, newest first. A user without orders, known or not, has an empty page. Of a page that would
-    /// take more than some hundred kilobytes of memory a first run is answered, of one order at least: it has fewer orders
-    /// than were asked for and names the one to go on behind.
+    /// A page of a user's orders, newest first. A user without orders, known or not, has an empty page. If the page would take
+    /// more than some hundred kilobytes of memory, the answer holds only the first orders of it, at least one, and the cursor
+    /// of the rest.
     fn orders_of(&self, query: UserOrdersQuery, options: ReadOptions) -> BoxFuture<'_, Reply<UserOrders>>;
 
-    /// Does something to an order.
+    /// Executes a command on an order.
     fn command_order(&self, command: OrderCommand) -> BoxFuture<'_, Reply<OrderChanged>>;
 
-    /// Does many things, each on its own: exactly as many answers as commands, in their order. Of one order, an earlier
-    /// command takes effect before a later one.
+    /// Executes several commands independently: exactly one answer per command, in the same order. Commands on the same order
+    /// take effect in this order.
     fn command_orders(&self, commands: Vec<OrderCommand>) -> BoxFuture<'_, Vec<Reply<OrderChanged>>>;
 
-    /// A SKU as it is now. None: [`Rejection::NoSuchSku`].
+    /// The current SKU, or [`Rejection::NoSuchSku`].
     fn sku(&self, id: SkuId, options: ReadOptions) -> BoxFuture<'_, Reply<Box<Sku>>>;
 
-    /// Does something to a SKU.
+    /// Executes a command on a SKU.
     fn command_sku(&self, command: SkuCommand) -> BoxFuture<'_, Reply<SkuChanged>>;
 
-    /// Whether this node can take requests, check by check. Needs no quorum and does not wait for one.
+    /// The readiness checks of this node. Needs no quorum and waits for none.
     fn readiness(&self) -> BoxFuture<'_, Vec<Check>>;
 
-    /// The cluster as this node sees it; nodes that do not answer are in it as unreachable.
+    /// The cluster as this node sees it. Nodes that do not answer are reported as unreachable.
     fn status(&self) -> BoxFuture<'_, Reply<ClusterStatus>>;
 
-    /// The clocks of the nodes, after each that answers was told which is right, if that is said.
+    /// The clocks of all nodes. With `accept`, every node that answers first accepts that clock as right.
     fn clocks(&self, accept: Option<AcceptClock>) -> BoxFuture<'_, Reply<ClusterClock>>;
 
-    /// Sets the log time of shards back where it ran away, one shard after the other.
+    /// Sets the log time of shards back where it has run ahead, one shard after the other.
     fn repair_clock(&self, asked: AskedRepair) -> BoxFuture<'_, Reply<ClockRepair>>;
 
     /// Starts the streams between shards anew that are stopped; with `dry_run` only tells what does not fit together.
     fn reconcile_streams(&self, dry_run: bool) -> BoxFuture<'_, Reply<Reconciliation>>;
 
-    /// Proves the laws over the whole cluster, at one index per shard.
+    /// Verifies the laws over the whole cluster, at one index per shard.
     fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>>;
 
     /// The metrics of this process as Prometheus text. Needs no quorum.
     fn metrics(&self) -> String;
 }
 
-/// What a node answers.
+/// A node's answer.
 pub type Reply<T> = Result<Answer<T>, Failure>;
 
-/// Something done or read.
+/// The result of a command or a read.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Answer<T> {
-    /// What was asked for.
+    /// The result.
     pub value: T,
-    /// The key had been used with the same body: nothing was done this time.
+    /// Whether the key was used before with the same body: nothing was done this time.
     pub replayed: bool,
-    /// Where it was written, or what a read has seen.
+    /// The log position of the write, or the position that the read has seen.
     pub token: Token,
     /// How old the answer to a stale read may be, in milliseconds; `None` for every other answer.
     pub age_ms: Option<u64>,
 }
 
 impl<T> Answer<T> {
-    /// Something done just now, or read as it is now.
+    /// The result of a new command or a current read.
     pub fn new(value: T, token: Token) -> Self {
         Self { value, replayed: false, token, age_ms: None }
     }
 
-    /// The same answer about something else.
+    /// The same answer with another value.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Answer<U> {
         Answer { value: change(self.value), replayed: self.replayed, token: self.token, age_ms: self.age_ms }
     }
 }
 
-/// A place in a shard's log. A read that carries it sees at least what was written there, on any node.
+/// A position in a shard's log. A read that carries it sees at least that write, on any node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub struct Token {
-    /// The shard's group.
+    /// The shard.
     pub shard: u32,
-    /// The index.
+    /// The log index.
     pub index: u64,
 }
 
@@ -126,102 +126,102 @@ impl std::str::FromStr for Token {
     }
 }
 
-/// How current a read has to be.
+/// The required consistency of a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct ReadOptions {
-    /// At least this has to be seen. Of another shard than the one read: nothing to wait for.
+    /// The read must see at least this position. A token of another shard needs no wait.
     pub token: Option<Token>,
     /// Any replica may answer, however far it is behind (but never behind `token`).
     pub stale: bool,
 }
 
-/// Which of a user's orders.
+/// A query for a user's orders.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct UserOrdersQuery {
-    /// Whose.
+    /// The user.
     pub user: UserId,
-    /// Only those with this word.
+    /// Only orders with this status.
     pub status: Option<Status>,
-    /// Which page, from 1; 1 whenever there is a cursor.
+    /// The page number, from 1; always 1 with a cursor.
     pub page: u32,
     /// Orders per page, 1 to 100.
     pub size: u32,
-    /// Only those placed before this one: the last of the page before.
+    /// Only orders placed before this one, which is the last of the previous page.
     pub cursor: Option<OrderId>,
 }
 
 /// A page of a user's orders.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct UserOrders {
-    /// Newest first.
+    /// The orders, newest first.
     pub orders: Vec<Order>,
-    /// The cursor of the next page, or of the rest of this one: the last order here; `None` when nothing follows.
+    /// The cursor of the next page, or of the rest of this one: the last order here. `None` at the end.
     pub next: Option<OrderId>,
-    /// How many match on all pages, where that is known without reading them: not with a status, nor above 10,000.
+    /// Number of matching orders on all pages, if it is known without reading them: not with a status, nor above 10,000.
     pub total: Option<u64>,
 }
 
 /// An order after a command.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct OrderChanged {
-    /// The order now.
+    /// The order after the command.
     pub order: Arc<Order>,
-    /// What the command created; the same again when it is replayed.
+    /// What the command created. A replay returns it again.
     pub created: Option<Created>,
 }
 
 /// A SKU after a command.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct SkuChanged {
-    /// The SKU now.
+    /// The SKU after the command.
     pub sku: Box<Sku>,
-    /// The row did not exist before.
+    /// Whether the command created the SKU.
     pub created: bool,
 }
 
-/// Why there is no answer. Says in every case whether something may have happened.
+/// Why a request failed. Each case says whether the request may have taken effect.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, thiserror::Error)]
 pub enum Failure {
-    /// A final no of the domain: nothing happened.
+    /// The domain rejected the command: nothing happened.
     #[error("rejected: {0}")]
     Rejected(#[from] Rejection),
-    /// The cluster cannot take it now: nothing happened.
+    /// The cluster cannot execute the request now: nothing happened.
     #[error("refused: {reason}")]
     Refused {
-        /// Why.
+        /// The reason.
         reason: Refusal,
-        /// When to try again.
+        /// When to retry.
         retry_after: Duration,
     },
-    /// It may have happened: ask again with the same key.
+    /// The request may have taken effect: retry with the same key.
     #[error("outcome unknown: {cause}")]
     Unknown {
-        /// What went wrong while it was under way.
+        /// What went wrong while the request was under way.
         cause: UnknownCause,
     },
 }
 
 impl Failure {
-    /// Refused for now, to be tried again in a second.
+    /// A refusal that should be retried after a second.
     #[must_use]
     pub fn refused(reason: Refusal) -> Self {
         Self::Refused { reason, retry_after: Duration::from_secs(1) }
     }
 
-    /// It was under way when this went wrong.
+    /// An unknown outcome with this cause.
     #[must_use]
     pub fn unknown(cause: UnknownCause) -> Self {
         Self::Unknown { cause }
     }
 
-    /// Something may have happened.
+    /// Whether the request may have taken effect.
     #[must_use]
     pub fn outcome_unknown(&self) -> bool {
         matches!(self, Self::Unknown { .. })
     }
 }
 
-/// Why a request was turned away before anything happened.
+/// Why a request was refused before it took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, thiserror::Error)]
 pub enum Refusal {
     /// A queue or a limit is full.
@@ -233,19 +233,19 @@ pub enum Refusal {
     /// This node is starting or stopping.
     #[error("this node is starting or stopping")]
     NotReady,
-    /// Clocks are too far apart to promise anything.
+    /// The clocks are too far apart to promise anything.
     #[error("the clocks of the cluster's nodes are too far apart")]
     ClockSkew,
-    /// Stock could not be held in time; what was held is released (protocol.md, rule 7).
+    /// The stock could not be held in time. Holds that were made are released (protocol.md, rule 7).
     #[error("the stock could not be held in time")]
     HoldTimedOut,
-    /// The node that would have to answer cannot be reached, and nothing was sent to it.
+    /// The node that must answer is unreachable, and nothing was sent to it.
     #[error("the node that leads the shard cannot be reached")]
     Unreachable,
-    /// The read needs more than this replica has seen in time.
+    /// The read's token is ahead of what this replica has applied in time.
     #[error("this replica has not applied the write of the token yet")]
     TokenAhead,
-    /// What this node has stored of the shard is damaged, and no other node is known to have it.
+    /// The stored rows of the shard are damaged on this node, and no other node is known to have them.
     #[error("the stored rows of the shard are damaged on the node that was asked")]
     Damaged,
     /// The node that would have to answer does not know the request, as one of another version would not.
@@ -256,7 +256,7 @@ pub enum Refusal {
 /// What went wrong after a request may have taken effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, thiserror::Error)]
 pub enum UnknownCause {
-    /// No answer in time.
+    /// There was no answer in time.
     #[error("there was no answer in time")]
     TimedOut,
     /// The leader changed while the command was under way.
@@ -265,7 +265,7 @@ pub enum UnknownCause {
     /// The connection to the leader broke.
     #[error("the connection to the shard's leader broke")]
     ConnectionLost,
-    /// The actor that ran it failed.
+    /// The actor that executed the command failed.
     #[error("an internal component failed while executing the command")]
     ActorFailed,
     /// The node stopped.

@@ -1,7 +1,7 @@
-//! What HTTP means: routes, errors and the typed client.
+//! The HTTP API: routes, errors and the typed client.
 //!
-//! The server asks its node through one seam, [`Grid`]; the node implements it. Start with `grid` (what can be asked), then
-//! `wire` (the JSON), then `routes` (one request from bytes to bytes) and `serve` (connections).
+//! The server uses its node through one seam, [`Grid`], which the node implements. Start with `grid` (the operations), then
+//! `wire` (the JSON), then `routes` (a request from bytes to bytes) and `serve` (connections).
 
 pub mod account;
 mod body;

@@ -1,29 +1,29 @@
-//! Everything that HTTP bounds, with its default. Past a limit the answer is a clear refusal.
+//! The limits of HTTP, with their defaults. A request above a limit gets a refusal that names it.
 
 use std::time::Duration;
 
 use crate::account::Account;
 
-/// Bounds of requests.
+/// Limits of requests.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Bytes of every body but a batch; default 1 MiB.
+    /// Most bytes of a body other than a batch; default 1 MiB.
     pub body_bytes: usize,
-    /// Bytes of a batch; default 32 MiB.
+    /// Most bytes of a batch; default 32 MiB.
     pub batch_bytes: usize,
-    /// Orders of a batch; default 1,000.
+    /// Most orders of a batch; default 1,000.
     pub batch_orders: usize,
-    /// Lines of an order; default 1,000.
+    /// Most lines of an order; default 1,000.
     pub order_lines: usize,
-    /// The memory that all requests share; default 256 MiB.
+    /// The memory account of all requests; default 256 MiB.
     pub account: Account,
     /// How long a body may take to arrive; default 30 s.
     pub body_patience: Duration,
-    /// How long the grid may take for an answer, after which it is unknown; default 30 s.
+    /// How long the grid may take to answer; after that the outcome is unknown. Default 30 s.
     pub grid_patience: Duration,
-    /// The same for proving the laws; default 30 min.
+    /// How long a verification of the laws may take; default 30 min.
     pub verify_patience: Duration,
-    /// Orders that may be skipped by page numbers; default 10,000.
+    /// Most orders that page numbers may skip; default 10,000.
     pub page_depth: u32,
 }
 

@@ -1,4 +1,4 @@
-//! What is measured of HTTP. Handles are taken once per server, so that a request costs no look-up by name.
+//! The metrics of HTTP. Handles are created once per server, so that a request needs no look-up by name.
 //!
 //! `ordergrid_http_request_seconds{route,outcome}`, `ordergrid_stage_seconds{work,stage}`,
 //! `ordergrid_http_problems_total{code}`, `ordergrid_http_connections`, `ordergrid_http_connections_refused_total`,
@@ -17,33 +17,33 @@ use crate::routes::Route;
 /// How a request ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ending {
-    /// As asked.
+    /// The request succeeded.
     Done,
-    /// Nothing happened.
+    /// The request was refused: nothing happened.
     Refused,
-    /// It may have happened.
+    /// The request may have taken effect.
     Unknown,
 }
 
-/// What a request costs most by: stages are measured per kind of work, not per route.
+/// The kind of work that dominates a request. Stages are measured by kind of work, not by route.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Work {
     /// One order.
     Place,
-    /// A batch of orders.
+    /// A batch.
     Batch,
     /// A command on an order or SKU.
     Command,
-    /// Everything that changes nothing.
+    /// A request that changes nothing.
     Read,
 }
 
-/// The parts of a request's time.
+/// The stages of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stage {
     /// Waiting for the body.
     Body,
-    /// Reading and checking it.
+    /// Parsing and checking the body.
     Parse,
     /// Waiting for the grid.
     Grid,
@@ -55,7 +55,7 @@ const WORKS: [&str; 4] = ["place", "batch", "command", "read"];
 const STAGES: [&str; 4] = ["body", "parse", "grid", "write"];
 const ENDINGS: [&str; 3] = ["done", "refused", "unknown"];
 
-/// The handles of one server.
+/// The metric handles of one server.
 #[derive(Debug)]
 pub(crate) struct Meters {
     requests: Vec<[OnceLock<Histogram>; 3]>,
@@ -65,7 +65,7 @@ pub(crate) struct Meters {
 }
 
 impl Meters {
-    /// Begins with what may never happen: every code of an error, and every route that is answered.
+    /// Registers every series at 0, also those that may never be counted: every error code and every route.
     pub(crate) fn new() -> Self {
         let meters = Self::unbegun();
         for kind in kinds::ALL {
@@ -86,7 +86,7 @@ impl Meters {
         }
     }
 
-    /// A request was answered.
+    /// Records an answered request.
     pub(crate) fn request(&self, route: Route, ending: Ending, took: Duration) {
         self.requests(route, ending).record(took);
     }
@@ -98,7 +98,7 @@ impl Meters {
         )
     }
 
-    /// A part of a request was done.
+    /// Records a stage of a request.
     pub(crate) fn stage(&self, work: Work, stage: Stage, took: Duration) {
         let cell = &self.stages[work as usize][stage as usize];
         let histogram = cell.get_or_init(
@@ -107,7 +107,7 @@ impl Meters {
         histogram.record(took);
     }
 
-    /// A client is told of a problem.
+    /// Counts a problem that was sent to a client.
     pub(crate) fn problem(&self, kind: &'static Kind) {
         self.problems(kind).increment(1);
     }
@@ -117,14 +117,14 @@ impl Meters {
         self.problems[place].get_or_init(|| counter!("ordergrid_http_problems_total", "code" => kind.code))
     }
 
-    /// Counts a request as under way for as long as the answer lives.
+    /// Counts a request as in flight until the returned value is dropped.
     pub(crate) fn enter(&self) -> InFlight {
         self.in_flight.increment(1.0);
         InFlight(self.in_flight.clone())
     }
 }
 
-/// A request that is under way.
+/// A request in flight.
 #[derive(Debug)]
 pub(crate) struct InFlight(Gauge);
 
@@ -134,17 +134,17 @@ impl Drop for InFlight {
     }
 }
 
-/// Connections that are open.
+/// Number of open connections.
 pub(crate) fn connections() -> Gauge {
     gauge!("ordergrid_http_connections")
 }
 
-/// Connections that were turned away at the limit.
+/// Number of connections refused at the limit.
 pub(crate) fn connections_refused() -> Counter {
     counter!("ordergrid_http_connections_refused_total")
 }
 
-/// What the memory account stands at: asked for when metrics are, since it moves with every request.
+/// Sets the gauges of the memory account. Called when metrics are read, since the account changes with every request.
 #[expect(clippy::cast_precision_loss, reason = "gauges are floats; bytes of memory are far below 2^53")]
 pub(crate) fn account(account: &Account) {
     for what in Use::ALL {

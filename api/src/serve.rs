@@ -1,8 +1,8 @@
-//! Connections: accepts them, bounds them, speaks HTTP/1.1 and HTTP/2 on them, and lets them finish when the server stops.
+//! The HTTP server: accepts connections, limits them, speaks HTTP/1.1 and HTTP/2, and lets requests finish when it stops.
 //!
-//! Where connections come from is the caller's business ([`Accept`]): TCP in production, a simulated network in tests.
-//! Stopping has two steps ([`Course`]): first it goes on serving and asks its clients to go elsewhere, then it closes. Read
-//! next: `places` (how many there may be), `parting` (how one ends), `activity` (when one ends by itself).
+//! The caller provides the connections ([`Accept`]): TCP in production, a simulated network in tests. Stopping has two steps
+//! ([`Course`]): first the server keeps serving and asks its clients to go elsewhere, then it closes. Read next: `places`
+//! (connection limits), `parting` (how a connection is closed), `activity` (idle connections).
 
 use std::convert::Infallible;
 use std::io;
@@ -44,44 +44,44 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Where connections come from. Options of the socket, such as `TCP_NODELAY`, are set there.
+/// A source of connections. It sets socket options, such as `TCP_NODELAY`.
 pub trait Accept: Send {
-    /// The next connection, and its peer's address for logs. Must be safe to drop while it waits.
+    /// The next connection, and its peer's address for logs. Must be cancel-safe.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, String)>>;
 }
 
-/// Where a server is on its way.
+/// The state of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Course {
-    /// It serves.
+    /// Serving.
     #[default]
     Serving,
-    /// It still serves whoever comes, and asks its clients to go elsewhere: answers of HTTP/1 say `connection: close`, on
-    /// HTTP/2 no further requests are taken on connections that are open. Idle connections stay, because a request may be on
-    /// its way on them.
+    /// Still serving every client, but asking them to go elsewhere: HTTP/1 answers say `connection: close`, and open HTTP/2
+    /// connections accept no further requests. Idle connections stay open, because a request may be on its way.
     Draining,
-    /// It takes no more connections, ends those that are idle, and lets requests under way finish.
+    /// Accepts no more connections, closes idle ones, and lets requests under way finish.
     Closing,
 }
 
-/// How a server serves.
+/// The settings of a server.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
-    /// Bounds of requests.
+    /// Limits of requests.
     pub limits: Limits,
-    /// Drawn at random once per start: begins the name of every request that has none of its own.
+    /// Random per start. Prefix of the ids of requests that bring no id.
     pub request_id_prefix: u64,
-    /// Open connections; one more is told so and closed; default 10,000.
+    /// Most open connections. Further ones are refused and closed. Default 10,000.
     pub connections: usize,
-    /// How long a connection may be without a request, or take nothing of an answer; default 60 s.
+    /// How long a connection may have no request, or read nothing of an answer; default 60 s.
     pub idle: Duration,
     /// How long a request's headers may take to arrive; default 10 s.
     pub headers: Duration,
-    /// How long requests that are under way may take once the server closes; default 10 s.
+    /// How long requests under way may take once the server closes; default 10 s.
     pub finish: Duration,
-    /// How much longer a client is heard that was answered before it had sent everything; default 10 s and 64 MiB.
+    /// How much longer a connection is read if its request was answered before it had arrived completely; default 10 s and 64
+    /// MiB.
     pub linger: Linger,
-    /// Streams of one HTTP/2 connection; default 256.
+    /// Most concurrent streams of an HTTP/2 connection; default 256.
     pub streams: u32,
 }
 
@@ -100,22 +100,22 @@ impl Default for ServeConfig {
     }
 }
 
-/// Most bytes of a request's headers together.
+/// Most bytes of a request's headers in total.
 const HEADERS: usize = 64 << 10;
-/// Most bytes of bodies that an HTTP/2 peer may send before they are asked for: of a request, and of a connection.
+/// HTTP/2 flow control windows: bytes of bodies that a client may send in advance, per request and per connection.
 const WINDOWS: (u32, u32) = (256 << 10, 512 << 10);
-/// Most bytes of an answer that wait beside the piece that is being sent.
+/// Most bytes of an answer that are buffered in addition to the piece that is being sent.
 const SEND_BUFFER: usize = 64 << 10;
-/// Memory of a request on an HTTP/2 connection, with the headers and the answer of a small one.
+/// Memory of a request on an HTTP/2 connection, with its headers and a small answer.
 const STREAM: u64 = 16 << 10;
 
-/// Pause after a failed accept: most often the process is out of file descriptors.
+/// Pause after a failed accept. The usual cause is that the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `grid` until `course` says that it closes, or its sender is gone; then lets requests that are under way finish,
-/// for as long as `config.finish`.
+/// Serves `grid` until `course` is [`Course::Closing`] or its sender is dropped. Then waits for requests under way, at most for
+/// `config.finish`.
 ///
-/// Returns how many connections were cut off then. Dropped before, it cuts all of them off.
+/// Returns the number of connections that were cut off then. Dropping the future cuts off all connections.
 pub async fn serve(
     mut accept: impl Accept,
     grid: Arc<dyn Grid>,
@@ -135,7 +135,7 @@ pub async fn serve(
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     if server.told.now() {
-                        tracing::warn!(%error, "connections cannot be accepted");
+                        tracing::warn!(%error, "accepting connections failed");
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -146,18 +146,18 @@ pub async fn serve(
     server.finish(config.finish).await
 }
 
-/// The peer was gone before its connection was taken: the next one may be fine.
+/// Whether the error concerns one connection only: its peer disconnected before it was accepted.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 async fn closes(mut course: watch::Receiver<Course>) {
-    // A sender that is gone says the same.
+    // A dropped sender means the same.
     course.wait_for(|course| *course == Course::Closing).await.ok();
 }
 
-/// The next step on the way; after the last one there is none.
+/// The next state of the server; there is none after the last.
 async fn next_step(course: &mut watch::Receiver<Course>) -> Course {
     match course.changed().await {
         Ok(()) => *course.borrow_and_update(),
@@ -165,7 +165,7 @@ async fn next_step(course: &mut watch::Receiver<Course>) -> Course {
     }
 }
 
-/// What the connections of one server share.
+/// State shared by the connections of one server.
 struct Server {
     shared: Shared,
     places: Places,
@@ -207,7 +207,7 @@ impl Server {
 
     async fn finish(mut self, patience: Duration) -> usize {
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        // What is left is counted and cut off.
+        // The remaining connections are counted and cut off.
         tokio::time::timeout(patience, all).await.ok();
         let left = self.tasks.len();
         self.tasks.shutdown().await;
@@ -215,7 +215,7 @@ impl Server {
     }
 }
 
-/// How HTTP is spoken. Idle and slow connections are [`Watched`]'s business, at the cost of one timer per connection.
+/// The HTTP settings. [`Watched`] closes idle and slow connections, at the cost of one timer per connection.
 fn http(config: &ServeConfig) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEADERS);
@@ -274,13 +274,13 @@ async fn connection(stream: Box<dyn Stream>, peer: &str, memory: Taken, shared: 
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(peer, %error, "a connection ended early");
+        tracing::debug!(address = peer, %error, "connection ended early");
     }
     open.decrement(1.0);
 }
 
-/// Memory of a request beside others on its connection, with its headers. A connection of HTTP/1.1 stands for its one request
-/// itself.
+/// Memory of a request that shares its connection with others, with its headers. An HTTP/1.1 connection's account includes its
+/// one request.
 fn of_stream<B>(account: &Account, request: &Request<B>) -> Result<Option<Taken>, Full> {
     if request.version() != Version::HTTP_2 {
         return Ok(None);

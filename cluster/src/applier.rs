@@ -1,9 +1,9 @@
-//! Drives a [`Machine`] and its [`StateStore`] as openraft wants its state machine driven.
+//! openraft's state machine, made of a [`Machine`] and its [`StateStore`].
 //!
-//! Apply touches memory only. A checkpoint is openraft's snapshot: it begins between two applies, its dirty rows are taken
-//! bit by bit and written in the background in one atomic batch together with what is applied (rule 26 of placing), and only
-//! then is the checkpoint reported, so that the log is never purged above it (rule 27). After a restart the machine is
-//! reloaded from the last checkpoint and the log is applied again from there.
+//! Apply touches memory only. A checkpoint is openraft's snapshot. It begins between two applies. Its dirty rows are collected
+//! bit by bit and written in the background, in one atomic batch together with the applied index (rule 26 of placing). Only
+//! then is the checkpoint reported, so that the log is never purged above it (rule 27). After a restart the machine is reloaded
+//! from the last checkpoint, and the log is applied again from there.
 
 use std::io;
 use std::marker::PhantomData;
@@ -26,19 +26,19 @@ use crate::machine::{DirtyRows, Machine};
 use crate::metrics;
 use crate::state::{Install, StateStore, StateView};
 
-/// Rows are copied between stores in chunks of about this many bytes.
+/// Approximate bytes per chunk when rows are copied between stores.
 const COPY_CHUNK: usize = 1 << 20;
 
 /// openraft's state machine over a [`Machine`] and a [`StateStore`].
 ///
-/// [`start_group`](crate::start_group) makes one; it is public so that openraft's own suite can be run over a store.
+/// [`start_group`](crate::start_group) creates one. It is public so that openraft's own test suite can be run over a store.
 pub struct Applier<RT> {
     shared: Arc<Shared>,
     applied: SnapshotMeta,
     runtime: PhantomData<fn() -> RT>,
 }
 
-/// What the applier shares with its builders and with the group's handle.
+/// The state that the applier shares with its builders and with the group's handle.
 pub(crate) struct Shared {
     group: GroupId,
     machine: Arc<dyn Machine>,
@@ -46,27 +46,27 @@ pub(crate) struct Shared {
     /// One past the last applied index, so that 0 means "nothing yet".
     applied: watch::Sender<u64>,
     applied_term: AtomicU64,
-    /// Both as one.
+    /// The last applied index together with its term.
     applied_id: Mutex<Option<EntryId>>,
     /// One past the index of the last durable checkpoint.
     durable: watch::Sender<u64>,
-    /// Whose turn with the machine it is: an entry, or a part of a checkpoint. Waiting for it takes no thread, as waiting for
-    /// a machine that applies an entry for milliseconds would.
+    /// Held by whoever uses the machine: an apply, or a step of a checkpoint. An async lock, because a machine may apply for
+    /// milliseconds, and a waiting thread would be blocked that long.
     turn: tokio::sync::Mutex<()>,
-    /// Checkpoints and installs exclude each other: a late checkpoint must not land in a new generation.
+    /// Held by a checkpoint or an install while it writes: a late checkpoint must not write into a new generation.
     writing: Arc<tokio::sync::Mutex<()>>,
-    /// An install waits for the checkpoint that is being written, which must not wait for anything else then.
+    /// Whether an install waits for the current checkpoint to be written. The checkpoint must not wait for anything else then.
     installing: watch::Sender<bool>,
     dirty_limit: u64,
-    /// Raised by apply when the limit is passed, taken by the checkpoint task.
+    /// Notified by apply when the dirty limit is passed. The checkpoint task waits for it.
     pub(crate) dirty: tokio::sync::Notify,
-    /// Resolves when the log is durable up to an index; set once the group runs. A checkpoint ahead of its log could
-    /// meet a conflicting entry there after a crash.
+    /// Resolves when the log is durable up to an index; set once the group runs. If a checkpoint were ahead of its log at a
+    /// crash, a conflicting entry could follow in the log.
     pub(crate) log_durable: Mutex<Option<LogGate>>,
     pub(crate) meters: metrics::GroupMeters,
 }
 
-/// Waits until the local log is durable up to the given id.
+/// Waits until the local log is durable up to the given log id.
 pub(crate) type LogGate = Arc<dyn Fn(LogId) -> futures::future::BoxFuture<'static, ()> + Send + Sync>;
 
 impl Shared {
@@ -113,8 +113,8 @@ impl Shared {
         &self.store
     }
 
-    /// Waits while the machine is full and a checkpoint is under way that will make room. Without one nothing is waited for:
-    /// the next begins between two runs of entries, and a run is no longer than what may be proposed at once.
+    /// Waits while the machine is full and a checkpoint is under way that will make room. Without a checkpoint there is no
+    /// wait: the next one begins between two runs of entries, and a run is no longer than the limit of concurrent proposals.
     async fn room(&self) {
         while self.machine.is_full() {
             self.dirty.notify_one();
@@ -150,10 +150,10 @@ impl Shared {
 }
 
 impl<RT: AsyncRuntime> Applier<RT> {
-    /// Reloads the machine from its store. `dirty_limit` is the number of dirty bytes that calls for a checkpoint.
+    /// Reloads the machine from its store. A checkpoint is requested at `dirty_limit` dirty bytes.
     ///
     /// # Errors
-    /// If the store cannot be read, its meta is of an unknown format, or the machine refuses the rows.
+    /// If the store cannot be read, its meta has an unknown format, or the machine refuses the rows.
     pub async fn open(
         group: GroupId,
         machine: Arc<dyn Machine>,
@@ -244,7 +244,7 @@ impl<RT: AsyncRuntime> RaftStateMachine<Grid<RT>> for Applier<RT> {
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
             self.apply_one(entry, started).await?;
-            // Published before the answer, so that whoever is answered can read what it wrote.
+            // Published before the answers, so that a caller that is answered can read what it wrote.
             self.shared.publish(&self.applied);
             if let Some(responder) = responder {
                 responder.send(());
@@ -344,10 +344,10 @@ impl std::fmt::Debug for SnapshotData {
     }
 }
 
-/// How long a checkpoint that is in no haste rests after each half a millisecond of work.
+/// Pause of a checkpoint after each half millisecond of work, unless it is in haste.
 const REST: Duration = Duration::from_millis(1);
 
-/// Lets others have the processor between two parts of a checkpoint.
+/// Yields the processor between two steps of a checkpoint.
 async fn rest(machine: &dyn Machine) {
     if machine.in_haste() {
         tokio::task::yield_now().await;
@@ -356,7 +356,7 @@ async fn rest(machine: &dyn Machine) {
     }
 }
 
-/// One checkpoint on its way to disk.
+/// One checkpoint that is being written.
 pub struct CheckpointBuilder {
     shared: Arc<Shared>,
     meta: SnapshotMeta,
@@ -379,7 +379,7 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
             tokio::select! {
                 biased;
                 () = gate(last) => {}
-                // What is about to be installed replaces this checkpoint anyway.
+                // The install that waits replaces this checkpoint anyway.
                 _ = installing.wait_for(|installing| *installing) => {}
             }
         }

@@ -1,8 +1,8 @@
-//! Brings leaderships back to the nodes that should have them.
+//! Moves leaderships back to their preferred nodes.
 //!
-//! After a failure or a restart, a shard may be led elsewhere than on its preferred node, and one node then does the
-//! others' work. Each node looks at what it leads and hands one shard at a time back, when its preferred node has caught
-//! up and answers. A shard whose hand-over failed is left alone for a while.
+//! After a failure or a restart, a shard may be led by another node than its preferred one, and one node then does the work of
+//! several. Each node looks at the shards that it leads. It transfers one at a time to the preferred node, once that node has
+//! caught up and answers. After a failed transfer the shard is left alone for a while.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::ids::NodeId;
 use crate::meta::ShardMap;
 use crate::router::Router;
 
-/// How eagerly leaderships are moved.
+/// Settings of the balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BalancerConfig {
-    /// Pause between two looks, hence at least that between two hand-overs.
+    /// Pause between two looks, and so the shortest pause between two transfers.
     pub every: Duration,
-    /// A target may lack at most this many entries.
+    /// Most entries that the target may lack.
     pub lag: u64,
-    /// How long a shard is left alone after a hand-over failed.
+    /// Time for which a shard is left alone after a failed transfer.
     pub rest: Duration,
 }
 
@@ -34,7 +34,7 @@ impl Default for BalancerConfig {
     }
 }
 
-/// Balances for ever. While `paused` says so (the node is draining or stopping), nothing is moved.
+/// Balances forever. While `paused` is true (the node is draining or stopping), nothing is moved.
 pub async fn balance(router: Arc<Router>, node: NodeId, config: BalancerConfig, paused: watch::Receiver<bool>) {
     let mut resting: BTreeMap<GroupId, Instant> = BTreeMap::new();
     loop {
@@ -52,15 +52,15 @@ pub async fn balance(router: Arc<Router>, node: NodeId, config: BalancerConfig, 
         let Some(led) = router.group(group) else {
             continue;
         };
-        tracing::info!(%group, to, "handing leadership back");
-        if let Err(failed) = led.transfer(to).await {
-            tracing::info!(%group, to, %failed, "leadership stays");
+        tracing::info!(node, shard = %group, peer = to, "leadership returns to its preferred node");
+        if let Err(error) = led.transfer(to).await {
+            tracing::info!(node, shard = %group, peer = to, %error, "leadership transfer failed");
             resting.insert(group, now + config.rest);
         }
     }
 }
 
-/// The first shard that is led here, should be led elsewhere, and can be.
+/// The first shard that this node leads, that prefers another node, and that can be transferred.
 fn next_move(
     map: &ShardMap,
     node: NodeId,
@@ -71,7 +71,7 @@ fn next_move(
     statuses.filter(|status| status.role == Role::Leader && status.leader == Some(node)).find_map(|status| {
         let preferred = match map.shard(status.group) {
             Some(shard) => shard.preferred()?,
-            // Group 0 may be led anywhere.
+            // The meta group may be led by any node.
             None => return None,
         };
         let target = status.members.iter().find(|member| member.node == preferred && member.voter)?;

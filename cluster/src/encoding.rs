@@ -1,7 +1,7 @@
-//! How consensus looks in bytes: our own layout, so that an openraft upgrade touches neither disk nor wire.
+//! The byte format of consensus' types. It is OrderGrid's own, so that an openraft upgrade changes neither disk nor wire.
 //!
-//! Little endian, fixed width, no padding; whoever stores or sends these bytes frames them with version and checksum.
-//! Layouts only ever grow by new tags: golden tests below hold each of them still.
+//! Little endian, fixed width, no padding. The code that stores or sends these bytes adds a frame with version and checksum.
+//! Formats only grow by new tags; the golden tests below pin each of them.
 //!
 //! | What | Layout |
 //! |---|---|
@@ -25,19 +25,19 @@ const BLANK: u8 = 0;
 const PAYLOAD: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 
-/// Bytes that are not what they should be. Behind a checksum this means another version or a bug, not a bad disk.
+/// The bytes cannot be decoded. Behind a checksum this means another version or a bug, not a bad disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The bytes end before the value does.
     #[error("{what} is cut short")]
     Short {
-        /// What was being read.
+        /// The type of the value.
         what: &'static str,
     },
     /// A tag that this version does not know.
     #[error("{what} has the unknown tag {tag}")]
     Tag {
-        /// What was being read.
+        /// The type of the value.
         what: &'static str,
         /// The tag found.
         tag: u8,
@@ -45,12 +45,12 @@ pub enum DecodeError {
     /// The value ends before the bytes do.
     #[error("{what} is followed by {left} bytes too many")]
     Trailing {
-        /// What was being read.
+        /// The type of the value.
         what: &'static str,
         /// Number of bytes left.
         left: usize,
     },
-    /// A membership that breaks its own rules, such as a voter without a host.
+    /// The membership breaks its own rules, for example with a voter without a host.
     #[error("a membership is not valid: {0}")]
     Membership(String),
 }
@@ -76,7 +76,7 @@ pub fn encode_entry(entry: &RaftEntry, out: &mut BytesMut) {
     }
 }
 
-/// The length [`encode_entry`] will append for a payload, for sizing batches; a bound for the other kinds.
+/// The number of bytes that [`encode_entry`] appends for a payload; an upper bound for the other kinds. For sizing batches.
 #[must_use]
 pub fn encoded_len(entry: &RaftEntry) -> usize {
     match &entry.payload {
@@ -89,7 +89,7 @@ pub fn encoded_len(entry: &RaftEntry) -> usize {
     }
 }
 
-/// Reads an entry that fills `bytes`; its payload shares their memory.
+/// Decodes an entry that fills `bytes`. Its payload shares their memory.
 ///
 /// # Errors
 /// [`DecodeError`]
@@ -114,7 +114,7 @@ pub fn encode_vote(vote: &Vote, out: &mut BytesMut) {
     out.put_u8(u8::from(vote.committed));
 }
 
-/// Reads a vote that fills `bytes`.
+/// Decodes a vote that fills `bytes`.
 ///
 /// # Errors
 /// [`DecodeError`]
@@ -127,7 +127,7 @@ pub fn encode_log_id(id: &LogId, out: &mut BytesMut) {
     put_log_id(id, out);
 }
 
-/// Reads a log id that fills `bytes`.
+/// Decodes a log id that fills `bytes`.
 ///
 /// # Errors
 /// [`DecodeError`]
@@ -140,7 +140,7 @@ pub fn encode_membership(membership: &Membership, out: &mut BytesMut) {
     put_membership(membership, out);
 }
 
-/// Reads a membership that fills `bytes`.
+/// Decodes a membership that fills `bytes`.
 ///
 /// # Errors
 /// [`DecodeError`]
@@ -155,7 +155,7 @@ pub fn encode_snapshot_meta(meta: &SnapshotMeta, out: &mut BytesMut) {
     put_membership(meta.last_membership.membership(), out);
 }
 
-/// Reads a snapshot's meta that fills `bytes`.
+/// Decodes a snapshot's meta that fills `bytes`.
 ///
 /// # Errors
 /// [`DecodeError`]
@@ -268,7 +268,7 @@ fn take_membership(bytes: &mut Bytes) -> Result<Membership, DecodeError> {
         let replica = take_u64(bytes, "membership")?;
         nodes.insert(replica, Host(take_u64(bytes, "membership")?));
     }
-    // Before the first membership is set there is an empty one, which openraft's own check would refuse.
+    // The membership is empty before the first one is set. openraft's own check would refuse it.
     if configs.is_empty() && nodes.is_empty() {
         return Ok(Membership::default());
     }

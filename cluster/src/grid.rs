@@ -1,6 +1,6 @@
-//! The Raft type config: what OrderGrid fills into openraft, generic over the async runtime.
+//! The Raft type config: OrderGrid's types for openraft, generic over the async runtime.
 //!
-//! Read `encoding` next for how these types look on disk and on the wire.
+//! `encoding` has the byte formats of these types.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -15,21 +15,21 @@ use crate::runtime::Prompt;
 
 /// A leader's identity: term and replica.
 pub type LeaderId = leader_id_std::LeaderId<u64, ReplicaId>;
-/// A leader that a quorum elected: its term says it all.
+/// A leader that a quorum elected. With one leader per term, its term identifies it.
 pub type CommittedLeaderId = <LeaderId as openraft::vote::RaftLeaderId>::Committed;
 /// openraft's form of [`EntryId`].
 pub type LogId = openraft::LogId<CommittedLeaderId>;
-/// A vote, given or won.
+/// A vote, granted or won.
 pub type Vote = openraft::Vote<LeaderId>;
-/// What a log entry carries: nothing, a payload of ours, or a membership.
+/// The content of a log entry: nothing, a payload, or a membership.
 pub type EntryBody = EntryPayload<Payload, ReplicaId, Host>;
 /// A log entry.
 pub type RaftEntry = openraft::Entry<CommittedLeaderId, EntryBody>;
-/// Who votes and who only learns.
+/// The voters and learners of a group.
 pub type Membership = openraft::Membership<ReplicaId, Host>;
-/// A membership with the place of the entry that set it.
+/// A membership with the log id of the entry that set it.
 pub type StoredMembership = openraft::StoredMembership<CommittedLeaderId, ReplicaId, Host>;
-/// What a snapshot (a checkpoint) says of itself.
+/// The metadata of a snapshot (a checkpoint).
 pub type SnapshotMeta = openraft::SnapshotMeta<CommittedLeaderId, ReplicaId, Host>;
 
 impl From<&LogId> for EntryId {
@@ -38,8 +38,8 @@ impl From<&LogId> for EntryId {
     }
 }
 
-/// The Raft type config of every group. `RT` is the async runtime: tokio's in production, a seeded wrapper of it in
-/// the simulation. Hand-written derives, because derived ones would ask `RT` for `Clone`, `Ord` and so on.
+/// The Raft type config of every group. `RT` is the async runtime: tokio's in production, a seeded wrapper in the simulation.
+/// The derives are written by hand, because derived ones would require `RT` to be `Clone`, `Ord` and so on.
 pub struct Grid<RT>(PhantomData<fn() -> RT>);
 
 impl<RT> Clone for Grid<RT> {
@@ -82,7 +82,7 @@ impl<RT> Ord for Grid<RT> {
     }
 }
 
-/// What a membership says of a replica: the host it lives on. Addresses are resolved elsewhere, because changing a
+/// A replica's node data in the membership: the node it lives on. Addresses are resolved elsewhere, because changing a
 /// replica's node data through a membership can split the brain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Host(pub NodeId);
@@ -98,7 +98,7 @@ where
     RT: AsyncRuntime,
 {
     type D = Payload;
-    /// Outcomes reach their waiters inside apply, so that consensus answers only "applied".
+    /// Outcomes reach their callers inside apply, so consensus answers only "applied".
     type R = ();
     type NodeId = ReplicaId;
     type Node = Host;

@@ -1,17 +1,17 @@
-//! The names the cluster uses for hosts, replicas, clusters and places in a log.
+//! Ids of nodes, replicas, clusters and log entries.
 
 use std::fmt;
 
 use bincode::{Decode, Encode};
 
-/// A host, as the operator numbers it. It never appears inside consensus: see [`ReplicaId`].
+/// A node's id, as the operator numbers it. Consensus never uses it: see [`ReplicaId`].
 pub type NodeId = u64;
 
-/// One copy of one group on one host. Fresh for every placement and never used again, because a Raft node that
-/// returns with an empty log under its old id can undo what it once acknowledged.
+/// One copy of one group on one node. Every placement gets a new id, which is never reused: a Raft node that returns with an
+/// empty log under its old id can undo what it once acknowledged.
 pub type ReplicaId = u64;
 
-/// A cluster's own identity, drawn once when it is bootstrapped. Nodes of different clusters refuse each other.
+/// A cluster's identity, drawn at random when the cluster is bootstrapped. Nodes of different clusters refuse each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct ClusterId(pub u128);
 
@@ -21,7 +21,7 @@ impl fmt::Display for ClusterId {
     }
 }
 
-/// The place of an entry in a group's log. With one leader per term, the term alone names the leader.
+/// The position of an entry in a group's log. With one leader per term, the term alone identifies the leader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct EntryId {
     /// The term in which a leader appended the entry.

@@ -1,18 +1,18 @@
-//! Which entries are applied, in which order, who leads, and where replicas live.
+//! The cluster: which entries are applied, in which order, who leads, and where replicas live.
 //!
-//! A node starts a [`Mesh`], runs a [`Bootstrapper`], starts a [`Group`] per replica with [`start_group`], and routes with
-//! a [`Router`]. What it must bring: a [`Transport`], a [`WireCodec`], and per replica a log (openraft's `RaftLogStorage`
-//! over [`Grid`], encoding with `encoding`), a [`StateStore`] and a [`Machine`].
+//! A node starts a [`Mesh`], runs a [`Bootstrapper`], starts a [`Group`] per replica with [`start_group`], and routes with a
+//! [`Router`]. It provides a [`Transport`], a [`WireCodec`], and for each replica a log (openraft's `RaftLogStorage` over
+//! [`Grid`], encoded with `encoding`), a [`StateStore`] and a [`Machine`].
 //!
 //! | Module | Decides |
 //! |---|---|
-//! | `group` | what a replica does: propose, read, lead, checkpoint, hand over |
+//! | `group` | what a replica does: propose, read, lead, checkpoint, transfer leadership |
 //! | `applier` | how a machine and its rows become openraft's state machine |
-//! | `mesh` | how nodes talk: lanes, frames, identities, deadlines |
-//! | `network`, `wire` | how consensus talks over the mesh |
+//! | `mesh` | how nodes communicate: lanes, frames, identities, deadlines |
+//! | `network`, `wire` | how consensus communicates over the mesh |
 //! | `meta` | what a cluster is and how it is founded |
 //! | `router`, `balancer` | who serves a slot, and who should |
-//! | `grid`, `encoding`, `runtime` | openraft's types filled in, and in bytes |
+//! | `grid`, `encoding`, `runtime` | openraft's type parameters, and their byte formats |
 
 mod applier;
 mod balancer;

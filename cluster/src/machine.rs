@@ -14,19 +14,20 @@ use crate::packed::Packed;
 ///
 /// Calls never overlap, except that a checkpoint goes on, and is written, while later entries are applied.
 pub trait Machine: Send + Sync + 'static {
-    /// Applies the entry at `at`. Entries come in log order, each once after the last checkpoint, again after a
-    /// restart. May wait for cold rows. Waiters for the entry's outcome are answered in here.
+    /// Applies the entry at `at`. Entries arrive in log order. Between two starts each arrives once; after a restart those
+    /// after the last checkpoint arrive again. May wait for cold rows. Callers that wait for the entry's outcome are answered
+    /// in here.
     ///
     /// # Errors
-    /// Ends the group: a machine that cannot apply a committed entry can only be restarted.
+    /// The machine cannot apply a committed entry. The group ends; only a restart helps.
     fn apply<'a>(&'a self, at: EntryId, entry: &'a Arc<Packed>) -> BoxFuture<'a, Result<(), MachineError>>;
 
-    /// Begins a checkpoint of what changed since the last one began. Called between two applies and awaited by the next:
-    /// it hands out what it has at hand, and leaves the rest to [`freeze_more`](Self::freeze_more).
+    /// Begins a checkpoint of everything that changed since the last one began. Called between two applies, and the next apply
+    /// waits for it. So it returns the rows that are at hand, and leaves the rest to [`freeze_more`](Self::freeze_more).
     fn freeze(&self) -> DirtyRows;
 
-    /// Adds more rows of the checkpoint, as they were when it began, in no particular order; true once that is all of
-    /// them. Entries are applied between calls and wait for one, so a call takes few.
+    /// Adds more rows of the checkpoint, in any order, as they were when the checkpoint began. Returns true once all rows were
+    /// added. Entries are applied between calls, and wait during a call, so a call adds few rows.
     fn freeze_more(&self, rows: &mut DirtyRows) -> bool {
         let _ = rows;
         true
@@ -35,49 +36,51 @@ pub trait Machine: Send + Sync + 'static {
     /// The rows of the checkpoint are durable: clean ones may leave memory.
     fn frozen_durable(&self);
 
-    /// Lets some of them leave; true once those have that should. Entries are applied between calls and wait for one.
+    /// Evicts some of the clean rows. Returns true once enough rows are evicted. Entries are applied between calls, and wait
+    /// during a call.
     fn tidy(&self) -> bool {
         true
     }
 
-    /// Whether the checkpoint under way should be over soon, because much changes meanwhile. Else it rests between calls, so
-    /// that those who are being served do not notice it.
+    /// Whether the current checkpoint should end soon, because much changes meanwhile. Otherwise it pauses between calls, so
+    /// that requests are not delayed.
     fn in_haste(&self) -> bool {
         true
     }
 
-    /// Forgets everything in memory and loads the resident rows from the store: at start and after a snapshot.
+    /// Discards everything in memory and loads the resident rows from the store: at start and after a snapshot.
     ///
     /// # Errors
     /// Ends the group.
     fn reload(&self) -> BoxFuture<'_, Result<(), MachineError>>;
 
-    /// At a start: the last entry with a body that the log holds. It may never be applied.
+    /// Called at a start with the last entry of the log that has a body. The entry may never be applied.
     fn logged(&self, entry: &Packed) {
         let _ = entry;
     }
 
-    /// An estimate, in bytes, of what the next freeze would write.
+    /// Estimated size, in bytes, of the next checkpoint.
     fn dirty_bytes(&self) -> u64;
 
-    /// Whether it holds more than it may: nothing more is applied while a checkpoint is under way that will make room.
+    /// Whether the machine holds more than its limit. Nothing is applied then until the current checkpoint has made room.
     fn is_full(&self) -> bool {
         false
     }
 
-    /// Leadership is about to be handed over: from now on nothing is begun that would end with it, and what is under way
-    /// is waited for, though not for ever.
+    /// A leadership transfer is about to begin. From now on no work starts that would end with the leadership. Resolves when
+    /// such work has ended, or after a bounded wait.
     fn quiesce(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    /// The hand-over is over, whatever came of it.
+    /// The leadership transfer has ended, successfully or not.
     fn resume(&self) {}
 }
 
-/// Rows to write at the next checkpoint: a key each, and a value or `None` for "deleted". Apply waits while some are taken, so
-/// nothing is allocated for a row, and nothing grows by moving: chunks hold them, and the memory of those that a checkpoint
-/// was written from is there for the next one. Memory fresh from the system costs more than all that is copied into it.
+/// Rows to write at the next checkpoint: each has a key, and a value or `None` for "deleted". Apply waits while rows are added.
+/// So nothing is allocated per row and nothing moves when the list grows: rows are stored in chunks, and the memory of a
+/// written checkpoint is reused for the next one. Fresh memory from the system costs more than everything that is copied into
+/// it.
 #[derive(Clone, Debug, Default)]
 pub struct DirtyRows {
     chunks: Vec<Chunk>,
@@ -85,9 +88,9 @@ pub struct DirtyRows {
     bytes: usize,
 }
 
-/// Bytes of a chunk. A row that is larger is a chunk by itself.
+/// Bytes of a chunk. A larger row gets a chunk of its own.
 const CHUNK: usize = 256 << 10;
-/// Bytes of a small row, so that a chunk has room to note all of its rows.
+/// Bytes of a small row. A chunk has an entry for each of its rows, even if all are this small.
 const ROW: usize = 32;
 
 #[derive(Clone, Debug)]
@@ -99,7 +102,7 @@ struct Chunk {
 
 #[derive(Clone, Copy, Debug)]
 struct DirtyRow {
-    /// How the key begins, padded with zeros: what most comparisons need.
+    /// The first bytes of the key, padded with zeros. Most comparisons need no more.
     start: [u64; 2],
     chunk: u32,
     at: u32,
@@ -137,7 +140,7 @@ impl DirtyRows {
         self.bytes += size;
     }
 
-    /// Shows each row, in the order of their keys.
+    /// Passes each row to `to`, in the order of their keys.
     pub fn show(&self, mut to: impl FnMut(&[u8], Option<&[u8]>)) {
         let mut rows = Vec::with_capacity(self.rows);
         for chunk in &self.chunks {
@@ -155,13 +158,13 @@ impl DirtyRows {
         (key, (!row.deleted).then(|| &rest[..row.value as usize]))
     }
 
-    /// How many there are.
+    /// Number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows == 0
@@ -174,13 +177,13 @@ impl DirtyRows {
     }
 }
 
-/// A machine cannot go on. Says nothing about any single command.
+/// The machine cannot go on. This says nothing about any single command.
 #[derive(Debug, thiserror::Error)]
 #[error("the state machine cannot go on: {0}")]
 pub struct MachineError(String);
 
 impl MachineError {
-    /// With the reason, as the operator will read it.
+    /// An error with this reason, which an operator reads.
     pub fn new(reason: impl std::fmt::Display) -> Self {
         Self(reason.to_string())
     }

@@ -15,12 +15,12 @@ pub enum Proposal {
     Applied,
     /// Not appended.
     Refused,
-    /// Nobody knows.
+    /// The outcome is unknown.
     Unknown,
 }
 
-/// What is measured of a group with every entry. The handles are taken once: a look-up by name and a label made of a
-/// number cost more than counting.
+/// Metric handles of a group that are used with every entry. They are created once: a look-up by name, with a label made of a
+/// number, costs more than the increment.
 pub struct GroupMeters {
     proposals: [Counter; 3],
     proposal_seconds: Histogram,
@@ -50,7 +50,7 @@ impl GroupMeters {
         }
     }
 
-    /// A proposal ended after `took`.
+    /// Counts a proposal that ended after `took`.
     pub fn proposed(&self, outcome: Proposal, took: Duration) {
         self.proposals[outcome as usize].increment(1);
         if outcome == Proposal::Applied {
@@ -58,17 +58,19 @@ impl GroupMeters {
         }
     }
 
-    /// A run of committed entries was applied in `took`.
+    /// Records the time for applying a run of committed entries.
     pub fn applied(&self, took: Duration) {
         self.apply_seconds.record(took.as_secs_f64());
     }
 
-    /// An entry that this node proposed at `proposed` is committed: the run that applies it began at `applying`.
+    /// Records the replication time of an entry that this node proposed at `proposed`. The run that applies the entry began at
+    /// `applying`.
     pub fn replicated(&self, proposed: Instant, applying: Instant) {
         self.replicate.record(applying.saturating_duration_since(proposed));
     }
 
-    /// Does `what`, which takes rows of a checkpoint while entries wait; a checkpoint is taken in several such turns.
+    /// Runs `what`, which collects rows of a checkpoint while entries wait, and records its time. A checkpoint runs it several
+    /// times.
     pub fn freezing<T>(&self, what: impl FnOnce() -> T) -> T {
         let started = Instant::now();
         let frozen = what();
@@ -76,24 +78,24 @@ impl GroupMeters {
         frozen
     }
 
-    /// A barrier round was answered to `readers`; `by_lease` without any message.
+    /// Counts a barrier round that answered `readers`; `by_lease` if no message was needed.
     pub fn barrier(&self, readers: usize, by_lease: bool) {
         self.barriers[usize::from(by_lease)].increment(readers as u64);
     }
 }
 
-/// A group has another leader, or another term.
+/// Counts a change of a group's leader or term.
 pub fn leader_changed(group: GroupId) {
     counter!("ordergrid_leader_changes_total", "group" => group.0.to_string()).increment(1);
 }
 
-/// `entries` with `bytes` of bodies were sent to `peer`.
+/// Counts `entries` with `bytes` of bodies that were sent to `peer`.
 pub fn replicated(peer: NodeId, entries: usize, bytes: usize) {
     counter!("ordergrid_replicated_entries_total", "peer" => peer.to_string()).increment(entries as u64);
     counter!("ordergrid_replicated_bytes_total", "peer" => peer.to_string()).increment(bytes as u64);
 }
 
-/// What is measured of the calls to a peer over one lane; the handles are taken once.
+/// Metric handles of the calls to a peer over one lane, created once.
 pub struct CallMeters([Histogram; 2]);
 
 impl CallMeters {
@@ -107,34 +109,34 @@ impl CallMeters {
         Self([seconds("failed"), seconds("ok")])
     }
 
-    /// A call ended after `took`.
+    /// Records a call that ended after `took`.
     pub fn called(&self, ok: bool, took: Duration) {
         self.0[usize::from(ok)].record(took.as_secs_f64());
     }
 }
 
-/// A connection to `peer` came up or went down.
+/// Records whether there is a connection to `peer`.
 pub fn connected(peer: NodeId, lane: &'static str, up: bool) {
     gauge!("ordergrid_peer_connected", "peer" => peer.to_string(), "lane" => lane).set(f64::from(u8::from(up)));
 }
 
-/// A checkpoint of `bytes` became durable after `took`.
+/// Records a checkpoint of `bytes` that became durable after `took`.
 pub fn checkpointed(group: GroupId, took: Duration, bytes: usize) {
     histogram!("ordergrid_checkpoint_seconds", "group" => group.0.to_string()).record(took.as_secs_f64());
     counter!("ordergrid_checkpoint_bytes_total", "group" => group.0.to_string()).increment(bytes as u64);
 }
 
-/// A message that no honest peer sends was refused.
+/// Counts a message that was refused because no honest peer sends it.
 pub fn refused_message(why: &'static str) {
     counter!("ordergrid_mesh_refused_total", "reason" => why).increment(1);
 }
 
-/// Entries that a replica is behind what its leader said is committed.
+/// Records how many committed entries a replica has not applied.
 pub fn replica_lag(group: GroupId, entries: u64) {
     gauge!("ordergrid_replica_lag_entries", "group" => group.0.to_string()).set(entries as f64);
 }
 
-/// A replica stood, and this was done about it.
+/// Counts a stalled replica, by what was restarted.
 pub fn replica_stalled(group: GroupId, restarted: &'static str) {
     counter!("ordergrid_replica_stalls_total", "group" => group.0.to_string(), "restarted" => restarted).increment(1);
 }

@@ -1,12 +1,13 @@
-//! Consensus' way to the other replicas: openraft's network over the mesh.
+//! openraft's network: messages of consensus over the mesh.
 //!
-//! Entries are pipelined: requests leave in order as fast as the window allows, answers are awaited in order. Votes and
-//! heartbeats take the control lane, entries the bulk lane, snapshots their own.
+//! Entries are pipelined: requests leave in order as fast as the window allows, and answers are awaited in order. Votes and
+//! heartbeats use the control lane, entries the bulk lane, snapshots a lane of their own.
 //!
-//! openraft takes an answer as that of every request under way that ends where the answer does, and counts the lease of the
-//! leader from the time of the last of them. A request without entries ends where the one before it does, so the answer of that
-//! one would vouch for a request that nobody has answered, and a leader that was paused and deposed would trust its lease
-//! again. So such an answer is kept back: that of the request without entries says the same, a moment later.
+//! openraft takes an answer for every request in flight that ends at the same log id, and starts the leader's lease at the time
+//! of the last of these requests. A request without entries ends where the request before it ends. So the answer to the earlier
+//! request would also confirm a request that no follower has answered, and a leader that was paused and deposed would trust its
+//! lease again. Such an answer is therefore withheld: the answer to the request without entries reports the same a moment
+//! later.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -38,10 +39,10 @@ use crate::metrics;
 use crate::state::StateView;
 use crate::wire;
 
-/// Room for everything in a message but its entries or rows.
+/// Bytes of a message other than its entries or rows.
 pub(crate) const MESSAGE_OVERHEAD: usize = 256;
 
-/// Makes a [`Client`] per peer.
+/// Creates a [`Client`] per peer.
 pub(crate) struct Network<RT> {
     pub(crate) mesh: Mesh,
     pub(crate) group: GroupId,
@@ -81,7 +82,7 @@ impl<RT: AsyncRuntime + Send + Sync> RaftNetworkFactory<Grid<RT>> for Network<RT
     }
 }
 
-/// Talks to one replica over one lane.
+/// Sends messages to one replica over one lane.
 pub(crate) struct Client<RT> {
     mesh: Mesh,
     group: GroupId,
@@ -99,7 +100,7 @@ impl<RT> Clone for Client<RT> {
     }
 }
 
-/// Why there is no answer.
+/// Why a message got no answer.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error(transparent)]
@@ -113,7 +114,7 @@ enum Failed {
 }
 
 impl Failed {
-    /// Unreachable makes openraft pause at once, which is right when nothing got through.
+    /// openraft backs off at once after `Unreachable`, which is right if nothing was sent.
     fn rpc<RT: AsyncRuntime + Send + Sync>(&self) -> RPCError<Grid<RT>> {
         match self {
             Self::Call(CallError::NotSent(_)) | Self::Refused(_) => RPCError::Unreachable(Unreachable::new(self)),
@@ -147,7 +148,7 @@ impl<RT: AsyncRuntime + Send + Sync> Client<RT> {
         if self.lane == Lane::Control { option.hard_ttl() } else { self.config.append_deadline }
     }
 
-    /// Queues one request and returns what is needed to understand its answer.
+    /// Queues one request and returns the context that is needed to read its answer.
     async fn send(&self, request: AppendEntriesRequest<Grid<RT>>, deadline: Duration) -> Sent {
         let mut message = self.message(Operation::Append);
         let entries = wire::put_append(&request, self.config.bytes_per_message, &mut message);
@@ -163,7 +164,7 @@ impl<RT: AsyncRuntime + Send + Sync> Client<RT> {
     }
 }
 
-/// An answer to entries that a follower can give: openraft believes what it is told, and its task ends where that cannot be.
+/// Checks that a follower can give this answer to entries. openraft trusts answers, and an impossible one ends its task.
 fn honest<RT: AsyncRuntime + Send + Sync>(
     answer: AppendEntriesResponse<Grid<RT>>,
     sent: Option<&LogId>,
@@ -176,7 +177,7 @@ fn honest<RT: AsyncRuntime + Send + Sync>(
     Ok(answer)
 }
 
-/// The requests of a stream that have no answer yet: whether each is without entries.
+/// The requests of a stream that are not answered yet: for each, whether it has no entries.
 #[derive(Clone, Default)]
 struct UnderWay(Arc<Mutex<VecDeque<bool>>>);
 
@@ -185,7 +186,7 @@ impl UnderWay {
         self.0.lock().push_back(without_entries);
     }
 
-    /// The first request has its answer; whether the next one ends where that one does.
+    /// Removes the first request, which is answered. Returns whether the next one ends at the same log id.
     fn answered(&self) -> bool {
         let mut requests = self.0.lock();
         requests.pop_front();
@@ -193,17 +194,17 @@ impl UnderWay {
     }
 }
 
-/// A request of entries on its way.
+/// A request of entries that was sent.
 struct Sent {
     previous: Option<LogId>,
     last: Option<LogId>,
-    /// Not all entries of the request fitted.
+    /// Whether some entries of the request did not fit.
     cut: bool,
     pending: Result<Pending, CallError>,
 }
 
 impl Sent {
-    /// The answer, and whether the stream goes on after it.
+    /// Waits for the answer. Returns it, and whether the stream continues after it.
     async fn answer<RT>(self, deadline: Duration) -> (Result<StreamAppendResult<Grid<RT>>, RPCError<Grid<RT>>>, bool)
     where
         RT: AsyncRuntime + Send + Sync,
@@ -213,7 +214,7 @@ impl Sent {
             Ok::<AppendEntriesResponse<Grid<RT>>, Failed>(honest(wire::take_append_answer(body)?, self.last.as_ref())?)
         };
         match answer.await {
-            // openraft takes it for granted that only a request with something before it can conflict.
+            // openraft assumes that a request can conflict only if entries precede it.
             Ok(AppendEntriesResponse::Conflict) if self.previous.is_none() => {
                 (Err(Failed::Refused(Status::Malformed).rpc()), false)
             }
@@ -261,14 +262,14 @@ impl<RT: AsyncRuntime + Send + Sync> RaftNetworkV2<Grid<RT>> for Client<RT> {
         let client = self.clone();
         let under_way = UnderWay::default();
         let asked = under_way.clone();
-        // Sending is one step after another, so requests leave in order; only the waiting overlaps.
+        // Requests are sent one after another, so they leave in order. Only the waits overlap.
         let sent = input.then(move |request| {
             asked.push(request.entries.is_empty());
             let client = client.clone();
             async move { client.send(request, deadline).await }
         });
         let answers = sent.map(move |sent| sent.answer::<RT>(deadline)).buffered(window);
-        // The first answer that is not plain success ends the stream: openraft starts a new one from there.
+        // The first answer that is not a plain success ends the stream. openraft starts a new stream from there.
         let until_broken = futures::stream::unfold(Some((Box::pin(answers), under_way)), |rest| async move {
             let (mut answers, under_way) = rest?;
             loop {
@@ -332,11 +333,11 @@ impl<RT: AsyncRuntime + Send + Sync> RaftNetworkV2<Grid<RT>> for Client<RT> {
         if body.first() == Some(&0) {
             return Ok(Ok(()));
         }
-        // Why it was refused is in the other node's log; here it only ends the hand-over.
+        // The other node logs why it refused; here the refusal only ends the transfer.
         Ok(Err(openraft::raft::TransferLeaderError::LogNotFlushed { expected: req.last_log_id().copied(), actual: None }))
     }
 
-    /// Quick to come back: peers start and restart within fractions of a second, and refusals are cheap.
+    /// Short pauses: peers restart within fractions of a second, and refusals are cheap.
     fn backoff(&self) -> Option<Backoff> {
         let longest = Duration::from_millis(500);
         let pauses = std::iter::successors(Some(Duration::from_millis(20)), move |pause| Some((*pause * 2).min(longest)));
@@ -368,7 +369,7 @@ impl<RT: AsyncRuntime + Send + Sync> Client<RT> {
         Ok(answer)
     }
 
-    /// Sends a snapshot chunk by chunk, each stored before the next is sent, and returns the other side's vote.
+    /// Sends a snapshot chunk by chunk; each chunk is stored before the next is sent. Returns the other replica's vote.
     async fn send_snapshot(&self, vote: Vote, snapshot: GridSnapshot) -> Result<Vote, Unsent> {
         let SnapshotData::View(view) = snapshot.snapshot else {
             return Err(Unsent::Store("only a stored snapshot can be sent".into()));

@@ -1,4 +1,4 @@
-//! What an entry carries: bytes, encoded once on the leader, and at most one decoded form per process.
+//! The payload of an entry: bytes, encoded once on the leader, and at most one decoded form per process.
 
 use std::any::Any;
 use std::fmt;
@@ -7,11 +7,11 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-/// An encoded entry body with room for its decoded form.
+/// An encoded entry body with space for its decoded form.
 ///
-/// The log, the network and the machine share one `Arc<Packed>`: replication and the log writer read
-/// [`bytes`](Self::bytes), apply reads [`decoded`](Self::decoded). On the leader the decoded form is put in when the
-/// entry is made, so that it is never decoded there at all.
+/// The log, the network and the machine share one `Arc<Packed>`. Replication and the log writer read [`bytes`](Self::bytes),
+/// apply reads [`decoded`](Self::decoded). The leader sets the decoded form when it creates the entry, so the leader never
+/// decodes it.
 pub struct Packed {
     bytes: Bytes,
     decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
@@ -19,13 +19,13 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// An entry of which only the bytes are known, as it comes from the log or the network.
+    /// An entry of which only the bytes are known, read from the log or the network.
     #[must_use]
     pub fn from_bytes(bytes: Bytes) -> Self {
         Self { bytes, decoded: OnceLock::new(), proposed: OnceLock::new() }
     }
 
-    /// An entry that has just been encoded from `decoded`.
+    /// An entry that was just encoded from `decoded`.
     #[must_use]
     pub fn new(bytes: Bytes, decoded: Arc<dyn Any + Send + Sync>) -> Self {
         Self { bytes, decoded: OnceLock::from(decoded), proposed: OnceLock::new() }
@@ -37,18 +37,18 @@ impl Packed {
         &self.bytes
     }
 
-    /// Remembers when this node proposed the entry, the first time if it had to be tried again.
+    /// Sets the time at which this node proposed the entry. A retry keeps the first time.
     pub(crate) fn proposes(&self, at: Instant) {
         self.proposed.set(at).ok();
     }
 
-    /// Whether this process proposed the entry: who waits for its outcome waits in its decoded form.
+    /// Whether this process proposed the entry: callers that wait for its outcome are registered in its decoded form.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
         self.proposed.get().is_some()
     }
 
-    /// When this node proposed the entry; `None` where another node did, or an earlier process.
+    /// The time at which this process proposed the entry; `None` if another node or an earlier process did.
     pub(crate) fn proposed(&self) -> Option<Instant> {
         self.proposed.get().copied()
     }
@@ -56,17 +56,17 @@ impl Packed {
     /// The decoded form, made by `decode` if this process does not have it yet.
     ///
     /// # Errors
-    /// What `decode` returns; nothing is kept then.
+    /// The error of `decode`; nothing is stored then.
     ///
     /// # Panics
-    /// If the entry was decoded as another type before: one group has one machine, hence one entry type.
+    /// If the entry was decoded as another type before. One group has one machine, and so one entry type.
     pub fn decoded<T, E>(&self, decode: impl FnOnce(&Bytes) -> Result<T, E>) -> Result<Arc<T>, E>
     where
         T: Any + Send + Sync,
     {
         if self.decoded.get().is_none() {
             let fresh: Arc<dyn Any + Send + Sync> = Arc::new(decode(&self.bytes)?);
-            // Lost races are harmless: both forms come from the same bytes.
+            // Losing a race is harmless: both forms come from the same bytes.
             self.decoded.set(fresh).ok();
         }
         let form = self.decoded.get().expect("set just above").clone();
@@ -80,7 +80,7 @@ impl fmt::Debug for Packed {
     }
 }
 
-/// Consensus' view of an entry body: shared, printable, otherwise opaque.
+/// An entry body for consensus: shared, printable, otherwise opaque.
 #[derive(Clone, Debug)]
 pub struct Payload(pub Arc<Packed>);
 

@@ -1,4 +1,4 @@
-//! Who serves a slot: this node, another one, or nobody at the moment.
+//! Which node serves a slot: this one, another one, or none at the moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use crate::group::{Group, GroupRef, Leadership, TransferError};
 use crate::ids::NodeId;
 use crate::meta::{Shard, ShardMap};
 
-/// Where a request for a slot goes.
+/// The destination of a request for a slot.
 #[derive(Clone)]
 pub enum Route {
     /// This node leads the shard and may serve.
     Local {
         /// The group.
         group: GroupRef,
-        /// The term that every proposal of the request is fenced with.
+        /// The term that fences every proposal of the request.
         term: u64,
     },
-    /// Another node leads, as far as is known; it may turn the request away, but never forwards it again.
+    /// Another node leads, as far as is known. It may refuse the request, but never forwards it again.
     Remote {
         /// The group.
         group: GroupId,
         /// The node.
         node: NodeId,
     },
-    /// No leader is known, or this node is about to lead: try again after a moment.
+    /// No leader is known, or this node is about to lead. Try again after a moment.
     NoLeader {
         /// The group.
         group: GroupId,
@@ -47,7 +47,7 @@ impl std::fmt::Debug for Route {
     }
 }
 
-/// Routes by the shard map and by what the local replicas know of their leaders.
+/// Routes by the shard map and by the leaders that the local replicas know.
 pub struct Router {
     node: NodeId,
     state: RwLock<State>,
@@ -56,7 +56,7 @@ pub struct Router {
 struct State {
     map: Arc<ShardMap>,
     groups: BTreeMap<GroupId, Local>,
-    /// For groups without a replica here: who last served.
+    /// The last known leader of each group without a replica on this node.
     hints: BTreeMap<GroupId, NodeId>,
     /// Nodes that should not lead at the moment.
     avoided: BTreeSet<NodeId>,
@@ -68,14 +68,14 @@ struct Local {
 }
 
 impl Router {
-    /// Routes for `node` by `map`.
+    /// A router of `node` with `map`.
     #[must_use]
     pub fn new(node: NodeId, map: Arc<ShardMap>) -> Arc<Self> {
         let state = State { map, groups: BTreeMap::new(), hints: BTreeMap::new(), avoided: BTreeSet::new() };
         Arc::new(Self { node, state: RwLock::new(state) })
     }
 
-    /// Goes on with `map`, unless a newer one is known already.
+    /// Uses `map` from now on, unless it is older than the current map.
     pub fn set_map(&self, map: Arc<ShardMap>) {
         let mut state = self.state.write();
         if map.epoch > state.map.epoch {
@@ -83,7 +83,7 @@ impl Router {
         }
     }
 
-    /// The shard map in use.
+    /// The current shard map.
     #[must_use]
     pub fn map(&self) -> Arc<ShardMap> {
         self.state.read().map.clone()
@@ -95,7 +95,7 @@ impl Router {
         self.state.write().groups.insert(group.id(), Local { group, leadership });
     }
 
-    /// Forgets a local replica.
+    /// Removes a local replica.
     pub fn remove(&self, group: GroupId) {
         self.state.write().groups.remove(&group);
     }
@@ -106,13 +106,13 @@ impl Router {
         self.state.read().groups.get(&group).map(|local| local.group.clone())
     }
 
-    /// All local replicas in order of their groups.
+    /// All local replicas, sorted by group.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupRef> {
         self.state.read().groups.values().map(|local| local.group.clone()).collect()
     }
 
-    /// Who serves `slot`.
+    /// The node that serves `slot`.
     #[must_use]
     pub fn route(&self, slot: Slot) -> Route {
         let state = self.state.read();
@@ -120,24 +120,24 @@ impl Router {
         self.find(&state, shard.group, Some(shard))
     }
 
-    /// Who serves `group`.
+    /// The node that serves `group`.
     #[must_use]
     pub fn route_group(&self, group: GroupId) -> Route {
         let state = self.state.read();
         self.find(&state, group, state.map.shard(group))
     }
 
-    /// Remembers who serves a group that has no replica here: an answer said so.
+    /// Records the leader of a group without a replica on this node, as an answer reported it.
     pub fn learn(&self, group: GroupId, node: NodeId) {
         self.state.write().hints.insert(group, node);
     }
 
-    /// From now on nothing is handed over to these nodes, unless there is nobody else.
+    /// Avoids transferring leadership to these nodes from now on, unless there is no other.
     pub fn avoid(&self, nodes: BTreeSet<NodeId>) {
         self.state.write().avoided = nodes;
     }
 
-    /// Whether a node should not lead at the moment.
+    /// Whether leadership should not be transferred to a node at the moment.
     pub(crate) fn avoids(&self, node: NodeId) -> bool {
         self.state.read().avoided.contains(&node)
     }
@@ -158,16 +158,16 @@ impl Router {
         }
     }
 
-    /// Hands every leadership over to the peer that has caught up best, all at once, for a clean stop. What cannot be
-    /// handed over within `deadline` is left to an election.
+    /// Transfers every leadership to the peer that has caught up best, all at once, for a clean stop. Leaderships that are not
+    /// transferred within `deadline` are left to elections.
     pub async fn hand_over_all(&self, deadline: Duration) {
         let handing_over = self.groups().into_iter().map(|group| async move {
-            if let Err(failed) = self.hand_over(&*group).await {
-                tracing::info!(group = %group.id(), %failed, "leadership was not handed over");
+            if let Err(error) = self.hand_over(&*group).await {
+                tracing::info!(node = self.node, shard = %group.id(), %error, "leadership transfer failed");
             }
         });
         if tokio::time::timeout(deadline, join_all(handing_over)).await.is_err() {
-            tracing::warn!(node = self.node, "leaderships were not handed over in time");
+            tracing::warn!(node = self.node, "leadership transfers timed out");
         }
     }
 

@@ -1,8 +1,8 @@
-//! A wrapper of the async runtime that does not round microsecond waits up to the timer's millisecond.
+//! A wrapper of the async runtime that does not round microsecond sleeps up to the timer's millisecond.
 //!
-//! openraft forwards the log's "durable up to here" with at most one notice per microsecond and sleeps in between.
-//! A tokio timer cannot sleep for less than a millisecond, so two completions in quick succession would delay every
-//! proposal behind them by that much. Waits this short end at once instead.
+//! openraft forwards the log's durable index at most once per microsecond, and sleeps in between. A tokio timer cannot sleep
+//! for less than a millisecond, so two completions in quick succession would delay every proposal behind them by that much.
+//! Such short sleeps end at once instead.
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,22 +14,23 @@ use futures::future::Either;
 use openraft::async_runtime::Instant;
 use openraft::{AsyncRuntime, OptionalSend};
 
-/// Waits shorter than this end at once. openraft's only such wait is the microsecond described above.
+/// Shorter sleeps end at once. openraft's only such sleep is the microsecond described above.
 const SHORTEST_WAIT: Duration = Duration::from_micros(2);
 
 thread_local! {
-    /// When a wait last ended at once on this thread.
+    /// When a sleep last ended at once on this thread.
     static LAST: Cell<Option<std::time::Instant>> = const { Cell::new(None) };
 }
 
-/// Whether a wait this short may end at once. One that ends before its deadline may be asked for again until the clock has
-/// reached it, as openraft's tick loop does: under a simulated clock, which does not move meanwhile, that would never end.
+/// Whether a sleep this short may end at once. A sleep that ends before its deadline may be repeated until the clock has
+/// reached the deadline, as in openraft's tick loop. Under a simulated clock, which does not advance meanwhile, that loop would
+/// never end.
 fn ends_at_once() -> bool {
     let now = std::time::Instant::now();
     LAST.replace(Some(now)) != Some(now)
 }
 
-/// `RT` with waits below 2 microseconds answered at once.
+/// `RT` with sleeps below 2 microseconds that end at once.
 pub struct Prompt<RT>(RT);
 
 impl<RT: fmt::Debug> fmt::Debug for Prompt<RT> {

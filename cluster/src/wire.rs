@@ -1,4 +1,4 @@
-//! The bodies of consensus' messages between nodes, after the group and the target replica.
+//! The bodies of consensus' messages between nodes. The group and the target replica precede them.
 //!
 //! | Message | Layout |
 //! |---|---|
@@ -24,12 +24,12 @@ use crate::encoding::{
 use crate::grid::{Grid, LogId, RaftEntry, SnapshotMeta, Vote};
 use crate::state::Row;
 
-/// The lengths in a message, which a frame's limit keeps far below 4 GiB.
+/// Appends a length. A frame's limit keeps lengths far below 4 GiB.
 fn put_len(len: usize, out: &mut BytesMut) {
     out.put_u32_le(u32::try_from(len).expect("a frame is far smaller than 4 GiB"));
 }
 
-/// Appends a request with as many of its entries as fit into `limit` bytes, at least one, and returns how many.
+/// Appends a request with as many of its entries as fit into `limit` bytes, but at least one. Returns how many.
 pub(crate) fn put_append<RT: AsyncRuntime>(
     request: &AppendEntriesRequest<Grid<RT>>,
     limit: usize,
@@ -196,7 +196,7 @@ pub(crate) fn vote_bytes(vote: &Vote) -> Bytes {
     out.freeze()
 }
 
-/// The last log id a request covers.
+/// The last log id that a request covers.
 pub(crate) fn last_of<RT: AsyncRuntime>(request: &AppendEntriesRequest<Grid<RT>>, entries: usize) -> Option<LogId> {
     match entries {
         0 => request.prev_log_id,
@@ -204,7 +204,7 @@ pub(crate) fn last_of<RT: AsyncRuntime>(request: &AppendEntriesRequest<Grid<RT>>
     }
 }
 
-/// Reads a log id and nothing else; kept beside the messages that carry one.
+/// Decodes a number that fills `body`.
 pub(crate) fn take_u64_body(body: Bytes) -> Result<u64, DecodeError> {
     whole(body, "number", |body| take_u64(body, "number"))
 }

@@ -40,7 +40,12 @@ fn take(reporter: &Reporter, peer: u64, told: Option<String>) {
     }
     match told {
         Some(told) => {
-            tracing::error!(peer, %told, "what must be the same on every node is not: stop all nodes, make it the same, and start them again");
+            tracing::error!(
+                peer,
+                error = told,
+                advice = "stop all nodes, make their configurations agree, and start them again",
+                "configuration differs from a peer"
+            );
             otherwise.insert(peer, told);
         }
         None => drop(otherwise.remove(&peer)),

@@ -1,9 +1,10 @@
-//! A state database that is damaged when the node starts: it is put aside whole and begun anew, if what was in it is elsewhere.
+//! Replaces a state database that is damaged at a start: it is put aside as a whole and created anew, if its rows can be
+//! restored.
 //!
-//! Other nodes have it, or the logs make it again, where every one of them still begins with its first entry. A node alone whose
-//! logs do not is all there is: it does not start, and says what is damaged and what would help. What a replica was found to be
-//! damaged by is written down beside the log ([`Notes`]), so that no restart takes it for whole. `mend` has what happens while
-//! the node runs.
+//! The rows come from other nodes, or from the logs, if every log still has its first entry. A node without peers and without
+//! complete logs has the only copy: it does not start, and reports what is damaged and what helps. Damage of a replica is
+//! recorded next to the log ([`Notes`]), so that no restart takes its rows for intact. `mend` handles damage that is found
+//! while the node runs.
 
 use std::fs::{File, rename};
 use std::io;
@@ -20,41 +21,41 @@ use crate::platform::DataError;
 use crate::verify::stored;
 use crate::wholeness::Wholeness;
 
-/// Damaged databases that may lie beside the one in use. A disk that damages more of them is at its end.
+/// Most damaged databases that are kept. A disk that damages more of them is failing.
 const KEPT: u32 = 10;
 
-/// What is known of damaged rows.
+/// Records of damaged rows.
 pub(crate) struct Notes(NodeRecords);
 
 impl Notes {
-    /// Those in the log database.
+    /// The records in the log database.
     pub(crate) fn new(log: &Arc<dyn Engine>) -> Self {
         Self(NodeRecords::new(Arc::clone(log)))
     }
 
-    /// The rows of a group's replica here are damaged: they are not looked at again, whatever happens meanwhile.
+    /// Records that the rows of a group's replica are damaged, so that they are not used again, whatever happens meanwhile.
     pub(crate) async fn put(&self, group: GroupId, what: &str) -> Result<(), RecordError> {
         self.0.put(&damaged(group), what.as_bytes()).await
     }
 
-    /// What is wrong with them.
+    /// The recorded damage.
     pub(crate) async fn of(&self, group: GroupId) -> Result<Option<String>, RecordError> {
         Ok(self.0.get(&damaged(group)).await?.map(|what| String::from_utf8_lossy(&what).into_owned()))
     }
 
-    /// They have been made anew.
+    /// Removes the record after the rows were rebuilt.
     pub(crate) async fn forget(&self, group: GroupId) -> Result<(), RecordError> {
         self.0.remove(&damaged(group)).await?;
         self.0.remove(&doubted(group)).await
     }
 
-    /// They are whole when they are read again.
+    /// Records that damaged rows were intact when they were read again.
     async fn doubt(&self, group: GroupId, what: &str) -> Result<(), RecordError> {
         self.0.put(&doubted(group), what.as_bytes()).await?;
         self.0.remove(&damaged(group)).await
     }
 
-    /// They were found to be damaged once, and whole when they were read again: another start would not settle it.
+    /// Whether rows were damaged once and intact when they were read again: another start would not settle it.
     pub(crate) async fn is_doubted(&self, group: GroupId) -> Result<bool, RecordError> {
         Ok(self.0.get(&doubted(group)).await?.is_some())
     }
@@ -68,10 +69,10 @@ fn doubted(group: GroupId) -> String {
     format!("doubted/{group}")
 }
 
-/// A group and the number of its replica here.
+/// A group and its replica's id on this node.
 type Own = (GroupId, u64);
 
-/// The replicas of a node that has no others; `None` if there are others.
+/// The replicas of a node without peers; `None` if there are peers.
 pub(crate) fn alone(config: &NodeConfig) -> Option<Vec<Own>> {
     let Ok(map) = spec(config).map(|spec| spec.shard_map()) else { return Some(Vec::new()) };
     let groups = map.groups_on(config.id);
@@ -82,7 +83,7 @@ pub(crate) fn alone(config: &NodeConfig) -> Option<Vec<Own>> {
     groups.iter().map(own).collect()
 }
 
-/// Opens the state database, anew if it has to be.
+/// Opens the state database, or creates it anew if it is damaged.
 pub(crate) async fn state(
     config: &NodeConfig,
     log: &Arc<dyn Engine>,
@@ -116,7 +117,7 @@ pub(crate) async fn state(
     Ok(engine)
 }
 
-/// What is damaged of the rows that have been found so before, when they are read again. The database is closed then.
+/// The damage, if rows that were recorded as damaged still are. The database is closed afterwards.
 async fn still_damaged(engine: Arc<dyn Engine>, notes: &Notes, own: &[Own]) -> Result<Option<String>, DataError> {
     for (group, replica) in own {
         let Some(noted) = notes.of(*group).await? else { continue };
@@ -127,7 +128,7 @@ async fn still_damaged(engine: Arc<dyn Engine>, notes: &Notes, own: &[Own]) -> R
         };
         match read {
             Ok(()) => {
-                tracing::warn!(group = %group, found = noted, "stored rows that were found to be damaged are whole now");
+                tracing::warn!(shard = %group, damage = noted, "rows recorded as damaged are whole");
                 notes.doubt(*group, &noted).await?;
             }
             Err(reason) if reason.is_damage() => return Ok(Some(format!("{}: {reason}", named(*group)))),
@@ -137,7 +138,7 @@ async fn still_damaged(engine: Arc<dyn Engine>, notes: &Notes, own: &[Own]) -> R
     Ok(None)
 }
 
-/// Whose logs do not begin with their first entry, in words; `None` if all do.
+/// The replicas whose logs lack their first entry, in words; `None` if all are complete.
 pub(crate) async fn lacking(log: &dyn Engine, own: &[Own]) -> Result<Option<String>, EngineError> {
     let lacking = log::without_beginning(log).await?;
     let name = |replica: &u64| match own.iter().find(|(_, own)| own == replica) {
@@ -147,32 +148,32 @@ pub(crate) async fn lacking(log: &dyn Engine, own: &[Own]) -> Result<Option<Stri
     Ok((!lacking.is_empty()).then(|| lacking.iter().map(name).collect::<Vec<_>>().join(", ")))
 }
 
-/// A group, as operators know it.
+/// The operator's name of a group.
 pub(crate) fn named(group: GroupId) -> String {
     if group == GroupId::META { "the meta group".to_owned() } else { format!("shard {group}") }
 }
 
-/// Where damaged databases of `folder` lie, one after the other.
+/// The folders for damaged databases of `folder`, in order.
 fn places(folder: &Path) -> impl DoubleEndedIterator<Item = PathBuf> + '_ {
     (1..=KEPT).map(|number| folder.with_extension(format!("damaged-{number}")))
 }
 
-/// The database of `folder` that was put aside last.
+/// The damaged database of `folder` that was put aside last.
 pub(crate) fn newest(folder: &Path) -> Option<PathBuf> {
     places(folder).rfind(|place| place.exists())
 }
 
-/// Moves a database out of the way. It is kept, for whoever wants to know what happened to it.
+/// Moves a database out of the way. It is kept for analysis.
 pub(crate) fn put_aside(folder: &Path, what: &str, named: &str, source: &str) -> io::Result<()> {
     let Some(aside) = places(folder).find(|place| !place.exists()) else {
-        return Err(io::Error::other(format!("{KEPT} of them lie beside it already: look at the disk, then remove them")));
+        return Err(io::Error::other(format!("{KEPT} of them were put aside already: check the disk, then remove them")));
     };
     rename(folder, &aside)?;
     if let Some(parent) = folder.parent() {
-        // What is written from now on must not come after a power loss that brings the old one back.
+        // Otherwise a power loss could bring the old database back after new rows were written.
         File::open(parent)?.sync_all()?;
     }
-    tracing::error!(aside = %aside.display(), damage = what, "{named} is damaged: it is made anew from {source}");
+    tracing::error!(path = %aside.display(), damage = what, database = named, rebuilt_from = source, "damaged database put aside");
     Ok(())
 }
 

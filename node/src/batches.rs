@@ -1,4 +1,4 @@
-//! What is asked for together: grouped by shard, so that each shard's leader gets its part in one piece.
+//! Splits a batch by shard and sends each leader its part in one call.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::grid::requests::{CommandOrders, LeaderRequest, PlaceOrders};
 use crate::grid::{NodeGrid, REROUTE, lost};
 
-/// One result per order, in the same order. Each stands by itself: those that found no leader are taken on alone.
+/// Returns one result per order, in the same order. Orders are independent: those that found no leader are retried alone.
 pub(crate) async fn place_many(grid: &NodeGrid, requests: Vec<OrderRequest>) -> Vec<Reply<Arc<Order>>> {
     let requests = requests.into_iter().map(Arc::new).collect();
     let batch = Batch {
@@ -25,8 +25,8 @@ pub(crate) async fn place_many(grid: &NodeGrid, requests: Vec<OrderRequest>) -> 
     batch.by_shard(requests).await
 }
 
-/// One result per command, in the same order. Commands on one order come into its log in the order in which they stand: they
-/// are taken on only if none of them came into a log.
+/// Returns one result per command, in the same order. Commands on the same order enter the log in this order: a part is retried
+/// only if none of its commands entered a log.
 pub(crate) async fn command_orders(grid: &NodeGrid, commands: Vec<OrderCommand>) -> Vec<Reply<OrderChanged>> {
     let batch = Batch {
         grid,
@@ -41,19 +41,19 @@ fn is_lost<R>(result: &Reply<R>) -> bool {
     result.as_ref().is_err_and(lost)
 }
 
-/// How items of one kind are asked together.
+/// How a batch of one kind of item is executed.
 struct Batch<'a, T, Q, R> {
     grid: &'a NodeGrid,
-    /// Where an item belongs.
+    /// The slot of an item.
     slot: fn(&T) -> Slot,
-    /// The question about items of one shard.
+    /// The request with the items of one shard.
     ask: fn(Vec<T>) -> Q,
-    /// Whether those that found no leader are asked again.
+    /// Whether the items that found no leader are sent again.
     again: fn(&[Reply<R>]) -> bool,
 }
 
 impl<T: Clone, Q: LeaderRequest<Response = Vec<Reply<R>>>, R> Batch<'_, T, Q, R> {
-    /// Asks every shard for its part, all at once. Each item stands or falls by itself.
+    /// Sends every shard its part, all concurrently. Items are independent.
     async fn by_shard(&self, items: Vec<T>) -> Vec<Reply<R>> {
         let count = items.len();
         let mut parts: BTreeMap<GroupId, (Vec<usize>, Vec<T>)> = BTreeMap::new();
@@ -69,8 +69,7 @@ impl<T: Clone, Q: LeaderRequest<Response = Vec<Reply<R>>>, R> Batch<'_, T, Q, R>
         results.into_iter().map(|(_, result)| result).collect()
     }
 
-    /// Asks one shard. Items that found no leader although the shard had one, which was just handing over, are asked again
-    /// for a while.
+    /// Sends one shard its part. Items that found no leader, for example during a leadership transfer, are retried for a while.
     async fn of_shard(&self, positions: Vec<usize>, part: Vec<T>) -> Vec<(usize, Reply<R>)> {
         let until = Instant::now() + self.grid.limits.leader;
         let mut left: Vec<(usize, T)> = positions.into_iter().zip(part).collect();
@@ -93,7 +92,7 @@ impl<T: Clone, Q: LeaderRequest<Response = Vec<Reply<R>>>, R> Batch<'_, T, Q, R>
     async fn once(&self, part: Vec<T>) -> Vec<Reply<R>> {
         let count = part.len();
         let same = |failure: &Failure| (0..count).map(|_| Err(failure.clone())).collect();
-        // Those of the other shards are told before whoever waits for all gives up.
+        // The parts of the other shards are answered before the caller's own deadline.
         let routed = tokio::time::timeout(self.grid.limits.request * 39 / 40, self.grid.route((self.ask)(part))).await;
         match routed.unwrap_or_else(|_| Err(Failure::unknown(UnknownCause::TimedOut))) {
             Ok(results) if results.len() == count => results,

@@ -1,5 +1,5 @@
-//! `ordergrid bench --nodes`: load on a grid that is started for it, each node a process of this program with its data in a
-//! temporary folder, so that what the grid takes is told apart from what the load takes. Nothing of it stays.
+//! `ordergrid bench --nodes`: benchmarks a temporary cluster. Each node is a process of its own with its data in a temporary
+//! folder, so that the resources of the cluster and of the load are measured separately. Everything is removed at the end.
 
 mod nodes;
 
@@ -15,10 +15,10 @@ use self::nodes::Nodes;
 use crate::cli::{failed, runtime};
 use crate::running::StopSignals;
 
-/// The inner result is the measurement's own.
+/// The inner result is that of the measurement.
 type Measured = anyhow::Result<Result<BenchReport, VerbFailure>>;
 
-/// Starts a grid, measures it, stops it, and removes its data.
+/// Starts a cluster, measures it, stops it, and removes its data.
 pub(crate) fn self_started(args: &BenchArgs, nodes: u8, global: &GlobalArgs, screen: &Screen) -> Result<Exit, VerbFailure> {
     let options = args.options()?;
     let usage = |detail: &str| VerbFailure::new(Exit::Usage, "usage", detail);
@@ -30,7 +30,7 @@ pub(crate) fn self_started(args: &BenchArgs, nodes: u8, global: &GlobalArgs, scr
     }
     let runtime = runtime(0).map_err(|wrong| failed(&wrong.into()))?;
     let measured = runtime.block_on(measure(args, nodes, &options, &Progress::new(screen)));
-    // Requests of a bench that was interrupted may still be under way.
+    // Requests of an interrupted benchmark may still be in flight.
     runtime.shutdown_background();
     let report = measured.map_err(|wrong| failed(&wrong))??;
     bench::end(&report, args, global.output, screen)
@@ -38,7 +38,7 @@ pub(crate) fn self_started(args: &BenchArgs, nodes: u8, global: &GlobalArgs, scr
 
 async fn measure(args: &BenchArgs, count: u8, options: &BenchOptions, progress: &Progress) -> Measured {
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
-    // Made once signals are caught, so that it cannot be left behind.
+    // Created after signals are handled, so that it is always removed.
     let folder = folder(args)?;
     let mut nodes = Nodes::default();
     let measured = tokio::select! {
@@ -75,7 +75,7 @@ async fn start_and_load(
     }
 }
 
-/// Where the grid has its data.
+/// The folder of the cluster's data.
 fn folder(args: &BenchArgs) -> anyhow::Result<TempDir> {
     let mut name = tempfile::Builder::new();
     name.prefix("ordergrid-bench-");

@@ -1,4 +1,4 @@
-//! The command line: which verb, with which runtime around it, and how it ends. A client's verbs are [`ordergrid_cli`]'s.
+//! The command line: commands, their runtime, and their exit codes. The client's commands are in [`ordergrid_cli`].
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use crate::offline_verbs::OfflineCommand;
 use crate::running::run_until_stopped;
 use crate::serve::{self, Inherited, ServeArgs};
 
-/// How long what still runs when a verb has ended is waited for.
+/// Longest wait for tasks that still run when a command has ended.
 const RUNTIME_STOP: Duration = Duration::from_secs(5);
 
 /// An in-memory grid of orders and stock, durable and replicated.
@@ -37,12 +37,12 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run a grid in this process, for a first look
+    /// Run a grid in this process, to try it out
     Dev(DevArgs),
     /// Run one node
     #[command(after_long_help = SERVE_HELP)]
     Serve(Box<ServeArgs>),
-    /// Look at the data of a node that is stopped, and repair it
+    /// Inspect and repair the data of a stopped node
     #[command(subcommand)]
     Offline(OfflineCommand),
     #[command(flatten)]
@@ -55,7 +55,7 @@ inherited from systemd, or from another process that speaks its protocol, are us
 the first for HTTP, the second for the mesh. With -o json, one line on stdout says when the node serves. SIGTERM stops \
 it cleanly, a second one at once.";
 
-/// What a script waits for: one line on stdout as soon as the process serves.
+/// A line on stdout for scripts, as soon as the process serves.
 #[derive(Debug, Serialize)]
 struct ReadyLine<'a> {
     ready: bool,
@@ -63,7 +63,7 @@ struct ReadyLine<'a> {
     data: &'a str,
 }
 
-/// Runs a command line; what comes back is the exit code.
+/// Runs a command line and returns the exit code.
 pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let screen = Screen::standard();
     let CommandLine { global, verb } = match ordergrid_cli::parse(arguments, &screen) {
@@ -93,7 +93,7 @@ fn serve(args: &ServeArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit,
         });
         return Ok(Exit::Done);
     }
-    // Before there are threads.
+    // This must happen before threads start.
     let inherited = Inherited::take().map_err(|wrong| failed(&wrong))?;
     init_traces(&loaded.config.trace, filter).map_err(|wrong| failed(&wrong.into()))?;
     let data = loaded.config.data.display().to_string();
@@ -107,21 +107,21 @@ fn serve(args: &ServeArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit,
     let sockets = inherited.is_any();
     let ended = run_in(config.workers, |exporter| run_until_stopped(serve::start(config, inherited, exporter), announce));
     let Err(wrong) = ended else { return Ok(Exit::Done) };
-    // Sockets that were handed to this process are gone with it: whoever made them starts another one.
+    // Inherited sockets are lost with this process. Whoever opened them starts a new process.
     if !sockets && begins_again(&wrong) {
-        tracing::error!("{wrong:#}; beginning again");
+        tracing::error!(error = format!("{wrong:#}"), "node failed and starts again");
         return Err(failed(&begin_again().into()));
     }
     Err(failed(&wrong))
 }
 
-/// Another start mends what this one ends for.
+/// Whether another start repairs the cause of this failure.
 fn begins_again(wrong: &anyhow::Error) -> bool {
     wrong.downcast_ref::<FatalError>().is_some_and(|fatal| fatal.again)
         || wrong.downcast_ref::<StartError>().is_some_and(StartError::begins_again)
 }
 
-/// The program takes its own place, with everything closed and forgotten that it had; returns only if it cannot.
+/// Replaces this process with a new one of the same program. All its files are closed. Returns only on failure.
 fn begin_again() -> std::io::Error {
     match std::env::current_exe() {
         Ok(program) => std::process::Command::new(program).args(std::env::args_os().skip(1)).exec(),
@@ -131,7 +131,7 @@ fn begin_again() -> std::io::Error {
 
 fn dev(args: &DevArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit, VerbFailure> {
     warnings_only()?;
-    // Opened once signals are caught, so that a temporary folder cannot be left behind.
+    // Created after signals are handled, so that a temporary folder is always removed.
     let opened = OnceCell::new();
     let announce = |endpoints: &[String]| {
         let folder: &Folder = opened.get().expect("nodes serve only after their folder was opened");
@@ -147,7 +147,7 @@ fn dev(args: &DevArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit, Ver
         };
         run_until_stopped(starting, announce)
     });
-    // After the runtime, so that nothing writes there any more.
+    // After the runtime has ended, so that nothing writes to the folder any more.
     let kept = opened.into_inner().map_or(Ok(None), |folder| folder.close(ended.is_err()));
     let kept = kept.map_err(|wrong| failed(&wrong.into()))?;
     ended.map_err(|wrong| match kept {
@@ -157,9 +157,9 @@ fn dev(args: &DevArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit, Ver
     Ok(Exit::Done)
 }
 
-/// The traces of a process that a person looks at.
+/// The log events of a process that runs in the foreground.
 fn warnings_only() -> Result<(), VerbFailure> {
-    // openraft calls its own clean end an error; what matters of it is told by the groups.
+    // openraft reports its own clean end as an error; OrderGrid logs the relevant events itself.
     let traces = TraceConfig { filter: "warn,openraft=off".to_owned(), json: false };
     init_traces(&traces, std::env::var(FILTER_VARIABLE).ok()).map_err(|wrong| failed(&wrong.into()))
 }
@@ -179,7 +179,7 @@ fn run_in<T, F: Future<Output = anyhow::Result<T>>>(workers: usize, run: impl Fn
     let runtime = runtime(workers)?;
     runtime.spawn(exporter.clone().keep_up());
     let ended = runtime.block_on(run(exporter));
-    // After a failure too: databases that are still open abort a process that ends.
+    // Also after a failure: a process that exits with open databases aborts.
     runtime.shutdown_timeout(RUNTIME_STOP);
     ended
 }
@@ -197,17 +197,17 @@ fn ready_line(endpoints: &[String], data: &str) -> String {
     serde_json::to_string(&line).expect("texts and lists of them are JSON") + "\n"
 }
 
-/// A failure of this process, the causes after what was attempted.
+/// A failure of this process, with its causes.
 pub(crate) fn failed(wrong: &anyhow::Error) -> VerbFailure {
     VerbFailure::new(Exit::Failed, "failed", format!("{wrong:#}"))
 }
 
-/// The variables that are text; ours always are.
+/// The environment variables that are valid UTF-8; ours always are.
 pub(crate) fn environment() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
 }
 
-/// Reads `KEY=VALUE`.
+/// Parses `KEY=VALUE`.
 pub(crate) fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
@@ -215,7 +215,7 @@ pub(crate) fn assignment(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Reads a number of nodes that has a majority.
+/// Parses a number of nodes with a clear majority.
 pub(crate) fn one_or_three(text: &str) -> Result<u16, String> {
     match text {
         "1" => Ok(1),

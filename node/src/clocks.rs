@@ -1,7 +1,7 @@
-//! Time: log time follows the clocks of a majority of the nodes, never one clock (protocol.md, rule 21).
+//! Time: log time follows the clocks of a majority of the nodes, never a single clock (protocol.md, rule 21).
 //!
-//! `agree` says where clocks meet, `own` what a node takes for its own clock, `grid_time` what a leader stamps and what is
-//! said of it all; `asking` measures, `giving_way` keeps a node with a wrong clock from leading.
+//! `agree` computes where clocks agree, `own` is the node's own clock, `grid_time` is the time that a leader stamps. `asking`
+//! measures the peers' clocks, `giving_way` keeps a node with a wrong clock from leading.
 
 mod agree;
 mod asking;

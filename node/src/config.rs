@@ -1,7 +1,7 @@
-//! The configuration of a node, checked once: what the program needs, in the types it needs.
+//! The validated configuration of a node, in the types that the program needs.
 //!
-//! What the operator types is in `settings` (every key with its unit and default); how file, environment and flags
-//! come together is in `load`. A [`NodeConfig`] exists only when every rule holds, and is passed down in parts.
+//! `settings` has the typed configuration (every key with its unit and default); `load` combines file, environment and flags. A
+//! [`NodeConfig`] exists only if every rule holds. Components get only the parts that they need.
 
 mod check;
 mod load;
@@ -19,65 +19,65 @@ pub use load::{ConfigError, Loaded, Sources};
 pub use memory::MemorySplit;
 pub use units::{Size, Span};
 
-/// What every environment variable of ours begins with.
+/// Prefix of our environment variables.
 pub(crate) const PREFIX: &str = "ORDERGRID_";
 
-/// Nodes of a cluster at the most.
+/// Most nodes of a cluster.
 pub(crate) const MOST_NODES: usize = 7;
 
-/// A node's configuration, every rule of it checked.
+/// A node's validated configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// Its number in the cluster, from 1.
+    /// Number of the node in the cluster, from 1.
     pub id: NodeId,
-    /// Its name in tables, logs and metrics.
+    /// Name of the node in tables, logs and metrics.
     pub name: String,
-    /// Its failure domain.
+    /// Failure domain of the node.
     pub zone: String,
-    /// The cluster's name, for people.
+    /// Name of the cluster, for people.
     pub cluster: String,
-    /// The folder of its data. Nothing reads it but [`crate::Platform`]'s production constructor.
+    /// Data folder. Only [`crate::Platform`]'s production constructor uses it.
     pub data: PathBuf,
-    /// Threads that run it; 0 is one per core.
+    /// Threads of the runtime; 0 is one per core.
     pub workers: usize,
-    /// Longest a stop waits for what is in flight.
+    /// Longest time a stop waits for requests in flight.
     pub stop_within: Duration,
-    /// How long a node that is to stop still serves, before it stops.
+    /// How long a stopping node keeps serving before it stops.
     pub drain: Duration,
-    /// Where the nodes talk among themselves.
+    /// Addresses for other nodes.
     pub mesh: MeshAddress,
-    /// Where clients talk to it.
+    /// Addresses for clients.
     pub http: HttpAddress,
-    /// How a cluster that does not exist yet begins; without it a node with an empty disk refuses to start.
+    /// The description of the cluster at its founding. Without it a node with an empty disk refuses to start.
     pub bootstrap: Option<BootstrapConfig>,
-    /// How much of everything.
+    /// Limits of requests and queues.
     pub limits: Limits,
-    /// How much memory for whom.
+    /// The division of the memory.
     pub memory: MemorySplit,
-    /// Bytes of rows that its replicas may keep in memory together: their part of it.
+    /// Bytes of rows that all replicas may keep in memory together: a part of `memory`.
     pub rows: u64,
-    /// How replicas agree, and how their state reaches the disk.
+    /// Settings of consensus and checkpoints.
     pub group: GroupConfig,
-    /// How everything that is stored is read in the background.
+    /// Settings of the scrub.
     pub scrub: ScrubConfig,
     /// Bytes of the newest log entries of each replica that stay in memory.
     pub log_tail: usize,
-    /// How long a hold may be tentative: its valid-until, and the age at which its shard asks.
+    /// How long a hold may be tentative: its validity, and the age at which its shard asks for its fate.
     pub hold_valid: Duration,
-    /// How far a peer's clock may be off.
+    /// Largest trusted difference between this node's clock and a peer's.
     pub clock_skew: Duration,
-    /// How far the wall clock may be ahead of log time at a start.
+    /// Largest trusted distance of the wall clock ahead of log time at a start.
     pub clock_leap: Duration,
-    /// What the process says about itself.
+    /// Settings of log events.
     pub trace: TraceConfig,
 }
 
 /// Addresses of the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeshAddress {
-    /// Host and port to listen on. A listener handed to the transport beforehand stands for it.
+    /// Host and port to listen on. A listener that was passed to the transport takes precedence.
     pub listen: String,
-    /// Host and port under which other nodes reach this one.
+    /// Host and port under which other nodes reach this node.
     pub advertise: String,
 }
 
@@ -86,117 +86,118 @@ pub struct MeshAddress {
 pub struct HttpAddress {
     /// Host and port to listen on.
     pub listen: String,
-    /// URL under which clients reach the node; without it, `http://` and the address that it listens on.
+    /// URL under which clients reach the node; by default `http://` and the address that it listens on.
     pub advertise: Option<String>,
 }
 
-/// The cluster to make when every disk named here is empty.
+/// The description of a cluster, which is founded if every disk named here is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootstrapConfig {
     /// Number of shards, 1 to 4,096.
     pub shards: u16,
-    /// Every node, ordered by id; this one is among them.
+    /// Every node, sorted by id, including this one.
     pub nodes: Vec<BootstrapNode>,
-    /// Names, zones and addresses may differ from those at the founding.
+    /// Whether names, zones and addresses may differ from those at the founding.
     pub moved: bool,
 }
 
-/// A node of a cluster to make.
+/// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootstrapNode {
-    /// Its number.
+    /// The node's number.
     pub id: NodeId,
-    /// Its name.
+    /// The node's name.
     pub name: String,
-    /// Its failure domain.
+    /// The node's failure domain.
     pub zone: String,
-    /// Host and port of its mesh.
+    /// Host and port of the node's mesh.
     pub mesh: String,
-    /// URL for its clients.
+    /// URL for the node's clients.
     pub http: String,
 }
 
-/// How much of everything, before an answer is a clear refusal.
+/// Limits. A request above a limit is refused with a clear error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a request's body that is not a batch.
+    /// Most bytes of a body other than a batch.
     pub order_body: usize,
-    /// Bytes of a batch's body.
+    /// Most bytes of a batch.
     pub batch_body: usize,
-    /// Orders in a batch.
+    /// Most orders in a batch.
     pub batch_orders: usize,
-    /// Lines in an order.
+    /// Most lines in an order.
     pub order_lines: usize,
-    /// Open client connections of the node.
+    /// Most open client connections of the node.
     pub connections: usize,
-    /// How long a client connection may be without a request, or with half of one.
+    /// Longest time a client connection may be without a request, or with an incomplete one.
     pub connection_idle: Duration,
-    /// Requests at a time on one HTTP/2 connection.
+    /// Most concurrent requests on one HTTP/2 connection.
     pub connection_streams: u32,
-    /// How much longer a client is heard that was answered before it had sent everything.
+    /// Longest time a connection is read after a request was answered before it had arrived completely.
     pub linger: Duration,
-    /// Bytes of it.
+    /// Most bytes read in this case.
     pub linger_bytes: usize,
-    /// Bytes of memory that requests may take together.
+    /// Bytes of memory for all requests together.
     pub requests: u64,
-    /// Longest that the headers of a request may take to arrive.
+    /// Longest time for the headers of a request to arrive.
     pub header_wait: Duration,
-    /// Longest a body may take to arrive.
+    /// Longest time for a body to arrive.
     pub body_wait: Duration,
-    /// Orders that may be skipped by page numbers.
+    /// Most orders that page numbers may skip.
     pub page_depth: u32,
-    /// Longest a request may take before it is answered without an outcome.
+    /// Longest time for a request, after which it is answered without an outcome.
     pub request: Duration,
-    /// Longest that proving the laws may take.
+    /// Longest time for a verification of the laws.
     pub verify: Duration,
-    /// Requests in flight per shard led.
+    /// Most requests in flight per led shard.
     pub shard_in_flight: usize,
-    /// Holds of one SKU that wait for an answer.
+    /// Most unanswered holds of one SKU.
     pub sku_in_flight: usize,
-    /// Commands per shard that wait to be packed.
+    /// Most commands per shard that wait for an entry.
     pub shard_queue: usize,
-    /// Commands in one entry.
+    /// Most commands in one entry.
     pub entry_commands: usize,
-    /// Bytes in one entry; a single larger command still goes.
+    /// Most bytes in one entry. A single larger command is still accepted.
     pub entry_bytes: usize,
-    /// Entries per shard that are proposed and not yet applied.
+    /// Most entries per shard that are proposed and not yet applied.
     pub entries_in_flight: usize,
-    /// Entity actors per shard led.
+    /// Most entity actors per led shard.
     pub shard_actors: usize,
-    /// Longest an entity actor stays without being asked anything.
+    /// Longest time an entity actor stays without a message.
     pub actor_idle: Duration,
-    /// Bytes of a message between two nodes.
+    /// Most bytes of a message between two nodes.
     pub frame: usize,
-    /// Messages that wait to be sent to one peer.
+    /// Most messages queued for one peer.
     pub mesh_queue: usize,
-    /// Appends that wait for the node's log writer.
+    /// Most appends queued for the node's log writer.
     pub log_queue: usize,
 }
 
-/// Reading everything that is stored; off if either is zero.
+/// Settings of the scrub; it is off if either is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScrubConfig {
-    /// Bytes in a second.
+    /// Bytes per second.
     pub rate: u64,
     /// Pause between two rounds.
     pub every: Duration,
 }
 
-/// What the process says about itself, on stderr.
+/// Log events of the process, on stderr.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceConfig {
-    /// Directives such as `info,ordergrid_cluster=debug`.
+    /// Levels such as `info,ordergrid_cluster=debug`.
     pub filter: String,
-    /// One JSON object per line instead of text.
+    /// Whether to write one JSON object per line instead of text.
     pub json: bool,
 }
 
 impl NodeConfig {
-    /// A node of a cluster to make, everything else by default except the keys in `set`, such as `("checkpoint.every",
-    /// "1s")`: what `dev`, `bench`, tests and the simulation run. It listens on the addresses that `bootstrap` has for it.
+    /// The configuration of one node of a new cluster, with defaults for all keys except those in `set`, such as
+    /// `("checkpoint.every", "1s")`. Used by `dev`, `bench`, tests and the simulation. The node listens on its addresses in
+    /// `bootstrap`.
     ///
     /// # Errors
-    /// Names the first key that cannot be read, else every rule that is broken.
+    /// Names the first invalid value, or else every violated rule.
     pub fn of(
         id: NodeId,
         data: impl Into<PathBuf>,
@@ -206,7 +207,7 @@ impl NodeConfig {
         let mut settings = settings::Settings::default();
         settings.node.id = Some(id);
         settings.node.data = Some(data.into());
-        // Nobody's balancer stands before it.
+        // No load balancer is in front of it.
         settings.http.drain = Span::s(0);
         if let Some(own) = bootstrap.nodes.iter().find(|node| node.id == id) {
             settings.node.name = Some(own.name.clone());

@@ -1,14 +1,16 @@
-//! Whether the disk of this node is an older copy of itself: it has forgotten votes and entries then, and others count on them.
+//! Detects that this node's disk is an older copy of itself. Such a disk has forgotten votes and entries on which other nodes
+//! rely.
 //!
-//! A disk cannot tell. But every batch of the log has a number that never falls ([`LogWriter::reached`]), and each node tells its
-//! peers how far its log is: twice a second, and at each start before its replicas take part. The peers keep the highest number
-//! beside their own logs. A start asks them first, and is told how far its log was when they first heard of that start. Is that
-//! further than what was found on the disk, then the disk is older: no replica takes part, the process ends, and its next start asks the
-//! others what each replica had promised, as after the loss of a log (`recall`).
+//! The disk itself does not show it. But every batch of the log has a number that never decreases ([`LogWriter::reached`]).
+//! Each node reports this number to its peers, twice a second, and at each start before its replicas take part. The peers store
+//! the highest number next to their own logs. A start asks them first: they answer with the number that they knew when they
+//! first heard of this start. If that is higher than the number found on the disk, the disk is older: no replica takes part,
+//! the process ends, and its next start asks the other nodes for the promises of each replica, as after the loss of a log
+//! (`recall`).
 //!
-//! At a start every peer is waited for that may be there, and one answer at the least is needed. So an older copy is noticed if a
-//! peer answers that has heard of what is missing, at once or later. The number that a start has shown is durable on those who
-//! answered before its replicas take part: a copy that was taken before a start is older from then on.
+//! A start waits for every peer that may be there, and needs at least one answer. So an older copy is detected if a peer
+//! answers that knows of the missing batches, now or later. The number that a start reports is durable on the peers that
+//! answered before its replicas take part, so a copy taken before that start is older from then on.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -29,51 +31,52 @@ use crate::glue;
 use crate::lost_log;
 use crate::node::StartError;
 
-/// The mesh service.
+/// Number of the mesh service.
 const SERVICE: u8 = 8;
-/// Version of the bytes, on the wire and on the disk.
+/// Version of the messages and of the stored record.
 const VERSION: u8 = 1;
 /// Pause between two messages to a peer.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Pause before a peer is asked again that has not answered.
+/// Pause after a message without an answer.
 const AGAIN: Duration = Duration::from_millis(50);
-/// More batches than a node writes while a peer is away: fifty days of a thousand a second.
+/// More batches than a node writes while a peer is away: fifty days at a thousand per second.
 const LEAP: u64 = 1 << 32;
-/// No log is numbered beyond this.
+/// Highest number of a batch.
 const MOST: u64 = 1 << 60;
-/// Numbers a log whose loss an operator has accepted, now, in milliseconds since 1970: beyond what anybody recalls, and beyond what was
+/// The number for a log whose loss an operator accepts now, in milliseconds since 1970: higher than any number that a peer
+/// knows, and than that of an earlier accepted loss.
 /// accepted earlier.
 pub(crate) fn number_at(now_ms: u64) -> u64 {
     (now_ms << 16).min(MOST)
 }
 
-/// Starts of a node that are remembered.
+/// Most starts of a node that are remembered.
 const STARTS: usize = 8;
 
-/// What a process tells of its log.
+/// A process's report about its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Told {
-    /// Drawn when it was started.
+    /// Random number of the start.
     start: u64,
-    /// How far the log was that it found on its disk.
+    /// The number that was found on the disk.
     found: u64,
-    /// How far it is now.
+    /// The current number.
     reached: u64,
-    /// It is to be kept durably before it is answered.
+    /// Whether the peer must store the report durably before it answers.
     firmly: bool,
 }
 
-/// What is recalled of a node's log.
+/// A peer's knowledge of a node's log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Recalled {
-    /// How far it was.
+    /// The highest reported number.
     reached: u64,
-    /// Starts, and how far it was when each was first heard of.
+    /// Starts, and the number that was known when each was first heard of.
     starts: VecDeque<(u64, u64)>,
 }
 
 impl Recalled {
-    /// Hears of a log, and answers how far it was before its process was started.
+    /// Records a report. Returns the number that was known before its process was started.
     fn hear(&mut self, told: &Told) -> u64 {
         let known = self.starts.iter().find(|(start, _)| *start == told.start).map(|(_, before)| *before);
         let before = known.unwrap_or_else(|| {
@@ -83,7 +86,7 @@ impl Recalled {
             self.starts.push_back((told.start, self.reached));
             self.reached
         });
-        // What an older copy reaches must not hide what there was.
+        // The number of an older copy must not replace a higher one.
         if before <= told.found {
             self.reached = self.reached.max(told.reached);
         }
@@ -111,7 +114,7 @@ impl Recalled {
     }
 }
 
-/// What is recalled of all peers, kept in the log database.
+/// The knowledge of all peers' logs, stored in the log database.
 struct Register {
     records: NodeRecords,
     nodes: Mutex<BTreeMap<NodeId, Recalled>>,
@@ -147,7 +150,7 @@ pub(crate) fn serve(mesh: &Mesh, log: &Arc<dyn Engine>) {
         let register = Arc::clone(&register);
         Box::pin(async move {
             let Some(told) = told_from(body) else { return Bytes::new() };
-            // A disk that fails ends the node elsewhere.
+            // The log writer's own failure ends the node.
             register.hear(from, &told).await.map_or_else(|_| Bytes::new(), answer_bytes)
         })
     };
@@ -161,27 +164,27 @@ pub(crate) struct Asking {
     peers: Vec<NodeId>,
     /// The replicas on this node.
     replicas: Vec<ReplicaId>,
-    /// All replicas know that they have forgotten what they promised, so that nobody needs to tell them: the log was begun anew.
+    /// Whether all replicas know that they have forgotten their promises, because the log was created anew.
     anew: bool,
-    /// Drawn anew by each start.
+    /// Random number of the start.
     start: u64,
-    /// Peers that do not answer for so long are not waited for.
+    /// Peers that do not answer within this time are not waited for.
     patience: Duration,
 }
 
-/// What has come of asking so far.
+/// The result so far.
 pub(crate) struct Asked {
     /// Whether the replicas may take part.
     pub(crate) admission: Admission,
-    /// Why they may not any more, in words, once there is a reason.
+    /// Why the replicas must not take part, once there is a reason.
     pub(crate) older: watch::Receiver<Option<String>>,
 }
 
 impl Asking {
-    /// Of a node that begins.
+    /// The state at a start.
     ///
     /// # Errors
-    /// If it is not among those of the cluster, or its log cannot be read.
+    /// If this node is not in the cluster, or its log cannot be read.
     pub(crate) async fn of(
         config: &NodeConfig,
         mesh: &Mesh,
@@ -207,8 +210,8 @@ impl Asking {
         })
     }
 
-    /// Asks, and goes on telling for as long as the task lives that `spawn` runs. What the log has reached by now is what was
-    /// found: nothing of it may have been written by this start's replicas.
+    /// Asks the peers, and keeps reporting for as long as the task runs that `spawn` starts. The current number of the log
+    /// counts as found on the disk, so this start's replicas must not have written yet.
     ///
     /// # Errors
     /// If the log has failed.
@@ -229,7 +232,8 @@ impl Asking {
         Ok(Asked { admission, older })
     }
 
-    /// Ends only once a peer has recalled more than what was found, of replicas that do not know that they have forgotten.
+    /// Ends only if a peer knows a higher number than the one that was found, and the replicas do not know that they have
+    /// forgotten.
     async fn ask(&self, mut found: u64, admit: &watch::Sender<bool>) -> Result<std::convert::Infallible, Older> {
         if self.anew {
             found = self.beyond(found).await;
@@ -250,7 +254,7 @@ impl Asking {
         }
     }
 
-    /// Shows the peers what was found, and has them keep a higher number.
+    /// Reports the number found, and makes the peers store a higher one.
     async fn shown(&self, found: u64) -> Result<(), Older> {
         let heard = self.heard(self.told(found, found, false), self.peers.len()).await?;
         let Ok(reached) = self.writer.advance(found).await else { return std::future::pending().await };
@@ -258,13 +262,16 @@ impl Asking {
         Ok(())
     }
 
-    /// Numbers the log beyond what anybody can recall who recalls `number` or somewhat more: peers that are away must not take a log that
-    /// was begun anew for an older copy when they come back.
+    /// Raises the log's number above any number that a peer can know if it knows about `number`. Absent peers must not take a
+    /// log that was created anew for an older copy when they come back.
     async fn beyond(&self, number: u64) -> u64 {
         match self.writer.advance(number + LEAP).await {
             Ok(reached) => reached,
-            // A disk that fails ends the node elsewhere.
-            Err(_) => std::future::pending().await,
+            // The log writer's own failure ends the node.
+            Err(error) => {
+                tracing::debug!(%error, "log number not advanced");
+                std::future::pending().await
+            }
         }
     }
 
@@ -272,7 +279,8 @@ impl Asking {
         Told { start: self.start, found, reached, firmly }
     }
 
-    /// Tells the peers until so many have answered, or one at the least and the others are not there. Answers how many have.
+    /// Reports to the peers until `enough` of them have answered, or at least one if the others are not there. Returns how many
+    /// have.
     async fn heard(&self, told: Told, enough: usize) -> Result<usize, Older> {
         let asked = self.peers.iter().map(|peer| async move { (*peer, self.answered(*peer, &told).await) });
         let mut asked: FuturesUnordered<_> = asked.collect();
@@ -306,7 +314,7 @@ impl Asking {
         answer_from(answer.ok()?)
     }
 
-    /// Tells a peer how far the log is, for ever, unless that one recalls more than what was found.
+    /// Reports the log's number to a peer forever, unless the peer knows a higher number than the one found.
     async fn tell(&self, peer: NodeId, found: u64) -> Older {
         loop {
             tokio::time::sleep(PAUSE).await;
@@ -318,7 +326,7 @@ impl Asking {
         }
     }
 
-    /// Has the replicas forget what they have promised, and answers with what was found in words.
+    /// Makes the replicas forget their promises, and returns the finding in words.
     async fn note(&self, found: &Older) -> String {
         let next = match log::forget_promises(&self.writer, &self.replicas, found.recalled + LEAP).await {
             Ok(()) => {
@@ -333,7 +341,7 @@ impl Asking {
     }
 }
 
-/// The disk has turned out to be an older copy.
+/// The disk is an older copy.
 pub(crate) async fn give_up(context: Arc<NodeContext>, mut older: watch::Receiver<Option<String>>) {
     let found = older.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
     if let Some(why) = found {
@@ -341,7 +349,7 @@ pub(crate) async fn give_up(context: Arc<NodeContext>, mut older: watch::Receive
     }
 }
 
-/// A peer recalls more of the log than was found.
+/// A peer knows a higher number than the one found.
 #[derive(Debug, PartialEq, Eq)]
 struct Older {
     peer: NodeId,
@@ -381,7 +389,7 @@ fn answer_bytes(before: u64) -> Bytes {
     bytes.freeze()
 }
 
-/// `None` for what is no answer: a node that is only starting, or of another version.
+/// `None` if the bytes are not an answer: the peer is only starting, or runs another version.
 fn answer_from(mut bytes: Bytes) -> Option<u64> {
     (bytes.len() == 9 && bytes.get_u8() == VERSION).then(|| bytes.get_u64_le()).filter(|before| *before <= MOST)
 }

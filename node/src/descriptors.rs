@@ -1,33 +1,33 @@
-//! Descriptors: how many files and sockets the process may have open, and who gets them.
+//! File descriptors: how many files and sockets the process may open, and how they are divided.
 //!
-//! A database that cannot open a file stops its node, so nobody may take its descriptors away: what the databases and the
-//! mesh need is set aside first, and clients' connections get what is left, up to `limits.connections`.
+//! A database that cannot open a file stops its node. So the descriptors of the databases and the mesh are reserved first, and
+//! client connections get the rest, up to `limits.connections`.
 
 use ordergrid_api::serve::REFUSALS;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::NodeConfig;
 
-/// Standard streams, the runtime, signals, listeners, looks at `/proc`, and what libraries open for a moment.
+/// Standard streams, the runtime, signals, listeners, reads of `/proc`, and files that libraries open briefly.
 const PROCESS: u64 = 64;
-/// Of a database beside its tables: logs, manifests, locks, folders, and tables being written or merged.
+/// Files of a database other than its open tables: logs, manifests, locks, folders, and tables being written or compacted.
 const DATABASE: u64 = 48;
-/// Tables that a log database needs open at least: it keeps few, because what is in checkpoints leaves it.
+/// Least number of open tables of a log database. It has few tables, because entries below checkpoints are purged.
 const LOG_FILES: u64 = 32;
-/// Tables that a state database needs open at least.
+/// Least number of open tables of a state database.
 const STATE_FILES: u64 = 64;
-/// Connections of clients without which a node is of no use.
+/// Least number of client connections of a useful node.
 const CONNECTIONS: u64 = 16;
-/// The lanes to a peer.
+/// Lanes to a peer.
 const TO_PEER: u64 = 3;
-/// Its lanes to this node, and as many again twice while they break and are made anew.
+/// A peer's lanes to this node, and twice as many again while broken ones are replaced.
 const FROM_PEER: u64 = 9;
-/// Others that come to the mesh and are turned away.
+/// Connections to the mesh from unknown processes, which are refused.
 const STRANGERS: u64 = 8;
-/// More than any process gets.
+/// A limit that no process reaches.
 const UNLIMITED: u64 = 1 << 20;
 
-/// The process may not open enough files for a node.
+/// The process may open too few files for a node.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the process may have {limit} files and sockets open, and needs {least} at least (ulimit -n, LimitNOFILE=): \
@@ -41,53 +41,54 @@ pub struct TooFew {
     rest: u64,
 }
 
-/// What a node may have open.
+/// The descriptors of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Tables of the log database.
+    /// Open tables of the log database.
     pub log_files: u32,
-    /// Tables of the state database.
+    /// Open tables of the state database.
     pub state_files: u32,
-    /// Connections of clients.
+    /// Client connections.
     pub connections: usize,
 }
 
-/// Raises the process's limit of open files to the most that it is allowed, and tells what it is now.
+/// Raises the process's open file limit to its maximum, and returns the limit.
 pub fn raise() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_some() && current != maximum {
         let most = Rlimit { current: maximum, maximum };
         if let Err(error) = setrlimit(Resource::Nofile, most) {
-            tracing::warn!(%error, "the limit of open files cannot be raised");
+            tracing::warn!(%error, "raising the open file limit failed");
         }
     }
     limit()
 }
 
-/// How many files and sockets the process may have open.
+/// The process's limit on open files and sockets.
 #[must_use]
 pub fn limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED)
 }
 
-/// Most connections that a node's mesh takes from `peers` other nodes.
+/// Most connections that a node's mesh accepts from `peers` other nodes.
 #[must_use]
 pub(crate) fn mesh_connections(peers: usize) -> usize {
     usize::try_from(peers as u64 * FROM_PEER + STRANGERS).expect("a cluster has few nodes")
 }
 
-/// Shares `limit` between `nodes` nodes of one process, and bounds a node's connections by what is left for them.
+/// Divides `limit` between `nodes` nodes of one process. Reduces a node's client connections to what is left for them.
 ///
 /// # Errors
-/// [`TooFew`] says what the limit has to be.
+/// [`TooFew`] has the required limit.
 pub fn share_out(limit: u64, nodes: usize, config: &mut NodeConfig) -> Result<Share, TooFew> {
     let share = share(limit, nodes, config.peers(), config.limits.connections)?;
     if share.connections < config.limits.connections {
         tracing::warn!(
-            open_files = limit,
+            limit,
             connections = share.connections,
-            wanted = config.limits.connections,
-            "the limit of open files leaves room for fewer client connections than limits.connections"
+            configured = config.limits.connections,
+            advice = "raise the open file limit (ulimit -n), or lower limits.connections",
+            "open file limit too low for limits.connections"
         );
         config.limits.connections = share.connections;
     }
@@ -105,7 +106,7 @@ fn share(limit: u64, nodes: usize, peers: usize, connections: usize) -> Result<S
         let rest = PROCESS + nodes * clients;
         return Err(TooFew { limit, least, databases: nodes * databases, mesh: nodes * mesh, rest });
     };
-    // What is left, to each. A database with few open files opens them again and again; one with more needs no more.
+    // The rest is divided. A database with few open files reopens them again and again; above that, more are of no use.
     let more = more / nodes;
     let log_files = (LOG_FILES + more / 16).min(1_024);
     let state_files = (STATE_FILES + more / 4).min(16_384);

@@ -1,7 +1,6 @@
-//! `ordergrid dev`: a whole grid in one process for the first minute, real disks and real loopback TCP.
+//! `ordergrid dev`: a whole grid in one process, with real disks and real loopback TCP, to try it out.
 //!
-//! A data folder that is kept remembers its shape and its ports in `grid.json`, so that the same grid comes back under the
-//! same URLs.
+//! A data folder that is kept stores the grid's shape and ports in `grid.json`, so that the next start has the same URLs.
 
 use std::fmt::Write as _;
 use std::io;
@@ -21,7 +20,7 @@ use tempfile::TempDir;
 
 use crate::running::Running;
 
-/// What a kept data folder remembers of its grid.
+/// Stores the shape of the grid in a kept data folder.
 const SHAPE_FILE: &str = "grid.json";
 
 /// A grid in one process.
@@ -39,12 +38,12 @@ pub(crate) struct DevArgs {
     /// Number of shards.
     #[arg(long, default_value_t = 4)]
     pub(crate) shards: u16,
-    /// A key of the configuration for every node, such as limits.memory=2GiB; may be given several times.
+    /// Set a configuration key on every node, such as limits.memory=2GiB; repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = crate::cli::assignment)]
     pub(crate) set: Vec<(String, String)>,
 }
 
-/// Where the data of a grid is.
+/// The data folder of a grid.
 pub(crate) enum Folder {
     /// Removed when dropped.
     Temporary(TempDir),
@@ -53,7 +52,7 @@ pub(crate) enum Folder {
 }
 
 impl Folder {
-    /// The folder to use; made when missing.
+    /// Opens the folder, and creates it if it does not exist.
     pub(crate) fn open(kept: Option<&Path>) -> anyhow::Result<Self> {
         match kept {
             Some(folder) => {
@@ -67,7 +66,7 @@ impl Folder {
         }
     }
 
-    /// Ends the use of it. A temporary folder is removed, except after a failure that it may explain.
+    /// Ends the use of the folder. A temporary folder is removed, unless it may explain a failure.
     pub(crate) fn close(self, failed: bool) -> io::Result<Option<PathBuf>> {
         match self {
             Self::Temporary(folder) if failed && folder.path().join(SHAPE_FILE).exists() => Ok(Some(folder.keep())),
@@ -76,7 +75,7 @@ impl Folder {
         }
     }
 
-    /// Its path.
+    /// The folder's path.
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Temporary(folder) => folder.path(),
@@ -85,7 +84,7 @@ impl Folder {
     }
 }
 
-/// A grid's nodes and shards, and the ports that it listens on.
+/// Number of nodes and shards of a grid, and its ports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Shape {
@@ -95,7 +94,7 @@ struct Shape {
     mesh: Vec<u16>,
 }
 
-/// A node's two listeners, bound before anything starts, because every node must know every address.
+/// A node's two listeners. They are bound before any node starts, because every node must know every address.
 struct Listeners {
     http: TcpListener,
     mesh: TcpListener,
@@ -117,7 +116,7 @@ impl DevArgs {
         Ok(Running::start(parts).await?)
     }
 
-    /// A grid keeps its nodes and shards for life.
+    /// Checks that the shape has not changed: a grid keeps its number of nodes and shards.
     fn agree(&self, before: &Shape, folder: &Path) -> anyhow::Result<()> {
         if (before.nodes, before.shards) != (self.nodes, self.shards) {
             let (nodes, shards) = (before.nodes, before.shards);
@@ -129,7 +128,7 @@ impl DevArgs {
         Ok(())
     }
 
-    /// The ports asked for, else those of the last time as long as they are free, else any.
+    /// Binds the requested ports, else the previous ones if they are free, else any.
     fn bind(&self, before: Option<&Shape>) -> anyhow::Result<Vec<Listeners>> {
         let bind = |index: u16| {
             let of = |ports: &Vec<u16>| ports.get(usize::from(index)).copied();
@@ -163,7 +162,7 @@ impl DevArgs {
     }
 }
 
-/// What every node is started with.
+/// The configuration and platform of every node.
 async fn parts(
     configs: Vec<NodeConfig>,
     listeners: Vec<Listeners>,
@@ -190,7 +189,7 @@ fn bootstrap(shape: &Shape) -> BootstrapConfig {
         http: format!("http://127.0.0.1:{http}"),
     };
     let nodes = (1..).zip(shape.http.iter().zip(&shape.mesh)).map(node).collect();
-    // Ports that are taken are replaced at the next start; all nodes are told.
+    // Ports that are in use are replaced at a start, so addresses may differ from those at the founding.
     BootstrapConfig { shards: shape.shards, nodes, moved: true }
 }
 
@@ -199,7 +198,7 @@ fn listen(port: u16) -> anyhow::Result<TcpListener> {
     bound.with_context(|| format!("cannot listen on 127.0.0.1:{port} (--port 0 takes a free port)"))
 }
 
-/// The port of the last time if it is free, else any.
+/// Binds the previous port if it is free, else any.
 fn again(port: Option<u16>) -> anyhow::Result<TcpListener> {
     port.map_or_else(|| listen(0), |port| listen(port).or_else(|_| listen(0)))
 }
@@ -219,7 +218,7 @@ fn remember(folder: &Path, shape: &Shape) -> anyhow::Result<()> {
     std::fs::rename(&new, &file).with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// What a person reads when the grid serves.
+/// The message for the user when the grid is ready.
 pub(crate) fn welcome(shards: u16, endpoints: &[String], data: &Folder) -> String {
     let nodes = if endpoints.len() == 1 { "1 node" } else { "3 nodes" };
     let mut text = format!("OrderGrid is ready: {nodes} and {shards} shards in this process.\n\n");
@@ -231,7 +230,7 @@ pub(crate) fn welcome(shards: u16, endpoints: &[String], data: &Folder) -> Strin
     text + &FIRST_STEPS.replace("URL", endpoints.first().map_or("", String::as_str))
 }
 
-/// Stock and an order, with nothing but curl.
+/// Creates stock and an order with curl.
 const FIRST_STEPS: &str = r#"
 Some stock, and a first order:
 

@@ -1,5 +1,5 @@
-//! Where shards are led of which no replica on this node knows, because it has none or its own does not run: learnt from
-//! answers.
+//! Leader hints for shards whose leader no local replica knows: shards without a replica on this node, or with one that does
+//! not run. The hints are learned from answers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ordergrid_cluster::{NodeId, ShardMap};
 use ordergrid_domain::GroupId;
 
-/// What is believed of every shard that has a replica on another node. Wrong beliefs cost a refused request each, which is asked again.
+/// The hints. A wrong hint costs one refused request, which is then sent to another node.
 #[derive(Debug, Default)]
 pub(crate) struct Elsewhere {
     shards: BTreeMap<GroupId, Belief>,
@@ -15,17 +15,17 @@ pub(crate) struct Elsewhere {
 
 #[derive(Debug)]
 struct Belief {
-    /// The other nodes with a replica, the preferred one first.
+    /// The other nodes with a replica, the preferred leader first.
     replicas: Vec<NodeId>,
-    /// Who is asked next.
+    /// The node that is asked next.
     leader: AtomicU64,
 }
 
 impl Elsewhere {
-    /// Everything is believed to be led where the map prefers it.
+    /// Initially every shard's hint is its preferred leader.
     pub(crate) fn new(map: &ShardMap, here: NodeId) -> Self {
         let beliefs = map.shards.iter().filter_map(|shard| {
-            // The first of the map is the preferred one.
+            // The first replica in the map is the preferred leader.
             let others = shard.replicas.iter().map(|placement| placement.node).filter(|node| *node != here);
             let replicas: Vec<_> = others.collect();
             let first = *replicas.first()?;
@@ -34,16 +34,16 @@ impl Elsewhere {
         Self { shards: beliefs.collect() }
     }
 
-    /// Who is believed to lead a shard, if it is another node; `None` if no other node can.
+    /// The hint for a shard, if it is another node; `None` if no other node has a replica.
     pub(crate) fn leader(&self, shard: GroupId) -> Option<NodeId> {
         self.shards.get(&shard).map(|belief| belief.leader.load(Ordering::Relaxed))
     }
 
-    /// `asked` does not lead the shard. It named who does, or the next replica is tried.
+    /// Records that `asked` does not lead the shard. The hint becomes the node that it named, or else the next replica.
     pub(crate) fn not_at(&self, shard: GroupId, asked: NodeId, named: Option<NodeId>) {
         let Some(belief) = self.shards.get(&shard) else { return };
         let next = named.filter(|named| *named != asked).unwrap_or_else(|| belief.after(asked));
-        // Unless somebody has learnt better meanwhile.
+        // Keeps a hint that was updated meanwhile.
         belief.leader.compare_exchange(asked, next, Ordering::Relaxed, Ordering::Relaxed).ok();
     }
 }

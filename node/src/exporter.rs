@@ -1,7 +1,7 @@
-//! What a process says about itself: metrics as Prometheus text, and traces on stderr.
+//! Metrics of the process as Prometheus text, and log events on stderr.
 //!
-//! Both are global to a process, so the binary installs them once and hands the metrics on; several nodes in one process
-//! share them and tell themselves apart by a label. The library installs nothing.
+//! Both are global to a process. The binary installs them once and passes the metrics on; several nodes in one process share
+//! them and differ by a label. The library installs nothing.
 
 mod catalogue;
 
@@ -16,11 +16,11 @@ use tracing_subscriber::util::TryInitError;
 use crate::config::TraceConfig;
 use crate::footprint;
 
-/// Upper bounds of latencies in seconds: 50 us, where a hop ends, to 10 s, where a request does.
+/// Upper bounds of latencies in seconds: from 50 us for a hop to 10 s for a request.
 const LATENCIES: [f64; 17] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// Upper bounds of an order's stages in seconds: from 1 us, what a small step takes.
+/// Upper bounds of an order's stages in seconds, from 1 us for a small step.
 const STAGES: [f64; 25] = [
     0.000_001, 0.000_002, 0.000_003, 0.000_005, 0.000_01, 0.000_02, 0.000_03, 0.000_05, 0.000_1, 0.000_2, 0.000_3, 0.000_5,
     0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 10.0,
@@ -30,33 +30,33 @@ const STAGES: [f64; 25] = [
 const SIZES: [f64; 11] =
     [64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0];
 
-/// Upper bounds of counts of what was gathered: commands in an entry, entries in a sync.
+/// Upper bounds of batch sizes: commands in an entry, entries in a sync.
 const COUNTS: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_096.0];
 
-/// How often samples are gathered into buckets; between two, each sample is kept.
+/// Interval at which samples are sorted into buckets. Until then, each sample is kept.
 const UPKEEP: Duration = Duration::from_secs(1);
 
-/// The environment variable that stands over `trace.filter`.
+/// The environment variable that takes precedence over `trace.filter`.
 pub const FILTER_VARIABLE: &str = "ORDERGRID_LOG";
 
 /// The metrics of this process.
 #[derive(Clone, Debug)]
 pub struct Exporter {
     counted: PrometheusHandle,
-    /// Tells this process from every other.
+    /// Random number that identifies this process.
     instance: u64,
 }
 
-/// Metrics or traces that cannot be set up.
+/// Why metrics or log events cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ExporterError {
     /// Another recorder was installed before.
     #[error("metrics were installed before")]
     MetricsInstalled,
-    /// Buckets that are none.
+    /// The buckets are invalid.
     #[error("metrics: {0}")]
     Metrics(#[from] BuildError),
-    /// A filter that cannot be read.
+    /// The filter is invalid.
     #[error("the log filter {filter:?}: {reason}")]
     Filter {
         /// The filter.
@@ -70,10 +70,10 @@ pub enum ExporterError {
 }
 
 impl Exporter {
-    /// Installs the process's metrics. Once per process, by the binary.
+    /// Installs the process's metrics. The binary calls this once per process.
     ///
     /// # Errors
-    /// If it was done before.
+    /// If metrics were installed before.
     pub fn install() -> Result<Self, ExporterError> {
         let recorder = recorder()?;
         let exporter = Self { counted: recorder.handle(), instance: rand::random() };
@@ -82,13 +82,13 @@ impl Exporter {
         Ok(exporter)
     }
 
-    /// Prometheus text of everything counted so far, and of what the process has taken of its machine.
+    /// Prometheus text of all metrics, including those of the process.
     #[must_use]
     pub fn render(&self) -> String {
         self.counted.render() + &footprint::text(self.instance)
     }
 
-    /// Gathers samples into buckets for as long as it is polled; without it they pile up between two scrapes.
+    /// Sorts samples into buckets as long as it is polled. Without it, they accumulate between two scrapes.
     pub async fn keep_up(self) {
         loop {
             tokio::time::sleep(UPKEEP).await;
@@ -107,10 +107,10 @@ fn recorder() -> Result<PrometheusRecorder, BuildError> {
     Ok(builder.build_recorder())
 }
 
-/// Sends traces to stderr. `ORDERGRID_LOG`, when set, stands over the configured filter.
+/// Sends log events to stderr. `ORDERGRID_LOG` takes precedence over the configured filter.
 ///
 /// # Errors
-/// If the filter cannot be read, or traces were set up before.
+/// If the filter is invalid, or log events were set up before.
 pub fn init_traces(config: &TraceConfig, variable: Option<String>) -> Result<(), ExporterError> {
     use tracing_subscriber::util::SubscriberInitExt;
 

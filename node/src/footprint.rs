@@ -1,14 +1,14 @@
-//! What this process has taken of its machine, under the names that Prometheus' own clients use where there is one.
+//! Metrics of the process, under the names that Prometheus' own clients use if there is one.
 //!
-//! Read when metrics are asked for. What the system does not tell (`/proc` is Linux) is left out.
+//! Read on every scrape. Values that the system does not provide (`/proc` exists only on Linux) are left out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Prometheus text. `instance` was drawn when the process started: nodes that share a process are counted once by whoever
-/// adds them up, and one that was started anew is noticed.
+/// Prometheus text. `instance` is random per process. Nodes in one process have the same value, so that sums count it once; a
+/// restart changes it.
 pub(crate) fn text(instance: u64) -> String {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
@@ -43,27 +43,29 @@ pub(crate) fn resident() -> Option<u64> {
     field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS").map(|kib| kib << 10)
 }
 
-/// With less memory than this for a node, what huge pages waste of it is more than its other parts leave over.
+/// With less memory than this, huge pages waste more of a node's memory than its other parts leave unused.
 const FRUGAL: u64 = 512 << 20;
 
-/// Has a process that may use little memory backed by small pages from now on. Of a huge page whose neighbours are in use the allocator
-/// can give nothing back: a node of 256 MiB took 348 MiB with them and 281 MiB without, at the same speed.
+/// Makes a process with little memory use small pages. The allocator cannot return a huge page while a part of it is in use: a
+/// node of 256 MiB took 348 MiB with huge pages and 281 MiB without, at the same speed.
 pub(crate) fn suit(memory: u64) {
     #[cfg(target_os = "linux")]
-    if memory < FRUGAL && rustix::thread::disable_transparent_huge_pages(true).is_err() {
-        tracing::debug!("huge pages cannot be turned off: the process will take more than limits.memory");
+    if memory < FRUGAL
+        && let Err(error) = rustix::thread::disable_transparent_huge_pages(true)
+    {
+        tracing::debug!(%error, effect = "the process takes more than limits.memory", "huge pages cannot be turned off");
     }
 }
 
-/// What every thread of this process says of itself.
+/// The `stat` file of every thread of this process.
 fn task_stats() -> impl Iterator<Item = String> {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    // A thread that ends meanwhile has nothing to say any more.
+    // A thread may end meanwhile.
     tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok())
 }
 
-/// CPU time of the threads that are alive, in hundredths of a second (as on every Linux there is), by what they are for.
-/// One that has ended takes its time along.
+/// CPU time of the living threads by purpose, in hundredths of a second (as on every Linux system). The time of ended threads
+/// is not included.
 fn threads(stats: impl Iterator<Item = String>) -> BTreeMap<&'static str, u64> {
     let mut threads = BTreeMap::new();
     for stat in stats {
@@ -81,7 +83,7 @@ fn thread(stat: &str) -> Option<(&str, u64)> {
     Some((name, times.next()?? + times.next()??))
 }
 
-/// What a thread is for. Its name is given where it is started: by the runtime, by storage's engine, by RocksDB.
+/// The purpose of a thread. Its name is set where it is started: by the runtime, by storage's engine, by RocksDB.
 fn group(name: &str) -> &'static str {
     const GROUPS: [(&str, &str); 8] = [
         ("ordergrid", "runtime"),

@@ -1,6 +1,6 @@
-//! What HTTP asks before there is a node to ask: the process lives, and nothing else can be said yet.
+//! The grid that HTTP uses before the node is up: only liveness can be answered.
 //!
-//! A grid that is being founded waits for its other nodes for as long as it takes, and a probe must not wait with it.
+//! A founding waits for other nodes without a time limit, and probes must not wait with it.
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,31 +16,31 @@ use parking_lot::Mutex;
 use crate::grid::NodeGrid;
 use crate::report::RenderMetrics;
 
-/// The node as HTTP sees it from its first moment on.
+/// The node as HTTP sees it, from the start of the process.
 pub(crate) struct Front {
     node: OnceLock<NodeGrid>,
     render: Option<RenderMetrics>,
-    /// What the start waits for, where it is something out of the ordinary.
+    /// The reason for an unusual wait of the start.
     waits: Mutex<Option<String>>,
 }
 
 impl Front {
-    /// In front of a node that is yet to come.
+    /// The grid before the node is up.
     pub(crate) fn new(render: Option<RenderMetrics>) -> Arc<Self> {
         Arc::new(Self { node: OnceLock::new(), render, waits: Mutex::default() })
     }
 
-    /// The start waits for something, in words; or goes on.
+    /// Sets the reason for which the start waits, or clears it.
     pub(crate) fn waits(&self, why: Option<String>) {
         *self.waits.lock() = why;
     }
 
-    /// From now on requests are the node's.
+    /// Passes all further requests to the node.
     pub(crate) fn open(&self, node: NodeGrid) {
         assert!(self.node.set(node).is_ok(), "a node starts once");
     }
 
-    /// Hands a request to the node; without one, nothing happens.
+    /// Passes a request to the node. Without a node, nothing happens.
     fn ask<'a, T: Send + 'a>(&'a self, ask: impl FnOnce(&'a NodeGrid) -> BoxFuture<'a, Reply<T>>) -> BoxFuture<'a, Reply<T>> {
         match self.node.get() {
             Some(node) => ask(node),

@@ -1,4 +1,4 @@
-//! Where the siblings meet: storage's bytes under cluster's traits. Nothing here decides anything.
+//! Adapters: storage's types behind cluster's traits. Nothing here decides anything.
 
 use std::io;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::context::NodeContext;
 use crate::platform::{Clock, Platform};
 use crate::wholeness::Wholeness;
 
-/// The kind of frame that carries messages between nodes.
+/// The frame kind of messages between nodes.
 const MESSAGE: Kind = Kind(64);
-/// The record that says who a node is.
+/// The record with the node's identity.
 pub(crate) const IDENTITY: &str = "identity";
 
-/// Storage's frames on the mesh.
+/// Storage's frames for the mesh.
 pub(crate) struct WireFrames {
     /// Largest message in bytes.
     pub(crate) limit: usize,
@@ -50,7 +50,7 @@ impl WireCodec for WireFrames {
     }
 }
 
-/// Cluster's layout of entries, votes and log ids, for storage's log.
+/// Cluster's encoding of entries, votes and log ids for storage's log.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct GridCodec;
 
@@ -84,7 +84,7 @@ impl<RT: AsyncRuntime> EntryCodec<Grid<RT>> for GridCodec {
     }
 }
 
-/// The platform's clocks, by which a leader sees that its machine stood still.
+/// The platform's clocks for leases: they show whether the machine was paused.
 pub(crate) struct LeaseClocks(pub(crate) Arc<dyn Clock>);
 
 impl Clocks for LeaseClocks {
@@ -113,18 +113,18 @@ pub(crate) async fn log_store<RT: AsyncRuntime>(
     LogStore::open(writer.clone(), replica, GridCodec, limits).await
 }
 
-/// Whether a replica has forgotten what it had promised, because its log was lost.
+/// Whether a replica has forgotten its promises because its log was lost.
 pub(crate) async fn is_forgotten<RT: AsyncRuntime>(writer: &LogWriter, replica: u64) -> io::Result<bool> {
     LogStore::<Grid<RT>, GridCodec>::is_forgotten(writer, replica, &GridCodec).await
 }
 
-/// Tells it what that can be at the most.
+/// Records an upper bound of its promises.
 pub(crate) async fn remember<RT: AsyncRuntime>(writer: &LogWriter, replica: u64, promised: &Promised) -> io::Result<()> {
     let Promised { vote, last } = promised;
     LogStore::<Grid<RT>, GridCodec>::remember(writer, replica, &GridCodec, Some(vote), last.as_ref()).await
 }
 
-/// A log that has failed once cannot be trusted again: the process must end.
+/// Stops the node if the log fails: a log that has failed once cannot be trusted again.
 pub(crate) async fn watch_log(context: Arc<NodeContext>, writer: LogWriter) {
     let failure = writer.failed().await;
     if !context.stopping() {
@@ -132,7 +132,7 @@ pub(crate) async fn watch_log(context: Arc<NodeContext>, writer: LogWriter) {
     }
 }
 
-/// Opens the rows of one replica. Damage that is found in them, now or later, is told to `whole`.
+/// Opens the rows of one replica. Damage found in them, now or later, is reported to `whole`.
 pub(crate) async fn state_store(
     engine: Arc<dyn Engine>,
     replica: u64,
@@ -150,10 +150,10 @@ fn failed(whole: &Wholeness, error: StateError) -> StoreError {
     StoreError::damaged(error)
 }
 
-/// The rows of a replica, and who is told of damage in them.
+/// The rows of a replica, and where damage is reported.
 struct Rows(StateRows, Arc<Wholeness>);
 
-/// The rows of a replica that does not run: none, and none can be written.
+/// The rows of a replica that does not run: there are none, and none can be written.
 pub(crate) struct NoRows;
 
 fn vacant<T: Send + 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
@@ -264,7 +264,7 @@ impl Install for Installing {
     }
 }
 
-/// Who the node is, kept in the log database: the one whose writes are synced.
+/// The node's identity, stored in the log database, whose writes are synced.
 pub(crate) struct Identity {
     node: NodeId,
     records: NodeRecords,
@@ -277,12 +277,12 @@ impl Identity {
         Self { node, records: NodeRecords::new(Arc::clone(&log)), log, state }
     }
 
-    /// Of a log that was begun anew nobody expects it.
+    /// Whether there must be a record. A new log need not have one.
     async fn must_be_there(&self) -> io::Result<bool> {
         if self.forgotten().await? {
             return Ok(false);
         }
-        // There was a log once.
+        // A log existed before.
         Ok(self.log.vouched().is_some() || !self.records.disk_is_empty().await.map_err(io::Error::other)?)
     }
 }
@@ -308,10 +308,10 @@ impl IdentityStore for Identity {
 
     fn founding(&self) -> BoxFuture<'_, io::Result<Option<(ClusterId, ClusterSpec)>>> {
         Box::pin(async {
-            // The meta group was the first to be given replica ids, one for each node; which is this node's depends on what
-            // is being looked for.
+            // Replica ids were first assigned to the meta group, one for each node. Which of them is this node's depends on the
+            // identity that is being looked up.
             for replica in 1..=MOST_NODES as u64 {
-                // Damage is told as an error: nothing runs yet that would be mended.
+                // Damage is returned as an error: nothing runs yet that could repair it.
                 let whole = Arc::new(Wholeness::new(GroupId::META));
                 let store = state_store(Arc::clone(&self.state), replica, &whole).await.map_err(io::Error::other)?;
                 let Some((cluster, founding)) = founding_of(&*store).await.map_err(io::Error::other)? else { continue };
@@ -326,7 +326,7 @@ impl IdentityStore for Identity {
     }
 }
 
-/// The node's listener, as HTTP takes connections from it.
+/// The node's listener as a source of HTTP connections.
 pub(crate) struct HttpAccept(pub(crate) Box<dyn Listener>);
 
 impl ordergrid_api::Accept for HttpAccept {

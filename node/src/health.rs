@@ -1,7 +1,7 @@
-//! Tells when the node turns ready and when it no longer is: a line for each check that changes, and gauges.
+//! Logs when the node becomes ready and when it stops being ready: one event per check that changes, and gauges.
 //!
-//! What is checked is `report`'s ([`Reporter::readiness`]); a check that is added there is told here, by `/readyz` and by
-//! `cluster status` alike. A line is written when a check changes, not as long as it fails.
+//! `report` defines the checks ([`Reporter::readiness`]). A check that is added there is also reported here, by `/readyz` and
+//! by `cluster status`. An event is logged when a check changes, not while it fails.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::context::NodeContext;
 use crate::metrics;
 use crate::report::Reporter;
 
-/// Looks at the node every `pause` until dropped. A node that starts has `grace` to become ready.
+/// Evaluates the checks every `pause` until dropped. A starting node has `grace` to become ready.
 pub(crate) async fn watch(node: Arc<NodeContext>, reporter: Arc<Reporter>, pause: Duration, grace: Duration) {
     let grace = Instant::now() + grace;
     metrics::refusals_begin();
@@ -23,7 +23,7 @@ pub(crate) async fn watch(node: Arc<NodeContext>, reporter: Arc<Reporter>, pause
     loop {
         let checks = reporter.readiness(&node);
         told.gauges(&checks, &reporter.led(&node));
-        // A node that starts has not turned unready, and one that is being stopped has said so.
+        // A starting node has not lost readiness, and a stopping node has already reported it.
         if Instant::now() >= grace || checks.iter().all(|check| check.ok) {
             told.begun = true;
         }
@@ -34,17 +34,17 @@ pub(crate) async fn watch(node: Arc<NodeContext>, reporter: Arc<Reporter>, pause
     }
 }
 
-/// What was told last, so that only changes are told.
+/// The last reported state, so that only changes are reported.
 struct Told {
     node: u64,
     ready: Option<bool>,
-    /// By the name of the check.
+    /// Result of each check, by name.
     checks: BTreeMap<String, bool>,
-    /// By group: it is led by a leader that works, and by this node.
+    /// By group: whether it has a working leader, and whether this node leads it.
     groups: BTreeMap<GroupId, (bool, bool)>,
-    /// By the name of the check, in lines.
+    /// Logged result of each check, by name.
     lines: BTreeMap<String, bool>,
-    /// The node was ready once, or has had its time.
+    /// Whether the node was ready once, or its grace period is over.
     begun: bool,
 }
 
@@ -72,13 +72,13 @@ impl Told {
         }
     }
 
-    /// Says what changed.
+    /// Logs the checks that have changed.
     fn lines(&mut self, checks: &[Check]) {
         for Check { name, ok, detail } in checks {
             let before = self.lines.insert(name.clone(), *ok).unwrap_or(true);
             match (before, ok) {
-                (true, false) => tracing::warn!(node.id = self.node, check = name, detail, "not ready"),
-                (false, true) => tracing::info!(node.id = self.node, check = name, "holds again"),
+                (true, false) => tracing::warn!(node = self.node, check = name, error = detail, "readiness check failed"),
+                (false, true) => tracing::info!(node = self.node, check = name, "readiness check passes again"),
                 _ => {}
             }
         }

@@ -1,11 +1,12 @@
-//! How a node runs: actors, timers and wiring.
+//! A node: its actors, timers and wiring.
 //!
-//! [`Node::start`] is the only assembly, in production, in tests and in the simulation: it takes a [`NodeConfig`] and a
+//! [`Node::start`] is the only assembly, in production, in tests and in the simulation. It takes a [`NodeConfig`] and a
 //! [`Platform`].
 
 pub mod config;
 pub mod descriptors;
 pub mod exporter;
+pub mod fields;
 pub mod offline;
 pub mod platform;
 pub mod tcp;

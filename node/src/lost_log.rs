@@ -1,9 +1,9 @@
-//! A log database that is damaged: it is put aside whole and begun anew, if other nodes have what was in it.
+//! Replaces a damaged log database: it is put aside as a whole and created anew, if other nodes have its entries.
 //!
-//! Votes were in it too. So a log that was begun anew gives this node no say before it knows what it can have promised (`recall`) and
-//! before leaders have sent it again what it had. A node alone does not start: what the state database has is all that is left of its
-//! orders, and to go on with that is an operator's decision (`offline`). Damage that is met while the node runs ends it; it is marked
-//! in the folder of the database, so that the next start comes here.
+//! The log database also has the votes. So with a new log, this node takes no part until it knows what it may have promised
+//! (`recall`) and until leaders have sent its entries again. A node without peers does not start: its state database is all
+//! that is left of its orders, and an operator has to decide whether to continue with that (`offline`). Damage that is found
+//! while the node runs stops the node. The damage is recorded in the folder of the database, so that the next start comes here.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use crate::glue::IDENTITY;
 use crate::node::{StartError, spec};
 use crate::platform::DataError;
 
-/// What helps a node alone.
-pub(crate) const ALONE: &str = "no other node has what was in it: put a copy of the whole data folder back, or go on with what the \
-                                state database has: `ordergrid offline status --config FILE`, with this node's configuration as FILE, \
-                                says what that is, and `ordergrid offline accept-loss --log --yes --config FILE` goes on with it";
+/// The advice for a node without peers.
+pub(crate) const ALONE: &str = "no other node has its entries: restore a copy of the whole data folder, or continue with the state \
+                                database: `ordergrid offline status --config FILE`, with this node's configuration as FILE, shows \
+                                what it has, and `ordergrid offline accept-loss --log --yes --config FILE` continues with it";
 
-/// Where a damaged log of the node with its data in `data` lies.
+/// The folder of the log database, for a node with its data in `data`.
 pub(crate) fn folder(data: &Path) -> PathBuf {
     data.join("log")
 }
 
-/// Whether no other node has a replica of anything that this one has.
+/// Whether no other node has a replica of any group of this node.
 pub(crate) fn is_alone(config: &NodeConfig) -> bool {
     aside::alone(config).is_some()
 }
 
-/// The numbers of a node's replicas, with their groups.
+/// The node's replica ids, with their groups.
 pub(crate) fn own(config: &NodeConfig) -> Result<Vec<(GroupId, u64)>, StartError> {
     let map = spec(config)?.shard_map();
     let groups = map.groups_on(config.id).into_iter();
@@ -43,14 +43,15 @@ pub(crate) fn own(config: &NodeConfig) -> Result<Vec<(GroupId, u64)>, StartError
     Ok(own.collect())
 }
 
-/// Opens the log database, anew if it has to be and may be. Answers with it why it is empty, if there was one before.
+/// Opens the log database, or creates it anew if it is damaged and other nodes have its entries. Also returns why the log is
+/// empty, if there was one before.
 pub(crate) async fn open(
     config: &NodeConfig,
     open: impl Fn() -> Result<Arc<dyn Engine>, DataError>,
 ) -> Result<(Arc<dyn Engine>, Option<String>), DataError> {
     let (folder, alone) = (folder(&config.data), is_alone(config));
     if alone {
-        // What was met may lie where this node needs nothing.
+        // The recorded damage may lie in rows that this node does not need.
         RocksEngine::try_again(&folder);
     }
     let what = match open() {
@@ -73,33 +74,36 @@ pub(crate) async fn open(
     Ok((open()?, Some(what)))
 }
 
-/// What the node has written down about itself is there: a log that does not say whose it is any more has lost more than its end.
+/// Checks that the node's identity record is there. A log without it has lost more than its end.
 async fn legible(engine: &Arc<dyn Engine>) -> Result<(), EngineError> {
     let records = NodeRecords::new(Arc::clone(engine));
     records.look().await?;
     let known = records.get(IDENTITY).await?.is_some() || log::begun_anew(engine).await?.is_some();
     let used = engine.vouched().is_some() || !records.disk_is_empty().await?;
     if used && !known {
-        return Err(EngineError::Damaged("the record of whose it is is gone".to_owned()));
+        return Err(EngineError::Damaged("the node's identity record is missing".to_owned()));
     }
     Ok(())
 }
 
-/// Why a log that is empty was begun anew: a start may have ended between putting the old one aside and saying so in the new one.
+/// Why an empty log was created anew. A start may have crashed after putting the old log aside, before recording the reason in
+/// the new one.
 fn before(folder: &Path) -> Option<String> {
     let aside = aside::newest(folder)?;
     Some(format!("the one before lies in {}", aside.display()))
 }
 
-/// Says in a log that is empty that there was one before.
+/// Records in an empty log that there was one before.
 pub(crate) async fn begin(config: &NodeConfig, engine: &Arc<dyn Engine>, why: &str) -> Result<(), StartError> {
     let own: Vec<_> = own(config)?.into_iter().map(|(_, replica)| replica).collect();
     let begun = log::begin_anew(engine, &own, why).await;
-    begun
-        .map_err(|reason| StartError::Group { group: GroupId::META, reason: format!("the log cannot be begun anew: {reason}") })
+    begun.map_err(|reason| StartError::Group {
+        group: GroupId::META,
+        reason: format!("the log cannot be created anew: {reason}"),
+    })
 }
 
-/// Tells of the damage in the log for which a node ends, and what follows.
+/// Reports the damage to the log that stops the node, and what happens next.
 #[derive(Clone)]
 pub(crate) struct Damage {
     engine: Arc<dyn Engine>,
@@ -111,14 +115,14 @@ impl Damage {
         Self { engine: Arc::clone(engine), alone: is_alone(config) }
     }
 
-    /// What was found, if anything was, and what follows.
+    /// The damage, if any was found, and what happens next.
     pub(crate) fn found(&self) -> Option<String> {
         let what = self.engine.damaged()?;
-        let then = if self.alone { ALONE } else { "the next start puts it aside, and the other nodes fill this one anew" };
+        let then = if self.alone { ALONE } else { "the next start puts it aside, and the other nodes refill this one" };
         Some(format!("the log database is damaged ({what}); {then}"))
     }
 
-    /// Another start mends it.
+    /// Whether the next start repairs it.
     pub(crate) fn begins_again(&self) -> bool {
         !self.alone && self.engine.damaged().is_some()
     }

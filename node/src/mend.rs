@@ -1,10 +1,10 @@
-//! What follows when the stored rows of a replica are damaged: its service ends at once, its leadership goes to another
-//! replica, its rows are filled anew from one of the others, and it runs again, all in this process and without an operator.
+//! Repairs a replica with damaged rows while the node runs, without an operator: the replica stops serving at once, its
+//! leadership is transferred, its rows are refilled from another replica, and it starts again.
 //!
-//! What is wrong is written down first, beside the log, so that a restart at any moment goes on from here. The log is whole:
-//! votes and entries stay, so nothing that the replica has acknowledged is forgotten meanwhile. A node that is alone ends, and
-//! its next start makes the rows anew from the logs, if all of those are still there (`aside`); else it goes on without this
-//! shard until it is stopped, so that what is left can be read, and says so in `/readyz` and in every answer.
+//! The damage is recorded first, next to the log, so that a restart at any moment continues the repair. The log is intact:
+//! votes and entries are kept, so nothing that the replica has acknowledged is forgotten. A node without peers stops, and its
+//! next start rebuilds the rows from the logs if they are complete (`aside`). If they are not, the node keeps running without
+//! this shard, so that the rest stays readable, and reports the damage in `/readyz` and in every answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::refill;
 use crate::replicas::{Replicas, Then};
 use crate::shard::{Seat, ShardHost};
 
-/// Pause before the others are asked again.
+/// Pause between two attempts.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Watches over one shard's replica until dropped.
+/// Watches one shard's replica until dropped.
 pub(crate) async fn keep_whole(node: Arc<NodeContext>, host: Arc<ShardHost>, replicas: Arc<Replicas>, router: Arc<Router>) {
     loop {
         let what = host.found().await;
@@ -35,25 +35,25 @@ pub(crate) async fn keep_whole(node: Arc<NodeContext>, host: Arc<ShardHost>, rep
         }
         let Some(seat) = mend(&node, &host, &what, &replicas).await else { return };
         router.add(Arc::clone(&seat.group));
-        tracing::info!(shard.id = %host.shard, "the replica is whole again");
+        tracing::info!(shard = %host.shard, "replica is whole again");
         host.replace(seat);
         host.mended();
         metrics::replica_whole(host.shard, true);
     }
 }
 
-/// Nobody else has the rows.
+/// Handles damage that no other node can repair.
 async fn alone(node: &NodeContext, host: &ShardHost, what: &str, replicas: &Replicas) {
     let forsaken = replicas.alone(host.shard, what).await;
     host.mending(what, &forsaken.then.to_string());
     match forsaken.then {
         Then::Begin => node.fail_for_now(forsaken.to_string()),
         Then::Stop => node.fail(forsaken.to_string()),
-        Then::Stay(_) => tracing::error!(shard.id = %host.shard, "{forsaken}"),
+        Then::Stay(_) => tracing::error!(shard = %host.shard, error = %forsaken, "damaged replica cannot be rebuilt"),
     }
 }
 
-/// The meta group's rows are damaged: nothing here goes on without them.
+/// Handles damage to the meta group's rows: the node stops, because it cannot work without them.
 pub(crate) async fn meta(node: &NodeContext, replicas: &Replicas, what: &str) {
     if replicas.others(GroupId::META).is_empty() {
         let forsaken = replicas.alone(GroupId::META, what).await;
@@ -64,11 +64,11 @@ pub(crate) async fn meta(node: &NodeContext, replicas: &Replicas, what: &str) {
         return;
     }
     let noted = replicas.note_damage(GroupId::META, what).await;
-    let next = noted.map_or_else(|why| why, |()| "the next start fills them anew from another node".to_owned());
+    let next = noted.map_or_else(|why| why, |()| "the next start refills them from another node".to_owned());
     node.fail_for_now(format!("the stored rows of the meta group are damaged ({what}); {next}"));
 }
 
-/// Leadership goes away, and the replica stops.
+/// Transfers the replica's leadership and stops the replica.
 async fn retire(here: NodeId, seat: Seat) {
     let group = seat.group;
     let status = group.status();
@@ -76,7 +76,7 @@ async fn retire(here: NodeId, seat: Seat) {
         let mut others: Vec<_> = status.members.iter().filter(|member| member.voter && member.node != here).collect();
         others.sort_by_key(|member| std::cmp::Reverse(member.matched));
         for other in others {
-            // Whom it cannot be handed to will be elected.
+            // If no transfer succeeds, there will be an election.
             if group.transfer(other.node).await.is_ok() {
                 break;
             }
@@ -85,8 +85,8 @@ async fn retire(here: NodeId, seat: Seat) {
     group.shutdown().await;
 }
 
-/// Fills the replica anew and starts it, however long that takes. `None` where this process cannot: a database that has met
-/// damage while it merged its files takes nothing any more, and is made anew at the next start.
+/// Refills the replica and starts it, however long that takes. `None` if this process cannot: after damage during a compaction,
+/// a database accepts no more writes, and the next start creates it anew.
 async fn mend(node: &NodeContext, host: &ShardHost, what: &str, replicas: &Replicas) -> Option<Seat> {
     loop {
         let why = match attempt(host, what, replicas).await {
@@ -95,11 +95,11 @@ async fn mend(node: &NodeContext, host: &ShardHost, what: &str, replicas: &Repli
         };
         if let Some(damage) = replicas.refuses_writes().await {
             node.fail_for_now(format!(
-                "the state database takes no writes any more ({damage}); the next start puts it aside and makes it anew from the other nodes"
+                "the state database accepts no more writes ({damage}); the next start puts it aside and refills it from the other nodes"
             ));
             return None;
         }
-        tracing::warn!(shard.id = %host.shard, why, "the replica is not filled yet");
+        tracing::warn!(shard = %host.shard, error = why, "replica refill failed");
         host.mending(what, &why);
         tokio::time::sleep(AGAIN).await;
     }
@@ -114,10 +114,10 @@ async fn attempt(host: &ShardHost, what: &str, replicas: &Replicas) -> Result<Se
     Ok(seat)
 }
 
-/// The rows of a replica that does not run come from another one.
+/// Refills the rows of a replica that does not run from another node.
 ///
 /// # Errors
-/// Why not, in words: ask again later.
+/// The reason, in words. Try again later.
 pub(crate) async fn refilled(replicas: &Replicas, group: GroupId) -> Result<(), String> {
     let purged = replicas.purged(group).await?;
     let mut failed = Vec::new();
@@ -130,11 +130,11 @@ pub(crate) async fn refilled(replicas: &Replicas, group: GroupId) -> Result<(), 
     Err(failed.join("; "))
 }
 
-/// What is damaged goes only once somebody has what it is replaced by.
+/// Refills from one node. The damaged rows are removed only after that node has offered replacements.
 async fn filled_from(replicas: &Replicas, group: GroupId, node: NodeId, purged: u64) -> Result<(), String> {
     let offer = refill::offer(replicas.mesh(), node, group, purged).await?;
     let store = replicas.emptied(group).await?;
     let index = offer.take(replicas.mesh(), &*store).await?;
-    tracing::info!(%group, from = node, index, "filled anew");
+    tracing::info!(shard = %group, peer = node, index, "replica refilled");
     Ok(())
 }

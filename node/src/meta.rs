@@ -1,4 +1,4 @@
-//! The meta group while the node runs: what would make it end.
+//! Watches the meta group while the node runs.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use crate::mend;
 use crate::replicas::Replicas;
 use crate::wholeness::Wholeness;
 
-/// The meta group must know the cluster as this disk does: else the disk is of two clusters.
+/// Checks that the meta group has the same cluster as this disk. If not, the disk holds data of two clusters.
 pub(crate) async fn watch_founding(
     context: Arc<NodeContext>,
     founding: impl Future<Output = Option<Arc<MetaView>>>,
     spec: ClusterSpec,
     cluster: ClusterId,
 ) {
-    // It only ends without an answer when its group stops.
+    // The answer is missing only if the group stops.
     let Some(view) = founding.await else { return };
-    // Where nodes are may have changed since.
+    // The addresses of nodes may have changed since.
     let differences = spec.agreement(true).differences(&view.founding().agreement(true));
     let mut told = Vec::new();
     if view.cluster != cluster {

@@ -1,4 +1,4 @@
-//! What a node counts about itself. Names follow `ordergrid_…_{seconds,bytes,total}`; only the binary installs an exporter.
+//! The metrics of a node. Names follow `ordergrid_…_{seconds,bytes,total}`; only the binary installs an exporter.
 //!
 //! `ordergrid_stage_seconds{stage}` is one histogram over all crates. An order's way is `body`, `parse`, `admission`,
 //! `batch_wait`, `pack`, `encode` (for the disk), `log_write` and `log_sync` (each batch of the log), `replicate` (from the
@@ -14,13 +14,13 @@ use ordergrid_domain::GroupId;
 use ordergrid_storage::Stage;
 use tokio::time::Instant;
 
-/// The stages of an entry once it is committed; each ends without having waited.
+/// The stages of a committed entry; none of them includes a wait.
 pub(crate) struct ApplyStages {
-    /// From bytes to commands, where this node has not made the entry itself.
+    /// Decoding commands from bytes, unless this node created the entry.
     pub(crate) unpack: Stage,
-    /// The machine decides. A look that finds rows missing counts as well.
+    /// Executing the commands. A run that finds rows missing counts as well.
     pub(crate) apply: Stage,
-    /// Whoever waits for an outcome is told.
+    /// Answering the callers that wait for an outcome.
     pub(crate) reply: Stage,
 }
 
@@ -88,7 +88,7 @@ impl BatchWait {
 pub(crate) struct EntryMeters {
     entries: Counter,
     commands: Counter,
-    /// Commands become an entry's bytes.
+    /// Encoding commands into an entry.
     pub(crate) pack: Stage,
 }
 
@@ -98,51 +98,51 @@ impl EntryMeters {
         Self { entries, commands, pack: Stage::of("pack") }
     }
 
-    /// An entry is proposed, with so many commands.
+    /// Counts an entry that was proposed with this many commands.
     pub(crate) fn proposed(&self, commands: usize) {
         self.entries.increment(1);
         self.commands.increment(commands as u64);
     }
 }
 
-/// What a replica has stored was found to be damaged.
+/// Counts damage found in a replica's rows.
 pub(crate) fn damage_found(group: GroupId) {
     counter!("ordergrid_state_damaged_total", "shard" => group.to_string()).increment(1);
 }
 
-/// Whether what a replica has stored is whole, as far as is known.
+/// Sets whether a replica's rows are intact, as far as is known.
 pub(crate) fn replica_whole(group: GroupId, whole: bool) {
     gauge!("ordergrid_state_whole", "shard" => group.to_string()).set(f64::from(u8::from(whole)));
 }
 
-/// Rows came from another replica to fill a damaged one.
+/// Counts rows that were refilled from another replica.
 pub(crate) fn refilled(bytes: usize) {
     counter!("ordergrid_refill_bytes_total").increment(bytes as u64);
 }
 
-/// The scrub has read rows.
+/// Counts rows that the scrub has read.
 pub(crate) fn scrubbed_rows(group: GroupId, rows: usize, bytes: usize) {
     counter!("ordergrid_scrub_rows_total", "shard" => group.to_string()).increment(rows as u64);
     counter!("ordergrid_scrub_bytes_total", "shard" => group.to_string()).increment(bytes as u64);
 }
 
-/// The scrub has been through all replicas once, in `took`; `whole`: it has read all there is, and found nothing.
+/// Records a scrub of all replicas in `took`. `whole` means that all rows were read and none was damaged.
 pub(crate) fn scrubbed(whole: bool, took: std::time::Duration) {
     histogram!("ordergrid_scrub_seconds").record(took.as_secs_f64());
     counter!("ordergrid_scrub_rounds_total", "whole" => if whole { "yes" } else { "no" }).increment(1);
 }
 
-/// A command was refused because the batcher's queue was full.
+/// Counts a command that was refused because the batcher's queue was full.
 pub(crate) fn batcher_refused() {
     counter!("ordergrid_refused_total", "reason" => "batcher_full").increment(1);
 }
 
-/// A place was refused because too many run, or wait for one key.
+/// Counts an order that was refused because too many attempts run, or wait for one key.
 pub(crate) fn admission_refused() {
     counter!("ordergrid_refused_total", "reason" => "admission").increment(1);
 }
 
-/// A hold was refused because too many wait for one SKU.
+/// Counts a hold that was refused because too many wait for one SKU.
 pub(crate) fn sku_refused() {
     counter!("ordergrid_refused_total", "reason" => "sku_busy").increment(1);
 }
@@ -152,29 +152,29 @@ pub(crate) fn sold_out_from_memory() -> Counter {
     counter!("ordergrid_sold_out_from_memory_total")
 }
 
-/// An entity actor had failed and was started anew from the machine's state.
+/// Counts an entity actor that failed and was restarted from the machine's state.
 pub(crate) fn entity_restarted() {
     counter!("ordergrid_entity_restarts_total").increment(1);
 }
 
-/// SKU actors alive on a led shard.
+/// Sets the number of SKU actors of a led shard.
 pub(crate) fn actors_live(shard: GroupId, actors: usize) {
     gauge!("ordergrid_actors", "shard" => shard.to_string()).set(actors as f64);
 }
 
-/// Whether a group has a leader that works, as `node` can tell, and whether that leader is here.
+/// Sets whether a group has a working leader as far as `node` knows, and whether that leader is `node`.
 pub(crate) fn led(node: u64, group: GroupId, led: bool, here: bool) {
     let (node, shard) = (node.to_string(), group.to_string());
     gauge!("ordergrid_shard_led", "node" => node.clone(), "shard" => shard.clone()).set(f64::from(u8::from(led)));
     gauge!("ordergrid_leading", "node" => node, "shard" => shard).set(f64::from(u8::from(here)));
 }
 
-/// Whether `node` may take requests.
+/// Sets whether `node` may accept requests.
 pub(crate) fn ready(node: u64, ready: bool) {
     gauge!("ordergrid_ready", "node" => node.to_string()).set(f64::from(u8::from(ready)));
 }
 
-/// Whether one of the node's checks of readiness holds.
+/// Sets the result of a readiness check.
 pub(crate) fn check(node: u64, name: &str, ok: bool) {
     gauge!("ordergrid_check", "node" => node.to_string(), "check" => name.to_owned()).set(f64::from(u8::from(ok)));
 }
@@ -189,7 +189,7 @@ pub(crate) fn streams_stopped(from: GroupId, streams: usize) {
     gauge!("ordergrid_streams_stopped", "from" => from.to_string()).set(streams as f64);
 }
 
-/// A shard has a replica here: what is counted of it begins at 0.
+/// Registers the series of a shard with a replica on this node, at 0.
 pub(crate) fn shard_begins(shard: GroupId) {
     counter!("ordergrid_streams_stopped_total", "from" => shard.to_string()).increment(0);
     streams_stopped(shard, 0);
@@ -197,30 +197,30 @@ pub(crate) fn shard_begins(shard: GroupId) {
     replica_memory(shard, 0);
 }
 
-/// The node begins: so does what it may refuse.
+/// Registers the series of refusals at the node's start.
 pub(crate) fn refusals_begin() {
     for reason in ["batcher_full", "admission", "sku_busy"] {
         counter!("ordergrid_refused_total", "reason" => reason).increment(0);
     }
 }
 
-/// Tentative holds whose attempt will never be placed were freed.
+/// Counts tentative holds that were released because their attempt will never be placed.
 pub(crate) fn orphans_freed(holds: usize) {
     counter!("ordergrid_orphaned_holds_freed_total").increment(holds as u64);
 }
 
-/// Rows were looked up in the state database.
+/// Counts look-ups of rows in the state database.
 pub(crate) fn cold_rows_loaded(rows: usize) {
     counter!("ordergrid_cold_rows_loaded_total").increment(rows as u64);
 }
 
-/// How far the wall clock is from what is taken for the time, and whether anything is wrong with it.
+/// Sets the distance of the wall clock from grid time, and whether anything is wrong with it.
 pub(crate) fn clock(node: NodeId, off_ms: i64, skewed: bool) {
     gauge!("ordergrid_clock_offset_seconds", "node" => node.to_string()).set(off_ms as f64 / 1_000.0);
     gauge!("ordergrid_clock_skew", "node" => node.to_string()).set(f64::from(u8::from(skewed)));
 }
 
-/// Bytes of rows in memory.
+/// Sets the bytes of rows in memory.
 pub(crate) fn replica_memory(shard: GroupId, bytes: u64) {
     gauge!("ordergrid_replica_memory_bytes", "shard" => shard.to_string()).set(bytes as f64);
 }
@@ -230,12 +230,12 @@ pub(crate) fn row_room(share: f64) {
     gauge!("ordergrid_row_memory_ratio").set(share);
 }
 
-/// Peers that were started with other settings where all must be the same.
+/// Sets the number of peers with other values of settings that must be the same.
 pub(crate) fn settings_differ(peers: usize) {
     gauge!("ordergrid_settings_differ").set(peers as f64);
 }
 
-/// A request was forwarded to another node and answered.
+/// Counts a request that was forwarded to another node and answered.
 pub(crate) fn forwarded(seconds: f64) {
     histogram!("ordergrid_forward_seconds").record(seconds);
 }

@@ -1,5 +1,5 @@
-//! The one assembly of a node: disks, mesh, identity, groups, shards, HTTP. Production, tests and the simulation start it
-//! alike, with another [`Platform`].
+//! The assembly of a node: disks, mesh, identity, groups, shards, HTTP. Production, tests and the simulation all use it, each
+//! with its own [`Platform`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,13 +38,13 @@ use crate::report::{Member, RenderMetrics, Reporter};
 use crate::shard::{BatchLimits, LeadLimits, ShardHost};
 use crate::{copies, losses, mend, meta, scrub, twins};
 
-/// Requests that wait for one idempotency key.
+/// Most requests that wait for the same idempotency key.
 const WAITING_PER_KEY: usize = 64;
-/// Times an attempt is taken anew after a hold came too late.
+/// Most retries of an attempt after a hold arrived too late.
 const RENEWALS: u8 = 2;
-/// Requests of other nodes up to this size are not counted: a connection has a bounded number of them.
+/// Requests of other nodes up to this size are not accounted for: their number per connection is bounded.
 const SMALL_FORWARD: usize = 16 << 10;
-/// A request waits so long for its shard to have a leader.
+/// Longest time a request waits for its shard to have a leader.
 const LEADER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why a node does not start.
@@ -53,12 +53,12 @@ pub enum StartError {
     /// There is no cluster to be part of.
     #[error("the configuration has no [bootstrap] section, which names the nodes of the cluster")]
     NoBootstrap,
-    /// The other nodes cannot come in.
+    /// The mesh address cannot be listened on.
     #[error("cannot listen on {addr} for the other nodes (mesh.listen): {reason}")]
     Listen {
-        /// Which.
+        /// The address.
         addr: String,
-        /// Why not.
+        /// The error.
         reason: std::io::Error,
     },
     /// The node may not take part.
@@ -67,28 +67,28 @@ pub enum StartError {
     /// Stored rows are damaged, and there is no other node.
     #[error(transparent)]
     Forsaken(#[from] Forsaken),
-    /// The log is damaged, and has to be put aside.
+    /// The log is damaged and must be put aside.
     #[error("{reason}; {then}")]
     LogDamaged {
-        /// What the node could not do.
+        /// The operation that failed.
         reason: String,
-        /// What is damaged, and what follows.
+        /// The damage, and what happens next.
         then: String,
-        /// Another start mends it.
+        /// Whether another start repairs it.
         again: bool,
     },
-    /// A replica cannot be brought up.
+    /// A replica does not start.
     #[error("group {group}: {reason}")]
     Group {
-        /// Which group.
+        /// The group.
         group: GroupId,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
 
 impl StartError {
-    /// Another start mends it.
+    /// Whether another start repairs it.
     #[must_use]
     pub fn begins_again(&self) -> bool {
         match self {
@@ -99,16 +99,16 @@ impl StartError {
     }
 }
 
-/// Why a running node must not go on.
+/// Why a running node has failed.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("this node must not go on: {reason}")]
+#[error("this node has failed: {reason}")]
 pub struct FatalError {
     reason: String,
-    /// Another start goes on, and mends it.
+    /// Whether another start repairs it.
     pub again: bool,
 }
 
-/// A running node. Dropped, it stops without handing anything over, as in a crash.
+/// A running node. If it is dropped, it stops without transferring leaderships, as in a crash.
 pub struct Node {
     context: Arc<NodeContext>,
     mesh: Mesh,
@@ -117,7 +117,7 @@ pub struct Node {
     drain: Duration,
     stop_within: Duration,
     damage: Damage,
-    /// Raised when no leadership is to be moved any more.
+    /// Set when no leadership should be moved any more.
     settled: watch::Sender<bool>,
     course: watch::Sender<Course>,
     serving: Mutex<Option<tokio::task::JoinHandle<usize>>>,
@@ -125,7 +125,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node. Returns once its replicas have recovered and it listens to clients; leaders are found later, see
+    /// Starts a node. Returns when its replicas have recovered and it accepts clients, usually before leaders are known: see
     /// [`Self::ready`].
     ///
     /// # Errors
@@ -145,7 +145,7 @@ impl Node {
         let (course, steps) = watch::channel(Course::Serving);
         let http = platform.http.take().expect("a platform is for one node, which takes its listener here");
         let http_url = config.http.advertise.clone().unwrap_or_else(|| format!("http://{}", http.local_addr()));
-        // Before anything is waited for, so that the process can be seen to live. Without `course` it ends.
+        // Started first, so that liveness probes are answered. Dropping `course` ends it.
         let account = config.account();
         let serving = serve_http(&config, &platform, http, Arc::clone(&front), account.clone(), steps);
         let serving = Mutex::new(Some(tokio::spawn(serving)));
@@ -153,7 +153,7 @@ impl Node {
         if let Some(why) = &platform.log_lost {
             lost_log::begin(&config, &platform.log_engine, why).await?;
         }
-        // Writes into the log, so not before.
+        // It writes to the log, so it starts after the log is open.
         copies::serve(&mesh, &platform.log_engine);
         let founded = bootstrap(&config, &platform, &spec, &mesh, &front).await?;
         let cluster = founded.cluster;
@@ -207,19 +207,19 @@ impl Node {
         Ok(Self { context, mesh, router, http_url, drain, stop_within, damage, settled, course, serving, _work: work })
     }
 
-    /// Where clients reach it.
+    /// The URL for clients.
     #[must_use]
     pub fn http_url(&self) -> String {
         self.http_url.clone()
     }
 
-    /// The replicas on this node, the meta group's first: their state, for diagnostics, and what can be asked of them.
+    /// The replicas on this node, the meta group's first, for diagnostics.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupRef> {
         self.router.groups()
     }
 
-    /// Resolves when the node knows a leader for every shard, and where it leads itself, is ready to.
+    /// Resolves when the node knows a leader for every shard, and is ready where it leads itself.
     pub async fn ready(&self) {
         if let Some(meta) = self.router.group(GroupId::META) {
             let mut leadership = meta.leadership();
@@ -228,7 +228,7 @@ impl Node {
                 Some(_) => true,
                 None => false,
             });
-            // A group that stops instead is told by `failed`.
+            // A group that stops instead is reported by `failed`.
             led.await.ok();
         }
         for host in self.context.hosts() {
@@ -236,13 +236,13 @@ impl Node {
         }
     }
 
-    /// The shards whose stored rows are damaged here, in words: they are being filled anew, and are served elsewhere.
+    /// The shards with damaged rows on this node, in words. They are being refilled, and are served by other nodes.
     #[must_use]
     pub fn damaged(&self) -> Vec<String> {
         self.context.hosts().filter_map(|host| Some(format!("shard {}: {}", host.shard, host.damage()?.what))).collect()
     }
 
-    /// Resolves when the node must not go on: its disk failed, or an actor whose knowledge cannot be rebuilt.
+    /// Resolves when the node has failed: its disk, or an actor whose state cannot be rebuilt.
     pub async fn failed(&self) -> FatalError {
         let mut failed = self.context.failed();
         match failed.wait_for(Option::is_some).await {
@@ -254,9 +254,9 @@ impl Node {
         }
     }
 
-    /// Stops cleanly. First the node only says that it is not ready, and goes on serving for as long as `http.drain`, so
-    /// that balancers look elsewhere and clients are asked to. Then it takes no more connections, hands its leaderships over,
-    /// finishes its requests, and stops its groups with a last checkpoint.
+    /// Stops cleanly. First the node only reports that it is not ready, and keeps serving for `http.drain`, so that load
+    /// balancers and clients go elsewhere. Then it accepts no more connections, transfers its leaderships, finishes its
+    /// requests, and stops its groups with a last checkpoint.
     pub async fn shutdown(&self) {
         self.context.begin_drain();
         self.settled.send_replace(true);
@@ -275,16 +275,20 @@ impl Node {
         }
         let serving = self.serving.lock().take();
         if let Some(serving) = serving {
-            // It has a bound of its own.
-            serving.await.ok();
+            // The server has its own time limit.
+            if let Err(error) = serving.await {
+                tracing::error!(node = self.context.id, %error, "HTTP server failed");
+            }
         }
         for host in self.context.hosts() {
             host.close();
         }
         let groups = self.router.groups();
         let checkpoints = join_all(groups.iter().map(|group| group.checkpoint()));
-        // Without the last checkpoint a start replays more of the log.
-        tokio::time::timeout(self.stop_within, checkpoints).await.ok();
+        // Without the last checkpoint, the next start replays more of the log.
+        if let Err(error) = tokio::time::timeout(self.stop_within, checkpoints).await {
+            tracing::warn!(node = self.context.id, %error, "last checkpoints not written in time");
+        }
         join_all(groups.iter().map(|group| group.shutdown())).await;
         self.mesh.shutdown();
     }
@@ -309,7 +313,7 @@ async fn open_mesh(config: &NodeConfig, platform: &Platform) -> Result<Mesh, Sta
     mesh.map_err(|reason| StartError::Listen { addr: addr.clone(), reason })
 }
 
-/// Looks at this node's health, and compares its settings and clocks with its peers', for as long as the work lives.
+/// Watches this node's health, and compares its settings and clocks with its peers'. Runs until it is dropped.
 fn compare(
     work: &mut JoinSet<()>,
     config: &NodeConfig,
@@ -318,7 +322,7 @@ fn compare(
     context: &Arc<NodeContext>,
     reporter: &Arc<Reporter>,
 ) {
-    // A new leader shows itself within two election timeouts; more often than it does nobody needs to look.
+    // A new leader appears within two election timeouts. Heartbeats are the shortest useful interval.
     let (pause, grace) = (config.group.heartbeat, 2 * config.group.election_max);
     work.spawn(health::watch(Arc::clone(context), Arc::clone(reporter), pause, grace));
     let says = spec.agreement(moved(config)).with(config.agreement());
@@ -354,7 +358,7 @@ fn lead_limits(config: &NodeConfig) -> LeadLimits {
         actors_per_shard: limits.shard_actors,
         renewals: RENEWALS,
         hold_validity: config.hold_valid,
-        // Half of it is left for the place.
+        // The other half is for placing.
         hold_patience: LEADER_PATIENCE.min(config.hold_valid / 2),
         idle: limits.actor_idle,
         request: limits.request,
@@ -424,12 +428,12 @@ fn node_grid(
     }
 }
 
-/// Answers the other nodes: what shards ask of shards, and forwarded requests.
+/// Serves the other nodes: messages between shards, and forwarded requests.
 fn serve_peers(mesh: &Mesh, service: &PeerService, grid: &NodeGrid, account: &Account) {
     let calls = service.clone();
     mesh.serve(peers::SERVICE, Arc::new(move |_, body: Bytes| calls.serve(body)));
     let (grid, account) = (grid.clone(), account.clone());
-    // What a client asks is done or refused once: a second try might find what the first did not.
+    // A client's request is handled at most once: a repeated one might find another state.
     mesh.serve_once(
         grid::SERVICE,
         Arc::new(move |_, body: Bytes| {

@@ -1,8 +1,8 @@
-//! A node's data while it is stopped: what each replica has, and going on without what its log has lost.
+//! The data of a stopped node: what each replica has, and accepting the loss of log entries.
 //!
-//! The databases are opened as by the node itself, so that no node can run meanwhile, and what the log vouched for is held
-//! against what is there in the same way. A log database that is damaged is looked at from outside: by what the state has, and by what
-//! was vouched for.
+//! The databases are opened as the node opens them, so that no node can run meanwhile, and the log is compared with what it has
+//! vouched for in the same way. A damaged log database is not opened: its loss is derived from the state database and from the
+//! last vouch.
 
 use std::io;
 use std::path::PathBuf;
@@ -26,10 +26,10 @@ use crate::{aside, copies, losses, lost_log};
 
 pub use crate::losses::loss_record;
 
-/// Pause before it is looked again whether a database is closed.
+/// Pause between two checks whether a database is closed.
 const CLOSING: Duration = Duration::from_millis(5);
 
-/// Why the data cannot be looked at.
+/// Why the data cannot be inspected.
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
     /// The configuration does not say which replicas the node has.
@@ -38,92 +38,92 @@ pub enum OfflineError {
     /// There is no data.
     #[error("there is no node's data in {}", .0.display())]
     Missing(PathBuf),
-    /// The node runs.
+    /// The node is running.
     #[error("another process uses {}: stop the node first: {reason}", .folder.display())]
     InUse {
         /// The folder of the database.
         folder: PathBuf,
-        /// As the database says it.
+        /// The database's error.
         reason: EngineError,
     },
     /// A database cannot be opened.
     #[error("cannot open {}: {reason}", .folder.display())]
     Open {
-        /// Its folder.
+        /// The folder of the database.
         folder: PathBuf,
-        /// Why not.
+        /// The error.
         reason: EngineError,
     },
     /// A replica cannot be read.
     #[error("group {group}: {reason}")]
     Replica {
-        /// Of which group.
+        /// The group.
         group: GroupId,
-        /// Why not.
+        /// The error.
         reason: io::Error,
     },
-    /// The node has no replica of it.
+    /// The node has no replica of the shard.
     #[error("the node has no replica of shard {0}")]
     NoReplica(u32),
-    /// Nothing is to be accepted.
+    /// The shard has lost nothing.
     #[error("shard {0} has lost nothing")]
     Whole(u32),
-    /// There is nothing to go on with: who the shard's replicas are was in what is lost.
+    /// Nothing is left of the shard: the membership was in the lost log.
     #[error(
-        "nothing is left of shard {0}: its log is lost, and no checkpoint was written before; put a copy of the data folder back, or \
+        "nothing is left of shard {0}: its log is lost, and no checkpoint was written before; restore a copy of the data folder, or \
          found a new grid in an empty folder"
     )]
     NothingLeft(u32),
-    /// Only all of it is to be accepted.
-    #[error("the log database is damaged as a whole: `accept-loss --log` goes on without it, for every shard")]
+    /// The whole log database is damaged, so only its whole loss can be accepted.
+    #[error("the whole log database is damaged: `accept-loss --log` accepts its loss for every shard")]
     LogLost,
-    /// There is a log database, and all replicas know what they have promised.
+    /// The log database is intact, and all replicas know their promises.
     #[error("the log database can be read: it is not lost")]
     LogWhole,
-    /// The damaged database cannot be moved out of the way, or the new one not written.
-    #[error("the log database cannot be begun anew: {0}")]
+    /// The damaged database cannot be moved, or the new one cannot be written.
+    #[error("the log database cannot be created anew: {0}")]
     Anew(String),
 }
 
-/// What one replica has.
+/// The data of one replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Found {
-    /// Its shard; 0 is the meta group.
+    /// The shard; 0 is the meta group.
     pub shard: u32,
-    /// Its number.
+    /// The replica's id.
     pub replica: u64,
-    /// How many replicas the shard has.
+    /// Number of the shard's replicas.
     pub replicas: usize,
-    /// The last index of its log; none if it is empty.
+    /// Last index of the log; `None` if the log is empty.
     pub log: Option<u64>,
-    /// The last index of its state; none before the first checkpoint.
+    /// Last index of the state; `None` before the first checkpoint.
     pub state: Option<u64>,
-    /// The index that its log vouched for, if that is no longer there.
+    /// The index that the log vouched for, if the log has lost it.
     pub vouched: Option<u64>,
-    /// Its log and its vote were lost with the log database.
+    /// Whether the log and the vote were lost with the log database.
     pub log_lost: bool,
 }
 
 impl Found {
-    /// The last index that is there at all.
+    /// The last index that is left.
     #[must_use]
     pub fn last(&self) -> Option<u64> {
         self.log.max(self.state)
     }
 }
 
-/// The stopped node's data, open.
+/// The open data of a stopped node.
 pub struct Offline {
     data: PathBuf,
-    /// The log, or what is damaged of it.
+    /// The log database, or its damage.
     log: Result<LogWriter, String>,
     state: Arc<dyn Engine>,
-    /// Its replicas: shard, number, how many the shard has.
+    /// The replicas: shard, replica id, number of the shard's replicas.
     replicas: Vec<(GroupId, u64, usize)>,
 }
 
 impl Offline {
-    /// Opens the data of the node with this configuration, inside a runtime. Blocks meanwhile.
+    /// Opens the data of the node with this configuration, inside a runtime. Blocking.
     ///
     /// # Errors
     /// [`OfflineError`]; nothing was changed.
@@ -147,13 +147,13 @@ impl Offline {
         Ok(Self { data: config.data.clone(), log, state: Arc::new(state), replicas })
     }
 
-    /// What is damaged of the log database, if it cannot be used.
+    /// The damage to the log database, if it cannot be used.
     #[must_use]
     pub fn damage(&self) -> Option<&str> {
         self.log.as_ref().err().map(String::as_str)
     }
 
-    /// What each replica has, in the order of the shards.
+    /// The data of each replica, sorted by shard.
     ///
     /// # Errors
     /// [`OfflineError::Replica`]
@@ -165,7 +165,7 @@ impl Offline {
         Ok(found)
     }
 
-    /// Goes on without what the log of a shard's replica has lost, durably; answers what it had.
+    /// Accepts the loss of log entries of a shard's replica, durably. Returns what the replica had.
     ///
     /// # Errors
     /// [`OfflineError`]; nothing was changed.
@@ -187,11 +187,11 @@ impl Offline {
         Ok(found)
     }
 
-    /// Goes on without the log database, durably, with what the state has: the damaged one is put aside, and every replica that
-    /// has forgotten what it had promised goes on as if that were what the state has and what was vouched for of its vote.
+    /// Accepts the loss of the log database, durably, and continues with the state. The damaged database is put aside. Every
+    /// replica that has forgotten its promises continues from its state and from what was vouched for of its vote.
     ///
     /// # Errors
-    /// [`OfflineError`]. It can be called again.
+    /// [`OfflineError`]. The call can be repeated.
     pub async fn accept_lost_log(self) -> Result<(), OfflineError> {
         let mut goes_on = Vec::new();
         for (group, replica, replicas) in &self.replicas {
@@ -224,7 +224,7 @@ impl Offline {
             let told = glue::remember::<TokioRuntime>(&writer, replica, &promised).await;
             told.map_err(|reason| OfflineError::Replica { group, reason })?;
         }
-        // The others must not take what goes on for an older copy.
+        // Other nodes must not take the new log for an older copy.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
         let number = copies::number_at(u64::try_from(now).unwrap_or_default()).max(writer.reached());
         writer.advance(number).await.map_err(|error| anew(&error))?;
@@ -252,14 +252,14 @@ impl Offline {
             replicas,
             log: last.as_ref().map(|last| last.index),
             state: state.map(|state| state.index),
-            // What the state has was applied, and needs no log.
+            // The state's entries were applied, and need no log.
             vouched: vouched.as_ref().map(EntryId::from).filter(|vouched| state < Some(*vouched)).map(|vouched| vouched.index),
             log_lost: log.is_none(),
         };
         Ok((found, log))
     }
 
-    /// What was left beside the log that is lost.
+    /// The last vouch of the lost log.
     fn vouched(&self, group: GroupId, replica: u64) -> Result<VouchedFor<Grid<TokioRuntime>>, OfflineError> {
         let folder = lost_log::folder(&self.data);
         let lost = if self.log.is_err() { Some(folder) } else { aside::newest(&folder) };
@@ -271,8 +271,8 @@ impl Offline {
         decoded.map_err(|reason| OfflineError::Replica { group, reason: io::Error::other(reason) })
     }
 
-    /// What a replica whose log is lost goes on with: a vote of a later term than any that is known, for itself, so that it gives
-    /// none twice that is, and no entry beyond its state.
+    /// The new vote and last entry of a replica whose log is lost: a vote for itself in a later term than any that is known, so
+    /// that it gives no second vote in a known term, and no entry beyond its state.
     async fn promised(&self, group: GroupId, replica: u64) -> Result<Promised, OfflineError> {
         let vote = self.vouched(group, replica)?.vote;
         let state = applied(&self.state, replica).await.map_err(|reason| OfflineError::Replica { group, reason })?;
@@ -298,7 +298,7 @@ fn writer(log: Arc<dyn Engine>) -> LogWriter {
     LogWriter::start(log, WriterLimits::default(), |task| drop(tokio::spawn(task)))
 }
 
-/// A log database that every replica can be read from, or what is damaged of it.
+/// The log database, if every replica can be read from it, or its damage.
 async fn readable(
     engine: Arc<dyn Engine>,
     replicas: &[(GroupId, u64, usize)],
@@ -309,7 +309,7 @@ async fn readable(
         let damage = engine.damaged();
         let open = Arc::downgrade(&engine);
         drop((writer, engine));
-        // The writer ends by itself; another database may be opened in its place then.
+        // The writer ends on its own. Another database may be opened in its place after that.
         while open.upgrade().is_some() {
             tokio::time::sleep(CLOSING).await;
         }
@@ -318,7 +318,7 @@ async fn readable(
     Ok(Ok(writer))
 }
 
-/// The log of a replica; `None` of one that has forgotten what it had promised.
+/// The log of a replica; `None` if it has forgotten its promises.
 async fn opened(writer: &LogWriter, replica: u64) -> io::Result<Option<Log>> {
     if glue::is_forgotten::<TokioRuntime>(writer, replica).await? {
         return Ok(None);
@@ -328,7 +328,7 @@ async fn opened(writer: &LogWriter, replica: u64) -> io::Result<Option<Log>> {
 
 type Log = LogStore<Grid<TokioRuntime>, GridCodec>;
 
-/// The last entry that a replica's state has.
+/// The last entry of a replica's state.
 async fn applied(engine: &Arc<dyn Engine>, replica: u64) -> io::Result<Option<EntryId>> {
     let rows = StateRows::open(Arc::clone(engine), replica).await.map_err(|error: StateError| io::Error::other(error))?;
     let Some(meta) = rows.meta() else { return Ok(None) };

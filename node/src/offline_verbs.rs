@@ -1,4 +1,4 @@
-//! `ordergrid offline`: what a stopped node's replicas have, and going on without what a damaged log has lost.
+//! `ordergrid offline`: inspects a stopped node's replicas, and accepts the loss of a damaged log.
 
 use std::path::PathBuf;
 
@@ -11,16 +11,16 @@ use serde::Serialize;
 use crate::cli::{environment, failed, runtime};
 use crate::serve::ServeArgs;
 
-/// What can be done with a node that does not run.
+/// Commands on a node that does not run.
 #[derive(Debug, Subcommand)]
 pub(crate) enum OfflineCommand {
-    /// What each replica of the node has, and what its log vouched for and has not
+    /// Show the replicas of the node, and the log entries that they have vouched for and lost
     Status(Place),
-    /// Go on without what a shard's log has lost; without --yes only tells what that is
+    /// Go on without the lost entries of a shard's log; without --yes, only show what is lost
     AcceptLoss(AcceptArgs),
 }
 
-/// Which node.
+/// The node.
 #[derive(Args, Debug)]
 pub(crate) struct Place {
     /// The node's configuration, a TOML file
@@ -31,36 +31,36 @@ pub(crate) struct Place {
     data: Option<String>,
 }
 
-/// Which loss.
+/// The loss to accept.
 #[derive(Args, Debug)]
 pub(crate) struct AcceptArgs {
     #[command(flatten)]
     place: Place,
-    /// The shard; 0 is the meta group. May be given several times
+    /// The shard; 0 is the meta group. Repeatable
     #[arg(long, value_name = "N", required_unless_present_any = ["all", "log"])]
     shard: Vec<u32>,
-    /// Every shard that has lost something
+    /// Every shard that has lost entries
     #[arg(long, conflicts_with = "shard")]
     all: bool,
-    /// The whole log database, which is damaged: every shard goes on with what its state has
+    /// The whole damaged log database: every shard goes on with its state database
     #[arg(long, conflicts_with_all = ["shard", "all"])]
     log: bool,
-    /// Do it
+    /// Confirm: accept the loss
     #[arg(long)]
     yes: bool,
 }
 
-/// The answer for programs.
+/// The JSON output.
 #[derive(Serialize)]
 struct Answer<'a> {
     accepted: bool,
-    /// What is damaged of the log database, if it cannot be used.
+    /// The damage to the log database, if it cannot be used.
     damage: Option<&'a str>,
     replicas: &'a [Found],
 }
 
 impl OfflineCommand {
-    /// Runs it.
+    /// Runs the command.
     pub(crate) fn run(&self, global: &GlobalArgs, screen: &Screen) -> Result<Exit, VerbFailure> {
         let place = match self {
             Self::Status(place) => place,
@@ -75,8 +75,7 @@ impl OfflineCommand {
         });
         match self {
             Self::AcceptLoss(args) if !args.yes => {
-                let hint =
-                    "nothing has changed; with --yes the node goes on without it, and what was acknowledged there is lost";
+                let hint = "nothing has changed; with --yes the loss is accepted, and entries acknowledged there are lost";
                 Err(VerbFailure::new(Exit::Unsafe, "not_confirmed", "the loss is not accepted without --yes").with_hint(hint))
             }
             _ => Ok(Exit::Done),
@@ -141,7 +140,7 @@ fn unusable(wrong: &OfflineError) -> VerbFailure {
     VerbFailure::new(Exit::Failed, "offline", wrong.to_string())
 }
 
-/// A line for each replica, and what is lost in words.
+/// One line per replica, and the losses in words.
 fn table(done: &Done) -> String {
     let index = |index: Option<u64>| index.map_or_else(|| "-".to_owned(), |index| index.to_string());
     let mut out = format!("{:<7}{:<9}{:>12}{:>12}{:>12}\n", "SHARD", "REPLICA", "LOG", "STATE", "VOUCHED");
@@ -158,12 +157,12 @@ fn table(done: &Done) -> String {
     out
 }
 
-/// What a replica has lost, in words.
+/// The loss of a replica, in words.
 fn lost(found: &Found, accepted: bool) -> String {
     let from = found.last().map_or(0, |last| last + 1);
     let entries = match found.vouched {
         Some(vouched) => format!("entries {from} to {vouched}"),
-        // Of what was written last before the power was lost nothing need be vouched for.
+        // Entries that were written last before a power loss may not be vouched for.
         None if found.log_lost => format!("what there was from entry {from} on, if anything"),
         None => return String::new(),
     };

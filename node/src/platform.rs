@@ -1,7 +1,7 @@
-//! What a node is given from outside: network, disk, time and chance, together as one [`Platform`].
+//! The platform of a node: network, disk, time and randomness, which are passed in as one [`Platform`].
 //!
-//! Nothing in this crate reaches for a socket, a file, a clock or randomness by any other way, so that the simulation
-//! can hand in its own. Production is assembled here; the sockets themselves are in [`crate::tcp`].
+//! This crate uses no socket, file, clock or randomness in any other way, so that the simulation can replace them. Production
+//! is assembled here; its sockets are in [`crate::tcp`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,23 +23,24 @@ use crate::footprint;
 use crate::lost_log;
 use crate::room::RowRoom;
 
-/// Time of day, and time that passes. Waiting is tokio's business, which follows simulated time by itself.
+/// Time of day, and monotonic time. Tokio implements waiting; it follows simulated time on its own.
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since 1970-01-01T00:00:00Z. It may jump, in both directions.
     fn wall_ms(&self) -> u64;
 
-    /// Milliseconds since some moment. Nobody sets it, it never goes back, and it counts while the machine is suspended.
+    /// Milliseconds since some fixed moment. Nobody sets this clock, it never goes back, and it advances while the machine is
+    /// suspended.
     fn monotonic_ms(&self) -> u64;
 
-    /// The same, as the domain knows it.
+    /// The time of day in the domain's type.
     fn now(&self) -> Timestamp {
         Timestamp::from_ms(self.wall_ms())
     }
 }
 
-/// Chance.
+/// Randomness.
 pub trait Entropy: Send + Sync + 'static {
-    /// Sixty-four bits that nobody can guess, or that a seed repeats.
+    /// 64 bits that nobody can guess, or that are repeatable with a seed.
     fn next_u64(&self) -> u64;
 }
 
@@ -70,84 +71,84 @@ impl Entropy for OsEntropy {
     }
 }
 
-/// Everything a node needs from outside. [`crate::Node::start`] takes it over.
+/// The platform of a node. [`crate::Node::start`] takes ownership.
 pub struct Platform {
     /// Connections between nodes.
     pub transport: Arc<dyn Transport>,
-    /// Where clients come in; it listens already, so that the node knows its URL. The node takes it when it starts.
+    /// The listener for clients. It already listens, so that the node knows its URL. The node takes it at the start.
     pub http: Option<Box<dyn Listener>>,
-    /// Time of day.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Chance.
+    /// The source of randomness.
     pub entropy: Arc<dyn Entropy>,
-    /// The log of every replica on the node.
+    /// The engine for the log of every replica on the node.
     pub log_engine: Arc<dyn Engine>,
-    /// The state of every replica on the node.
+    /// The engine for the state of every replica on the node.
     pub state_engine: Arc<dyn Engine>,
-    /// Why the log is empty although there was one before: its replicas have promised something that nobody here knows.
+    /// Why the log is empty although there was one before: its replicas have made promises that this node does not know.
     pub log_lost: Option<String>,
-    /// The process's metrics, for `/metrics`; none in tests, which share a process.
+    /// The process's metrics, for `/metrics`; `None` in tests, which share a process.
     pub exporter: Option<Exporter>,
     /// What rows may use of their part of the memory.
     pub room: RowRoom,
 }
 
-/// A data folder that cannot be used.
+/// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// It cannot be made.
+    /// The folder cannot be created.
     #[error("cannot make the folder {}: {reason}", .folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,
-        /// Why not.
+        /// The error.
         reason: io::Error,
     },
-    /// Another process has a database in it open.
+    /// Another process has opened a database in the folder.
     #[error("cannot open {}: another process uses it: {reason}", .folder.display())]
     InUse {
         /// The folder of the database.
         folder: PathBuf,
-        /// As the database says it.
+        /// The database's error.
         reason: EngineError,
     },
-    /// A database in it cannot be opened.
+    /// A database in the folder cannot be opened.
     #[error("cannot open {}: {reason}", .folder.display())]
     Open {
         /// The folder of the database.
         folder: PathBuf,
-        /// Why not.
+        /// The error.
         reason: EngineError,
     },
-    /// Stored rows are damaged, and nobody can make them again.
+    /// Stored rows are damaged and cannot be rebuilt.
     #[error(
-        "{what}; no other node has these rows, and the logs of {lacking} no longer begin with their first entry, so that they cannot make them again: put a copy of the whole folder {} back", .data.display()
+        "{what}; no other node has these rows, and the logs of {lacking} no longer begin with their first entry, so they cannot rebuild them: restore a copy of the whole folder {}", .data.display()
     )]
     Lost {
         /// The data folder.
         data: PathBuf,
-        /// What is damaged.
+        /// The damage.
         what: String,
-        /// Whose log is not enough.
+        /// The replicas whose logs are incomplete.
         lacking: String,
     },
-    /// The log is damaged, and nobody else has what was in it.
+    /// The log is damaged, and no other node has its entries.
     #[error("cannot open {}: {what}; {}", .folder.display(), lost_log::ALONE)]
     LogLost {
-        /// Its folder.
+        /// The log's folder.
         folder: PathBuf,
-        /// What is damaged.
+        /// The damage.
         what: EngineError,
     },
-    /// Stored rows cannot be read, and that they are damaged is not known.
+    /// Stored rows cannot be read, and it is not known whether they are damaged.
     #[error("the rows of group {group} cannot be read: {reason}")]
     Rows {
-        /// Whose.
+        /// The group.
         group: GroupId,
-        /// Why not.
+        /// The error.
         reason: StoreError,
     },
-    /// What the node has written down about itself cannot be read or written.
+    /// The node's records cannot be read or written.
     #[error(transparent)]
     Records(#[from] RecordError),
     /// The log cannot be read.
@@ -156,18 +157,18 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// A database cannot be opened because it is damaged.
+    /// Whether a damaged database is the reason.
     pub(crate) fn is_damage(&self) -> bool {
         matches!(self, Self::Open { reason, .. } if reason.is_damage())
     }
 }
 
 impl Platform {
-    /// Production: the machine's clock and randomness, and the databases in the node's data folder, which are made when missing.
-    /// The databases are locked: no second process can open them while this one lives. They keep as many files open as `share`
-    /// gives them, and to their parts of the memory.
+    /// Production: the machine's clock and randomness, and the databases in the node's data folder, which are created if they
+    /// do not exist. The databases are locked, so no second process can open them. Their numbers of open files are those of
+    /// `share`, and their memory is part of the node's.
     ///
-    /// A database that is damaged is put aside and begun anew if what was in it is elsewhere, see `aside` and `lost_log`.
+    /// A damaged database is put aside and created anew if its content can be restored, see `aside` and `lost_log`.
     ///
     /// # Errors
     /// If the data folder cannot be used; nothing is left open.
@@ -200,7 +201,7 @@ impl Platform {
         })
     }
 
-    /// Tests: disks in memory, kept by the caller so that it can crash them and start again from what is left.
+    /// Tests: disks in memory, which the caller keeps to crash them and to start again from what is left.
     #[must_use]
     pub fn memory(transport: Arc<dyn Transport>, http: Box<dyn Listener>, disk: &MemoryDisk) -> Self {
         Self {
@@ -232,7 +233,7 @@ impl Default for MemoryDisk {
     }
 }
 
-/// The log is opened first and its lock stands for the whole folder.
+/// The log is opened first. Its lock covers the whole folder.
 fn open(folder: PathBuf, open: impl FnOnce(&Path) -> Result<RocksEngine, EngineError>) -> Result<Arc<dyn Engine>, DataError> {
     if let Err(reason) = std::fs::create_dir_all(&folder) {
         return Err(DataError::Folder { folder, reason });

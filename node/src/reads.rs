@@ -1,4 +1,4 @@
-//! Reads of what a replica has applied, each with the index at which it is true.
+//! Reads of applied state, each with the index at which it is true.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use ordergrid_domain::{GroupId, Order, OrderId, Rejection, Sku, SkuId};
 
 use crate::shard::{ShardReplica, answer};
 
-/// One order.
+/// Reads an order.
 pub(crate) async fn order(replica: &ShardReplica, shard: GroupId, id: OrderId) -> Result<Answer<Arc<Order>>, Failure> {
     let token = answer::token(shard, *replica.applied().borrow());
     match replica.look(|machine| machine.order(id)).await {
@@ -19,7 +19,7 @@ pub(crate) async fn order(replica: &ShardReplica, shard: GroupId, id: OrderId) -
     }
 }
 
-/// One SKU.
+/// Reads a SKU.
 pub(crate) async fn sku(replica: &ShardReplica, shard: GroupId, id: &SkuId) -> Result<Answer<Box<Sku>>, Failure> {
     let token = answer::token(shard, *replica.applied().borrow());
     match replica.look(|machine| machine.sku(id)).await {
@@ -29,7 +29,7 @@ pub(crate) async fn sku(replica: &ShardReplica, shard: GroupId, id: &SkuId) -> R
     }
 }
 
-/// A page of a user's orders.
+/// Reads a page of a user's orders.
 pub(crate) async fn orders(
     replica: &ShardReplica,
     shard: GroupId,
@@ -42,7 +42,7 @@ pub(crate) async fn orders(
     }
 }
 
-/// Rows that are damaged are whole elsewhere, unlike a disk that fails.
+/// Damaged rows are intact on another node; a failed disk is another kind of error.
 fn unreadable(error: &StoreError) -> Failure {
     Failure::refused(if error.is_damage() { Refusal::Damaged } else { Refusal::NotReady })
 }

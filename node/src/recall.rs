@@ -1,4 +1,5 @@
-//! Asks the other nodes what a replica here can have promised whose log was lost, see [`ordergrid_cluster::recall()`].
+//! Recall: asks the other nodes what a local replica can have promised, if its log was lost. See
+//! [`ordergrid_cluster::recall()`].
 
 use std::time::Duration;
 
@@ -14,16 +15,16 @@ use crate::glue;
 use crate::lost_log::ALONE;
 use crate::refill::{self, RefillService};
 
-/// Pause before the others are asked again.
+/// Pause between two attempts.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What a start says of itself meanwhile, and what helps where the others cannot tell it.
+/// The state of a waiting start, and advice for the case that the other nodes cannot answer.
 const WAITS: &str =
-    "its log was lost, or its disk is an older copy: it waits until all other nodes have told it what it had promised";
-const HELPS: &str = "if they are gone for good, or have lost theirs too, stop this one node: `ordergrid offline accept-loss --log --yes \
-                     --config FILE` has it go on with what it has";
+    "its log was lost, or its disk is an older copy: it waits until all other nodes have reported what it had promised";
+const HELPS: &str = "if they are gone for good, or have lost theirs too, stop this node and run `ordergrid offline accept-loss --log --yes \
+                     --config FILE`: it then continues with what it has";
 
-/// Who asks, and for which replica.
+/// A recall for one replica.
 pub(crate) struct Recall<'a> {
     pub(crate) mesh: &'a Mesh,
     pub(crate) writer: &'a LogWriter,
@@ -36,10 +37,10 @@ pub(crate) struct Recall<'a> {
 }
 
 impl Recall<'_> {
-    /// Returns once the replica knows what it can have promised; at once if it has never forgotten.
+    /// Returns once the replica knows what it can have promised, or at once if its log was not lost.
     ///
     /// # Errors
-    /// Why it never will, or that the disk failed.
+    /// If nobody can know it, or the disk failed.
     pub(crate) async fn run(&self) -> Result<(), String> {
         let forgotten = glue::is_forgotten::<TokioRuntime>(self.writer, self.replica).await;
         if !forgotten.map_err(|error| error.to_string())? {
@@ -53,15 +54,15 @@ impl Recall<'_> {
         let promised = loop {
             match self.ask().await {
                 Ok(promised) => break promised,
-                Err(why) if why != told => {
-                    let group = named(self.group);
+                Err(error) if error != told => {
                     tracing::warn!(
-                        group,
-                        why,
-                        "what this node had promised was lost with its log, or is not on an older copy of it: it takes no part before all others have told it"
+                        shard = %self.group,
+                        error,
+                        effect = "the replica takes no part until all other nodes have reported what it promised",
+                        "promises lost with the log or missing from an older copy of it"
                     );
-                    self.front.waits(Some(format!("{WAITS} ({group}: {why}); {HELPS}")));
-                    told = why;
+                    self.front.waits(Some(format!("{WAITS} ({}: {error}); {HELPS}", named(self.group))));
+                    told = error;
                 }
                 Err(_) => {}
             }
@@ -71,7 +72,7 @@ impl Recall<'_> {
         self.refills.forgotten(self.group, false);
         self.front.waits(None);
         let vouched = promised.last.map_or_else(|| "nothing".to_owned(), |last| last.to_string());
-        tracing::info!(group = named(self.group), vouched, vote = %promised.vote, "the others have told what was promised at the most");
+        tracing::info!(shard = %self.group, vouched, vote = %promised.vote, "promises recalled from the other nodes");
         Ok(())
     }
 

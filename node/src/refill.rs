@@ -1,9 +1,9 @@
-//! Rows of a replica from another one's disk: what a replica whose own are damaged begins anew with.
+//! Refills the rows of a damaged replica from another node.
 //!
-//! Its log is whole, and with it everything it has promised: votes and entries stay. So it needs no more than the rows of
-//! some committed moment from which its log goes on, and any other replica has them: it asks for a view, takes it piece by
-//! piece, and installs it like a snapshot. A view costs disk space where it is taken, so there are few, and none lives long
-//! without being asked for.
+//! The log of the damaged replica is intact, and so are its promises: votes and entries are kept. So it only needs the rows of
+//! some committed moment from which its log continues, and every other replica has them. It requests a view, fetches it piece
+//! by piece, and installs it like a snapshot. A view costs disk space on the other node, so there are few, and an unused view
+//! is soon dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
@@ -20,42 +20,42 @@ use crate::context::NodeContext;
 use crate::metrics;
 use crate::peers::{decode, encode};
 
-/// The mesh service of these calls.
+/// Number of the mesh service.
 pub(crate) const SERVICE: u8 = 7;
-/// Views that are being handed out at a time.
+/// Most views open at a time.
 const VIEWS: usize = 4;
-/// How long a view is kept that nobody asks for.
+/// How long an unused view is kept.
 const IDLE: Duration = Duration::from_secs(30);
 /// Bytes of rows in one answer.
 const CHUNK: usize = 1 << 20;
-/// Longest wait for one answer: the first may have to wait for a checkpoint.
+/// Longest wait for one answer. The first answer may have to wait for a checkpoint.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is asked of another node.
+/// A request to another node.
 #[derive(Debug, Encode, Decode)]
 enum Ask {
-    /// A view of a group's rows that has at least the entry of this index.
+    /// Opens a view of a group's rows that includes the entry of this index.
     Begin { group: GroupId, at_least: u64 },
-    /// The rows of a view after this key.
+    /// Fetches the rows of a view after this key.
     Rows { view: u64, after: Option<Vec<u8>> },
-    /// The view is not needed any more.
+    /// Closes the view.
     End { view: u64 },
-    /// What the replica of a group has promised.
+    /// Asks for the promises of a group's replica.
     Promised { group: GroupId },
 }
 
-/// What it says.
+/// The answer.
 #[derive(Debug, Encode, Decode)]
 enum Said {
-    /// A view, and what was written with it.
+    /// A view, and its meta.
     Begun { view: u64, meta: Vec<u8> },
-    /// Rows in the order of their keys; none: that was all.
+    /// Rows in key order; empty at the end.
     Rows(Vec<(Vec<u8>, Vec<u8>)>),
-    /// Not now, and why.
+    /// Refused for now, with the reason.
     No(String),
-    /// Its vote, and its last entry.
+    /// The replica's vote and its last entry.
     Promised { vote: Vec<u8>, last: Option<Vec<u8>> },
-    /// It has forgotten, too.
+    /// The replica has forgotten its promises as well.
     Forgotten,
 }
 
@@ -64,7 +64,7 @@ struct Handed {
     asked: Instant,
 }
 
-/// Hands out rows.
+/// Serves views of this node's rows.
 #[derive(Clone, Default)]
 pub(crate) struct RefillService(Arc<Inner>);
 
@@ -73,12 +73,12 @@ struct Inner {
     node: OnceLock<Weak<NodeContext>>,
     meta: OnceLock<(GroupRef, Arc<dyn StateStore>)>,
     views: Mutex<(u64, BTreeMap<u64, Handed>)>,
-    /// Groups whose replicas here have forgotten what they had promised.
+    /// Groups whose replicas on this node have forgotten their promises.
     forgotten: Mutex<BTreeSet<GroupId>>,
 }
 
 impl RefillService {
-    /// Answers on the mesh from now on; of shards once [`Self::open`] has told them.
+    /// Serves the mesh from now on. Shards are served after [`Self::open`].
     pub(crate) fn start(mesh: &Mesh) -> Self {
         let service = Self::default();
         let answering = service.clone();
@@ -93,17 +93,17 @@ impl RefillService {
         service
     }
 
-    /// These are the node's shards.
+    /// Sets the node's shards.
     pub(crate) fn open(&self, node: &Arc<NodeContext>) {
         assert!(self.0.node.set(Arc::downgrade(node)).is_ok(), "a service is opened once");
     }
 
-    /// This is its meta group.
+    /// Sets the node's meta group.
     pub(crate) fn open_meta(&self, group: GroupRef, store: Arc<dyn StateStore>) {
         assert!(self.0.meta.set((group, store)).is_ok(), "a service is opened once");
     }
 
-    /// Whether the replica of a group here has forgotten what it had promised.
+    /// Sets whether the local replica of a group has forgotten its promises.
     pub(crate) fn forgotten(&self, group: GroupId, has: bool) {
         let mut forgotten = self.0.forgotten.lock();
         if has {
@@ -153,7 +153,7 @@ impl RefillService {
         match ask {
             Ask::Begin { group, at_least } => {
                 let (raft, store) = self.source(group)?;
-                // Nothing may be stored there yet, or too little.
+                // The store may not have a checkpoint yet, or one that is too old.
                 if raft.status().checkpoint <= at_least {
                     raft.checkpoint().await.map_err(|stopped| stopped.to_string())?;
                 }
@@ -195,7 +195,7 @@ impl RefillService {
     }
 }
 
-/// Drops a view that nobody asks for.
+/// Drops unused views.
 async fn expire(service: Weak<Inner>, view: u64) {
     loop {
         tokio::time::sleep(IDLE).await;
@@ -222,10 +222,10 @@ async fn ask(mesh: &Mesh, node: NodeId, ask: &Ask) -> Result<Said, String> {
     }
 }
 
-/// What the replica of a group on another node has promised.
+/// The promises of a group's replica on another node.
 ///
 /// # Errors
-/// Why it does not say so, in words.
+/// The reason why they are not known, in words.
 pub(crate) async fn promised(mesh: &Mesh, node: NodeId, group: GroupId) -> Result<Recalled, String> {
     match ask(mesh, node, &Ask::Promised { group }).await? {
         Said::Forgotten => Ok(Recalled::Forgotten),
@@ -238,19 +238,19 @@ pub(crate) async fn promised(mesh: &Mesh, node: NodeId, group: GroupId) -> Resul
     }
 }
 
-/// Rows that another node has and hands out.
+/// Rows that another node offers.
 pub(crate) struct Offer {
     node: NodeId,
     view: u64,
     meta: Bytes,
-    /// The last entry that they have.
+    /// The last entry that they include.
     pub(crate) covers: u64,
 }
 
-/// Asks the replica on `node` for its rows, as of a moment that has at least the entry `at_least`.
+/// Requests the rows of the replica on `node`, as of a moment that includes the entry `at_least`.
 ///
 /// # Errors
-/// Why not, in words.
+/// The reason for a failure, in words.
 pub(crate) async fn offer(mesh: &Mesh, node: NodeId, group: GroupId, at_least: u64) -> Result<Offer, String> {
     let Said::Begun { view, meta } = ask(mesh, node, &Ask::Begin { group, at_least }).await? else {
         return Err(format!("node {node} answers something else"));
@@ -267,10 +267,10 @@ pub(crate) async fn offer(mesh: &Mesh, node: NodeId, group: GroupId, at_least: u
 }
 
 impl Offer {
-    /// Replaces all rows of `store` by those that are offered.
+    /// Replaces all rows of `store` with the offered ones.
     ///
     /// # Errors
-    /// Why not, in words. The store is as it was.
+    /// The reason for a failure, in words. The store is unchanged.
     pub(crate) async fn take(self, mesh: &Mesh, store: &dyn StateStore) -> Result<u64, String> {
         let taken = self.copy(mesh, store).await;
         let covers = self.covers;
@@ -294,7 +294,7 @@ impl Offer {
         install.commit(self.meta.clone()).await.map_err(|error| error.to_string())
     }
 
-    /// At worst the view is kept a little longer.
+    /// If this fails, the view is kept a little longer.
     async fn end(self, mesh: &Mesh) {
         drop(ask(mesh, self.node, &Ask::End { view: self.view }).await);
     }

@@ -1,4 +1,4 @@
-//! Makes the replicas of this node: at the start, and again when one has to be made anew.
+//! Creates the replicas of this node: at the start, and again if one has to be rebuilt.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,10 +28,10 @@ use crate::room::{RowBudget, RowRoom};
 use crate::shard::{Seat, ShardReplica};
 use crate::wholeness::Wholeness;
 
-/// Pause before the rows of the meta group are asked for again.
+/// Pause before the next attempt to refill the meta group.
 const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// What every replica of this node is made from.
+/// The components that every replica of this node needs.
 pub(crate) struct Replicas {
     config: NodeConfig,
     state: Arc<dyn Engine>,
@@ -43,30 +43,30 @@ pub(crate) struct Replicas {
     front: Arc<Front>,
     writer: LogWriter,
     map: Arc<ShardMap>,
-    /// Whether the replicas may take part.
+    /// Whether replicas may take part.
     admission: RwLock<Admission>,
     room: RowRoom,
 }
 
-/// The work of founding the meta group, which ends with what it knows.
+/// The task that founds the meta group. Its result is the meta group's state.
 pub(crate) type Founding = BoxFuture<'static, Option<Arc<MetaView>>>;
 
 /// The replica of the meta group.
 pub(crate) struct MetaSeat {
     /// Its consensus group.
     pub(crate) group: GroupRef,
-    /// What is stored of it.
+    /// Its stored rows.
     pub(crate) rows: MetaRows,
-    /// The work of founding it.
+    /// The task that founds it.
     pub(crate) founding: Founding,
 }
 
-/// What a node has stored of the meta group.
+/// The stored rows of a node's meta group replica.
 #[derive(Clone)]
 pub(crate) struct MetaRows {
-    /// Its rows.
+    /// The rows.
     pub(crate) store: Arc<dyn StateStore>,
-    /// Whether they are whole.
+    /// Whether they are intact.
     pub(crate) whole: Arc<Wholeness>,
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct MetaRows {
 pub(crate) type Seats = BTreeMap<GroupId, Seat>;
 
 impl Replicas {
-    /// For the node of `config`.
+    /// The replicas of the node of `config`.
     pub(crate) fn new(
         config: &NodeConfig,
         platform: &Platform,
@@ -100,17 +100,17 @@ impl Replicas {
         }
     }
 
-    /// Replicas that are made from now on take part when they are admitted.
+    /// Makes replicas that are created from now on wait for `admission`.
     pub(crate) fn await_admission(&self, admission: Admission) {
         *self.admission.write() = admission;
     }
 
-    /// The way to the other nodes.
+    /// The mesh to the other nodes.
     pub(crate) fn mesh(&self) -> &Mesh {
         &self.mesh
     }
 
-    /// The meta group, and the work of founding it. Damaged rows are filled anew first.
+    /// Starts the meta group, with the task that founds it. Damaged rows are refilled first.
     pub(crate) async fn meta(&self, spec: &ClusterSpec, cluster: ClusterId) -> Result<MetaSeat, StartError> {
         let lowest = self.map.meta.first().map(|placement| placement.node);
         let preferred = lowest == Some(self.config.id);
@@ -135,8 +135,8 @@ impl Replicas {
             if self.others(GroupId::META).is_empty() {
                 return Err(self.alone(GroupId::META, &what).await.into());
             }
-            if let Err(why) = self.mend_meta(&what).await {
-                tracing::warn!(why, "the meta group's replica is not filled yet");
+            if let Err(error) = self.mend_meta(&what).await {
+                tracing::warn!(shard = %GroupId::META, error, "replica refill failed");
                 tokio::time::sleep(AGAIN).await;
             }
         }
@@ -159,7 +159,7 @@ impl Replicas {
         Ok((group, machine, store))
     }
 
-    /// Every shard that has a replica here. The place of one whose rows are damaged is vacant.
+    /// Starts every shard with a replica on this node. A shard with damaged rows gets a vacant seat.
     pub(crate) async fn shards(&self) -> Result<Seats, StartError> {
         let here = self.map.shards.iter().filter(|shard| shard.replica_on(self.config.id).is_some());
         let started = here.map(|shard| async move { Ok((shard.group, self.shard_or_vacant(shard.group).await?)) });
@@ -194,7 +194,7 @@ impl Replicas {
         Ok(Seat { group, replica, whole: Arc::clone(whole) })
     }
 
-    /// A seat without a replica that runs.
+    /// A seat whose replica does not run.
     pub(crate) fn vacant(&self, group: GroupId) -> Seat {
         let whole = Arc::new(Wholeness::new(group));
         let number = self.own(group).expect("only shards with a replica here have a seat");
@@ -246,7 +246,7 @@ impl Replicas {
         })
     }
 
-    /// The log of a replica that does not run, as soon as it knows what it has promised.
+    /// Opens the log of a replica that does not run, once its promises are known.
     async fn log_of(&self, group: GroupId) -> Result<LogStore<Grid<TokioRuntime>, GridCodec>, String> {
         let replica = self.own(group).ok_or("there is no replica of it here")?;
         let (mesh, writer, refills, front) = (&self.mesh, &self.writer, &self.refills, &*self.front);
@@ -255,7 +255,7 @@ impl Replicas {
             recall.run().await?;
             match glue::log_store(writer, replica, &self.config).await {
                 Ok(log) => return Ok(log),
-                // The disk has turned out to be an older copy meanwhile.
+                // The disk was found to be an older copy meanwhile.
                 Err(_) if glue::is_forgotten::<TokioRuntime>(writer, replica).await.unwrap_or(false) => {}
                 Err(error) => return Err(error.to_string()),
             }
@@ -271,7 +271,7 @@ impl Replicas {
         own.map(|placement| placement.replica)
     }
 
-    /// The other nodes with a replica of a group, from the next one on.
+    /// The other nodes with a replica of a group, beginning with the next one.
     pub(crate) fn others(&self, group: GroupId) -> Vec<NodeId> {
         let mut others: Vec<_> = self.placements(group).iter().map(|placement| placement.node).collect();
         others.sort_unstable();
@@ -281,14 +281,14 @@ impl Replicas {
         others
     }
 
-    /// The last entry that is gone from the log of a replica that does not run; 0 if none is.
+    /// The last index purged from the log of a replica that does not run; 0 if none was.
     pub(crate) async fn purged(&self, group: GroupId) -> Result<u64, String> {
         let mut log = self.log_of(group).await?;
         let state = RaftLogStorage::<Grid<TokioRuntime>>::get_log_state(&mut log).await.map_err(|error| error.to_string())?;
         Ok(state.last_purged_log_id.map_or(0, |purged| purged.index))
     }
 
-    /// The store of a replica that does not run, without any rows.
+    /// The store of a replica that does not run, with all rows removed.
     pub(crate) async fn emptied(&self, group: GroupId) -> Result<Arc<dyn StateStore>, String> {
         let replica = self.own(group).ok_or("there is no replica of it here")?;
         StateRows::destroy(self.state.as_ref(), replica).await.map_err(|error| error.to_string())?;
@@ -296,17 +296,17 @@ impl Replicas {
         glue::state_store(Arc::clone(&self.state), replica, &whole).await.map_err(|error| error.to_string())
     }
 
-    /// The damage for which the state database refuses every write, if it does.
+    /// The damage for which the state database refuses all writes, if it does.
     pub(crate) async fn refuses_writes(&self) -> Option<EngineError> {
         self.state.flush().await.err().filter(EngineError::is_damage)
     }
 
-    /// Writes down that the rows of a replica are damaged: they are not looked at again, whatever happens meanwhile.
+    /// Records that the rows of a replica are damaged, so that they are not used again, whatever happens meanwhile.
     pub(crate) async fn note_damage(&self, group: GroupId, what: &str) -> Result<(), String> {
         self.notes.put(group, what).await.map_err(|error| error.to_string())
     }
 
-    /// They have been filled anew.
+    /// Removes the record after a refill.
     pub(crate) async fn forget_damage(&self, group: GroupId) -> Result<(), String> {
         self.notes.forget(group).await.map_err(|error| error.to_string())
     }
@@ -315,8 +315,8 @@ impl Replicas {
         self.notes.of(group).await.map_err(|error| failed(group, error))
     }
 
-    /// What follows for a node without others: nobody has the rows, and its log makes them again only if it is whole. What is
-    /// wrong is written down first, so that the next start does not take it for whole.
+    /// Decides what to do with damaged rows on a node without peers: no other node has them, and the log restores them only if
+    /// it is complete. The damage is recorded first, so that the next start does not take the rows for intact.
     pub(crate) async fn alone(&self, group: GroupId, what: &str) -> Forsaken {
         let then = match self.anew(group, what).await {
             Ok(then) => then,
@@ -331,8 +331,8 @@ impl Replicas {
         let own: Vec<_> = groups.iter().filter_map(|(group, _)| Some((*group, self.own(*group)?))).collect();
         if let Some(lacking) = aside::lacking(self.log.as_ref(), &own).await.map_err(|error| error.to_string())? {
             return Ok(Then::Stay(format!(
-                "no other node has these rows, and the logs of {lacking} no longer begin with their first entry, so that they cannot \
-                 make them again: put a copy of the whole data folder back; without, the node does not start again"
+                "no other node has these rows, and the logs of {lacking} no longer begin with their first entry, so they cannot \
+                 rebuild them: restore a copy of the whole data folder; without it the node does not start again"
             )));
         }
         match self.notes.is_doubted(group).await.map_err(|error| error.to_string())? {
@@ -342,7 +342,7 @@ impl Replicas {
     }
 }
 
-/// Damaged rows of a node without others, and what follows.
+/// Damaged rows of a node without peers, and what happens next.
 #[derive(Debug, thiserror::Error)]
 #[error("the stored rows of {} are damaged ({what}); {then}", aside::named(*.group))]
 pub struct Forsaken {
@@ -351,25 +351,25 @@ pub struct Forsaken {
     pub(crate) then: Then,
 }
 
-/// What follows for a node without others.
+/// What happens next on a node without peers.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Then {
-    /// The next start makes all of it anew, and comes at once.
-    #[error("the next start puts the state database aside and makes it anew from the log")]
+    /// The node restarts at once, and rebuilds all rows.
+    #[error("the next start puts the state database aside and rebuilds it from the log")]
     Begin,
-    /// The next start does so, if it finds the same.
+    /// The next start rebuilds the rows, if it finds the same damage.
     #[error(
-        "the last start found them whole: look at the machine's memory and disk; the next start puts the state database aside, and \
-         makes it anew from the log, if it finds them damaged, too"
+        "the last start found them intact: check the machine's memory and disk; if the next start finds them damaged, it puts the \
+         state database aside and rebuilds it from the log"
     )]
     Stop,
-    /// Nothing makes it anew.
+    /// Nothing can rebuild the rows.
     #[error("{0}")]
     Stay(String),
 }
 
 impl Forsaken {
-    /// Another start is to come at once, which mends it.
+    /// Whether an immediate restart repairs the damage.
     #[must_use]
     pub fn begins_again(&self) -> bool {
         matches!(self.then, Then::Begin)
@@ -384,7 +384,7 @@ fn missing(group: GroupId) -> StartError {
     failed(group, "the map has no replica of it on this node")
 }
 
-/// Which shard owns which slot.
+/// The shard that owns each slot.
 pub(crate) fn owners(map: &ShardMap) -> SlotOwners {
     let slot = |number: u16| Slot::new(number).expect("a shard map names slots below 4,096");
     let ranges: Vec<_> = map.shards.iter().map(|shard| (shard.group, slot(shard.first), slot(shard.last))).collect();

@@ -1,8 +1,8 @@
-//! Nodes that run in this process until somebody stops it: what `serve` and `dev` have in common.
+//! Runs nodes in this process until a signal stops them: shared by `serve` and `dev`.
 //!
-//! Stopping: the first SIGTERM or SIGINT stops cleanly, in the order not ready but serving, no more connections, leaderships
-//! handed over, what is in flight finished, groups stopped, disks flushed ([`Node::shutdown`]); a second one exits at once.
-//! Data is safe either way.
+//! The first SIGTERM or SIGINT stops cleanly: the node reports that it is not ready and keeps serving, accepts no more
+//! connections, transfers its leaderships, finishes requests in flight, stops its groups and flushes its disks
+//! ([`Node::shutdown`]). A second signal exits at once. Data is safe either way.
 
 use std::future::Future;
 use std::io;
@@ -14,7 +14,7 @@ use ordergrid_node::{FatalError, Node, NodeConfig, Platform, RowRoom, StartError
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
-/// How much longer than `http.drain` and `node.stop_within` a stop is waited for.
+/// Time for a stop in addition to `http.drain` and `node.stop_within`.
 const STOP_SLACK: Duration = Duration::from_secs(10);
 
 /// The nodes of this process.
@@ -26,7 +26,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts all nodes at once, because those of a new cluster wait for each other.
+    /// Starts all nodes concurrently, because the nodes of a new cluster wait for each other.
     pub(crate) async fn start(parts: Vec<(NodeConfig, Platform)>) -> Result<Self, StartError> {
         let longest = parts.iter().map(|(config, _)| config.drain + config.stop_within).max().unwrap_or_default();
         let limit = parts.iter().map(|(config, _)| config.memory.whole).sum();
@@ -37,17 +37,17 @@ impl Running {
         Ok(Self { nodes: try_join_all(starting).await?, stop_within: longest + STOP_SLACK, _room: watching })
     }
 
-    /// Their URLs, in their order.
+    /// The URLs of the nodes, in order.
     pub(crate) fn endpoints(&self) -> Vec<String> {
         self.nodes.iter().map(Node::http_url).collect()
     }
 
-    /// Resolves when every shard has a leader that serves, as every node sees it.
+    /// Resolves when every node sees a serving leader for every shard.
     pub(crate) async fn ready(&self) {
         join_all(self.nodes.iter().map(Node::ready)).await;
     }
 
-    /// Resolves when a node must not go on.
+    /// Resolves when a node has failed.
     pub(crate) async fn failed(&self) -> FatalError {
         select_all(self.nodes.iter().map(|node| Box::pin(node.failed()))).await.0
     }
@@ -67,12 +67,12 @@ pub(crate) struct StopSignals {
 }
 
 impl StopSignals {
-    /// From now on the signals come here instead of ending the process.
+    /// Receives the signals from now on, instead of the process ending.
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// The next one. Cancelled, it loses none.
+    /// Waits for the next signal. Cancel-safe.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -81,10 +81,10 @@ impl StopSignals {
     }
 }
 
-/// Runs nodes until a signal stops them, and tells `announce` their URLs once they serve.
+/// Runs nodes until a signal stops them. Passes their URLs to `announce` once they serve.
 ///
 /// # Errors
-/// If they do not start, or one of them must not go on: the caller ends the process.
+/// If the nodes do not start, or one of them fails: the caller ends the process.
 pub(crate) async fn run_until_stopped(
     starting: impl Future<Output = anyhow::Result<Running>>,
     announce: impl FnOnce(&[String]),

@@ -1,5 +1,5 @@
-//! Reads everything that is stored again and again, at a bounded rate: damage in rows that nobody asks for is found while
-//! the other replicas are whole, not on the day when one of them is gone.
+//! The scrub: reads all stored rows again and again, at a bounded rate, so that damage in rows that nobody reads is found while
+//! the other replicas are intact.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,11 +34,11 @@ pub(crate) async fn scrub(node: Arc<NodeContext>, meta: MetaRows, config: ScrubC
     }
 }
 
-/// Reads the rows of a replica; whether all of it was read and is whole.
+/// Reads the rows of a replica. Returns whether all of them were read and are intact.
 async fn scrub_rows(group: GroupId, store: &dyn StateStore, whole: &Wholeness, rate: u64) -> bool {
     let mut after = None;
     while whole.is_whole() {
-        // Damage is told by the store itself.
+        // The store itself reports damage.
         let Ok(rows) = store.scan(Bytes::new(), after.take(), CHUNK).await else { return false };
         let Some((last, _)) = rows.last() else { return true };
         after = Some(last.clone());
@@ -53,7 +53,7 @@ async fn scrub_rows(group: GroupId, store: &dyn StateStore, whole: &Wholeness, r
     false
 }
 
-/// The first row that nobody can read. The meta group has rows of its own kind, which are few: there the blocks' checksums tell.
+/// The first unreadable row. The meta group has few rows, in a format of their own: the checksums of blocks cover them.
 fn unreadable(group: GroupId, rows: &[Row]) -> Option<String> {
     let mut rows = rows.iter().filter(|_| group != GroupId::META);
     rows.find_map(|(key, value)| {

@@ -22,7 +22,7 @@ pub(crate) struct ServeArgs {
     /// The configuration, a TOML file.
     #[arg(long, value_name = "FILE", env = "ORDERGRID_CONFIG")]
     config: PathBuf,
-    /// Check the configuration, print what is in effect with the meaning of every key, and do nothing else.
+    /// Check the configuration, print the effective one with a description of every key, and exit.
     #[arg(long)]
     pub(crate) check: bool,
     /// Folder of the node's data: node.data.
@@ -34,12 +34,12 @@ pub(crate) struct ServeArgs {
     /// Address and port for the other nodes: mesh.listen.
     #[arg(long, value_name = "ADDRESS")]
     mesh: Option<String>,
-    /// Any key of the configuration, such as limits.memory=2GiB; may be given several times.
+    /// Set a configuration key, such as limits.memory=2GiB; repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = crate::cli::assignment)]
     set: Vec<(String, String)>,
 }
 
-/// A configuration that cannot be used.
+/// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
     /// The file cannot be read.
@@ -47,16 +47,16 @@ pub(crate) enum LoadError {
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// Why not.
+        /// The error.
         reason: std::io::Error,
     },
-    /// It can be read and is wrong.
+    /// The file is read, but not valid.
     #[error("{0}")]
     Wrong(#[from] ConfigError),
 }
 
 impl ServeArgs {
-    /// Of a file, with another folder of data than it has if one is given.
+    /// The arguments for a file, optionally with another data folder.
     pub(crate) fn of(config: PathBuf, data: Option<String>) -> Self {
         Self { config, check: false, data, http: None, mesh: None, set: Vec::new() }
     }
@@ -73,7 +73,7 @@ impl ServeArgs {
     }
 }
 
-/// Sockets that the process was started with.
+/// Sockets inherited from the parent process.
 #[derive(Debug, Default)]
 pub(crate) struct Inherited {
     http: Option<TcpListener>,
@@ -81,12 +81,12 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
-    /// Whether there are any.
+    /// Whether there is any.
     pub(crate) fn is_any(&self) -> bool {
         self.http.is_some() || self.mesh.is_some()
     }
 
-    /// Takes them over. Only before there are threads, because it clears their variables from the environment.
+    /// Takes the sockets. Call it before threads start, because it removes their variables from the environment.
     pub(crate) fn take() -> anyhow::Result<Self> {
         let mut sockets = ListenFd::from_env();
         let mut take = |index, what| {

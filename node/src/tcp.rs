@@ -1,4 +1,4 @@
-//! TCP: the only place in this crate that names the network of the operating system.
+//! TCP: the only module in this crate that uses the operating system's network.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,23 +9,23 @@ use ordergrid_cluster::{Listener, Stream, Transport};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 
-/// The mesh over TCP, without delay of small writes.
+/// The mesh over TCP, with `TCP_NODELAY`.
 ///
-/// A listener that exists before the node does, inherited from the process that started us or bound to learn a free
-/// port, is handed in and stands for the first address that is listened on.
+/// An existing listener, inherited from the parent process or bound to find a free port, can be passed in. It then replaces the
+/// first address to listen on.
 #[derive(Debug, Default)]
 pub struct TcpTransport {
     given: Mutex<Option<std::net::TcpListener>>,
 }
 
 impl TcpTransport {
-    /// Listens where it is told to.
+    /// Listens on the given addresses.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Listens on `given`, whatever the address.
+    /// Uses `given` instead of the first address.
     #[must_use]
     pub fn with_listener(given: std::net::TcpListener) -> Self {
         Self { given: Mutex::new(Some(given)) }
@@ -38,7 +38,7 @@ impl Transport for TcpTransport {
             let given = self.given.lock().take();
             let listener = match given {
                 Some(given) => adopt(given)?,
-                // Whoever starts the mesh says which address it was.
+                // The caller adds the address to the error.
                 None => listen(addr).await?,
             };
             Ok(Box::new(listener) as Box<dyn Listener>)
@@ -56,7 +56,7 @@ impl Transport for TcpTransport {
     }
 }
 
-/// Takes TCP connections, without delay of small writes.
+/// Accepts TCP connections, with `TCP_NODELAY`.
 #[derive(Debug)]
 pub struct TcpAccept {
     listener: TcpListener,
@@ -66,7 +66,7 @@ pub struct TcpAccept {
 /// Listens on `addr` for clients.
 ///
 /// # Errors
-/// As the operating system says, with the address.
+/// The operating system's error, with the address.
 pub async fn bind(addr: &str) -> io::Result<TcpAccept> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {addr} for clients (http.listen): {error}"));
@@ -79,10 +79,10 @@ async fn listen(addr: &str) -> io::Result<TcpAccept> {
     Ok(TcpAccept { listener, local })
 }
 
-/// Takes over a listener that exists.
+/// Adopts an existing listener.
 ///
 /// # Errors
-/// If it cannot be used without blocking.
+/// If the listener cannot be made non-blocking.
 pub fn adopt(given: std::net::TcpListener) -> io::Result<TcpAccept> {
     given.set_nonblocking(true)?;
     let listener = TcpListener::from_std(given)?;
@@ -91,7 +91,7 @@ pub fn adopt(given: std::net::TcpListener) -> io::Result<TcpAccept> {
 }
 
 impl TcpAccept {
-    /// Where it listens, with the port that was really taken.
+    /// The local address, with the port that was actually bound.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.local

@@ -1,9 +1,10 @@
-//! Whether two processes run as one node, each on a copy of its data: they would vote and acknowledge in each other's name.
+//! Detects two processes that run as the same node, each on a copy of its data. They would vote and acknowledge in each other's
+//! name.
 //!
-//! Each start of a process draws a number, and each process tells its peers again and again which one it is. A peer numbers the
-//! starts that it hears of, and answers with the last number, which the process brings along when it asks next: so it has lived
-//! after that start was heard of. Two starts of one node of which each lived after the other was heard of live side by side; no
-//! clock is needed for that, and a message that comes late proves nothing. The one that was started later ends, in words.
+//! Each start of a process draws a random number, and the process repeatedly tells it to its peers. A peer numbers the starts
+//! that it hears of, and answers with the latest number. The process sends this number with its next message, which proves that
+//! it was alive after that start was heard of. Two starts of a node, each alive after the other was heard of, run at the same
+//! time. This needs no clock, and a late message proves nothing. The process that was started later ends with an error.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -17,33 +18,33 @@ use tokio::time::Instant;
 
 use crate::context::NodeContext;
 
-/// The mesh service.
+/// Number of the mesh service.
 const SERVICE: u8 = 4;
-/// Version of the bytes.
+/// Version of the messages.
 const VERSION: u8 = 1;
-/// Pause between two questions to a peer.
+/// Pause between two messages to a peer.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Longest wait for an answer.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// Starts of a node that are remembered.
+/// Starts of a node that a peer remembers.
 const STARTS: usize = 8;
-/// Longest address.
+/// Longest address, in bytes.
 const ADDRESS: usize = 300;
 
-/// What a process tells of itself.
+/// The message of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Question {
-    /// Drawn when it was started.
+    /// Random number of the start.
     start: u64,
-    /// The number that the asked one answered last; 0 at first.
+    /// The latest number that the peer answered; 0 at first.
     number: u64,
-    /// How long it has run, in milliseconds.
+    /// Uptime in milliseconds.
     age_ms: u64,
-    /// Where it listens.
+    /// The address of the process.
     address: String,
 }
 
-/// What it is told.
+/// The peer's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Answer {
     number: u64,
@@ -53,13 +54,13 @@ struct Answer {
 /// Another process that runs as the same node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Twin {
-    /// Where it listens.
+    /// The address of the other process.
     address: String,
-    /// It was there first.
+    /// Whether the other process was started first.
     older: bool,
 }
 
-/// The starts of one node, as one of its peers has heard of them, and numbered them from 1 on.
+/// The starts of one node that a peer has heard of, numbered from 1.
 #[derive(Default)]
 struct Starts {
     count: u64,
@@ -69,14 +70,14 @@ struct Starts {
 struct Start {
     start: u64,
     number: u64,
-    /// The highest number that it has brought along.
+    /// The highest number that the start has sent.
     lived_after: u64,
     began: Instant,
     address: String,
 }
 
 impl Starts {
-    /// A process asks, and brings this number along: the number to answer, and its twin.
+    /// Records a message with this number. Returns the number to answer, and the twin.
     fn hear(&mut self, asked: &Question, brought: u64, now: Instant) -> (u64, Option<Twin>) {
         if !self.heard.iter().any(|known| known.start == asked.start) {
             self.count += 1;
@@ -94,7 +95,7 @@ impl Starts {
         (self.count, self.twin_of(asked.start))
     }
 
-    /// The start beside which this one lives: each has lived after the other was heard of.
+    /// The start that runs at the same time: each was alive after the other was heard of.
     fn twin_of(&self, start: u64) -> Option<Twin> {
         let here = self.heard.iter().find(|known| known.start == start)?;
         let beside = |other: &Start| here.lived_after >= other.number && other.lived_after >= here.number;
@@ -104,16 +105,16 @@ impl Starts {
     }
 }
 
-/// What is heard of the peers' starts.
+/// The starts of all peers.
 struct Register {
-    /// Added to every number, so that those of an earlier life of this process prove nothing.
+    /// Added to every number, so that numbers of an earlier process prove nothing.
     base: u64,
     nodes: Mutex<BTreeMap<NodeId, Starts>>,
-    /// Starts of which it was said aloud that they have a twin, by node.
+    /// Twins that were logged, by node and start.
     said: Mutex<BTreeSet<(NodeId, u64)>>,
 }
 
-/// Answers peers. `base` is drawn at the start.
+/// Answers peers. `base` is random per process.
 pub(crate) fn serve(mesh: &Mesh, base: u64) {
     let register = Register { base, nodes: Mutex::default(), said: Mutex::default() };
     mesh.serve(
@@ -134,13 +135,13 @@ impl Register {
             && twin.older
             && self.said.lock().insert((from, asked.start))
         {
-            tracing::error!(node = from, one = asked.address, other = twin.address, "two processes run as one node");
+            tracing::error!(peer = from, address = asked.address, other = twin.address, "two processes run as one node");
         }
         Answer { number: number.wrapping_add(self.base), twin }
     }
 }
 
-/// Tells every peer who this is until dropped, or until the node has failed because another process is it.
+/// Tells every peer about this process, until dropped or until the node has failed because of a twin.
 pub(crate) async fn ask(node: Arc<NodeContext>, mesh: Mesh, peers: Vec<NodeId>, start: u64, address: String) {
     let began = Instant::now();
     let me = Question { start, number: 0, age_ms: 0, address };
@@ -171,7 +172,7 @@ fn take(node: &NodeContext, peer: NodeId, here: &str, twin: &Twin) {
              this one is at {here} and ends"
         ));
     } else {
-        tracing::error!(%here, %other, peer, "another process was started as this node, on a copy of its data: it is to end");
+        tracing::error!(node = id, peer, address = here, %other, effect = "the other process ends", "second process started as this node");
     }
 }
 
@@ -207,7 +208,7 @@ fn answer_bytes(answer: &Answer) -> Bytes {
     bytes.freeze()
 }
 
-/// `None` for what is no answer: a node that is only starting, or of another version.
+/// `None` if the bytes are not an answer: the peer is only starting, or runs another version.
 fn answer_from(mut bytes: Bytes) -> Option<Answer> {
     if bytes.len() < 10 || bytes.len() > 10 + ADDRESS || bytes.get_u8() != VERSION {
         return None;

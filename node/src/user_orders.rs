@@ -1,5 +1,4 @@
-//! A page of a user's orders, as HTTP asks for it. The list of a user is rows of the store, and what memory has that the
-//! store may not have yet.
+//! Pages of a user's orders. The list of a user's orders consists of rows in the store, and of newer ones in memory.
 
 use bytes::Bytes;
 use ordergrid_api::grid::{UserOrders, UserOrdersQuery};
@@ -10,25 +9,25 @@ use ordergrid_domain::{OrderId, UserId};
 
 use crate::shard::ShardReplica;
 
-/// How many orders of a user are counted; of more the total is not known.
+/// Most orders of a user that are counted. Above this the total is unknown.
 const COUNTED: usize = 10_000;
-/// Orders that a filter by status looks at together.
+/// Orders read together when a status filter is applied.
 const AT_ONCE: usize = 256;
-/// Most bytes of rows of a list that are read together.
+/// Most bytes of list rows that are read together.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Bytes of orders in memory after which a page is cut off: who asked goes on behind the last order of it.
+/// Bytes of orders in memory at which a page is cut off. The caller continues after its last order.
 const RUN_BYTES: u64 = 256 << 10;
 
-/// Reads the page, or of one whose orders are large its first run.
+/// Reads the page, or its first run if the orders are large.
 ///
 /// # Errors
-/// The store failed: the node stops.
+/// The store failed, and the node stops.
 pub(crate) async fn page(replica: &ShardReplica, query: &UserOrdersQuery) -> Result<UserOrders, StoreError> {
     run(replica, query, RUN_BYTES).await
 }
 
-/// The same, of some `bytes` at the most, but one order at least.
+/// Like [`page`], with at most about `bytes`, but at least one order.
 async fn run(replica: &ShardReplica, query: &UserOrdersQuery, bytes: u64) -> Result<UserOrders, StoreError> {
     let skip = query.page.saturating_sub(1) as usize * query.size as usize;
     if query.status.is_some() {
@@ -38,7 +37,7 @@ async fn run(replica: &ShardReplica, query: &UserOrdersQuery, bytes: u64) -> Res
     }
 }
 
-/// Those of any status, counted up to `counted`.
+/// Orders with any status, counted up to `counted`.
 async fn whole(
     replica: &ShardReplica,
     query: &UserOrdersQuery,
@@ -63,7 +62,7 @@ async fn whole(
     Ok(UserOrders { orders, next: ids[..looked].last().copied().filter(|_| more), total })
 }
 
-/// Those of a status: orders are looked at one after the other until the page is full.
+/// Orders with a status: reads one order after another until the page is full.
 async fn filtered(
     replica: &ShardReplica,
     query: &UserOrdersQuery,
@@ -97,9 +96,9 @@ async fn filtered(
     }
 }
 
-/// Ids of a user's orders, newest first: those before `before` only, `most` at the most.
+/// Ids of a user's orders, newest first: at most `most` of those before `before`.
 async fn ids(replica: &ShardReplica, user: &UserId, before: Option<OrderId>, most: usize) -> Result<Vec<OrderId>, StoreError> {
-    // Memory first: what it gives away meanwhile is then found in the store, perhaps a second time.
+    // Memory is read first: a row that moves to the store meanwhile is then found there, perhaps twice.
     let is_before = |id: &OrderId| before.is_none_or(|before| *id < before);
     let mut ids: Vec<OrderId> = replica.machine().unlisted(user).filter(is_before).take(most).collect();
     let start = list_of(user);

@@ -1,9 +1,9 @@
-//! The proof of the laws, online: every row of every shard at one index per shard, and every replica's state hash there.
+//! Verifies the laws online: every row of every shard at one index per shard, and every replica's state hash at that index.
 //!
-//! The hashes are those of a mark (`marks`). The rows are those of a checkpoint taken on a replica of this node, or on another
-//! node where this one has none (`cuts`). Each shard's rows are of one moment, so that what they break is broken. What holds
-//! between shards can be judged only from moments that fit together: before any row is read, the shards that have moved are
-//! looked at again until they do. What could not be judged is told as that, and never as broken or as sound.
+//! The hashes are those of a mark (`marks`). The rows are those of a checkpoint on a replica of this node, or on another node
+//! if this one has none (`cuts`). The rows of a shard are of one moment, so a violation within them is real. Laws between
+//! shards can be checked only if the moments of the shards are consistent: before any row is read, shards that have moved are
+//! read again until they are. What cannot be checked is reported as unchecked, and never as a violation or as sound.
 
 mod asked;
 pub(crate) mod cuts;
@@ -29,21 +29,21 @@ use crate::grid::NodeGrid;
 use cuts::Cut;
 use marks::Marked;
 
-/// Looks for moments that fit together.
+/// Most attempts to find consistent moments.
 const LOOKS: u32 = 30;
-/// Pause before the second look; before the third it is twice as long, and so on.
+/// Pause before the second attempt; it grows by as much before each further attempt.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Longest wait for a shard's rows to be written: a disk that stands still must not hold the proof for as long as it may take.
+/// Longest wait for a shard's rows to be written, so that a stalled disk does not hold up the verification.
 const CUT_WITHIN: Duration = Duration::from_secs(60);
 
 type Proof = BoxFuture<'static, Arc<VerifyReport>>;
 
-/// The proof that is under way, if there is one: whoever asks meanwhile gets its answer.
+/// The running verification, if there is one. Further callers get its result.
 #[derive(Default)]
 pub(crate) struct Verifier(Mutex<Option<WeakShared<Proof>>>);
 
-/// Proves the laws, or waits for the proof that is under way. Ends when nobody waits for it any more.
+/// Verifies the laws, or waits for the running verification. It ends if nobody waits for it any more.
 pub(crate) async fn verify(grid: &NodeGrid) -> Reply<VerifyReport> {
     let proof = {
         let mut running = grid.verifier.0.lock();
@@ -60,7 +60,7 @@ pub(crate) async fn verify(grid: &NodeGrid) -> Reply<VerifyReport> {
 }
 
 async fn prove(grid: &NodeGrid) -> VerifyReport {
-    // Some of the time is left for the answer.
+    // The rest of the time is for the answer.
     let latest = Instant::now() + grid.limits.verify.mul_f64(0.9);
     let marked = join_all(grid.reporter.map.shards.iter().map(|shard| marks::mark(grid, shard))).await;
     let taken = fitting(grid, latest).await;
@@ -73,10 +73,10 @@ async fn prove(grid: &NodeGrid) -> VerifyReport {
     report
 }
 
-/// Where the rows of a shard are to be read.
+/// Where the rows of a shard can be read.
 enum Taken {
     Here(Cut),
-    /// Held on that node under a number.
+    /// Kept on another node under a number.
     There(NodeId, u64, Moment),
 }
 
@@ -99,14 +99,14 @@ impl Taken {
 
 type AllTaken = BTreeMap<GroupId, Result<Taken, String>>;
 
-/// Takes every shard at a moment, and those that have moved again, until the moments fit together.
+/// Takes the rows of every shard at a moment, and again those of shards that have moved, until the moments are consistent.
 async fn fitting(grid: &NodeGrid, latest: Instant) -> AllTaken {
     let mut taken = AllTaken::new();
     let mut look = 0;
     loop {
         let stale = |shard: &&Shard| match taken.get(&shard.group) {
             Some(Ok(taken)) => taken.moved(grid, shard.group),
-            // What cannot be read does not become readable within moments.
+            // Rows that cannot be read now will not become readable within moments.
             Some(Err(_)) => false,
             None => true,
         };
@@ -126,7 +126,7 @@ async fn fitting(grid: &NodeGrid, latest: Instant) -> AllTaken {
     }
 }
 
-/// The shard on this node, else on the first node that can be asked.
+/// Takes the shard's rows on this node, else on the first node that answers.
 async fn take(grid: &NodeGrid, shard: &Shard) -> Result<Taken, String> {
     if let Some(host) = grid.node.host(shard.group) {
         let cut = tokio::time::timeout(CUT_WITHIN, Cut::take(host)).await;
@@ -143,7 +143,7 @@ async fn take(grid: &NodeGrid, shard: &Shard) -> Result<Taken, String> {
     Err(in_words(last))
 }
 
-/// Reads all rows, shard by shard; the second is why some could not be read.
+/// Reads all rows, shard by shard. The second result says why some could not be read.
 async fn read(grid: &NodeGrid, taken: AllTaken, latest: Instant) -> (Option<Audit>, Vec<String>) {
     let (mut whole, mut unread) = (None::<Audit>, Vec::new());
     for (shard, taken) in taken {

@@ -1,5 +1,5 @@
-//! Whether what a replica has stored is whole. Whoever finds damage says so here, wherever that is: a read for a client, apply,
-//! a checkpoint, the scrub. Whoever serves looks here first. `mend` does what follows.
+//! Whether the stored rows of a replica are intact. Every reader that finds damage reports it here: reads for clients, apply,
+//! checkpoints, the scrub. Whoever serves rows checks here first. `mend` repairs the replica.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,21 +8,21 @@ use tokio::sync::watch;
 
 use crate::metrics;
 
-/// The rows of one opening of a replica's store.
+/// The state of one opened store of a replica.
 pub(crate) struct Wholeness {
     group: GroupId,
-    /// Asked with every request, hence without a lock.
+    /// Checked with every request, so it needs no lock.
     damaged: AtomicBool,
     damage: watch::Sender<Option<String>>,
 }
 
 impl Wholeness {
-    /// Nothing was found.
+    /// No damage is known.
     pub(crate) fn new(group: GroupId) -> Self {
         Self { group, damaged: AtomicBool::new(false), damage: watch::Sender::new(None) }
     }
 
-    /// Damage was found. What was said first counts.
+    /// Reports damage. The first report counts.
     pub(crate) fn damaged(&self, what: &str) {
         self.damaged.store(true, Ordering::Release);
         let first = self.damage.send_if_modified(|damage| {
@@ -32,21 +32,21 @@ impl Wholeness {
         });
         if first {
             metrics::damage_found(self.group);
-            tracing::error!(group = %self.group, damage = what, "what a replica has stored is damaged: it serves nothing any more");
+            tracing::error!(shard = %self.group, damage = what, effect = "the replica serves nothing", "stored rows are damaged");
         }
     }
 
-    /// Nothing was found so far.
+    /// Whether no damage is known.
     pub(crate) fn is_whole(&self) -> bool {
         !self.damaged.load(Ordering::Acquire)
     }
 
-    /// What was found.
+    /// The damage, if any was found.
     pub(crate) fn damage(&self) -> Option<String> {
         self.damage.borrow().clone()
     }
 
-    /// Resolves with what is found, once something is.
+    /// Resolves with the damage once any is found.
     pub(crate) async fn found(&self) -> String {
         let mut damage = self.damage.subscribe();
         let found = damage.wait_for(Option::is_some).await.expect("the sender is a field of this value");

@@ -1,4 +1,4 @@
-//! The frame around every body that is stored or sent: what it is, how long, and whether it is intact.
+//! The frame around every stored or sent body: its kind, its length, and its checksum.
 //!
 //! | Bytes | Field |
 //! |---|---|
@@ -10,25 +10,25 @@
 //! | 12..16 | CRC-32C of bytes 0..12 and of the body, little endian |
 //! | 16.. | body |
 //!
-//! The layout is for ever; the golden-bytes tests below hold it. A body carries its own version inside.
+//! This format never changes; the golden tests below pin it. A body has its own version inside.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Length of the header in bytes.
 pub const HEADER_LEN: usize = 16;
 
-/// The longest body a frame may have, in bytes. Whoever reads from strangers sets a lower limit, see [`body_len`].
+/// The longest body of a frame, in bytes. Readers of untrusted streams set a lower limit, see [`body_len`].
 pub const MAX_BODY_LEN: usize = 1 << 30;
 
-/// The version of the format that is written, and the newest that is read.
+/// The version that is written, and the newest that is read.
 pub const VERSION: u16 = 1;
 
 const MAGIC: [u8; 4] = *b"OGRD";
 const CHECKSUM_AT: usize = 12;
 
-/// What a frame holds. A frame of one kind is never taken for another.
+/// The kind of a frame. A frame of one kind is never accepted as another.
 ///
-/// 1 to 63 belong to this crate, the others to whoever seals: 64 to 127 the wire, 128 to 255 the node.
+/// 1 to 63 belong to this crate, the others to its users: 64 to 127 the wire, 128 to 255 the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Kind(pub u8);
 
@@ -37,54 +37,54 @@ impl Kind {
     pub const LOG_ENTRY: Self = Self(1);
     /// A Raft vote.
     pub const VOTE: Self = Self(2);
-    /// A Raft log id: up to where a log is committed or purged.
+    /// A Raft log id: the committed or the purged index of a log.
     pub const LOG_ID: Self = Self(3);
     /// The head of a replica's state: its generation, and the meta of its last checkpoint.
     pub const STATE_HEAD: Self = Self(4);
-    /// What a node writes down about itself.
+    /// A record of the node.
     pub const NODE_RECORD: Self = Self(5);
-    /// What the log vouches for, beside the log.
+    /// A vouch, stored next to the log.
     pub const VOUCH: Self = Self(6);
-    /// The number of a batch of the log, and what was durable when it was written.
+    /// The number of a batch of the log, and the batches that were durable when it was written.
     pub const WRITTEN: Self = Self(7);
-    /// What a replica vouched for and has not any more.
+    /// A floor: what a replica has vouched for and lost.
     pub const FLOOR: Self = Self(8);
 }
 
-/// Why bytes are not the frame they were taken for. They are damaged, foreign, or of a newer release.
+/// Why bytes are not a valid frame: they are damaged, foreign, or of a newer release.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// Bytes are missing, or there are too many.
     #[error("a frame of {needed} bytes has {found}")]
     Length {
-        /// Bytes the frame should have.
+        /// Expected number of bytes.
         needed: usize,
-        /// Bytes there are.
+        /// Actual number of bytes.
         found: usize,
     },
-    /// Not one of our frames.
+    /// Not a frame of OrderGrid.
     #[error("not a frame: it starts with {0:02x?}")]
     Magic([u8; 4]),
     /// Written by a newer release.
     #[error("frame version {0} is newer than this release reads ({VERSION})")]
     Version(u16),
     /// A frame of another kind.
-    #[error("a frame of kind {found} stands where one of kind {expected} should")]
+    #[error("found a frame of kind {found}, expected kind {expected}")]
     Kind {
-        /// The kind asked for.
+        /// The requested kind.
         expected: u8,
         /// The kind in the header.
         found: u8,
     },
-    /// Flags which this release does not know.
+    /// Flags that this release does not know.
     #[error("unknown frame flags {0:#04x}")]
     Flags(u8),
     /// The bytes have changed since they were sealed.
     #[error("checksum {found:#010x} does not match the stored {stored:#010x}")]
     Checksum {
-        /// As computed from the bytes.
+        /// The computed checksum.
         found: u32,
-        /// As written in the header.
+        /// The checksum in the header.
         stored: u32,
     },
     /// The body is longer than the limit.
@@ -111,9 +111,9 @@ pub fn seal_into(kind: Kind, body: &[u8], out: &mut BytesMut) {
     seal_with(kind, out, |out| out.put_slice(body));
 }
 
-/// Appends a frame of `kind` to `out` whose body is whatever `write_body` appends: nothing is copied twice.
+/// Appends a frame of `kind` to `out` with the bytes that `write_body` appends as its body, without a copy.
 ///
-/// Panics if the body is longer than [`MAX_BODY_LEN`], or if `write_body` takes away what was in `out`.
+/// Panics if the body is longer than [`MAX_BODY_LEN`], or if `write_body` removes earlier bytes of `out`.
 pub fn seal_with(kind: Kind, out: &mut BytesMut, write_body: impl FnOnce(&mut BytesMut)) {
     let start = out.len();
     out.put_slice(&MAGIC);
@@ -130,10 +130,10 @@ pub fn seal_with(kind: Kind, out: &mut BytesMut, write_body: impl FnOnce(&mut By
     frame[CHECKSUM_AT..HEADER_LEN].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// The body of `frame`, which must be one whole frame of `kind` and nothing more.
+/// The body of `frame`, which must be exactly one whole frame of `kind`.
 ///
 /// # Errors
-/// [`FrameError`] if it is not. What was stored is lost then: stop, and replace the replica.
+/// [`FrameError`] if it is not. The stored value is lost then: stop, and replace the replica.
 pub fn open(kind: Kind, frame: &[u8]) -> Result<&[u8], FrameError> {
     let len = body_len(frame, MAX_BODY_LEN)?;
     if frame.len() != HEADER_LEN + len {
@@ -153,7 +153,7 @@ pub fn open(kind: Kind, frame: &[u8]) -> Result<&[u8], FrameError> {
     Ok(&frame[HEADER_LEN..])
 }
 
-/// [`open`] without a copy: the body shares the memory of the frame.
+/// Like [`open`], without a copy: the body shares the memory of the frame.
 ///
 /// # Errors
 /// As [`open`].
@@ -163,8 +163,8 @@ pub fn open_bytes(kind: Kind, mut frame: Bytes) -> Result<Bytes, FrameError> {
     Ok(frame)
 }
 
-/// The length of the body that follows `header`, for readers of a stream: they learn it from the first
-/// [`HEADER_LEN`] bytes, before they make room for the rest. The checksum is not looked at.
+/// The length of the body that follows `header`, for readers of a stream: they read the first [`HEADER_LEN`] bytes before they
+/// allocate memory for the rest. The checksum is not checked.
 ///
 /// # Errors
 /// [`FrameError`] if this is not the header of a frame, or of one with more than `limit` bytes: end the connection.
@@ -241,7 +241,7 @@ mod tests {
             ("foreign",          changed(0, b'X'),                 "not a frame: it starts with [58, 47, 52, 44]"),
             ("newer",            changed(4, 2),                    "frame version 2 is newer than this release reads (1)"),
             ("too long",         changed(11, 0x7f),                "a body of 2130706436 bytes is longer than the limit of 1073741824"),
-            ("another kind",     seal(Kind::LOG_ID, b"a").to_vec(), "a frame of kind 3 stands where one of kind 2 should"),
+            ("another kind",     seal(Kind::LOG_ID, b"a").to_vec(), "found a frame of kind 3, expected kind 2"),
             ("unknown flags",    flagged,                          "unknown frame flags 0x01"),
         ];
         for (what, bytes, error) in rows {

@@ -1,7 +1,7 @@
-//! What a disk promises: atomic batches, in order, durable when asked for; reads; frozen views.
+//! The guarantees of a disk: atomic batches, in order, durable on request; reads; frozen views.
 //!
-//! Everything above [`Engine`] runs unchanged on [`RocksEngine`] and on [`MemEngine`], whose crashes a simulation
-//! decides. One suite, `storage/tests/storage/engine.rs`, holds both to what is written here.
+//! Everything above [`Engine`] runs unchanged on [`RocksEngine`] and on [`MemEngine`], whose crashes a simulation controls. One
+//! test suite, `storage/tests/storage/engine.rs`, checks both against these guarantees.
 
 mod batch;
 mod mem;

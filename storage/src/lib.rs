@@ -1,14 +1,14 @@
-//! How bytes survive: engines, the shared log, checkpoints, snapshots and framing.
+//! Durable storage: engines, the shared log, checkpoints, snapshots and framing.
 //!
 //! | Module | Decides |
 //! |---|---|
-//! | [`codec`] | what a frame looks like, on disk and on the wire |
-//! | [`engine`] | what a disk promises, and the two that keep the promise: RocksDB and memory |
+//! | [`codec`] | the format of a frame, on disk and on the wire |
+//! | [`engine`] | the guarantees of a disk, and two implementations: RocksDB and memory |
 //! | [`log`] | how all Raft groups of a node share one log and one sync |
-//! | [`state`] | how a replica's rows become durable all at once, and are replaced all at once |
-//! | [`records`] | what a node writes down about itself |
+//! | [`state`] | how a replica's rows become durable atomically, and are replaced atomically |
+//! | [`records`] | a node's records about itself |
 //!
-//! Nothing here knows what an entry or a row means. Start reading at [`engine`].
+//! Nothing here interprets entries or rows. Start reading at [`engine`].
 
 pub mod codec;
 pub mod engine;

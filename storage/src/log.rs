@@ -1,4 +1,4 @@
-//! One log for all Raft groups of a node, and one sync for all that they appended meanwhile.
+//! One log for all Raft groups of a node, with one sync for all their concurrent appends.
 //!
 //! ```text
 //! group 0: LogStore --\
@@ -6,12 +6,11 @@
 //! group 2: LogStore --/                  \-> each group's watermark: durable up to here
 //! ```
 //!
-//! Votes, entries, truncations, purges and commit marks of a group take the same ordered path: `store` encodes and
-//! queues them, `writer` gathers and syncs, `watermark` completes what openraft waits for. Readers are served from
-//! `tail`; only what has left it is read from the disk. `recover` finds all of it again after a restart, `vouch` tells whether
-//! that is all there was, `floor` what a replica is held to that has lost something, and `anew` what becomes of all replicas when
-//! the database cannot be read any more. [`row`] and [`cut`] say to tools what a
-//! disk holds, [`without_beginning`] which logs cannot make everything again.
+//! Votes, entries, truncations, purges and commit marks of a group use the same ordered queue: `store` encodes and queues them,
+//! `writer` collects and syncs them, `watermark` completes what openraft waits for. Readers are served from `tail`, and from
+//! the disk only for entries that have left it. `recover` restores this state after a restart, `vouch` detects missing batches,
+//! `floor` restricts a replica that has lost entries, and `anew` handles an unreadable database. [`row`] and [`cut`] decode a
+//! disk for tools, [`without_beginning`] finds logs that have lost their first entry.
 
 mod anew;
 mod beginning;
@@ -41,23 +40,24 @@ pub use reader::LogReader;
 pub use store::LogStore;
 pub use writer::{LogFailure, LogWriter, WriterLimits, WriterStats};
 
-/// Any error, from a codec this crate knows nothing about.
+/// Any error of a codec, which this crate does not interpret.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Turns what openraft stores into bytes and back. Frames and checksums are added here, around those bytes.
+/// Encodes and decodes what openraft stores. This crate adds frames and checksums around the bytes.
 ///
-/// What was encoded by an older release must decode for ever.
+/// Bytes of an older release must stay decodable forever.
 pub trait EntryCodec<C: RaftTypeConfig>: Send + Sync + 'static {
     /// Appends the bytes of `entry`, its log id included, to `out`.
     fn encode_entry(&self, entry: &C::Entry, out: &mut BytesMut);
 
-    /// The entry whose bytes these are; it may keep them.
+    /// Decodes an entry, which may keep the bytes.
     ///
     /// # Errors
-    /// If they are not an entry's.
+    /// If the bytes are not an entry.
     fn decode_entry(&self, body: Bytes) -> Result<C::Entry, BoxError>;
 
-    /// Whether somebody in this process waits for what the entry comes to, so that it must not be read from the disk for apply.
+    /// Whether a caller in this process waits for the entry's outcome. Apply must then get the entry from memory, not from the
+    /// disk.
     fn is_awaited(&self, _entry: &C::Entry) -> bool {
         false
     }
@@ -65,29 +65,29 @@ pub trait EntryCodec<C: RaftTypeConfig>: Send + Sync + 'static {
     /// Appends the bytes of `vote` to `out`.
     fn encode_vote(&self, vote: &VoteOf<C>, out: &mut BytesMut);
 
-    /// The vote whose bytes these are.
+    /// Decodes a vote.
     ///
     /// # Errors
-    /// If they are not a vote's.
+    /// If the bytes are not a vote.
     fn decode_vote(&self, body: Bytes) -> Result<VoteOf<C>, BoxError>;
 
     /// Appends the bytes of `id` to `out`.
     fn encode_log_id(&self, id: &LogIdOf<C>, out: &mut BytesMut);
 
-    /// The log id whose bytes these are.
+    /// Decodes a log id.
     ///
     /// # Errors
-    /// If they are not a log id's.
+    /// If the bytes are not a log id.
     fn decode_log_id(&self, body: Bytes) -> Result<LogIdOf<C>, BoxError>;
 }
 
-/// How much of a group's log is kept in memory, and read at once.
+/// How much of a group's log is kept in memory, and read at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLimits {
-    /// Bytes of encoded entries kept in memory for readers. Kept beyond it are entries that are not durable yet, and those that
-    /// somebody waits for until they are applied.
+    /// Bytes of encoded entries kept in memory for readers. Entries that are not durable yet, and entries with waiting callers
+    /// that are not applied yet, are kept in addition.
     pub tail_bytes: usize,
-    /// Bytes of encoded entries that replication or apply gets in one piece; at least one entry, whatever its size.
+    /// Bytes of encoded entries that replication or apply gets at a time; at least one entry, whatever its size.
     pub read_bytes: usize,
 }
 

@@ -1,6 +1,6 @@
-//! What a node writes down about itself: which cluster its disk belongs to, who it is.
+//! Small records of a node about itself, such as the cluster of its disk and its identity.
 //!
-//! In the log database, under a replica id that is never given out.
+//! They are in the log database, under a replica id that is never assigned.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::codec::{FrameError, Kind, open_bytes, seal};
 use crate::engine::{Batch, Durability, Engine, EngineError, KeyRange, ScanLimit};
 
-/// Sorts after every replica.
+/// A key prefix that sorts after every replica.
 const PREFIX: [u8; 8] = u64::MAX.to_be_bytes();
 
 /// A record cannot be read or written.
@@ -23,7 +23,7 @@ pub enum RecordError {
     Damaged {
         /// The record.
         name: String,
-        /// What is wrong.
+        /// The fault.
         reason: FrameError,
     },
 }
@@ -41,7 +41,7 @@ impl NodeRecords {
         Self { engine }
     }
 
-    /// Whether the database is empty: no record, no vote, no entry, no row. Only such a disk may join a new cluster.
+    /// Whether the database is empty: no record, no vote, no entry. Only such a disk may join a new cluster.
     ///
     /// # Errors
     /// If the disk fails.
@@ -49,7 +49,7 @@ impl NodeRecords {
         Ok(self.engine.scan(KeyRange::all(), ScanLimit::rows(1)).await?.is_empty())
     }
 
-    /// Reads all there are, whatever they say.
+    /// Reads all records, whatever their content.
     ///
     /// # Errors
     /// If the disk fails, or is damaged where they are.
@@ -58,7 +58,7 @@ impl NodeRecords {
         Ok(self.engine.scan(records, ScanLimit::rows(usize::MAX)).await.map(drop)?)
     }
 
-    /// What was last put under `name`.
+    /// The last record stored under `name`.
     ///
     /// # Errors
     /// If the disk fails, or the record is damaged.
@@ -68,7 +68,7 @@ impl NodeRecords {
         open_bytes(Kind::NODE_RECORD, frame).map(Some).map_err(damaged)
     }
 
-    /// Puts `record` under `name`; durable on return.
+    /// Stores `record` under `name`; durable on return.
     ///
     /// # Errors
     /// If the disk fails.
@@ -76,11 +76,11 @@ impl NodeRecords {
         let mut batch = Batch::new();
         put_record(&mut batch, name, record);
         self.engine.write(batch, Durability::Synced).await?;
-        // Without its records a node does not know what its log is worth.
+        // Without its records a node cannot interpret its log.
         Ok(self.engine.keep().await?)
     }
 
-    /// Puts `record` under `name`, durable with the next write that is.
+    /// Stores `record` under `name`; durable with the next durable write.
     ///
     /// # Errors
     /// If the disk fails.
@@ -90,7 +90,7 @@ impl NodeRecords {
         Ok(self.engine.write(batch, Durability::Buffered).await?)
     }
 
-    /// Removes what is under `name`, if anything; durable on return.
+    /// Removes the record under `name`, if there is one; durable on return.
     ///
     /// # Errors
     /// If the disk fails.

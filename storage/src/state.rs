@@ -1,8 +1,8 @@
-//! A replica's rows: changed all at once by a checkpoint, replaced all at once by an install, readable as of one moment.
+//! A replica's rows: changed atomically by a checkpoint, replaced atomically by an install, and readable as of one moment.
 //!
-//! Rows lie under (replica, generation). A head row names the current generation and holds the meta of the last
-//! checkpoint; whatever lies under another generation does not exist. So a replacement is written beside what is
-//! there, and one small durable write switches to it (protocol.md, rules 26 and 27).
+//! Rows are stored under (replica, generation). A head row names the current generation and has the meta of the last
+//! checkpoint; rows of other generations are ignored. So a replacement is written next to the current rows, and one small
+//! durable write switches to it (protocol.md, rules 26 and 27).
 
 mod install;
 mod keys;
@@ -22,22 +22,22 @@ use crate::metrics;
 pub use install::Install;
 pub use view::StateView;
 
-/// The largest checkpoint in bytes. It is held in memory while it is written; checkpoint long before this. A replacement of
-/// everything is an install, which has no limit.
+/// The largest checkpoint in bytes. It is held in memory while it is written, so write checkpoints long before. An install,
+/// which replaces all rows, has no such limit.
 pub const MAX_CHECKPOINT_BYTES: usize = 1 << 30;
 
-/// The state cannot be read or written.
+/// Why the state cannot be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
-    /// The disk failed. What became of a write is unknown: stop the process.
+    /// The disk failed. The result of a write is unknown: stop the process.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// What says where the rows are is damaged: the replica must be replaced.
+    /// The head is damaged: the replica must be replaced.
     #[error("replica {replica}: the head of its state: {reason}")]
     Head {
         /// The replica.
         replica: u64,
-        /// What is wrong.
+        /// The fault.
         reason: FrameError,
     },
     /// More than [`MAX_CHECKPOINT_BYTES`] at once. Nothing was written.
@@ -46,18 +46,17 @@ pub enum StateError {
         /// Its size in bytes.
         found: usize,
     },
-    /// An install was overtaken by another one. Nothing was switched.
+    /// Another install was committed meanwhile. Nothing was switched.
     #[error("another install was committed first")]
     Overtaken,
-    /// An earlier change failed, or its future was dropped while it was written. Which state is on the disk is
-    /// unknown: open the rows again.
+    /// An earlier change failed, or its future was dropped while it was written. It is unknown which state is on the disk: open
+    /// the rows again.
     #[error("an earlier change of the state was abandoned")]
     Abandoned,
 }
 
 impl StateError {
-    /// Rows, or what says where they are, are damaged: the replica must be filled anew, and can be; see
-    /// [`EngineError::is_damage`].
+    /// Whether rows or the head are damaged: the replica must be refilled, and can be; see [`EngineError::is_damage`].
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
@@ -70,17 +69,17 @@ impl StateError {
 
 /// The rows that a checkpoint changes.
 pub trait ChangedRows: Send + 'static {
-    /// How many.
+    /// Number of rows.
     fn count(&self) -> usize;
 
     /// Bytes of keys and values.
     fn bytes(&self) -> usize;
 
-    /// Shows each row once, in the ascending order of their keys. Called where taking time holds nobody up.
+    /// Passes each row once, in ascending order of the keys. Called where it delays nobody.
     fn show(self, to: RowSink<'_>);
 }
 
-/// The durable rows of one replica. Clones are the same replica; there is one opening of it at a time.
+/// The durable rows of one replica, shared by clones. A replica is opened once at a time.
 #[derive(Clone)]
 pub struct StateRows {
     shared: Arc<Shared>,
@@ -90,19 +89,19 @@ struct Shared {
     engine: Arc<dyn Engine>,
     replica: u64,
     head: RwLock<Head>,
-    /// Held by whoever changes the head, and while a view is taken.
+    /// Held while the head is changed, and while a view is taken.
     turn: Mutex<Turn>,
 }
 
-/// What only the one whose turn it is may know and change.
+/// State that only the holder of `turn` may use.
 struct Turn {
     /// The newest generation ever started.
     newest: u64,
-    /// A head is being written. Still so when a turn begins: the one before was cut short.
+    /// Whether a head is being written. If it is set when a turn begins, the previous change was interrupted.
     writing: bool,
 }
 
-/// Where the rows are, and what was said about them.
+/// The current generation and meta.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Head {
     generation: u64,
@@ -110,7 +109,7 @@ struct Head {
 }
 
 impl StateRows {
-    /// The rows of replica `replica_id`; none if there have been none. What an unfinished install left is removed.
+    /// Opens the rows of replica `replica_id`; empty if there were none. Removes the remains of an unfinished install.
     ///
     /// # Errors
     /// If the disk fails, or the head is damaged.
@@ -122,7 +121,7 @@ impl StateRows {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Removes all that a replica has, durably. The replica is gone for good, its rows closed before.
+    /// Removes all rows of a replica, durably. The replica is removed for good, and its rows are closed before.
     ///
     /// # Errors
     /// If the disk fails.
@@ -131,13 +130,13 @@ impl StateRows {
         Ok(engine.erase(&from, &to).await?)
     }
 
-    /// What was written with the last checkpoint or install; `None` before the first.
+    /// The meta of the last checkpoint or install; `None` before the first.
     #[must_use]
     pub fn meta(&self) -> Option<Bytes> {
         self.shared.head.read().meta.clone()
     }
 
-    /// The values of `keys`, in their order, as of the last checkpoint or install.
+    /// The values of `keys`, in the same order, as of the last checkpoint or install.
     ///
     /// # Errors
     /// If the disk fails.
@@ -152,15 +151,15 @@ impl StateRows {
         }
     }
 
-    /// Whether there may be a row under `key`, as of the last checkpoint or install: `false` is certain. Does not wait.
+    /// Whether there may be a row with this key, as of the last checkpoint or install; `false` is certain. Does not wait.
     #[must_use]
     pub fn may_have(&self, key: &[u8]) -> bool {
         let generation = self.generation();
         self.shared.engine.may_have(&keys::row(self.shared.replica, generation, key)) || self.generation() != generation
     }
 
-    /// Rows whose keys start with `prefix`, in order, those after `after` only, until about `max_bytes` bytes are
-    /// gathered. Empty means the end. Each call sees the last checkpoint or install; for one moment use [`view`](Self::view).
+    /// Rows whose keys start with `prefix` and come after `after`, in key order, until about `max_bytes` are collected. An
+    /// empty result means the end. Each call sees the last checkpoint or install; for one moment use [`view`](Self::view).
     ///
     /// # Errors
     /// If the disk fails.
@@ -175,13 +174,13 @@ impl StateRows {
         }
     }
 
-    /// Changes `rows` and the meta, all or nothing, durable on return. The rows and the meta are one batch, so a crash at
-    /// any moment leaves one checkpoint or the other.
+    /// Changes `rows` and the meta atomically; durable on return. Both are in one batch, so a crash leaves one checkpoint or
+    /// the other.
     ///
-    /// Dropping the future does not stop what was queued, and every later change is refused as abandoned.
+    /// Dropping the future does not stop the queued write, and every later change is refused as abandoned.
     ///
     /// # Errors
-    /// [`StateError::TooLarge`] and [`StateError::Abandoned`] wrote nothing. Else the disk failed.
+    /// After [`StateError::TooLarge`] and [`StateError::Abandoned`] nothing was written. Otherwise the disk failed.
     pub async fn checkpoint(&self, meta: Bytes, rows: impl ChangedRows) -> Result<(), StateError> {
         let shared = &self.shared;
         let (count, found) = (rows.count(), rows.bytes());
@@ -193,7 +192,7 @@ impl StateRows {
         let head = Head { generation: self.generation(), meta: Some(meta) };
         let (replica, written) = (shared.replica, head.clone());
         let show = move |to: RowSink<'_>| {
-            // The key of the head comes before those of the rows.
+            // The key of the head sorts before those of the rows.
             to(&keys::head(replica), Some(&sealed(&written)));
             let mut key = keys::RowKey::new(replica, written.generation);
             rows.show(&mut |row, value| to(key.of(row), value));
@@ -203,8 +202,8 @@ impl StateRows {
         Ok(())
     }
 
-    /// All rows and the meta as of the last checkpoint or install, which are durable; `None` before the first.
-    /// Waits for a checkpoint that is being written.
+    /// All rows and the meta as of the last durable checkpoint or install; `None` before the first. Waits for a checkpoint that
+    /// is being written.
     ///
     /// # Errors
     /// If the disk fails.
@@ -217,7 +216,7 @@ impl StateRows {
         Ok(Some(StateView::new(view, shared.replica, head.generation, meta)))
     }
 
-    /// Starts a replacement of all rows, beside those that are there. Dropped without a commit, it leaves no trace.
+    /// Starts a replacement of all rows, next to the current ones. If it is dropped without a commit, it leaves no trace.
     pub async fn install(&self) -> Install {
         let mut turn = self.shared.turn.lock().await;
         turn.newest += 1;
@@ -230,7 +229,7 @@ impl StateRows {
 }
 
 impl Shared {
-    /// Writes what has `head` in it, durably, and makes `head` the current one.
+    /// Writes a batch that contains `head`, durably, and makes `head` the current one.
     async fn switch<W>(&self, turn: &mut Turn, head: Head, write: impl FnOnce() -> W) -> Result<(), StateError>
     where
         W: Future<Output = Result<(), EngineError>>,
@@ -246,7 +245,7 @@ impl Shared {
     }
 }
 
-/// A head as it is stored.
+/// The stored form of a head.
 fn sealed(head: &Head) -> BytesMut {
     let meta = head.meta.as_ref().expect("a head is written together with a meta");
     let mut frame = BytesMut::new();
@@ -269,7 +268,7 @@ async fn stored_head(engine: &dyn Engine, replica: u64) -> Result<Head, StateErr
     Ok(Head { generation, meta: Some(body) })
 }
 
-/// Removes the rows of every generation but one, if there are any. Not durable: at worst it is done again.
+/// Removes the rows of every generation but one. Not durable: at worst it is repeated.
 async fn remove_others(engine: &dyn Engine, replica: u64, kept: u64) -> Result<(), StateError> {
     let mut batch = Batch::new();
     for KeyRange { from, to } in keys::other_generations(replica, kept) {

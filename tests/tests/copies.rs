@@ -51,7 +51,7 @@ async fn an_older_copy_of_a_nodes_folder_has_no_say_until_it_is_refilled() -> Re
         until("node 2 says what it waits for", async || {
             grid.supervise(2)?;
             let told = fs::read_to_string(grid.file("n2.log"))?;
-            Ok((told.matches("takes no part before all others have told it").count() >= round).then_some(()))
+            Ok((told.matches("takes no part until all other nodes have reported").count() >= round).then_some(()))
         })
         .await?;
         let mut waiting = Shop::open(&grid.url(2), "careful").await?;

@@ -249,7 +249,7 @@ async fn a_node_alone_says_what_is_damaged_where_its_log_is_not_enough() -> Resu
         let (status, lines) = grid.take(1)?.finish()?;
         let said = lines.join("\n") + &fs::read_to_string(log)?;
         assert!(!status.success(), "{start}: {status}: {said}");
-        assert!(said.contains("put a copy of the whole folder"), "{start}: it says what would help: {said}");
+        assert!(said.contains("restore a copy of the whole folder"), "{start}: it says what would help: {said}");
         assert!(said.contains("no longer begin with their first entry"), "{start}: it says why: {said}");
     }
     assert_eq!(put_aside(&grid.data(1))?, 0, "what is left is where it was");

@@ -131,7 +131,7 @@ async fn a_node_that_has_lost_its_log_database_helps_nobody_to_lead_before_all_o
     grid.launch(3)?;
     let log = grid.file("n2.log");
     until("node 2 says what it waits for", async || {
-        Ok(fs::read_to_string(&log)?.contains("takes no part before all others have told it").then_some(()))
+        Ok(fs::read_to_string(&log)?.contains("takes no part until all other nodes have reported").then_some(()))
     })
     .await?;
     let mut behind = Shop::open(&grid.url(3), "careful").await?;
@@ -229,7 +229,7 @@ async fn a_log_without_the_file_that_vouches_for_it_says_what_is_no_longer_prote
     fs::remove_file(grid.data(1).join("log/VOUCHED"))?;
     grid.start_all()?;
     let said = fs::read_to_string(&log)?;
-    assert!(said.contains("WARN") && said.contains("the file VOUCHED beside the log is gone"), "{said}");
+    assert!(said.contains("WARN") && said.contains("file VOUCHED is missing"), "{said}");
     let mut shop = Shop::open(&grid.url(1), "careful").await?;
     shop.has_all(&placed).await?;
     Ok(())

@@ -1,16 +1,16 @@
-//! What every parser of requests must keep, whatever its own habits.
+//! Rules that every parser of requests must obey.
 //!
-//! - Objects are objects. Derived types would also take their fields from a list, by position, unnamed.
-//! - Nothing walks into what is not asked for. sonic-rs 0.5.10 skips an unexpected list or object by recursion without a
-//!   limit ("for correctness"), so one small body of nested brackets would overflow the stack and end the process. It does
-//!   not when it is always asked for *any* value: then it hands over what it meets, and the type refuses it unread.
+//! - Objects must be objects. Derived types would also accept a list of their fields, by position.
+//! - Unexpected values are not walked into. sonic-rs 0.5.10 skips an unexpected list or object by unlimited recursion ("for
+//!   correctness"), so one small body of nested brackets would overflow the stack and end the process. It does not recurse if
+//!   it is always asked for *any* value: it then passes on the value, and the type refuses it unread.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, forward_to_deserialize_any};
 
-/// A request that was read strictly.
+/// A request that was parsed strictly.
 pub(crate) struct Strictly<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Strictly<T> {
@@ -19,7 +19,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Strictly<T> {
     }
 }
 
-/// A deserializer that asks for any value, and for objects where a type has fields.
+/// A deserializer that always asks for any value, and requires objects for types with fields.
 struct Strict<D>(D);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
@@ -52,7 +52,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
     }
 }
 
-/// A visitor that stays strict about what is inside.
+/// A visitor that parses nested values strictly too.
 struct Wary<V> {
     visitor: V,
     lists: bool,

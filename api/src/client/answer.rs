@@ -1,4 +1,4 @@
-//! The three ends of a call.
+//! The three possible ends of a call.
 
 use std::time::Duration;
 
@@ -15,46 +15,46 @@ use super::{Broken, RawAnswer};
 /// A call that was done.
 #[derive(Clone, Debug)]
 pub struct Answer<T> {
-    /// What the node answered.
+    /// The node's answer.
     pub value: T,
-    /// 200, or 201 where something was created.
+    /// 200, or 201 if something was created.
     pub status: StatusCode,
-    /// It was done by an earlier request with the same key; this one changed nothing.
+    /// Whether an earlier request with the same key did this; this call changed nothing.
     pub replayed: bool,
-    /// Sent back with a later read, that read sees at least this write.
+    /// The token of the write. A later read that sends it sees at least this write.
     pub token: Option<HeaderValue>,
 }
 
-/// What a node said when it did not do something.
+/// A node's refusal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
     /// HTTP status.
     pub status: u16,
-    /// The stable word for the cause, such as `out_of_stock`; `http_` and the status where the answer names none.
+    /// The problem's code, for example `out_of_stock`; `http_` and the status if the answer has no code.
     pub code: String,
     /// One sentence for people.
     pub detail: String,
-    /// Asking again may help.
+    /// Whether a retry may help.
     pub retryable: bool,
-    /// When.
+    /// When to retry.
     pub retry_after: Option<Duration>,
-    /// The whole problem as it came (RFC 9457), for those who look deeper.
+    /// The whole problem as received (RFC 9457).
     pub problem: Map<String, Value>,
 }
 
-/// A call that was not done, or may not have been.
+/// A call that failed, or may have failed.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum CallError {
-    /// The grid refused: nothing has changed.
+    /// The node refused: nothing has changed.
     #[error("{} ({})", .0.detail, .0.code)]
     Refused(Box<Refusal>),
     /// No node could be reached: nothing was sent, nothing has changed.
     #[error("{0}")]
     Unreachable(String),
-    /// It may or may not have been done. Ask again with the same key.
+    /// The call may have taken effect. Repeat it with the same key.
     #[error("outcome unknown: {0}")]
     Unknown(String),
-    /// It was done, or it was a read, and the answer cannot be understood.
+    /// The call succeeded, or was a read, and its answer cannot be parsed.
     #[error("cannot read the answer: {0}")]
     Unreadable(String),
 }
@@ -71,7 +71,7 @@ struct Said {
 }
 
 impl CallError {
-    /// The word for the cause: the grid's, or `unreachable`, `outcome_unknown`, `unreadable_answer`.
+    /// The code of the error: the node's code, or `unreachable`, `outcome_unknown`, `unreadable_answer`.
     #[must_use]
     pub fn code(&self) -> &str {
         match self {
@@ -82,13 +82,13 @@ impl CallError {
         }
     }
 
-    /// It may have been done.
+    /// Whether the call may have taken effect.
     #[must_use]
     pub fn outcome_unknown(&self) -> bool {
         matches!(self, Self::Unknown(_))
     }
 
-    /// Asking again may help.
+    /// Whether a retry may help.
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
@@ -98,7 +98,7 @@ impl CallError {
         }
     }
 
-    /// When to ask again, if the grid said so.
+    /// When to retry, if the node said so.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -107,8 +107,8 @@ impl CallError {
         }
     }
 
-    /// The same error after an earlier attempt whose outcome is unknown: a final "no" stands, since a key is looked up
-    /// before anything else, but "not now" and "not there" say nothing about that attempt.
+    /// Adjusts this error to an earlier attempt whose outcome is unknown. A final refusal is kept, since a node looks the key
+    /// up before anything else. A temporary refusal or an unreachable node says nothing about the earlier attempt.
     #[must_use]
     pub(super) fn after_doubt(self) -> Self {
         if self.retryable() && !self.outcome_unknown() {
@@ -118,7 +118,7 @@ impl CallError {
         }
     }
 
-    /// What a call without an answer ends with; `only_reads` says that it changes nothing wherever it ends.
+    /// The error of a call without an answer. `only_reads` means that the call changes nothing.
     #[must_use]
     pub fn of_broken(broken: Broken, only_reads: bool) -> Self {
         match broken {
@@ -130,7 +130,7 @@ impl CallError {
 }
 
 impl RawAnswer {
-    /// Whether the request was done; if not, what the node said.
+    /// Returns the answer if the request succeeded, else the node's refusal.
     ///
     /// # Errors
     /// [`CallError::Refused`] or [`CallError::Unknown`].
@@ -140,7 +140,8 @@ impl RawAnswer {
         }
         let said: Option<Said> = serde_json::from_slice(&self.body).ok();
         let outcome = said.as_ref().and_then(|said| said.outcome.as_deref());
-        // A proxy in between may answer for a node that has done it; only our own word, or a 4xx, says that nothing happened.
+        // A proxy may answer for a node that has executed the request. Only the node's own problem, or a 4xx, proves that
+        // nothing happened.
         let unknown = match outcome {
             Some(word) => word != "refused",
             None => !self.status.is_client_error(),
@@ -167,10 +168,10 @@ impl RawAnswer {
         }
     }
 
-    /// Reads the body.
+    /// Parses the body.
     ///
     /// # Errors
-    /// [`CallError::Unreadable`]: it is not what this version understands.
+    /// [`CallError::Unreadable`]: this version does not understand the body.
     pub fn read<T: DeserializeOwned>(self) -> Result<Answer<T>, CallError> {
         let value = parse(&self.body)?;
         Ok(Answer { value, status: self.status, replayed: self.replayed, token: self.token })
@@ -179,7 +180,7 @@ impl RawAnswer {
 
 fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, CallError> {
     sonic_rs::from_slice(body).map_err(|error| {
-        // The lines after the first quote the body.
+        // Further lines of the message quote the body.
         CallError::Unreadable(error.to_string().lines().next().unwrap_or_default().to_owned())
     })
 }

@@ -1,4 +1,4 @@
-//! The routes: how each is asked ([`Call`]s to be sent or shown) and what each answers (methods of [`Client`]).
+//! The routes of the client: the request of each ([`Call`], to be sent or shown), and a method of [`Client`] for each.
 
 use std::fmt::Display;
 
@@ -16,7 +16,7 @@ use crate::wire::{
 
 type Ended<T> = Result<Answer<T>, CallError>;
 
-/// How a call is written down; nothing is sent.
+/// Builds the requests; nothing is sent.
 impl Call {
     /// `POST /v1/orders`.
     #[must_use]
@@ -172,7 +172,7 @@ impl Call {
     }
 }
 
-/// One method per route. Each ends as done, refused or unknown.
+/// One method per route. Each call ends as done, refused or unknown.
 #[expect(clippy::missing_errors_doc, reason = "CallError, everywhere, as `send` describes it")]
 impl Client {
     /// Places an order.
@@ -185,7 +185,7 @@ impl Client {
         self.ask(&Call::place_batch(batch)).await
     }
 
-    /// Does many things to orders; each has its own result.
+    /// Executes many commands on orders; each has its own result.
     pub async fn command_batch(&self, batch: &CommandBatch) -> Ended<Batch> {
         self.ask(&Call::command_batch(batch)).await
     }
@@ -195,7 +195,7 @@ impl Client {
         self.ask(&Call::order(id)).await
     }
 
-    /// Reads what happened to an order.
+    /// Reads the history of an order.
     pub async fn status_history(&self, id: OrderId) -> Ended<StatusHistory> {
         self.ask(&Call::status_history(id)).await
     }
@@ -205,7 +205,7 @@ impl Client {
         self.ask(&Call::pay(id, payment, key)).await
     }
 
-    /// Cancels what is not picked.
+    /// Cancels units that are not picked.
     pub async fn cancel(&self, id: OrderId, cancel: &CancelOrder, key: &Key) -> Ended<Order> {
         self.ask(&Call::cancel(id, cancel, key)).await
     }
@@ -215,12 +215,12 @@ impl Client {
         self.ask(&Call::complete(id, key)).await
     }
 
-    /// Asks for a refund.
+    /// Requests a refund.
     pub async fn refund(&self, id: OrderId, refund: &RefundOrder, key: &Key) -> Ended<Order> {
         self.ask(&Call::refund(id, refund, key)).await
     }
 
-    /// Picks what is held, or a part of it.
+    /// Picks held units, all or a part.
     pub async fn pick(&self, id: OrderId, pick: &PickOrder, key: &Key) -> Ended<FulfilmentChanged> {
         self.ask(&Call::pick(id, pick, key)).await
     }
@@ -235,12 +235,12 @@ impl Client {
         self.ask(&Call::deliver(id, key)).await
     }
 
-    /// Takes back what was picked and has not been shipped.
+    /// Cancels a fulfilment that is not shipped.
     pub async fn unpick(&self, id: FulfilmentId, key: &Key) -> Ended<Order> {
         self.ask(&Call::unpick(id, key)).await
     }
 
-    /// Records how a refund ended.
+    /// Records the outcome of a refund.
     pub async fn refund_outcome(&self, id: RefundId, outcome: RefundOutcome, key: &Key) -> Ended<Order> {
         self.ask(&Call::refund_outcome(id, outcome, key)).await
     }
@@ -265,7 +265,7 @@ impl Client {
         self.ask(&Call::receive(id, receive, key)).await
     }
 
-    /// Adds to stock or takes from it.
+    /// Adjusts stock.
     pub async fn adjust(&self, id: &SkuId, adjust: &AdjustStock, key: &Key) -> Ended<Sku> {
         self.ask(&Call::adjust(id, adjust, key)).await
     }
@@ -275,17 +275,17 @@ impl Client {
         self.ask(&Call::cluster_status()).await
     }
 
-    /// Has the laws proven.
+    /// Verifies the laws.
     pub async fn cluster_verify(&self) -> Ended<VerifyReport> {
         self.ask(&Call::cluster_verify()).await
     }
 
-    /// Says which clock is right.
+    /// Accepts a clock as right.
     pub async fn accept_clock(&self, accept: AcceptClock) -> Ended<ClusterClock> {
         self.ask(&Call::accept_clock(accept)).await
     }
 
-    /// Sets log time back where it ran away.
+    /// Sets back log time that has run ahead.
     pub async fn repair_clock(&self, asked: AskedRepair) -> Ended<ClockRepair> {
         self.ask(&Call::repair_clock(asked)).await
     }
@@ -296,7 +296,7 @@ impl Client {
     }
 }
 
-/// A request to a route, as the table of routes has it.
+/// Builds requests from the table of routes.
 impl Call {
     fn of(route: Route, ids: &[&dyn Display]) -> Self {
         Self::asking(route, ids, "")
@@ -306,7 +306,7 @@ impl Call {
         Self::of(route, ids).with_key(header(key))
     }
 
-    /// `query` is empty, or begins with its question mark.
+    /// `query` is empty or begins with a question mark.
     fn asking(route: Route, ids: &[&dyn Display], query: &str) -> Self {
         let entry = route.entry().expect("a call is of a route of the table");
         let mut ids = ids.iter().map(|id| path_segment(&id.to_string()));
@@ -319,10 +319,10 @@ impl Call {
     }
 }
 
-/// A key as a header.
+/// The header of a key.
 ///
 /// # Panics
-/// If the key is not visible ASCII. Keys of requests are read with that check, keys of this crate are made of ids that are.
+/// If the key is not visible ASCII. Keys from requests are checked for that, and keys of this crate are made of such ids.
 fn header(key: &Key) -> HeaderValue {
     HeaderValue::from_str(key.as_str()).unwrap_or_else(|_| panic!("`{}` cannot be an idempotency key", key.as_str()))
 }

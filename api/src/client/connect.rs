@@ -1,4 +1,4 @@
-//! The seam to the network.
+//! The client's seam to the network.
 
 use std::io;
 
@@ -14,6 +14,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// Opens byte streams to nodes: TCP in production, the simulated network in a simulation.
 pub trait Connector: Send + Sync + 'static {
-    /// Opens a stream. Dropping the future gives the attempt up.
+    /// Opens a stream. Dropping the future cancels the attempt.
     fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Stream>>>;
 }

@@ -1,4 +1,4 @@
-//! Where a node listens: `http://host:port`.
+//! The address of a node: `http://host:port`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,22 +13,22 @@ pub struct Endpoint {
     port: u16,
 }
 
-/// Why a text names no endpoint.
+/// Why a text is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EndpointError {
     /// Not an URL such as `http://127.0.0.1:8080`.
     #[error("`{0}` is not an URL such as http://127.0.0.1:8080")]
     Malformed(String),
-    /// TLS is not spoken here.
+    /// TLS is not supported.
     #[error("`{0}`: https is not supported, use http or a proxy that terminates TLS")]
     Https(String),
-    /// An endpoint is a node, not a page.
+    /// The URL has a path or a query.
     #[error("`{0}` has a path or a query, give the address alone")]
     Path(String),
 }
 
 impl Endpoint {
-    /// Makes an endpoint of its parts.
+    /// An endpoint made of its parts.
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self { host: host.into(), port }
@@ -46,7 +46,7 @@ impl Endpoint {
         self.port
     }
 
-    /// `host:port`, as the `Host` header has it.
+    /// `host:port`, as in the `Host` header.
     #[must_use]
     pub fn authority(&self) -> String {
         if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
@@ -62,7 +62,7 @@ impl fmt::Display for Endpoint {
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
-    /// Reads `http://host:port`; the scheme may be left out, the port is 80 when it is.
+    /// Parses `http://host:port`. The scheme may be omitted; the default port is 80.
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let malformed = || EndpointError::Malformed(text.to_owned());
         let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };

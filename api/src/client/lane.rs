@@ -1,7 +1,7 @@
 //! One HTTP/1.1 connection that carries one call at a time.
 //!
-//! The connection is driven inside the call: no task, no channel to another thread, no wake-up in between. That makes it
-//! the lean path for load, and leaves nothing behind in a simulation.
+//! The call itself drives its connection: no task, no channel to another thread, no wake-up in between. This is the cheapest
+//! way under load, and leaves nothing behind in a simulation.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -21,46 +21,46 @@ use thiserror::Error;
 use super::{Call, Connector, Endpoint, Stream};
 use crate::wire::{GRID_TOKEN, IDEMPOTENT_REPLAYED};
 
-/// The largest answer that is read; a page of orders with many lines stays far below.
+/// The largest answer that is read. A page of orders with many lines stays far below.
 const ANSWER_LIMIT: usize = 256 << 20;
 
 /// Why a call got no answer.
 #[derive(Debug, Error)]
 pub enum Broken {
-    /// Nothing was sent: the node cannot have acted on it.
+    /// Nothing was sent: the node cannot have executed the call.
     #[error("cannot reach {endpoint}: {cause}")]
     NotSent {
         /// The node.
         endpoint: Endpoint,
-        /// What the network said.
+        /// The network's error.
         cause: String,
     },
-    /// It was sent, or may have been, and no answer came: the node may have acted on it.
+    /// The request was sent, or may have been, and no answer arrived: the node may have executed the call.
     #[error("no answer from {endpoint}: {cause}")]
     Lost {
         /// The node.
         endpoint: Endpoint,
-        /// What the network said.
+        /// The network's error.
         cause: String,
     },
 }
 
-/// An answer before anyone has looked into its body.
+/// An answer whose body is not parsed.
 #[derive(Clone, Debug)]
 pub struct RawAnswer {
     /// Status code.
     pub status: StatusCode,
-    /// It is the answer of an earlier request with the same key.
+    /// Whether this repeats the answer of an earlier request with the same key.
     pub replayed: bool,
-    /// When to ask again.
+    /// When to retry.
     pub retry_after: Option<Duration>,
-    /// Shard and index of what was written or read.
+    /// Shard and index of the write or the read.
     pub token: Option<HeaderValue>,
     /// The body, not parsed.
     pub body: Bytes,
 }
 
-/// What moves the bytes of a connection while it is polled.
+/// Drives a connection while it is polled.
 type Driver = Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
 
 /// A connection to one node.
@@ -76,7 +76,7 @@ impl Lane {
     /// Connects.
     ///
     /// # Errors
-    /// [`Broken::NotSent`], always: another node may be tried.
+    /// [`Broken::NotSent`]; another node may be tried.
     pub async fn open(connector: &dyn Connector, endpoint: &Endpoint) -> Result<Self, Broken> {
         let not_sent = |cause: String| Broken::NotSent { endpoint: endpoint.clone(), cause };
         let stream = connector.connect(endpoint).await.map_err(|error| not_sent(error.to_string()))?;
@@ -91,13 +91,13 @@ impl Lane {
         &self.endpoint
     }
 
-    /// Another call may be made, as far as the last one could tell.
+    /// Whether another call may be made, as far as the last call could tell.
     #[must_use]
     pub fn is_open(&self) -> bool {
         !self.closed && !self.sender.is_closed()
     }
 
-    /// Another call may be made: the node has not closed the connection since, as far as has arrived here.
+    /// Whether another call may be made: no close of the node has arrived since.
     #[must_use]
     pub fn usable(&mut self) -> bool {
         let waker = noop_waker();
@@ -107,11 +107,11 @@ impl Lane {
         self.is_open()
     }
 
-    /// Sends a request and reads the whole answer. A call that is dropped before its end may have been acted on, and the
-    /// lane must be dropped with it: the late answer would be taken for that of the next call.
+    /// Sends a request and reads the whole answer. If the future is dropped, the request may have been executed, and the lane
+    /// must be dropped too: the late answer would be taken for that of the next call.
     ///
     /// # Errors
-    /// [`Broken`]: the lane is of no more use; it says whether the request may have been acted on.
+    /// [`Broken`]: the lane can no longer be used. The error says whether the request may have been executed.
     pub async fn call(&mut self, call: &Call) -> Result<RawAnswer, Broken> {
         let request = call.to_http(&self.host);
         let endpoint = &self.endpoint;
@@ -146,7 +146,7 @@ impl Lane {
     }
 }
 
-/// hyper's own words, with the cause, which is where the reason stands.
+/// hyper's message with its source, which has the reason.
 pub(super) fn text(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
@@ -163,7 +163,7 @@ pub(super) async fn read(response: Response<Incoming>) -> Result<RawAnswer, Stri
         if whole.len() + first.len() + data.len() > ANSWER_LIMIT {
             return Err(format!("the answer is longer than {ANSWER_LIMIT} bytes"));
         }
-        // Most answers come in one piece, which is then kept as it is.
+        // Most answers arrive in one piece, which is kept without copying.
         if first.is_empty() && whole.is_empty() {
             first = data;
         } else {

@@ -1,4 +1,4 @@
-//! The client over several endpoints: idle connections, fail-over, retries.
+//! The client of several endpoints: idle connections, fail-over, retries.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,18 +10,18 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{Answer, Broken, Call, CallError, Connector, Endpoint, Lane, RawAnswer, RetryPolicy};
 
-/// How a client behaves.
+/// Settings of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientOptions {
-    /// When to ask again.
+    /// When to retry.
     pub retry: RetryPolicy,
-    /// Deadline of connecting to a node.
+    /// Longest wait for a connection.
     pub connect_timeout: Duration,
-    /// Connections to one node that are kept while nobody uses them.
+    /// Most idle connections kept per node.
     pub idle_per_node: usize,
-    /// A node that could not be reached is passed over for this long, if there is another.
+    /// Time for which an unreachable node is skipped if there is another one.
     pub avoid_for: Duration,
-    /// Of the jitter in waits, so that a simulation can repeat a run.
+    /// Seed of the jitter, so that a simulation is repeatable.
     pub seed: u64,
 }
 
@@ -55,15 +55,15 @@ struct Shared {
 struct Node {
     endpoint: Endpoint,
     idle: Mutex<Vec<Lane>>,
-    /// Milliseconds after `started` until which it is passed over.
+    /// Milliseconds after `started` until which the node is skipped.
     avoid_until_ms: AtomicU64,
 }
 
 impl Client {
-    /// A client of the grid that these nodes belong to. It connects when it is used.
+    /// A client of the cluster that these nodes belong to. It connects on first use.
     ///
     /// # Panics
-    /// If there is no endpoint: there would be nobody to ask.
+    /// If there is no endpoint.
     #[must_use]
     pub fn new(endpoints: &[Endpoint], connector: Arc<dyn Connector>, options: ClientOptions) -> Self {
         assert!(!endpoints.is_empty(), "a client needs an endpoint");
@@ -75,25 +75,25 @@ impl Client {
         Self { shared: Arc::new(Shared { connector, options, nodes, next_node, draws, started }) }
     }
 
-    /// The nodes it asks, in the order given.
+    /// The endpoints, in the given order.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.shared.nodes.iter().map(|node| node.endpoint.clone()).collect()
     }
 
-    /// Sends a call under the client's own policy and reads the answer.
+    /// Sends a call with the client's own policy and parses the answer.
     ///
     /// # Errors
-    /// [`CallError`]: refused, not sent, or unknown; or an answer that this version cannot read.
+    /// [`CallError`]: refused, not sent, or unknown; or this version cannot parse the answer.
     pub async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<Answer<T>, CallError> {
         self.send(call, &self.shared.options.retry).await?.read()
     }
 
-    /// Sends a call, again and again as the policy says, each time to the next node. Dropping the future leaves the outcome
-    /// of a call that moves something unknown.
+    /// Sends a call, with retries by the policy, each to the next node. If the future is dropped, the outcome of a call that
+    /// changes something is unknown.
     ///
     /// # Errors
-    /// [`CallError`]; if any attempt may have been acted on, only a final refusal or success takes that doubt away.
+    /// [`CallError`]. If any attempt may have taken effect, only a success or a final refusal removes the doubt.
     pub async fn send(&self, call: &Call, policy: &RetryPolicy) -> Result<RawAnswer, CallError> {
         let shared = &*self.shared;
         let started = Instant::now();
@@ -118,7 +118,7 @@ impl Client {
 }
 
 impl Shared {
-    /// The node whose turn it is, or the next one that answered lately.
+    /// The node of this attempt: the next one in turn that was not unreachable recently.
     fn node(&self, turn: usize) -> &Node {
         let now = self.now_ms();
         let in_turn = |step: usize| &self.nodes[turn.wrapping_add(step) % self.nodes.len()];
@@ -149,7 +149,7 @@ impl Shared {
                     node.give_back(lane, self.options.idle_per_node);
                     return answer.done(only_reads);
                 }
-                // The node had closed an idle connection; nothing was sent on it.
+                // The node had closed the idle connection; nothing was sent on it.
                 Err(Broken::NotSent { .. }) if !fresh => {}
                 Err(broken) => return Err(CallError::of_broken(broken, only_reads)),
             }
@@ -176,7 +176,7 @@ impl Shared {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Uniform in 0..1 and repeatable.
+    /// A repeatable random number, uniform in 0..1.
     fn chance(&self) -> f64 {
         let draw = self.draws.fetch_add(1, Ordering::Relaxed);
         let bits = xxh3_64_with_seed(&draw.to_le_bytes(), self.options.seed) >> 11;

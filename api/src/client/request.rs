@@ -1,4 +1,4 @@
-//! A request as it will be sent, made once and sent as often as it takes.
+//! A request that is built once and sent as often as needed.
 
 use std::fmt::Write;
 
@@ -13,23 +13,23 @@ use serde::Serialize;
 use super::Endpoint;
 use crate::wire::{IDEMPOTENCY_KEY, JSON};
 
-/// What stands for itself in a segment of a path (the unreserved characters of RFC 3986).
+/// Characters of a path segment that are not encoded (the unreserved characters of RFC 3986).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const KEY: HeaderName = HeaderName::from_static(IDEMPOTENCY_KEY);
 const JSON_VALUE: HeaderValue = HeaderValue::from_static(JSON);
 
-/// An id as a segment of a path: `BANK CHARGES` becomes `BANK%20CHARGES`.
+/// An id as a path segment: `BANK CHARGES` becomes `BANK%20CHARGES`.
 #[must_use]
 pub fn path_segment(id: &str) -> String {
     match id {
-        // Encoded or not, dots alone would be taken for "here" and "up"; no id can be reached under such a path.
+        // Encoded or not, a segment of dots would mean "this folder" or "parent". No id can be reached by such a path.
         "." => "%2E".to_owned(),
         ".." => "%2E%2E".to_owned(),
         _ => utf8_percent_encode(id, SEGMENT).to_string(),
     }
 }
 
-/// A request: where to, with which idempotency key, with which body. Cheap to clone.
+/// A request: its path, idempotency key and body. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Call {
     method: Method,
@@ -39,62 +39,62 @@ pub struct Call {
 }
 
 impl Call {
-    /// A request to `path`, which begins with a slash and is percent-encoded already.
+    /// A request to `path`, which begins with a slash and is already percent-encoded.
     ///
     /// # Panics
-    /// If `path` is no path: paths come from this crate, and ids in them through [`path_segment`].
+    /// If `path` is not a path. Paths come from this crate, and ids in them from [`path_segment`].
     #[must_use]
     pub fn new(method: Method, path: &str) -> Self {
         let uri = path.parse().unwrap_or_else(|error| panic!("`{path}` is no path: {error}"));
         Self::to(method, uri)
     }
 
-    /// A request to a path that was read before.
+    /// A request to a path that was parsed before.
     #[must_use]
     pub fn to(method: Method, uri: Uri) -> Self {
         Self { method, uri, key: None, body: Bytes::new() }
     }
 
-    /// A request that reads.
+    /// A request that only reads.
     #[must_use]
     pub fn get(path: &str) -> Self {
         Self::new(Method::GET, path)
     }
 
-    /// A request that moves stock or money, and its key.
+    /// A request that moves stock or money, with its key.
     #[must_use]
     pub fn post(path: &str, key: HeaderValue) -> Self {
         Self { key: Some(key), ..Self::new(Method::POST, path) }
     }
 
-    /// The same with an idempotency key.
+    /// Adds an idempotency key.
     #[must_use]
     pub fn with_key(self, key: HeaderValue) -> Self {
         Self { key: Some(key), ..self }
     }
 
-    /// The same with a body of JSON that is written already.
+    /// Adds a body of serialized JSON.
     #[must_use]
     pub fn with_body(self, body: Bytes) -> Self {
         Self { body, ..self }
     }
 
-    /// The same with a body.
+    /// Adds a body.
     ///
     /// # Panics
-    /// If the body cannot be written as JSON; wire types always can.
+    /// If the body cannot be serialized; wire types always can.
     #[must_use]
     pub fn with_json(self, body: &impl Serialize) -> Self {
         self.with_body(sonic_rs::to_vec(body).expect("wire types have string keys only").into())
     }
 
-    /// Asking again cannot do it twice: it only reads, sets a state, or carries a key.
+    /// Whether a retry cannot take effect twice: the request only reads, sets a state, or carries a key.
     #[must_use]
     pub fn may_be_repeated(&self) -> bool {
         self.key.is_some() || self.method != Method::POST
     }
 
-    /// It only reads: when no answer came, nothing can have changed.
+    /// Whether the request only reads. Without an answer nothing can have changed then.
     #[must_use]
     pub fn only_reads(&self) -> bool {
         self.method == Method::GET || self.method == Method::HEAD
@@ -117,7 +117,7 @@ impl Call {
         request
     }
 
-    /// The same request as a line for a shell.
+    /// The request as a shell command.
     #[must_use]
     pub fn to_curl(&self, endpoint: &Endpoint) -> String {
         let mut line = "curl -sS".to_owned();
@@ -137,7 +137,7 @@ impl Call {
     }
 }
 
-/// Quoted so that a POSIX shell takes it as it is.
+/// Quotes a text for a POSIX shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

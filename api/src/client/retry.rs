@@ -1,21 +1,21 @@
-//! When to ask again, and how long to wait before.
+//! When to retry, and how long to wait before.
 
 use std::time::Duration;
 
 use super::CallError;
 
-/// How long and how often one call is tried. Every attempt carries the same idempotency key.
+/// Limits on the attempts of one call. Every attempt carries the same idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Attempts in all, at least 1.
+    /// Most attempts, at least 1.
     pub attempts: u32,
     /// Deadline of the whole call, waits included.
     pub patience: Duration,
     /// Deadline of one attempt.
     pub attempt_timeout: Duration,
-    /// Wait before the second attempt; doubles from there.
+    /// Wait before the second attempt. Further waits double.
     pub first_wait: Duration,
-    /// The longest wait, unless the grid names a longer one.
+    /// The longest wait, unless the node asks for a longer one.
     pub longest_wait: Duration,
 }
 
@@ -32,7 +32,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// One attempt.
+    /// A single attempt.
     #[must_use]
     pub fn once(deadline: Duration) -> Self {
         Self { attempts: 1, patience: deadline, attempt_timeout: deadline, ..Self::default() }
@@ -44,16 +44,16 @@ impl RetryPolicy {
         Self { attempts: u32::MAX, patience, ..Self::default() }
     }
 
-    /// The wait before the next attempt; `None`: that was the last.
+    /// The wait before the next attempt; `None` after the last.
     ///
-    /// `tried` attempts were made, the call has been going on for `spent`, there are `nodes` endpoints, and `chance` is
-    /// uniform in 0..1: clients that failed together must not come back together.
+    /// `tried` attempts were made in the `spent` time, and there are `nodes` endpoints. `chance` is uniform in 0..1, so that
+    /// clients that failed together do not retry together.
     #[must_use]
     pub(super) fn wait(&self, error: &CallError, tried: u32, spent: Duration, nodes: usize, chance: f64) -> Option<Duration> {
         if !error.retryable() || tried >= self.attempts {
             return None;
         }
-        // A node that is down says nothing about the next one.
+        // An unreachable node says nothing about the next one.
         let another_node = matches!(error, CallError::Unreachable(_)) && (tried as usize) < nodes;
         let wait = if another_node { Duration::ZERO } else { self.back_off(tried, chance).max(asked_for(error, chance)) };
         (spent + wait < self.patience).then_some(wait)
@@ -66,7 +66,7 @@ impl RetryPolicy {
     }
 }
 
-/// What the grid asked for, and up to a tenth more.
+/// The wait that the node asked for, plus up to a tenth.
 fn asked_for(error: &CallError, chance: f64) -> Duration {
     error.retry_after().map_or(Duration::ZERO, |wait| wait.mul_f64(1.0 + chance / 10.0))
 }

@@ -1,4 +1,4 @@
-//! Nodes that answer as a test tells them to, over streams in memory.
+//! Nodes that answer as a test specifies, over streams in memory.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -51,14 +51,14 @@ impl Asked {
     }
 }
 
-/// What becomes of a request.
+/// The reaction to a request.
 #[derive(Clone, Debug)]
 pub enum Told {
-    /// It is answered: status, headers, body.
+    /// An answer: status, headers, body.
     Answer(u16, Vec<(&'static str, String)>, String),
     /// The connection breaks before an answer.
     HangUp,
-    /// No answer ever comes.
+    /// There is never an answer.
     Silence,
 }
 
@@ -97,10 +97,10 @@ impl Scripted {
         Self { script: Arc::new(script), down: Arc::default(), asked: Arc::default(), connections: Arc::default() }
     }
 
-    /// Each request in turn gets the next of these.
+    /// Answers the requests with these, one after another.
     ///
     /// # Panics
-    /// In the task that answers, at one request too many.
+    /// In the task that answers, if there are more requests than answers.
     #[must_use]
     pub fn in_turn(told: Vec<Told>) -> Self {
         let left = Mutex::new(told.into_iter());
@@ -112,13 +112,13 @@ impl Scripted {
         self.down.lock().expect(SOUND).insert(node.to_owned());
     }
 
-    /// Everything that was asked so far.
+    /// All requests so far.
     #[must_use]
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().expect(SOUND).clone()
     }
 
-    /// Connections that were opened so far.
+    /// Number of connections opened so far.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)

@@ -1,7 +1,7 @@
-//! One HTTP/2 connection that carries many calls at a time.
+//! One HTTP/2 connection that carries many calls concurrently.
 //!
-//! Unlike a lane it is driven by a task, because no single call could; the task ends with the last clone. Only load tools
-//! use it: the client itself keeps to lanes.
+//! Unlike a lane, a task drives it, because no single call could. The task ends with the last clone. Only load tools use it;
+//! the client itself uses lanes.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use super::lane::{read, text};
 use super::{Broken, Call, Connector, Endpoint, RawAnswer};
 
-/// A connection to one node; clones use the same. What is called on it waits while the node allows no further stream.
+/// A connection to one node, shared by its clones. A call waits while the node allows no further stream.
 #[derive(Clone)]
 pub struct Streams {
     endpoint: Endpoint,
@@ -25,7 +25,7 @@ pub struct Streams {
     driver: Arc<Driver>,
 }
 
-/// The task that moves the bytes; it ends when nobody needs them any more.
+/// The task that drives the connection. It ends when nobody uses the connection any more.
 struct Driver(JoinHandle<()>);
 
 impl Drop for Driver {
@@ -38,14 +38,14 @@ impl Streams {
     /// Connects.
     ///
     /// # Errors
-    /// [`Broken::NotSent`], always: another node may be tried.
+    /// [`Broken::NotSent`]; another node may be tried.
     pub async fn open(connector: &dyn Connector, endpoint: &Endpoint) -> Result<Self, Broken> {
         let not_sent = |cause: String| Broken::NotSent { endpoint: endpoint.clone(), cause };
         let stream = connector.connect(endpoint).await.map_err(|error| not_sent(error.to_string()))?;
         let authority: Authority = endpoint.authority().parse().map_err(|_| not_sent("no host has such a name".to_owned()))?;
         let opened = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
         let (sender, connection) = opened.map_err(|error| not_sent(text(&error)))?;
-        // How it ended is told to every call that was under way.
+        // Every call in flight gets the connection's error.
         let driver = tokio::spawn(async move { drop(connection.await) });
         Ok(Self { endpoint: endpoint.clone(), authority, sender, driver: Arc::new(Driver(driver)) })
     }
@@ -56,28 +56,29 @@ impl Streams {
         &self.endpoint
     }
 
-    /// Another call may be made, as far as is known here.
+    /// Whether another call may be made, as far as is known.
     #[must_use]
     pub fn is_open(&self) -> bool {
         !self.sender.is_closed()
     }
 
-    /// Both are the same connection.
+    /// Whether both are the same connection.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.driver, &other.driver)
     }
 
-    /// Sends a request and reads the whole answer. A call that is dropped before its end is reset, and may have been acted on.
+    /// Sends a request and reads the whole answer. If the future is dropped, the stream is reset, and the request may have been
+    /// executed.
     ///
     /// # Errors
-    /// [`Broken`], which says whether the request may have been acted on; the connection may still be of use.
+    /// [`Broken`], which says whether the request may have been executed. The connection may still be usable.
     pub async fn call(&mut self, call: &Call) -> Result<RawAnswer, Broken> {
         let endpoint = &self.endpoint;
         let lost = |cause: String| Broken::Lost { endpoint: endpoint.clone(), cause };
         let not_sent = |cause: String| Broken::NotSent { endpoint: endpoint.clone(), cause };
         self.sender.ready().await.map_err(|error| not_sent(text(&error)))?;
-        // HTTP/2 has the host in the address and no header for it.
+        // HTTP/2 has the host in the URI and not in a header.
         let mut request = call.to_http(&HeaderValue::from_static(""));
         request.headers_mut().remove(HOST);
         let mut parts = request.uri().clone().into_parts();

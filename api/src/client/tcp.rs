@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::{Connector, Endpoint, Stream};
 
-/// Connects over TCP, without delay of small writes.
+/// Connects over TCP with `TCP_NODELAY`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TcpConnector;
 

@@ -1,19 +1,19 @@
-//! Every kind of error there is. Codes are for programs and never change their meaning.
+//! Every kind of problem. Programs rely on codes, so a code never changes its meaning.
 
-/// A kind of error.
+/// A kind of problem.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
     /// The HTTP status.
     pub status: u16,
-    /// The word for programs.
+    /// The code for programs.
     pub code: &'static str,
-    /// The same as a URI.
+    /// The code as a URI.
     pub uri: &'static str,
     /// The kind in words.
     pub title: &'static str,
-    /// The same request may succeed later.
+    /// Whether the same request may succeed later.
     pub retryable: bool,
-    /// It may have happened; else nothing has.
+    /// Whether the request may have taken effect. If not, nothing happened.
     pub unknown: bool,
 }
 
@@ -31,7 +31,7 @@ macro_rules! kinds {
             };
         )*
 
-        /// All of them, by status.
+        /// All kinds, sorted by status.
         pub const ALL: &[&Kind] = &[$(&$name),*];
     };
     (@refused) => { false };
@@ -137,7 +137,7 @@ kinds! {
     TIMED_OUT                    504 "timed_out"                    unknown later "There was no answer in time";
 }
 
-/// The kind of a value that can be read and is wrong, by the name of its field.
+/// The kind of a value that can be parsed but is not valid, by the name of its field.
 pub fn invalid(field: &str) -> &'static Kind {
     match field {
         "amount" => &INVALID_AMOUNT,

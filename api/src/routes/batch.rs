@@ -1,4 +1,4 @@
-//! Many things asked at once: each has its own key and its own result, and none can spoil another.
+//! Batches. Every item has its own key and its own result, and no item affects another.
 
 mod commands;
 mod orders;
@@ -27,17 +27,17 @@ use crate::wire::written::Writer;
 pub(super) use commands::command;
 pub(super) use orders::place;
 
-/// What became of one item of the batch.
+/// The state of an item of the batch.
 enum Item<T> {
-    /// It could not even be asked, or was not done.
+    /// The item is faulty or failed.
     Wrong(Fault),
-    /// It waits for its answer.
+    /// The item waits for its answer.
     Asked,
-    /// It was done.
+    /// The item succeeded.
     Done(Answer<T>),
 }
 
-/// `?return=minimal`: ids and words instead of whole orders.
+/// Whether `?return=minimal` asks for ids and statuses instead of whole orders.
 fn wants_minimal(call: &Call) -> Result<bool, Fault> {
     match call.query(["return"])? {
         [None] => Ok(false),
@@ -47,7 +47,7 @@ fn wants_minimal(call: &Call) -> Result<bool, Fault> {
     }
 }
 
-/// How many items a batch may have, in the words of its field.
+/// The limit of items, with the names for error messages.
 struct Count {
     one: &'static str,
     field: &'static str,
@@ -66,14 +66,14 @@ impl Count {
     }
 }
 
-/// The key of an item, which must have one.
+/// The key of an item, which is required.
 fn its_own(key: Option<Key>) -> Result<Key, Fault> {
     let missing =
         || Fault::new(&kinds::MISSING_IDEMPOTENCY_KEY, "every item of a batch needs a key of its own").at("idempotency_key");
     key.ok_or_else(missing)
 }
 
-/// Keeps the place of the items that are wrong; the others are to be asked.
+/// Separates valid from faulty items; the latter keep their place. The valid ones are to be executed.
 fn sort<T, R>(checked: impl Iterator<Item = Result<T, Fault>>) -> (Vec<T>, Vec<Item<R>>) {
     let mut asked = Vec::with_capacity(checked.size_hint().0);
     let items = checked.map(|item| match item {
@@ -87,8 +87,8 @@ fn sort<T, R>(checked: impl Iterator<Item = Result<T, Fault>>) -> (Vec<T>, Vec<I
     (asked, items)
 }
 
-/// Waits for the grid's answers; none in time is an unknown outcome of each. The grid goes on then, and the memory of the
-/// body is given back when it has ended.
+/// Waits for the grid's answers. Without an answer in time, every outcome is unknown. The grid then continues, and the memory
+/// of the body is released when it has ended.
 async fn answered<T: Send + 'static>(
     api: &Api,
     taken: Option<Arc<Taken>>,
@@ -109,13 +109,16 @@ async fn answered<T: Send + 'static>(
             assert_eq!(answers.len(), count, "the grid gave another number of answers than it was asked for");
             return answers;
         }
-        Ok(Err(_)) => UnknownCause::ActorFailed,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "batch task failed");
+            UnknownCause::ActorFailed
+        }
         Err(_) => UnknownCause::TimedOut,
     };
     (0..count).map(|_| Err(Failure::unknown(cause))).collect()
 }
 
-/// Why the whole batch is refused: the grid has begun none of it, since it could not be done in time.
+/// The refusal of the whole batch, if the grid has begun no item because it is overloaded.
 fn turned_away<T>(items: &[Item<T>], answers: &[Reply<T>]) -> Option<Fault> {
     let overloaded = |answer: &Reply<T>| matches!(answer, Err(Failure::Refused { reason: Refusal::Overloaded, .. }));
     if answers.is_empty() || answers.len() < items.len() || !answers.iter().all(overloaded) {
@@ -128,7 +131,7 @@ fn turned_away<T>(items: &[Item<T>], answers: &[Reply<T>]) -> Option<Fault> {
     longest.cloned().map(Fault::from)
 }
 
-/// Puts the answers where their items stand; `fault` says why the item at an index was not done.
+/// Puts the answers into the places of their items. `fault` converts the failure of the item at an index.
 fn fill<T>(items: &mut [Item<T>], answers: Vec<Reply<T>>, mut fault: impl FnMut(usize, Failure) -> Fault) {
     let asked = items.iter_mut().enumerate().filter(|(_, item)| matches!(item, Item::Asked));
     for ((index, item), answer) in asked.zip(answers) {
@@ -139,14 +142,14 @@ fn fill<T>(items: &mut [Item<T>], answers: Vec<Reply<T>>, mut fault: impl FnMut(
     }
 }
 
-/// What is told of an item that was done.
+/// What the answer contains of a successful item.
 struct Told<T> {
     status: fn(&T) -> StatusCode,
     order: fn(&T) -> &Order,
     created: fn(&T) -> Option<Created>,
 }
 
-/// The answer to the batch. The memory of its body stands for its items too.
+/// The answer to the batch. The memory taken for the body also covers its items.
 fn respond<T: Send + Unpin + 'static>(
     api: &Api,
     call: &mut Call,
@@ -164,7 +167,7 @@ fn respond<T: Send + Unpin + 'static>(
     response
 }
 
-/// Results that are being written: each item is let go of when it is.
+/// Results that are being written. Each item is dropped once it is written.
 struct Results<T> {
     items: IntoIter<Item<T>>,
     begun: bool,
@@ -203,7 +206,7 @@ impl<T: Send + Unpin + 'static> Parts for Results<T> {
 }
 
 impl<T> Results<T> {
-    /// Writes all of an item that was done but its order, unless that is small.
+    /// Writes a successful item up to its order; a small order too.
     fn begin(&mut self, json: &mut Writer<'_>, begin: &str, answer: Answer<T>) {
         json.number(begin, (self.told.status)(&answer.value).as_u16());
         if answer.replayed {
@@ -242,6 +245,6 @@ fn count_problems<T>(api: &Api, items: &[Item<T>]) {
         unknown += u32::from(fault.outcome_unknown());
     }
     if unknown > 0 {
-        tracing::warn!(unknown, of = items.len(), "outcomes of a batch are unknown");
+        tracing::warn!(unknown, items = items.len(), "batch outcomes unknown");
     }
 }

@@ -1,4 +1,4 @@
-//! One request on its way through a handler: its path, query and headers, read strictly, and the clock of its stages.
+//! One request in a handler: its path, query and headers, parsed strictly, and its stage clock.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -33,7 +33,7 @@ pub(crate) struct Call {
     pub(super) id: RequestId,
     route: Route,
     since: Instant,
-    /// Memory of a body that is not small, and of what it becomes; given back when nobody works on it any more.
+    /// Memory of a body that is not small, and of the request made of it. Released when the body is processed.
     taken: Option<Arc<Taken>>,
 }
 
@@ -49,7 +49,7 @@ impl Call {
         self.since = now;
     }
 
-    /// Reads the whole body, at most `limit` bytes of it, while the server as a whole has room.
+    /// Reads the whole body, at most `limit` bytes, if the server has memory for it.
     pub(super) async fn body(&mut self, api: &Api, limit: usize) -> Result<Bytes, Fault> {
         if let Some(encoding) = self.head.headers.get(CONTENT_ENCODING)
             && encoding.as_bytes() != b"identity"
@@ -65,28 +65,28 @@ impl Call {
         Ok(bytes)
     }
 
-    /// The memory of the body, for whoever works on it longer than this request lasts.
+    /// The memory of the body, for work that outlives this request.
     pub(super) fn taken(&self) -> Option<Arc<Taken>> {
         self.taken.clone()
     }
 
-    /// The segments of the path that the route's parameters stand for.
+    /// The segments of the path in the places of the route's parameters.
     pub(super) fn segments(&self) -> Segments<'_> {
         let template = self.route.entry().map_or("", |entry| entry.path);
         Segments::of(template, self.head.uri.path()).unwrap_or_default()
     }
 
-    /// What the path names.
+    /// The ids in the path.
     pub(super) fn at<T: PathId>(&self) -> Result<T, Fault> {
         T::from_path(&self.segments())
     }
 
-    /// The route refuses requests without an idempotency key.
+    /// Whether the route requires an idempotency key.
     pub(super) fn needs_key(&self) -> bool {
         self.route.entry().is_some_and(|entry| entry.idempotency == Idempotency::Key)
     }
 
-    /// The idempotency key, which every POST that moves stock or money must have.
+    /// The idempotency key, which every POST that moves stock or money requires.
     pub(super) fn key(&self) -> Result<Key, Fault> {
         let missing = || Fault::new(&kinds::MISSING_IDEMPOTENCY_KEY, "send the header Idempotency-Key").at("Idempotency-Key");
         let given = single(&self.head.headers, &KEY).map_err(invalid_key)?;
@@ -95,7 +95,7 @@ impl Call {
         Key::read(text).map_err(invalid_key)
     }
 
-    /// The version of `If-Match: "7"`; `*` means any.
+    /// The version of `If-Match: "7"`; `None` for `*` or without the header.
     pub(super) fn expected_version(&self) -> Result<Option<u64>, Fault> {
         let invalid = || Fault::new(&kinds::INVALID_IF_MATCH, "must be one version in quotes, as \"7\"").at("If-Match");
         let Some(value) = single(&self.head.headers, &IF_MATCH).map_err(|_| invalid())? else {
@@ -111,7 +111,7 @@ impl Call {
         }
     }
 
-    /// How current a read has to be: `Grid-Token`, `?consistency=`.
+    /// The required consistency of a read: `Grid-Token`, `?consistency=`.
     pub(super) fn read_options(&self, consistency: Option<&str>) -> Result<ReadOptions, Fault> {
         let invalid = || Fault::new(&kinds::INVALID_GRID_TOKEN, "must be shard:index").at("Grid-Token");
         let token = single(&self.head.headers, &TOKEN).map_err(|_| invalid())?;
@@ -127,7 +127,7 @@ impl Call {
         Ok(ReadOptions { token: token.transpose()?, stale })
     }
 
-    /// The query, whose parameters must be among `known`, each at most once.
+    /// The query. Its parameters must be among `known`, each at most once.
     pub(super) fn query<const N: usize>(&self, known: [&'static str; N]) -> Result<[Option<String>; N], Fault> {
         let mut values = [const { None }; N];
         for pair in self.head.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -151,7 +151,7 @@ fn invalid_key(detail: impl Into<Cow<'static, str>>) -> Fault {
     Fault::new(&kinds::INVALID_IDEMPOTENCY_KEY, detail).at("Idempotency-Key")
 }
 
-/// The value of a header that may stand there once.
+/// The value of a header that may be given at most once.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, &'static str> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();

@@ -1,4 +1,4 @@
-//! Commands on orders: each says by its path what is asked of which order, and answers the whole new order.
+//! Commands on orders. The path names the command and the order; the answer is the whole changed order.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use crate::metrics::Stage;
 use crate::wire::canonical::{Canon, Meaning};
 use crate::wire::{self, FulfilmentChanged};
 
-/// An order command that a path names: which route it is, and the ids in the path, which are known to be ids.
+/// A path of an order command: its route, and the ids in the path, which are valid.
 pub(super) struct Target<'a> {
     reader: OrderReader,
     segments: Segments<'a>,
 }
 
 impl<'a> Target<'a> {
-    /// Finds the route of a path among those of commands on orders.
+    /// Finds the order command of a path.
     pub(super) fn at(path: &'a str) -> Result<Self, Fault> {
         let found = ROUTES.iter().find_map(|entry| match entry.does {
             Does::OrderCommand(reader) => Some((reader, Segments::of(entry.path, path)?)),
@@ -37,13 +37,13 @@ impl<'a> Target<'a> {
         Ok(Self { reader, segments })
     }
 
-    /// Reads what is asked for from a body.
+    /// Parses the command from a body.
     pub(super) fn read(&self, body: &[u8], canon: &mut Canon) -> Result<OrderAsk, Fault> {
         (self.reader.ask)(&self.segments, body, canon)
     }
 }
 
-/// The order that what a path names is, or is a part of.
+/// The order that an id in a path refers to or belongs to.
 pub(super) trait OfOrder {
     fn order(&self) -> OrderId;
 }
@@ -71,7 +71,7 @@ pub(super) fn order_of<At: PathId + OfOrder>(segments: &Segments<'_>) -> Result<
     At::from_path(segments).map(|at| at.order())
 }
 
-/// Checks what is asked of the thing at a path; the hash is of what the client meant, before any default.
+/// Checks a command on the object of a path. The hash is of the request's meaning, before defaults are applied.
 pub(super) fn ask<At, Body>(
     at: At,
     body: Body,
@@ -89,7 +89,7 @@ where
     Ok(OrderAsk { order, operator, action, body_hash })
 }
 
-/// What is asked of an order.
+/// A command on an order, without its key.
 pub(super) struct OrderAsk {
     order: OrderId,
     operator: Operator,
@@ -98,14 +98,14 @@ pub(super) struct OrderAsk {
 }
 
 impl OrderAsk {
-    /// The command, under its key; with a version, only if the order is still of that version.
+    /// Adds the key, and optionally the required version of the order.
     pub(super) fn under(self, key: Key, expect_version: Option<u64>) -> OrderCommand {
         let Self { order, operator, action, body_hash } = self;
         OrderCommand { order, key, body_hash, expect_version, operator, action }
     }
 }
 
-/// A command by itself. The key is looked at before the body: without one nothing else matters.
+/// A single command. The key is checked before the body, because a request without a key is refused anyway.
 pub(super) async fn command(api: Arc<Api>, mut call: Call, reader: OrderReader) -> Ended {
     (reader.order)(&call.segments())?;
     let key = call.key()?;
@@ -126,7 +126,7 @@ pub(super) async fn command(api: Arc<Api>, mut call: Call, reader: OrderReader) 
     Ok(response)
 }
 
-/// The fulfilment that was created, in its order.
+/// The fulfilment that was created, together with its order.
 fn picked(changed: &OrderChanged) -> Option<FulfilmentChanged> {
     let order: &Order = &changed.order;
     let Some(Created::Fulfilment(id)) = changed.created else {

@@ -1,4 +1,4 @@
-//! What the table of routes says of a route, and how the ids in a path are found and read.
+//! The columns of the table of routes, and how ids in a path are found and parsed.
 
 use std::sync::Arc;
 
@@ -17,92 +17,92 @@ use crate::metrics::Work;
 use crate::wire::WireText;
 use crate::wire::canonical::Canon;
 
-/// One route: everything that is known of it before a request comes.
+/// One route: everything about it that does not depend on a request.
 pub struct RouteEntry {
-    /// Methods that it answers, the usual one first; a route that answers GET answers HEAD too.
+    /// Accepted methods, the usual one first. A route that accepts GET also accepts HEAD.
     pub methods: &'static [Method],
     /// Path, with a parameter in braces for each id.
     pub path: &'static str,
-    /// Method and path; the path alone where several methods do the same. Metrics and logs name the route by it.
+    /// Method and path, or only the path if several methods do the same. The name of the route in metrics and logs.
     pub label: &'static str,
-    /// What it does, in one line of Markdown.
+    /// A summary in one line of Markdown.
     pub summary: &'static str,
-    /// Types of the parameters of the path, in their order.
+    /// Types of the path's parameters, in order.
     pub params: &'static [&'static str],
     /// The body of a request.
     pub body: RequestBody,
-    /// Who has business with it.
+    /// The intended user.
     pub class: Class,
-    /// What happens when the same request comes again.
+    /// What happens if a request is repeated.
     pub idempotency: Idempotency,
-    /// Errors that it has beside those of every route that is like it.
+    /// Errors in addition to those of every similar route.
     pub(super) errors: &'static [&'static Kind],
     pub(super) route: Route,
     pub(super) work: Work,
     pub(super) does: Does,
 }
 
-/// What is sent.
+/// The body of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestBody {
     /// No body is read.
     Nothing,
     /// JSON of this wire type.
     Required(&'static str),
-    /// The same, or no body at all.
+    /// Optional JSON of this wire type.
     Optional(&'static str),
 }
 
-/// Whom a route is for.
+/// The intended user of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// The shop's own services.
     Shop,
-    /// Those who operate the grid.
+    /// Operators of the grid.
     Operator,
-    /// Balancers and collectors of metrics.
+    /// Load balancers and metric collectors.
     Probe,
 }
 
-/// Why a request may be sent again.
+/// Why a request may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idempotency {
-    /// It changes nothing.
+    /// The request changes nothing.
     Reads,
-    /// Done twice it is the same as done once.
+    /// A second request has no further effect.
     Natural,
-    /// It needs the header `Idempotency-Key`.
+    /// The request needs the header `Idempotency-Key`.
     Key,
-    /// Each item of its body needs a key.
+    /// Each item of the body needs a key.
     ItemKeys,
 }
 
 /// The function behind a route.
 pub(super) type Handler = fn(Arc<Api>, Call) -> BoxFuture<'static, Ended>;
 
-/// How a route answers.
+/// How a route is handled.
 #[derive(Clone, Copy)]
 pub(super) enum Does {
-    /// By a function of its own.
+    /// By a handler function.
     Handler(Handler),
-    /// As a command on an order; the same path may stand in a batch of commands.
+    /// As a command on an order. The same path may be used in a batch of commands.
     OrderCommand(OrderReader),
-    /// As a command on the stock of a SKU.
+    /// As a command on a SKU.
     SkuCommand(SkuReader),
 }
 
-/// Finds the order in a path and, once that is known to be right, reads the command from a body.
+/// Parses the order from the path and, if the path is valid, the command from the body.
 #[derive(Clone, Copy)]
 pub(super) struct OrderReader {
     pub(super) order: fn(&Segments<'_>) -> Result<OrderId, Fault>,
     pub(super) ask: fn(&Segments<'_>, &[u8], &mut Canon) -> Result<OrderAsk, Fault>,
 }
 
-/// Reads a command on a SKU from a body, with the hash of what it means.
+/// Parses a command on a SKU from a body, and hashes its meaning.
 pub(super) type SkuReader = fn(&[u8], &mut Canon) -> Result<(SkuAction, u64), Fault>;
 
 impl RouteEntry {
-    /// Whether a request with this method and path (without a query) comes here.
+    /// Whether the route accepts this method and path (without a query).
     #[must_use]
     pub fn takes(&self, method: &Method, path: &str) -> bool {
         let method = if method == Method::HEAD { &Method::GET } else { method };
@@ -110,7 +110,7 @@ impl RouteEntry {
         self.methods.contains(method) && Segments::of(self.path, path).is_some_and(full)
     }
 
-    /// Every problem that may be answered; for batches, also those of an item that is none of the other routes'.
+    /// Every problem that the route may answer. For batches, also the problems that only items of a batch can have.
     pub fn errors(&self) -> impl Iterator<Item = &'static Kind> {
         let nothing: &[&Kind] = &[];
         let body = if self.body == RequestBody::Nothing { nothing } else { BODY };
@@ -142,9 +142,9 @@ impl RouteEntry {
 
 /// Errors of every route.
 const ANY: &[&Kind] = &[&kinds::INTERNAL_ERROR, &kinds::OVERLOADED, &kinds::TOO_MANY_CONNECTIONS];
-/// Those of routes whose query is looked at.
+/// Errors of routes that use the query.
 const QUERY: &[&Kind] = &[&kinds::UNKNOWN_PARAMETER, &kinds::INVALID_PARAMETER];
-/// Those of routes that read a body.
+/// Errors of routes with a body.
 const BODY: &[&Kind] = &[
     &kinds::UNSUPPORTED_ENCODING,
     &kinds::BODY_TOO_LARGE,
@@ -156,9 +156,9 @@ const BODY: &[&Kind] = &[
     &kinds::MISSING_FIELD,
     &kinds::INVALID_BODY,
 ];
-/// Those of idempotency keys.
+/// Errors of routes with an idempotency key.
 const KEY: &[&Kind] = &[&kinds::MISSING_IDEMPOTENCY_KEY, &kinds::INVALID_IDEMPOTENCY_KEY, &kinds::IDEMPOTENCY_KEY_REUSED];
-/// Those of what the grid does not answer.
+/// Errors of reads that the grid does not answer.
 const READ: &[&Kind] = &[
     &kinds::NO_LEADER,
     &kinds::NOT_READY,
@@ -168,7 +168,7 @@ const READ: &[&Kind] = &[
     &kinds::NOT_ANSWERED,
     &kinds::TIMED_OUT,
 ];
-/// Those of what the grid does not do.
+/// Errors of changes that the grid does not execute.
 const CHANGE: &[&Kind] = &[
     &kinds::NO_LEADER,
     &kinds::NOT_READY,
@@ -179,21 +179,21 @@ const CHANGE: &[&Kind] = &[
     &kinds::OUTCOME_UNKNOWN,
     &kinds::TIMED_OUT,
 ];
-/// Those of every command on an order.
+/// Errors of every command on an order.
 const ORDER_COMMAND: &[&Kind] =
     &[&kinds::INVALID_IF_MATCH, &kinds::STALE_VERSION, &kinds::NO_SUCH_ORDER, &kinds::WRONG_PHASE, &kinds::HISTORY_FULL];
-/// Those of every command on a SKU.
+/// Errors of every command on a SKU.
 const SKU_COMMAND: &[&Kind] = &[&kinds::INVALID_IF_MATCH, &kinds::STALE_VERSION, &kinds::INVALID_SKU];
 
 /// Most parameters of a path.
 const PARAMS: usize = 2;
 
-/// The segments of a path that stand where its template has parameters, as they were sent.
+/// The segments of a path in the places of its template's parameters, as sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Segments<'a>([&'a str; PARAMS]);
 
 impl<'a> Segments<'a> {
-    /// Of a path that is like the template.
+    /// The segments of a path that matches the template.
     pub(super) fn of(template: &str, path: &'a str) -> Option<Self> {
         let mut found = Self::default();
         let mut params = found.0.iter_mut();
@@ -210,12 +210,12 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// What the parameters of a path name.
+/// The ids that the parameters of a path name.
 pub(super) trait PathId: Sized {
     /// The types of the parameters.
     const PARAMS: &'static [&'static str];
 
-    /// Reads it. What is no id names nothing that exists.
+    /// Parses the ids. A text that is not an id refers to nothing that exists.
     fn from_path(segments: &Segments<'_>) -> Result<Self, Fault>;
 }
 
@@ -273,13 +273,13 @@ impl PathId for SkuId {
     }
 }
 
-/// An id that the grid has given: a text that is none names nothing.
+/// An id that the grid created. A text that is not an id refers to nothing.
 fn existing<T: WireText>(segment: &str, kind: &'static Kind, what: &str) -> Result<T, Fault> {
     let given = percent_decode_str(segment).decode_utf8_lossy();
     T::read(&given).map_err(|_| nothing_by(kind, what, &given))
 }
 
-/// An id that a client has given: `BANK%20CHARGES` is `BANK CHARGES`.
+/// An id that a client chose: `BANK%20CHARGES` is `BANK CHARGES`.
 fn valid<T: WireText>(segment: &str, kind: &'static Kind, param: &'static str) -> Result<T, Fault> {
     let given = percent_decode_str(segment).decode_utf8().map_err(|_| Fault::new(kind, "is not UTF-8").at(param))?;
     T::read(&given).map_err(|detail| Fault::new(kind, detail).at(param))

@@ -1,8 +1,8 @@
-//! Routes: one request from bytes to bytes.
+//! Routes: a request from its bytes to the bytes of its answer.
 //!
-//! `table` has an entry for each. Every handler is a function from a `Call` to an answer or a `Fault`; `Api::answer` is what they
-//! share: the request's name, the clock, the panic guard and the problem body. Read next: `table`, `entry` (its columns),
-//! `orders`, `commands`, `skus`, `operators`.
+//! `table` has an entry for each route. A handler is a function from a `Call` to an answer or a `Fault`. `Api::answer` does
+//! what all handlers share: the request's id, the clock, the panic guard and the problem body. Read next: `table`, `entry`
+//! (its columns), `orders`, `commands`, `skus`, `operators`.
 
 mod batch;
 mod call;
@@ -44,13 +44,13 @@ pub use entry::{Class, Idempotency, RequestBody, RouteEntry};
 use table::ROUTES;
 pub(crate) use table::Route;
 
-/// The table of routes, for what is made of it outside of this crate.
+/// The table of routes, for other crates, which generate code and documents from it.
 #[must_use]
 pub fn entries() -> &'static [RouteEntry] {
     ROUTES
 }
 
-/// What handlers share.
+/// State shared by all handlers.
 pub(crate) struct Api {
     grid: Arc<dyn Grid>,
     limits: Limits,
@@ -58,13 +58,12 @@ pub(crate) struct Api {
     ids: RequestIds,
 }
 
-/// The routes of a server. `request_id_prefix` is drawn at random by whoever starts the server, once per start.
+/// The routes of a server. `request_id_prefix` is random, drawn once per start.
 pub fn router(grid: Arc<dyn Grid>, limits: Limits, request_id_prefix: u64) -> Router {
     Routes::new(grid, limits, request_id_prefix).router
 }
 
-/// The routes of a server, with a short cut past the router for orders that come one by one: of all requests they alone are
-/// so many that its work is felt.
+/// The routes of a server. Single orders bypass the router: only they are so frequent that its cost is measurable.
 #[derive(Clone)]
 pub(crate) struct Routes {
     api: Arc<Api>,
@@ -77,7 +76,7 @@ impl Routes {
         Self { router: all(Arc::clone(&api)), api }
     }
 
-    /// The answer to a request for which there is no memory.
+    /// The refusal of a request for which there is no memory.
     pub(crate) fn refuse(&self, full: Full) -> Response<Body> {
         let fault = Fault::from(full);
         self.api.meters.problem(fault.kind());
@@ -111,7 +110,7 @@ fn all(api: Arc<Api>) -> Router {
 
 type Ended = Result<Response<Body>, Fault>;
 
-/// The answer to a request that came to no route.
+/// The error of a request that matches no route.
 fn astray(route: Route, call: &Call) -> Fault {
     let (method, path) = (&call.head.method, call.head.uri.path());
     if route == Route::WrongMethod {
@@ -121,15 +120,15 @@ fn astray(route: Route, call: &Call) -> Fault {
 }
 
 impl Api {
-    /// Runs a handler and turns whatever comes of it into an answer.
+    /// Runs a handler and converts its result, error or panic into an answer.
     ///
-    /// Dropped by a client that goes away, it leaves the grid to finish by itself (see [`Grid`]).
+    /// If the client disconnects, this future is dropped, and the grid continues (see [`Grid`]).
     async fn answer(self: Arc<Self>, route: Route, request: Request<Body>) -> Response<Body> {
         let started = Instant::now();
         let (head, body) = request.into_parts();
         let id = self.ids.of(&head.headers);
         let reads = matches!(head.method, Method::GET | Method::HEAD);
-        let span = tracing::debug_span!("request", route = route.label(), path = head.uri.path(), id = id.as_str());
+        let span = tracing::debug_span!("request", route = route.label(), path = head.uri.path(), request = id.as_str());
         let _in_flight = self.meters.enter();
         let call = Call::new(head, body, id.clone(), route, started);
         let ended = match route.entry() {
@@ -152,31 +151,31 @@ impl Api {
         let kind = fault.kind();
         self.meters.problem(kind);
         if kind == &kinds::INTERNAL_ERROR {
-            tracing::error!(id = id.as_str(), "a handler panicked");
+            tracing::error!(request = id.as_str(), "handler panicked");
         } else if fault.outcome_unknown() {
-            tracing::warn!(id = id.as_str(), code = kind.code, detail = fault.detail(), "outcome unknown");
+            tracing::warn!(request = id.as_str(), code = kind.code, error = fault.detail(), "outcome unknown");
         }
         let ending = if fault.outcome_unknown() { Ending::Unknown } else { Ending::Refused };
         (fault.answer(id.as_str()), ending)
     }
 
-    /// The memory that all requests share.
+    /// The memory account of all requests.
     fn account(&self) -> &Account {
         &self.limits.account
     }
 
-    /// Waits for a command: no answer in time is an unknown outcome.
+    /// Waits for a command. Without an answer in time, the outcome is unknown.
     async fn done<T>(&self, answer: impl Future<Output = Reply<T>>) -> Reply<T> {
         let late = |_| Err(Failure::unknown(UnknownCause::TimedOut));
         tokio::time::timeout(self.limits.grid_patience, answer).await.unwrap_or_else(late)
     }
 
-    /// Waits for a read of the grid.
+    /// Waits for a read.
     async fn seen<T>(&self, answer: impl Future<Output = Reply<T>>) -> Reply<T> {
         self.done(answer).await
     }
 
-    /// Waits for something that takes as long as there is data.
+    /// Waits for a read of all rows, which takes longer the more data there is.
     async fn at_length<T>(&self, answer: impl Future<Output = Reply<T>>, patience: Duration) -> Reply<T> {
         let late = |_| Err(Failure::refused(Refusal::Overloaded));
         tokio::time::timeout(patience, answer).await.unwrap_or_else(late)

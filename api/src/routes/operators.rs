@@ -1,4 +1,4 @@
-//! What operators and probes ask. Life, readiness and metrics need no quorum.
+//! Routes of operators and probes. Liveness, readiness and metrics need no quorum.
 
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ pub(super) async fn live(api: Arc<Api>, _: Call) -> Ended {
     Ok(reply::json(api.account(), StatusCode::OK, &Live { live: true }, 16))
 }
 
-/// `GET /readyz`: this node can take requests. With `?verbose` every check is told, else those that fail.
+/// `GET /readyz`: whether this node can accept requests. `?verbose` lists every check; otherwise only failing checks are
+/// listed.
 pub(super) async fn ready(api: Arc<Api>, call: Call) -> Ended {
     let [verbose] = call.query(["verbose"])?;
     let verbose = verbose.is_some_and(|value| value != "false");
@@ -55,7 +56,7 @@ pub(super) async fn clock(api: Arc<Api>, call: Call) -> Ended {
     Ok(reply::json(api.account(), StatusCode::OK, &answer.value, 1_024))
 }
 
-/// `POST /admin/v1/cluster/clock/accept?right=wall|log&dry_run=`. Said twice, it is the same.
+/// `POST /admin/v1/cluster/clock/accept?right=wall|log&dry_run=`. Idempotent.
 pub(super) async fn accept_clock(api: Arc<Api>, call: Call) -> Ended {
     let [right, dry_run] = call.query(["right", "dry_run"])?;
     let right = right.as_deref().and_then(RightClock::of_word);
@@ -65,7 +66,7 @@ pub(super) async fn accept_clock(api: Arc<Api>, call: Call) -> Ended {
     Ok(reply::json(api.account(), StatusCode::OK, &answer.value, 1_024))
 }
 
-/// `POST /admin/v1/cluster/clock/repair?dry_run=&since=`. Said twice, it is done once; a dry run reads every row.
+/// `POST /admin/v1/cluster/clock/repair?dry_run=&since=`. Idempotent. A dry run reads every row.
 pub(super) async fn repair_clock(api: Arc<Api>, call: Call) -> Ended {
     let [dry_run, since] = call.query(["dry_run", "since"])?;
     let since = since.map(|text| Timestamp::read(&text)).transpose();
@@ -83,7 +84,7 @@ pub(super) async fn reconcile_streams(api: Arc<Api>, call: Call) -> Ended {
     Ok(reply::json(api.account(), StatusCode::OK, &answer.value, 4_096))
 }
 
-/// A parameter that is true or false; false where it is left out.
+/// A boolean parameter; false if absent.
 fn said(name: &'static str, value: Option<&str>) -> Result<bool, Fault> {
     match value {
         None | Some("false") => Ok(false),
@@ -92,7 +93,7 @@ fn said(name: &'static str, value: Option<&str>) -> Result<bool, Fault> {
     }
 }
 
-/// `POST /admin/v1/cluster/verify`, and `GET`: it changes nothing. A violation is an answer, not an error.
+/// `POST /admin/v1/cluster/verify`, and `GET`: it changes nothing. A violation is part of the answer, not an error.
 pub(super) async fn verify(api: Arc<Api>, call: Call) -> Ended {
     let [] = call.query([])?;
     let answer = api.at_length(api.grid.verify(), api.limits.verify_patience).await;

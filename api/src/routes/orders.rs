@@ -37,7 +37,7 @@ pub(super) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
     Ok(response)
 }
 
-/// Checks one order; its hash is that of what the client meant, before any default.
+/// Checks one order. The hash is of the request's meaning, before defaults are applied.
 pub(super) fn request(
     order: PlaceOrder,
     key: Key,
@@ -56,13 +56,13 @@ fn refuse_dry_run(call: &Call) -> Result<(), Fault> {
     }
 }
 
-/// The lines of an order, read again.
+/// Parses the lines of an order once more.
 fn lines_of(bytes: &[u8]) -> Vec<PlaceLine> {
     body::parse::<PlaceOrder>(bytes).map(|order| order.lines).unwrap_or_default()
 }
 
-/// Why an order was not placed. Where lines are to be named, `sent` tells those of the order; it may read them again, so
-/// that only the few that fail pay.
+/// The fault of an order that was not placed. `sent` returns the order's lines if the fault has to name some. It may parse them
+/// again, so that only failed orders pay for this.
 pub(super) fn of_place(failure: Failure, sent: impl FnOnce() -> Vec<PlaceLine>) -> Fault {
     let short: Vec<(SkuId, Quantity)> = match &failure {
         Failure::Rejected(Rejection::OutOfStock { sku, available, .. }) => vec![(sku.clone(), *available)],
@@ -87,7 +87,7 @@ pub(super) fn of_place(failure: Failure, sent: impl FnOnce() -> Vec<PlaceLine>) 
     }
 }
 
-/// Gives what is available to the lines in their order, and names those that get less than they ask for.
+/// Distributes the available units over the lines, in order, and returns the lines that get less than they ask for.
 fn short_lines(lines: &[PlaceLine], mut available: Vec<(SkuId, Quantity)>) -> Vec<ShortLine> {
     let mut short = Vec::new();
     for (number, line) in (1..).zip(lines) {
@@ -126,7 +126,7 @@ async fn read(api: &Api, call: &mut Call) -> Result<Answer<Arc<Order>>, Fault> {
 
 /// Most orders of a page.
 const LARGEST_PAGE: u32 = 100;
-/// Orders of a page unless told otherwise.
+/// Orders per page by default.
 const USUAL_PAGE: u32 = 20;
 
 /// `GET /v1/users/{id}/orders`
@@ -159,8 +159,8 @@ fn number(kind: &'static kinds::Kind, name: &'static str, given: Option<String>,
     u32::read(&text).ok().filter(|number| (1..=most).contains(number)).ok_or_else(wrong)
 }
 
-/// A page, or past the depth that page numbers may reach the error that names the cursor to go on with. A list that ends
-/// before that depth simply has no such page.
+/// A page, or the error with the cursor of the next page if page numbers may not reach that far. A list that ends before has no
+/// such page.
 async fn page_of(api: &Api, query: UserOrdersQuery, options: ReadOptions) -> Result<Answer<UserOrders>, Fault> {
     let deepest = (api.limits.page_depth / query.size).max(1);
     if query.page <= deepest {

@@ -1,6 +1,6 @@
-//! Pages of a user's orders, written as the socket takes them: the grid gives a run of orders, as many as fit into a bounded
-//! amount of memory, and is asked for the next run once the text of this one is on its way. A page of small orders is one
-//! run, and one text.
+//! Pages of a user's orders, written as fast as the socket accepts them. The grid returns a run of orders, as many as fit into
+//! a bounded amount of memory. The next run is requested when the text of this one has been sent. A page of small orders is a
+//! single run and a single text.
 
 use std::sync::Arc;
 use std::vec::IntoIter;
@@ -19,10 +19,10 @@ use crate::grid::{Answer, Failure, ReadOptions, UserOrders, UserOrdersQuery};
 use crate::serve::PIECE;
 use crate::wire::written::Writer;
 
-/// Memory of one run, in the grid's order of magnitude: see [`UserOrders`].
+/// Approximate memory of one run: see [`UserOrders`].
 const RUN: u64 = 512 << 10;
 
-/// The answer: `first` is the run that `query` began with, or the whole page.
+/// The answer. `first` is the first run of `query`, or the whole page.
 pub(super) async fn answer(
     api: &Arc<Api>,
     query: UserOrdersQuery,
@@ -55,13 +55,13 @@ struct Page {
     api: Arc<Api>,
     query: UserOrdersQuery,
     options: ReadOptions,
-    /// What is left of the run, the order that is being written first.
+    /// The rest of the run; the first order is being written.
     run: IntoIter<Order>,
     order: Option<Order>,
     line: Option<usize>,
-    /// Orders that the page has room for behind this run.
+    /// Number of orders that fit on the page after this run.
     room: u32,
-    /// Where the next run, or the next page, begins.
+    /// The cursor of the next run or page.
     next: Option<OrderId>,
     total: Option<u64>,
     written: bool,
@@ -78,12 +78,12 @@ impl Page {
         Self { api, query, options, run, order: None, line: None, room, next, total, written: false, done: false, taken: None }
     }
 
-    /// The run is cut off before the page is full, and the grid has more.
+    /// The cursor of the next run, if the run ended before the page was full and the grid has more.
     fn goes_on(&self) -> Option<OrderId> {
         self.next.filter(|_| self.room > 0)
     }
 
-    /// The next piece of the text; none behind the last.
+    /// The next piece of the text; `None` after the last.
     async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         if self.done {
             return Ok(None);
@@ -131,7 +131,7 @@ impl Page {
         self.done = true;
     }
 
-    /// Asks for the run behind `cursor`.
+    /// Requests the run after `cursor`.
     async fn fetch(&mut self, cursor: OrderId) -> Result<(), Failure> {
         let query = UserOrdersQuery { page: 1, size: self.room, cursor: Some(cursor), ..self.query.clone() };
         let run = self.api.seen(self.api.grid.orders_of(query, self.options)).await?.value;
@@ -141,7 +141,7 @@ impl Page {
         Ok(())
     }
 
-    /// A run is one order at least, which may be larger than what was taken for a run.
+    /// Takes memory for the largest order, if it is larger than the memory of a run.
     fn weigh(&mut self) {
         let largest = self.run.as_slice().iter().chain(&self.order).map(Order::bytes_in_memory).max().unwrap_or_default();
         if largest > RUN {

@@ -1,5 +1,5 @@
-//! Answers that are larger than a connection should hold: written in pieces, each when the one before it is on its way. What
-//! they are written from stays in memory until then, the text of it does not.
+//! Answers that are too large for a connection's buffer. They are written in pieces, each when the piece before it has been
+//! sent. Their source values stay in memory until then, but not their text.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use crate::account::{Account, Taken, Use};
 use crate::serve::PIECE;
 use crate::wire::written::Writer;
 
-/// Texts up to this size are not counted: a connection stands for one of them.
+/// Texts up to this size are not accounted for separately: each connection's account includes one.
 const SMALL: usize = 16 << 10;
-/// Memory of the text of an answer in pieces: the piece that is being sent, the one behind it, and where it is written.
+/// Memory for the text of an answer in pieces: the piece that is being sent, the next one, and the write buffer.
 pub(super) const PIECES: u64 = 3 * PIECE as u64;
 /// Orders with more lines or metadata than this are written in pieces.
 const MANY: usize = 32;
 
 /// JSON that can be written in parts.
 pub(super) trait Parts: Send + Unpin + 'static {
-    /// Appends the next part, of some ten kilobytes; false once nothing is left.
+    /// Appends the next part, of about ten kilobytes. Returns false at the end.
     fn write(&mut self, json: &mut Writer<'_>) -> bool;
 }
 
-/// A body of a text that is written already.
+/// A body of a complete text.
 pub(super) fn whole(account: &Account, text: Vec<u8>) -> Body {
     if text.len() <= SMALL {
         return Body::from(text);
@@ -37,7 +37,7 @@ pub(super) fn whole(account: &Account, text: Vec<u8>) -> Body {
     Body::from(Bytes::from_owner(Kept { text, _taken: taken }))
 }
 
-/// A body of parts: as one text if that is small. `taken` is memory for what the parts are written from.
+/// A body of parts. Small parts are joined into one text. `taken` is the memory of the source values.
 pub(super) fn in_pieces(account: &Account, room: usize, mut parts: impl Parts, taken: Option<Taken>) -> Body {
     let mut text = Vec::with_capacity(room.min(PIECE));
     if !next(&mut parts, &mut text) {
@@ -47,7 +47,7 @@ pub(super) fn in_pieces(account: &Account, room: usize, mut parts: impl Parts, t
     Body::new(pieces)
 }
 
-/// Writes a piece; false if that was the last.
+/// Writes a piece. Returns false after the last one.
 fn next(parts: &mut impl Parts, text: &mut Vec<u8>) -> bool {
     while text.len() < PIECE {
         if !parts.write(&mut Writer(text)) {
@@ -57,7 +57,7 @@ fn next(parts: &mut impl Parts, text: &mut Vec<u8>) -> bool {
     true
 }
 
-/// A text, and the memory that it takes for as long as anybody holds a part of it.
+/// A text with its memory, which is held as long as any part of the text is in use.
 struct Kept {
     text: Vec<u8>,
     _taken: Taken,
@@ -71,7 +71,7 @@ impl AsRef<[u8]> for Kept {
 
 struct Pieces<P> {
     first: Option<Vec<u8>>,
-    /// None: all are written.
+    /// `None` once all parts are written.
     parts: Option<P>,
     _taken: (Taken, Option<Taken>),
 }
@@ -97,7 +97,7 @@ impl<P: Parts> hyper::body::Body for Pieces<P> {
     }
 }
 
-/// An order that is large.
+/// A large order.
 pub(super) struct LargeOrder {
     order: Arc<Order>,
     created: Option<Created>,

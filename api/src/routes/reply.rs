@@ -1,4 +1,4 @@
-//! Answers that are no errors: serialised straight into one buffer, or in pieces if they are large.
+//! Successful answers: serialised directly into one buffer, or in pieces if they are large.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ static TOKEN: HeaderName = HeaderName::from_static(GRID_TOKEN);
 static REPLAYED: HeaderName = HeaderName::from_static(IDEMPOTENT_REPLAYED);
 static AGE: HeaderName = HeaderName::from_static(GRID_AGE);
 
-/// Room for one order of a few lines; a larger answer grows the buffer.
+/// Initial buffer size, enough for an order of a few lines. A larger answer grows the buffer.
 const USUAL_BYTES: usize = 1_536;
 
 /// A JSON answer.
@@ -26,7 +26,7 @@ pub(super) fn json(account: &Account, status: StatusCode, value: &impl Serialize
     written(account, status, bytes, |json| json.value("", value))
 }
 
-/// A JSON answer of some `bytes` bytes.
+/// A JSON answer of about `bytes` bytes.
 fn written(account: &Account, status: StatusCode, bytes: usize, write: impl FnOnce(&mut Writer<'_>)) -> Response<Body> {
     let mut buffer = Vec::with_capacity(bytes);
     write(&mut Writer(&mut buffer));
@@ -41,7 +41,7 @@ pub(super) fn with(status: StatusCode, body: Body) -> Response<Body> {
     response
 }
 
-/// The answer about one thing that has a version: with `Grid-Token`, `ETag`, and `Idempotent-Replayed` where it is.
+/// An answer with a versioned value: adds `Grid-Token`, `ETag`, and `Idempotent-Replayed` for a replay.
 pub(super) fn versioned<T>(
     account: &Account,
     status: StatusCode,
@@ -52,12 +52,12 @@ pub(super) fn versioned<T>(
     stamped(json(account, status, body, USUAL_BYTES), answer, version)
 }
 
-/// The answer about an order.
+/// An answer with an order.
 pub(super) fn order<T>(account: &Account, status: StatusCode, answer: &Answer<T>, order: &Arc<Order>) -> Response<Body> {
     changed(account, status, answer, order, None)
 }
 
-/// The answer about an order after a command, with what the command created.
+/// An answer with an order after a command, and the id of what the command created.
 pub(super) fn changed<T>(
     account: &Account,
     status: StatusCode,
@@ -81,7 +81,7 @@ fn stamped<T>(mut response: Response<Body>, answer: &Answer<T>, version: u64) ->
     response
 }
 
-/// Adds the headers that every answer of the grid has.
+/// Adds the headers of every answer of the grid.
 pub(super) fn stamp<T>(response: &mut Response<Body>, answer: &Answer<T>) {
     let headers = response.headers_mut();
     headers.insert(TOKEN.clone(), token(answer.token));
@@ -107,7 +107,7 @@ fn text(parts: &[&str]) -> HeaderValue {
     HeaderValue::from_bytes(&text[..length]).expect("only digits and punctuation are written")
 }
 
-/// 201 where something was created, else 200.
+/// 201 if something was created, else 200.
 pub(super) fn created_or_ok(created: bool) -> StatusCode {
     if created { StatusCode::CREATED } else { StatusCode::OK }
 }

@@ -24,7 +24,7 @@ pub(super) async fn sku(api: Arc<Api>, mut call: Call) -> Ended {
     Ok(reply::versioned(api.account(), StatusCode::OK, &answer, body.version, &body))
 }
 
-/// A command on a SKU. Where a key is needed it is looked at first: without one nothing else matters.
+/// A command on a SKU. A required key is checked first, because a request without a key is refused anyway.
 pub(super) async fn command(api: Arc<Api>, mut call: Call, read: SkuReader) -> Ended {
     let sku: SkuId = call.at()?;
     let key = if call.needs_key() { Some(call.key()?) } else { None };
@@ -43,7 +43,7 @@ pub(super) async fn command(api: Arc<Api>, mut call: Call, read: SkuReader) -> E
     Ok(response)
 }
 
-/// Checks what is asked of a SKU; the hash is of what the client meant, before any default.
+/// Checks a command on a SKU. The hash is of the request's meaning, before defaults are applied.
 pub(super) fn ask<Body: Meaning>(
     body: Body,
     canon: &mut Canon,

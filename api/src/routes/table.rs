@@ -1,9 +1,9 @@
-//! The table of routes: a route is one entry here and nothing else. The router, the commands of a batch, the names in metrics, the
-//! paths of the typed client and the errors that are documented all come from it.
+//! The table of routes: each route is defined by one entry. The router, the commands of a batch, the names in metrics, the paths
+//! of the typed client and the documented errors are all generated from it.
 //!
-//! Columns: methods and path; what it does; the ids in its path; the body that it reads (with `?` it may be left out); the function
-//! that answers, or for a command the one that checks its body; who has business with it; why it may be sent again; the kind of work
-//! that its stages are measured as; the errors that others of its kind do not have (see [`RouteEntry::errors`] for those they share).
+//! Columns: methods and path; summary; ids in the path; body (optional with `?`); the handler, or for a command the function that
+//! checks its body; intended user; why a request may be repeated; the kind of work under which its stages are measured; errors in
+//! addition to those of all routes of its kind (see [`RouteEntry::errors`]).
 
 use std::marker::PhantomData;
 
@@ -20,7 +20,7 @@ use crate::wire::{
 };
 use crate::{body, check};
 
-/// The name of a type, which has to exist.
+/// The name of a type. It compiles only if the type exists.
 const fn name_of<Body>(_: PhantomData<Body>, name: &'static str) -> &'static str {
     name
 }
@@ -33,18 +33,18 @@ macro_rules! routes {
         class: $class:ident, idempotency: $idempotency:ident, work: $work:ident,
         errors: [$($error:ident)*],
     })*) => {
-        /// A route, or why a request came to none; as metrics and logs name it.
+        /// A route, or the reason why a request matches none.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Route {
             $(#[doc = concat!("`", $path, "`: ", $summary, ".")] $name,)*
-            /// No path of the table.
+            /// The path is not in the table.
             Nowhere,
-            /// A path of the table, and another method.
+            /// The path is in the table, but with another method.
             WrongMethod,
         }
 
         impl Route {
-            /// All of them.
+            /// All routes.
             pub(crate) const ALL: &[Self] = &[$(Self::$name,)* Self::Nowhere, Self::WrongMethod];
         }
 
@@ -234,19 +234,19 @@ routes! {
         errors: [],
     }
     ClusterClock: GET "/admin/v1/cluster/clock" {
-        summary: "read what every node takes for the time",
+        summary: "read the clocks of every node",
         at: (), body: (), does: handler(operators::clock),
         class: Operator, idempotency: Reads, work: Read,
         errors: [],
     }
     ClockAccept: POST "/admin/v1/cluster/clock/accept" {
-        summary: "say which clock is right",
+        summary: "accept a clock as right",
         at: (), body: (), does: handler(operators::accept_clock),
         class: Operator, idempotency: Natural, work: Read,
         errors: [],
     }
     ClockRepair: POST "/admin/v1/cluster/clock/repair" {
-        summary: "set back a log time that ran away",
+        summary: "set back log time that has run ahead",
         at: (), body: (), does: handler(operators::repair_clock),
         class: Operator, idempotency: Natural, work: Read,
         errors: [LOG_TIME_NOT_AHEAD],
@@ -258,7 +258,7 @@ routes! {
         errors: [],
     }
     ClusterVerify: GET | POST "/admin/v1/cluster/verify" {
-        summary: "prove the laws on every row",
+        summary: "verify the laws on every row",
         at: (), body: (), does: handler(operators::verify),
         class: Operator, idempotency: Reads, work: Read,
         errors: [],
@@ -284,17 +284,17 @@ routes! {
 }
 
 impl Route {
-    /// What is known of it; nothing of a request that came to no route.
+    /// The route's entry; `None` for a request that matches no route.
     pub(crate) fn entry(self) -> Option<&'static RouteEntry> {
         ROUTES.get(self as usize)
     }
 
-    /// The kind of work that its stages are measured as.
+    /// The kind of work under which its stages are measured.
     pub(super) fn work(self) -> Work {
         self.entry().map_or(Work::Read, |entry| entry.work)
     }
 
-    /// How metrics and logs name it.
+    /// The route's name in metrics and logs.
     pub(crate) fn label(self) -> &'static str {
         let none = if self == Self::WrongMethod { "wrong method" } else { "unknown" };
         self.entry().map_or(none, |entry| entry.label)
@@ -328,7 +328,7 @@ mod tests {
         }
     }
 
-    /// A code that no route documents can be met by nobody, or is documented nowhere.
+    /// A code that no route documents is unused or undocumented.
     #[test]
     fn every_known_error_is_documented_once_for_each_route_that_has_it() {
         let mut documented = BTreeSet::from(["no_such_route", "method_not_allowed"]);

@@ -1,6 +1,6 @@
-//! Ends connections on which nothing happens. What counts is whole requests and answers that are taken, not bytes: a client
-//! that trickles a byte now and then, or sends pings and leaves its answers unread, holds its connection no longer than one
-//! that is silent. It also keeps the account of what a connection buffers before a request has begun.
+//! Closes idle connections. Only whole requests and delivered answers count as activity, not bytes: a client that trickles
+//! single bytes, or sends pings and leaves its answers unread, keeps its connection no longer than a silent client. This module
+//! also accounts for the memory that a connection buffers before a request has begun.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,34 +16,34 @@ use tokio::time::{Instant, Sleep};
 use super::Stream;
 use crate::account::Taken;
 
-/// A read that fills so much makes hyper read twice as much the next time.
+/// After a read that fills this many bytes, hyper doubles its read size.
 const FULL_READ: usize = 8 << 10;
-/// The buffer that hyper reads small requests into.
+/// Size of hyper's buffer for small requests.
 const SMALL_BUFFER: usize = 2 * FULL_READ;
-/// Memory of a connection of HTTP/1.1 whose requests have been small: its task, its socket, and that buffer. Taken before it
-/// has said a word, so that whoever is let in can also ask.
+/// Memory of an HTTP/1.1 connection with small requests: its task, its socket and its buffer. It is taken before the first
+/// byte, so that every accepted connection can also send a request.
 pub(super) const CONNECTION: u64 = (6 << 10) + SMALL_BUFFER as u64;
-/// Memory of an HTTP/2 connection beside its streams: frames that are read and written, and names that are known.
+/// Memory of an HTTP/2 connection apart from its streams: frame buffers and the header table.
 const HTTP2: u64 = 48 << 10;
-/// Bytes of HTTP/2 that no request has come of, from which on they may be large headers.
+/// Unparsed HTTP/2 bytes above this may be large headers.
 const SMALL_FRAMES: usize = 4 << 10;
-/// What large headers take beside that, and large reads: what is buffered, and the copy while that grows.
+/// Additional memory for large headers or large reads: the buffer, and its copy while the buffer grows.
 const LARGE: u64 = 2 * super::HEADERS as u64;
-/// Bytes of answers that count as progress where they are not told from others by pieces.
+/// Bytes of an answer that count as progress, where answers are not sent in pieces.
 const PROGRESS: usize = 16 << 10;
-/// How every HTTP/2 connection begins.
+/// The first bytes of every HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2";
 
-/// What happens on a connection.
+/// The activity of a connection.
 #[derive(Debug)]
 pub(super) struct Activity {
     opened: Instant,
     under_way: AtomicU32,
-    /// Requests that have begun so far.
+    /// Number of requests that have begun.
     begun: AtomicU64,
-    /// Milliseconds from `opened` to the last progress: the end of a request, or a piece of an answer that was asked for.
+    /// Milliseconds from `opened` to the last progress: the end of a request, or the request for a further piece of an answer.
     last: AtomicU64,
-    /// The same for each answer of an HTTP/2 connection that is being sent: one that is taken does not excuse another.
+    /// The time of the last progress of each HTTP/2 answer that is being sent. Progress of one answer does not excuse another.
     answers: Mutex<BTreeMap<u64, u64>>,
 }
 
@@ -58,7 +58,7 @@ impl Activity {
         }
     }
 
-    /// A request is under way for as long as this lives.
+    /// Marks a request as under way for as long as the returned value lives.
     pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
         self.under_way.fetch_add(1, Ordering::Relaxed);
         let number = self.begun.fetch_add(1, Ordering::Relaxed);
@@ -77,7 +77,7 @@ impl Activity {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the connection ends if nothing more happens.
+    /// The time at which the connection is closed if there is no further activity.
     fn ends_at(&self, idle: Duration) -> Instant {
         let at = |ms: u64| self.opened + Duration::from_millis(ms) + idle;
         let stuck = self.answers().values().min().copied().map(at);
@@ -98,7 +98,7 @@ pub(super) struct UnderWay {
 }
 
 impl UnderWay {
-    /// The request is over and its answer is being sent; beside others, if the connection speaks HTTP/2.
+    /// Ends the request; its answer is being sent, concurrently with others on HTTP/2.
     pub(super) fn answers(self, beside_others: bool) -> Answering {
         let (activity, number) = (Arc::clone(&self.activity), self.number);
         drop(self);
@@ -123,7 +123,7 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    /// A piece of it was asked for.
+    /// Records that a piece of the answer was requested.
     pub(super) fn progress(&self) {
         let now = self.activity.now();
         self.activity.last.fetch_max(now, Ordering::Relaxed);
@@ -141,41 +141,41 @@ impl Drop for Answering {
     }
 }
 
-/// How long a connection may be without progress.
+/// Limits on the time without progress.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// Without a request, or with an answer of which nothing is taken.
+    /// Without a request, or with an answer that the client does not read.
     pub(super) idle: Duration,
-    /// With a request whose headers have begun and do not end.
+    /// With a request whose headers have begun and are incomplete.
     pub(super) headers: Duration,
 }
 
-/// A connection that fails once it has been idle for too long, or holds more than there is memory for.
+/// A connection that fails when it has been idle for too long, or when there is no memory for its buffers.
 pub(super) struct Watched {
     stream: Box<dyn Stream>,
     activity: Arc<Activity>,
     patience: Patience,
     alarm: Pin<Box<Sleep>>,
     head: Head,
-    /// Bytes written since there was progress last; all that is written on HTTP/1.1 are answers.
+    /// Bytes written since the last progress. On HTTP/1.1 all written bytes are answers.
     written: usize,
     taken: Taken,
 }
 
-/// What has been read of a request that has not begun.
+/// Bytes that were read for a request that has not begun.
 #[derive(Debug, Default)]
 struct Head {
-    /// Requests that had begun when it was looked at last.
+    /// The number of requests that had begun at the last look.
     seen: u64,
     bytes: usize,
-    /// When the first of the bytes came.
+    /// When the first of the bytes arrived.
     since: Option<Instant>,
-    /// Bytes are frames of all kinds. Headers are bounded by the protocol.
+    /// Whether the connection speaks HTTP/2: the bytes are frames of all kinds, and the protocol limits headers.
     http2: bool,
 }
 
 impl Head {
-    /// Forgets what has become a request.
+    /// Resets the count if the bytes have become a request.
     fn look(&mut self, activity: &Activity) {
         let begun = activity.begun.load(Ordering::Relaxed);
         if self.seen != begun || (!self.http2 && activity.under_way.load(Ordering::Relaxed) > 0) {
@@ -196,20 +196,20 @@ impl Head {
 }
 
 impl Watched {
-    /// `taken` is the memory of the connection; it grows with what the connection buffers.
+    /// `taken` is the memory of the connection. It grows with the connection's buffers.
     pub(super) fn new(stream: Box<dyn Stream>, activity: Arc<Activity>, patience: Patience, taken: Taken) -> Self {
         let alarm = Box::pin(tokio::time::sleep(patience.idle));
         Self { stream, activity, patience, alarm, head: Head::default(), written: 0, taken }
     }
 
-    /// When the connection ends if nothing more happens.
+    /// The time at which the connection is closed if there is no further activity.
     fn ends_at(&self) -> Instant {
         let idle = self.activity.ends_at(self.patience.idle);
         self.head.since.map_or(idle, |since| idle.min(since + self.patience.headers))
     }
 
-    /// Looks at the clock while the other side keeps us waiting. The alarm is moved only when it rings or a head is waited
-    /// for, so that a busy connection pays nothing for it.
+    /// Checks the deadline while the connection waits for its client. The timer is moved only when it fires, or when headers
+    /// are incomplete, so a busy connection does not pay for it.
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         self.head.look(&self.activity);
         if self.head.since.is_some_and(|since| since + self.patience.headers < self.alarm.deadline()) {
@@ -245,7 +245,7 @@ impl Watched {
         }
     }
 
-    /// What the connection takes if so many bytes can be read at once.
+    /// Memory of the connection if this many bytes can be read at once.
     fn needs(&self, offered: usize) -> u64 {
         let head = self.head.bytes;
         match self.head.http2 {
@@ -256,8 +256,8 @@ impl Watched {
         }
     }
 
-    /// How much may be read at once. A read that fills hyper's buffer makes it read twice as much the next time; without
-    /// memory for that, no read fills it.
+    /// How many bytes may be read at once. A read that fills hyper's buffer makes hyper double it. If there is no memory for
+    /// that, reads are kept smaller.
     fn may_read(&mut self, offered: usize) -> io::Result<usize> {
         self.head.look(&self.activity);
         let needs = self.needs(offered);

@@ -1,6 +1,5 @@
-//! Answers on their way out: handed over piece by piece, so that a connection shows whether its peer takes them. A piece is
-//! asked for when the one before it is on its way: an answer that nobody reads makes no progress, whatever else is said on
-//! its connection.
+//! Sends answers piece by piece, so that a connection shows whether its client reads them. A piece is requested when the piece
+//! before it has been sent. So an answer that nobody reads makes no progress, whatever else happens on its connection.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,16 +11,16 @@ use hyper::body::{Body, Frame, SizeHint};
 use super::activity::Answering;
 use crate::account::Taken;
 
-/// Bytes that are handed over at once; a peer has to take as much within the time that a connection may be idle.
+/// Bytes of a piece. A client must read one piece within the idle timeout.
 pub(crate) const PIECE: usize = 64 << 10;
 
-/// An answer's body.
+/// The body of an answer.
 pub(super) struct Outgoing {
     whole: Whole,
-    /// What is left of a frame that was larger than a piece.
+    /// The rest of a frame that was larger than a piece.
     rest: Bytes,
     answering: Answering,
-    /// Memory of the request, where its connection does not stand for it.
+    /// Memory of the request, if its connection's account does not include it.
     _stream: Option<Taken>,
 }
 

@@ -1,9 +1,9 @@
-//! How a connection ends so that its client hears the last answer.
+//! Closes a connection so that its client receives the last answer.
 //!
-//! A request may be refused by its head alone, while its body is still on the way. Closed then, the kernel would answer what
-//! still comes with a reset, and the client would lose the refusal, or never look for it: many send everything before they
-//! listen. So the answer says that it is the last one (`connection: close`), and once it is written what still comes is read
-//! and thrown away for a bounded while ([`Lingering`]).
+//! A request may be refused after its headers, while its body is still arriving. If the connection were closed then, the kernel
+//! would answer further bytes with a reset, and the client would lose the refusal, or never read it: many clients send
+//! everything before they read. So the answer says that it is the last one (`connection: close`). After it was written,
+//! incoming bytes are read and discarded, up to a limit ([`Lingering`]).
 
 use std::io;
 use std::pin::Pin;
@@ -22,47 +22,47 @@ use tokio::time::Sleep;
 
 use crate::body::soon;
 
-/// What is left of a body and is here already is read before the answer, up to this: then the connection goes on.
+/// Up to this many bytes of a body that have already arrived are read before the answer, so that the connection can be kept.
 const AT_HAND: u64 = 64 << 10;
-/// How a connection of HTTP/2 begins.
+/// The first bytes of an HTTP/2 connection.
 const HTTP2: &[u8] = b"PRI ";
-/// Bytes thrown away at a time.
+/// Bytes discarded at a time.
 const SCRATCH: usize = 8 << 10;
 
-/// How much longer a connection is read once its last answer is written.
+/// Limits on reading a connection after its last answer was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Linger {
-    /// Time.
+    /// Longest time.
     pub time: Duration,
-    /// Bytes.
+    /// Most bytes.
     pub bytes: usize,
 }
 
-/// What one connection knows of its end.
+/// How one connection ends.
 #[derive(Debug, Default)]
 pub(super) struct Parting {
-    /// The server is to stop: every answer is the last of its connection.
+    /// Whether the server is stopping: every answer is the last of its connection.
     leaving: AtomicBool,
-    /// HTTP/2 is spoken, which has its own way to part.
+    /// Whether the connection speaks HTTP/2, which has its own way to close.
     http2: AtomicBool,
-    /// More has been heard than was answered: the rest of a request, or something that is none.
+    /// Whether bytes were received that belong to no answered request.
     unread: AtomicBool,
-    /// The rest of a body, from when its handler let go of it until the answer is written.
+    /// The rest of a body, from the time its handler drops it until the answer is written.
     rest: Mutex<Option<Incoming>>,
 }
 
 impl Parting {
-    /// From now on every answer of HTTP/1 says that it is the last.
+    /// Marks every further HTTP/1 answer as the last of its connection.
     pub(super) fn leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);
     }
 
-    /// Whether HTTP/2 is spoken.
+    /// Whether the connection speaks HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.http2.load(Ordering::Relaxed)
     }
 
-    /// A request begins: lends its body to its handler.
+    /// Lends a request's body to its handler.
     pub(super) fn lend(self: &Arc<Self>, body: Incoming) -> Body {
         self.unread.store(false, Ordering::Relaxed);
         if self.is_http2() || body.is_end_stream() {
@@ -71,8 +71,8 @@ impl Parting {
         Body::new(Lent { body: Some(body), parting: Arc::clone(self) })
     }
 
-    /// Says in the answer whether it is the last: it is when the server leaves, and when more of the request is to come than
-    /// is at hand.
+    /// Adds to the answer whether it is the last of the connection: that is so if the server is stopping, and if more of the
+    /// request is missing than has already arrived.
     pub(super) async fn tell(&self, answer: &mut Response<Body>) {
         if self.is_http2() {
             return;
@@ -93,7 +93,7 @@ impl Parting {
     }
 }
 
-/// Reads the rest of a body that is at hand; whether that was all of it.
+/// Reads the part of a body that has already arrived. Returns whether that was the rest of it.
 async fn read_on(mut rest: Incoming) -> bool {
     let mut read = 0;
     loop {
@@ -108,7 +108,7 @@ async fn read_on(mut rest: Incoming) -> bool {
     }
 }
 
-/// A body that comes back when it is dropped before its end.
+/// A body that is given back when it is dropped before its end.
 struct Lent {
     body: Option<Incoming>,
     parting: Arc<Parting>,
@@ -144,12 +144,12 @@ impl Drop for Lent {
     }
 }
 
-/// A stream whose end waits, for a bounded while, until the other side has said everything.
+/// A stream that delays its end, up to a limit, until the client has sent everything.
 pub(super) struct Lingering<S> {
     stream: S,
     parting: Arc<Parting>,
     linger: Linger,
-    /// Something was read.
+    /// Whether any byte was read.
     begun: bool,
     drain: Option<Drain>,
 }
@@ -214,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     }
 }
 
-/// Reads and throws away what comes, until the end or a bound.
+/// Reads and discards bytes until the end of the stream or a limit.
 struct Drain {
     left: usize,
     ends: Pin<Box<Sleep>>,
@@ -233,7 +233,7 @@ impl Drain {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     self.left = self.left.saturating_sub(buffer.filled().len());
                 }
-                // The end, or nobody who could hear an answer.
+                // The end of the stream, or an error: nobody can receive an answer.
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return self.ends.as_mut().poll(context),
             }
@@ -242,7 +242,7 @@ impl Drain {
     }
 }
 
-/// Hears a stream out after the last word of this side.
+/// Reads a stream to its end after this side has written its last bytes.
 pub(super) async fn hear_out(stream: &mut (impl AsyncRead + Unpin), linger: Linger) {
     let mut drain = Drain::new(linger);
     std::future::poll_fn(|context| drain.poll(stream, context)).await;

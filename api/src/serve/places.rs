@@ -1,4 +1,4 @@
-//! How many connections there may be, and what one too many is told.
+//! Limits the number of connections, and refuses the others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,22 +14,22 @@ use crate::account::{Account, Taken, Use};
 use crate::fault::{Fault, kinds};
 use crate::metrics;
 
-/// Refusals that are written at the same time; further connections are closed without a word.
+/// Most refusals that are written at the same time. Further connections are closed without an answer.
 pub const REFUSALS: usize = 64;
-/// How long a connection that is refused may take to say what it wanted, and to hear the refusal. Heads and small bodies are
-/// read, so that closing does not destroy the refusal on its way.
+/// How long a refused connection may take to send its request and to receive the refusal. Headers and small bodies are read,
+/// because closing with unread data would discard the refusal.
 const PATIENCE: Linger = Linger { time: Duration::from_secs(1), bytes: 1 << 20 };
-/// How long a connection that is refused may take to begin its request, before it is refused without having asked.
+/// How long a refused connection may take to begin its request. After this time it gets the refusal without a request.
 const FIRST_WORD: Duration = Duration::from_millis(250);
-/// How a probe of life begins.
+/// The start of a liveness probe.
 const LIFE: &[u8; 16] = b"GET /livez HTTP/";
-/// Its answer, as the route gives it.
+/// The answer to a liveness probe, equal to that of the route.
 const ALIVE: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 13\r\nconnection: close\r\n\r\n{\"live\":true}";
-/// Longest silence about what goes on for longer.
+/// Shortest time between two log events about the same lasting condition.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The places of one server.
+/// The connection slots of one server.
 pub(super) struct Places {
     most: usize,
     free: Arc<Semaphore>,
@@ -38,13 +38,13 @@ pub(super) struct Places {
     told: Seldom,
 }
 
-/// What becomes of a connection.
+/// The decision about a connection.
 pub(super) enum Place {
-    /// It has a place, for as long as this lives, and memory.
+    /// The connection is accepted. It holds a slot and memory for as long as it lives.
     Taken(OwnedSemaphorePermit, Taken),
-    /// It is refused with a word.
+    /// The connection is refused with an answer.
     Refused(OwnedSemaphorePermit),
-    /// It is closed.
+    /// The connection is closed without an answer.
     Closed,
 }
 
@@ -65,18 +65,18 @@ impl Places {
         };
         metrics::connections_refused().increment(1);
         if self.told.now() {
-            tracing::warn!(most = self.most, short_of, "connections are refused");
+            tracing::warn!(limit = self.most, error = short_of, "connections refused");
         }
         Arc::clone(&self.refusals).try_acquire_owned().map_or(Place::Closed, Place::Refused)
     }
 }
 
-/// Says when to tell again of something that may happen thousands of times a second.
+/// Limits a log event that could occur thousands of times a second.
 #[derive(Debug, Default)]
 pub(super) struct Seldom(Option<Instant>);
 
 impl Seldom {
-    /// Whether to tell now.
+    /// Whether the event should be logged now.
     pub(super) fn now(&mut self) -> bool {
         let due = self.0.is_none_or(|last| last.elapsed() >= SILENCE);
         if due {
@@ -86,8 +86,8 @@ impl Seldom {
     }
 }
 
-/// Tells a client of HTTP/1.1 that there is no place; others see the connection close. Whoever asks whether the process lives
-/// hears that it does: to end it for having too many clients would only make more of them.
+/// Answers an HTTP/1.1 client that there is no slot; others only see the connection close. A liveness probe gets its answer:
+/// restarting a node because it has too many clients would make the problem worse.
 pub(super) async fn refuse(mut stream: Box<dyn Stream>, place: OwnedSemaphorePermit) {
     let (life, silent) = asks_for_life(&mut stream).await;
     let answer = if life { ALIVE.to_owned() } else { no_place() };
@@ -96,15 +96,16 @@ pub(super) async fn refuse(mut stream: Box<dyn Stream>, place: OwnedSemaphorePer
         stream.shutdown().await
     };
     match tokio::time::timeout(PATIENCE.time, told).await {
-        // Who has said nothing has nothing more to say: the place is for the next one.
+        // The client has sent nothing, so there is nothing to read. The slot is free for the next one.
         Ok(Ok(())) if silent => {}
         Ok(Ok(())) => hear_out(&mut stream, PATIENCE).await,
-        _ => tracing::debug!("a connection was refused and did not hear it"),
+        Ok(Err(error)) => tracing::debug!(%error, "refusal not delivered"),
+        Err(error) => tracing::debug!(%error, "refusal not delivered"),
     }
     drop(place);
 }
 
-/// Whether a request begins as a probe of life, and whether nothing was said in time.
+/// Whether the request begins like a liveness probe, and whether the client sent nothing in time.
 async fn asks_for_life(stream: &mut Box<dyn Stream>) -> (bool, bool) {
     let mut begin = [0; LIFE.len()];
     let mut read = 0;
@@ -116,7 +117,7 @@ async fn asks_for_life(stream: &mut Box<dyn Stream>) -> (bool, bool) {
             }
         }
     };
-    // What comes later is no probe.
+    // A slower request is not a probe.
     tokio::time::timeout(FIRST_WORD, whole).await.ok();
     (begin == *LIFE, read == 0)
 }

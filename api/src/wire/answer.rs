@@ -1,4 +1,4 @@
-//! From the domain's order to the one that clients see.
+//! Converts the domain's order into the one that clients see.
 
 use ordergrid_domain::OrderId;
 use ordergrid_domain::command::Created;

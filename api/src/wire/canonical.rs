@@ -1,9 +1,9 @@
-//! What an idempotency key stands for: the hash of a request's meaning, not of its bytes.
+//! The meaning of an idempotency key: the hash of a request's meaning, not of its bytes.
 //!
-//! White space, the order of fields, and saying a default aloud do not matter. The hash is stored beside the key, for longer
-//! than a version of this program lives; so every field has a number that is never used again, and a field that is absent
-//! or at its default leaves no trace: a field added later changes no hash of a request without it.
-//! (How long a buyer has to pay by default is not part of the format, so a window that is told always counts.)
+//! White space, the order of fields, and fields that are set to their default do not change the hash. The hash is stored with
+//! the key, and outlives a version of this program. So every field has a number that is never reused, and a field that is
+//! absent or at its default is left out: a field added later does not change the hash of a request without it. (The default
+//! payment window is not part of the format, so an explicit window always counts.)
 
 use ordergrid_domain::{FulfilmentId, OrderId, RefundId};
 use xxhash_rust::xxh3::xxh3_64;
@@ -15,7 +15,7 @@ use super::request::{
 };
 use super::text::WireText;
 
-/// Collects the meaning of one request after the other, reusing its buffer.
+/// Collects the meaning of one request after another and reuses its buffer.
 #[derive(Debug, Default)]
 pub struct Canon(Vec<u8>);
 
@@ -92,12 +92,12 @@ impl Canon {
     }
 }
 
-/// Ends an item of a list: no field has this number.
+/// Marks the end of a list item. No field has this number.
 const END: u8 = 0;
 
-/// A request that can tell what it means.
+/// A request with a canonical form.
 pub trait Meaning {
-    /// Tells kind and fields.
+    /// Adds the kind and the fields of the request.
     fn tell(&self, canon: &mut Canon);
 }
 
@@ -173,14 +173,14 @@ impl Meaning for PickOrder {
     }
 }
 
-/// Keys of commands on an order are scoped to the order, so that its id means nothing here.
+/// Keys of commands on an order are scoped to the order, so the order's id is left out.
 impl<Body: Meaning> Meaning for (OrderId, Body) {
     fn tell(&self, canon: &mut Canon) {
         self.1.tell(canon);
     }
 }
 
-/// Which fulfilment, and its parcel: keys of fulfilments are scoped to the order.
+/// The fulfilment and its parcel: keys of commands on fulfilments are scoped to the order.
 impl Meaning for (FulfilmentId, ShipFulfilment) {
     fn tell(&self, canon: &mut Canon) {
         canon.kind(5);
@@ -308,7 +308,7 @@ mod tests {
         )
     }
 
-    /// The same JSON with its fields the other way round, much white space, and escapes where there need be none.
+    /// The same JSON with its fields in reverse order, additional white space, and unneeded escapes.
     fn rewritten(value: &Value, out: &mut String) {
         match value {
             Value::Object(fields) => {
@@ -409,7 +409,7 @@ mod tests {
         assert_eq!(hashes.len(), count, "two different orders have one hash");
     }
 
-    /// Stored beside keys for longer than a version lives: these figures never change.
+    /// These hashes are stored with keys, and outlive a version of this program. They never change.
     #[test]
     fn hashes_are_for_ever() {
         let order = r#"{"user_id":"17850","currency":"GBP","lines":[{"sku":"85123A","quantity":6,"unit_price":255}]}"#;

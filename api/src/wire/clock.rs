@@ -1,4 +1,4 @@
-//! What operators read of the nodes' clocks, and what they answer when no clock can be told from a wrong one.
+//! The nodes' clocks as operators see them, and the operator's choice if the grid cannot tell which clock is right.
 
 use bincode::{Decode, Encode};
 use ordergrid_domain::Timestamp;
@@ -9,7 +9,7 @@ use super::text;
 /// Answer of `GET /admin/v1/cluster/clock`, and of accepting a clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct ClusterClock {
-    /// The nodes, by id; unreachable ones too.
+    /// The nodes, sorted by id, including unreachable ones.
     pub nodes: Vec<NodeClock>,
 }
 
@@ -21,47 +21,47 @@ pub struct NodeClock {
     pub id: u64,
     /// Its name.
     pub name: String,
-    /// It answered; else nothing else is known.
+    /// Whether the node answered. If not, nothing else is known.
     pub reachable: bool,
-    /// What its machine takes for the time of day.
+    /// The wall clock of the node's machine.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub wall: Option<Timestamp>,
-    /// What it takes for the time of the grid: what it stamps where it leads.
+    /// The node's grid time, with which it stamps entries as a leader.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub grid: Option<Timestamp>,
-    /// The latest stamp that it has applied.
+    /// The latest timestamp that the node has applied.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub log: Option<Timestamp>,
-    /// What the time of the grid would go on from, where accepting a clock was only tried.
+    /// The grid time from which the node would continue; only in a dry run.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub becomes: Option<Timestamp>,
-    /// What it leads may expire: false while an operator is to say which clock is right.
+    /// Whether the shards that the node leads may expire deadlines. False while an operator has to choose the right clock.
     pub expires: bool,
-    /// What is wrong, in words.
+    /// Faults of the clock, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrong: Option<String>,
 }
 
-/// A clock that is accepted, or would be.
+/// A request to accept a clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct AcceptClock {
-    /// The right one.
+    /// The clock that is right.
     pub right: RightClock,
-    /// Only to be told what would happen.
+    /// Whether to report only what would happen.
     pub dry_run: bool,
 }
 
-/// Which clock is right, as an operator says.
+/// The clock that an operator accepts as right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum RightClock {
-    /// The machines' clocks: time goes on from there.
+    /// The machines' wall clocks: time continues from them.
     Wall,
-    /// The log's: time goes on from its last entry, whatever the machines' clocks say.
+    /// The log: time continues from its last entry, whatever the wall clocks show.
     Log,
 }
 
 impl RightClock {
-    /// As it stands in a request.
+    /// The value in a request.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -70,7 +70,7 @@ impl RightClock {
         }
     }
 
-    /// From a request.
+    /// Parses the value of a request.
     #[must_use]
     pub fn of_word(word: &str) -> Option<Self> {
         [Self::Wall, Self::Log].into_iter().find(|right| right.word() == word)

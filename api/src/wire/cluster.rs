@@ -1,4 +1,5 @@
-//! What operators read: readiness, the cluster's state, and the proof of the laws. Nodes send these to each other too.
+//! Answers for operators: readiness, the state of the cluster, and the verification of the laws. Nodes also send these to each
+//! other.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +13,11 @@ use super::text::WireText;
 /// One condition of readiness.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Check {
-    /// Its name, as `shards_led`.
+    /// The check's name, for example `shards_led`.
     pub name: String,
-    /// It holds.
+    /// Whether the condition holds.
     pub ok: bool,
-    /// Why, or the figures behind it.
+    /// The reason, or the underlying figures.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
@@ -24,49 +25,49 @@ pub struct Check {
 /// Answer of `/readyz?verbose`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
-    /// Every check holds.
+    /// Whether every check holds.
     pub ready: bool,
-    /// The checks, where they were asked for or one does not hold.
+    /// The checks, if they were requested or one of them fails.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
 }
 
-/// The cluster in one word.
+/// The health of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
-    /// Every shard has a leader that a quorum answers, every node is reachable.
+    /// Every shard has a leader with a quorum, and every node is reachable.
     Healthy,
     /// Every shard has such a leader, something is missing: a node, or a stream between shards is stopped.
     Degraded,
-    /// A shard has none: nobody is served there.
+    /// A shard has no leader with a quorum, and cannot serve requests.
     Unavailable,
 }
 
 /// Answer of `GET /admin/v1/cluster/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct ClusterStatus {
-    /// Its name.
+    /// The cluster's name.
     pub cluster: String,
-    /// Its id, made when it was initialised.
+    /// The cluster's id, created when the cluster was founded.
     pub cluster_id: String,
     /// Version of the answering node's binary.
     pub version: String,
-    /// The cluster in one word.
+    /// The health of the cluster.
     pub health: Health,
-    /// Orders placed per second lately, where known.
+    /// Orders placed per second recently, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orders_per_s: Option<u64>,
-    /// The nodes, by id; unreachable ones too.
+    /// The nodes, sorted by id, including unreachable ones.
     pub nodes: Vec<NodeStatus>,
-    /// The groups by id, the meta group (0) included.
+    /// The shards, sorted by id, including the meta group (0).
     pub shards: Vec<ShardStatus>,
     /// Streams between shards that are stopped, by their shards.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stopped_streams: Vec<StoppedStreamStatus>,
 }
 
-/// A node.
+/// The state of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct NodeStatus {
     /// Its id.
@@ -76,20 +77,20 @@ pub struct NodeStatus {
     pub name: String,
     /// Its zone.
     pub zone: String,
-    /// Where its HTTP API is.
+    /// Address of the node's HTTP API.
     pub http: String,
     /// `ok`, `draining`, `clock_skew`, `not_ready` or `unreachable`.
     pub state: String,
-    /// Its checks of readiness that do not hold.
+    /// The node's failing readiness checks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failing: Vec<Check>,
-    /// It answered.
+    /// Whether the node answered.
     pub reachable: bool,
-    /// Groups it leads, and a quorum answers it.
+    /// Number of groups that the node leads with a quorum.
     pub leaders: u32,
-    /// Replicas it has.
+    /// Number of the node's replicas.
     pub replicas: u32,
-    /// Entries that its furthest replica is behind, where known.
+    /// Number of entries by which the node's slowest replica is behind, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<u64>,
     /// Bytes on disk, where known.
@@ -98,32 +99,32 @@ pub struct NodeStatus {
     /// Bytes of resident rows, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resident_bytes: Option<u64>,
-    /// Seconds since it started, where known.
+    /// Seconds since the node started, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uptime_seconds: Option<u64>,
-    /// What is wrong with its clock, in words.
+    /// Faults of the node's clock, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<String>,
 }
 
-/// A group.
+/// The state of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct ShardStatus {
     /// Its id; 0 is the meta group.
     #[serde(with = "text")]
     pub shard: u32,
-    /// First slot it owns; the meta group owns none.
+    /// First slot of the shard; absent for the meta group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_slot: Option<u16>,
-    /// Last slot it owns.
+    /// Last slot of the shard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_slot: Option<u16>,
-    /// The node that leads it, if a quorum answers that one.
+    /// The node that leads the group, if a quorum answers it.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub leader: Option<u64>,
-    /// Its term.
+    /// The group's term.
     pub term: u64,
-    /// Its replicas, by node.
+    /// The group's replicas, sorted by node.
     pub replicas: Vec<ReplicaStatus>,
 }
 
@@ -156,60 +157,60 @@ impl StoppedStreamStatus {
     }
 }
 
-/// A replica of a group.
+/// The state of a replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct ReplicaStatus {
-    /// The node it is on.
+    /// The replica's node.
     #[serde(with = "text")]
     pub node: u64,
     /// Its replica id.
     #[serde(with = "text")]
     pub replica: u64,
-    /// Index of its last log entry, where known.
+    /// Index of the last log entry, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_log: Option<u64>,
-    /// Index it knows to be committed, where known.
+    /// Highest index known to be committed, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub committed: Option<u64>,
-    /// Index it has applied, where known.
+    /// Last applied index, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<u64>,
-    /// Index of its last durable checkpoint, where known.
+    /// Index of the last durable checkpoint, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<u64>,
-    /// State hash at `applied`, 16 hexadecimal digits, where known.
+    /// State hash at `applied`, 16 hexadecimal digits, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
 }
 
-/// What a proof came to.
+/// The verdict of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every law was judged, and holds.
+    /// Every law was checked, and holds.
     Holds,
-    /// A law is broken.
+    /// A law is violated.
     Broken,
-    /// No law is broken as far as was judged, and something could not be judged.
+    /// No violation was found, but something could not be checked.
     Unjudged,
 }
 
-/// Answer of `/admin/v1/cluster/verify`: the laws of stock, order and money, proven at one index per shard.
+/// Answer of `/admin/v1/cluster/verify`: the laws of stock, orders and money, verified at one index per shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct VerifyReport {
-    /// Every law was judged, and holds.
+    /// Whether every law was checked and holds.
     pub ok: bool,
-    /// Where each shard was looked at.
+    /// The index at which each shard was checked.
     pub shards: Vec<ShardReport>,
-    /// What was counted, by name (`orders`, `orders.completed`, `skus`, `units_sold`, …).
+    /// Counts, by name (`orders`, `orders.completed`, `skus`, `units_sold`, …).
     pub counts: BTreeMap<String, u64>,
-    /// Every law that was looked at, in the order of ARCHITECTURE.md.
+    /// Every law that was checked, in the order of ARCHITECTURE.md.
     pub laws: Vec<LawReport>,
-    /// What was under way and therefore not yet where it belongs.
+    /// Work in progress, which is not yet in its final place.
     pub in_flight: InFlight,
 }
 
 impl VerifyReport {
-    /// What the proof came to.
+    /// The verdict of the verification.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         if self.laws.iter().any(|law| !law.violations.is_empty()) {
@@ -219,13 +220,13 @@ impl VerifyReport {
     }
 }
 
-/// A shard of a verification.
+/// The verification of a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct ShardReport {
     /// Its id.
     #[serde(with = "text")]
     pub shard: u32,
-    /// The index that was looked at; 0 where no quorum has written one.
+    /// The index that was checked; 0 if no quorum has written one.
     pub index: u64,
     /// State hash per replica.
     pub replicas: Vec<ReplicaHash>,
@@ -234,45 +235,45 @@ pub struct ShardReport {
 /// A replica's state hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct ReplicaHash {
-    /// The node it is on.
+    /// The replica's node.
     #[serde(with = "text")]
     pub node: u64,
-    /// The index of the hash; comparable only where equal.
+    /// The index of the hash. Hashes are comparable only at equal indexes.
     pub index: u64,
-    /// 16 hexadecimal digits; left out when the replica did not answer.
+    /// 16 hexadecimal digits; absent if the replica did not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
 }
 
-/// A law, what broke it and what could not be judged of it.
+/// The verification of a law: its violations, and what could not be checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct LawReport {
-    /// Its name, as `NoOversell`.
+    /// The law's name, for example `NoOversell`.
     pub law: String,
-    /// It was judged, and holds.
+    /// Whether the law was checked and holds.
     pub ok: bool,
-    /// Each violation in words; the first 100.
+    /// The first 100 violations, in words.
     pub violations: Vec<String>,
-    /// What could not be judged, and why.
+    /// What could not be checked, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unjudged: Vec<String>,
 }
 
 impl LawReport {
-    /// A law that holds if there is nothing to tell of it.
+    /// The report of a law. The law holds if both lists are empty.
     #[must_use]
     pub fn new(law: &str, violations: Vec<String>, unjudged: Vec<String>) -> Self {
         Self { law: law.to_owned(), ok: violations.is_empty() && unjudged.is_empty(), violations, unjudged }
     }
 }
 
-/// What was under way during a verification.
+/// Work in progress during a verification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct InFlight {
-    /// Holds whose order is not known yet.
+    /// Holds whose order is not decided yet.
     pub tentative_holds: u64,
     /// Messages between shards that are not applied yet.
     pub undelivered_messages: u64,
-    /// Attempts to place that are running.
+    /// Running attempts to place an order.
     pub running_attempts: u64,
 }

@@ -1,8 +1,8 @@
-//! The JSON that travels: bodies of requests and answers, shared by the server and the typed client.
+//! The JSON format: bodies of requests and answers, shared by the server and the typed client.
 //!
-//! Wire types are not domain types: a change of the domain must not change what clients see. Requests are closed, so that
-//! a misspelt field is refused by name; answers are open, so that a client survives a newer server. Read next: `request`
-//! (what is asked), `order` and `sku` (what is answered), `canonical` (what an idempotency key stands for).
+//! Wire types are separate from domain types: a change of the domain must not change what clients see. Requests are closed: an
+//! unknown field is refused by name. Answers are open: a client also works with a newer server. Read next: `request`
+//! (requests), `order` and `sku` (answers), `canonical` (the meaning of an idempotency key).
 
 mod answer;
 pub mod canonical;
@@ -41,13 +41,13 @@ pub use text::WireText;
 
 /// Header with the idempotency key of a POST that moves stock or money.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// Header that says that an answer is that of an earlier request with the same key.
+/// Header of an answer that repeats the answer of an earlier request with the same key.
 pub const IDEMPOTENT_REPLAYED: &str = "idempotent-replayed";
-/// Header with shard and log index of what was written or read; sent back, a read sees at least that.
+/// Header with the shard and the log index of a write or a read. A read that sends it back sees at least that position.
 pub const GRID_TOKEN: &str = "grid-token";
-/// Header with the age in milliseconds of an answer to a read that allowed stale data.
+/// Header with the age, in milliseconds, of the answer to a stale read.
 pub const GRID_AGE: &str = "grid-age-ms";
-/// Header that names the request in logs and problems.
+/// Header with the request's id in logs and problems.
 pub const REQUEST_ID: &str = "x-request-id";
 /// Media type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";

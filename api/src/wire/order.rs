@@ -1,4 +1,4 @@
-//! An order as clients see it, and the other answers about orders.
+//! An order as clients see it, and other answers about orders.
 
 use ordergrid_domain::order::{
     CancelReason, FulfilmentState, Operator, PaymentState, PaymentStatus, Phase, RefundState, Status, Terms,
@@ -11,17 +11,17 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use super::text;
 
-/// Where an order goes.
+/// A delivery address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Address {
-    /// Who receives it.
+    /// The recipient.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub recipient: Option<Text>,
-    /// Street and the like, in the order of printing, at most 10.
+    /// Street and similar lines, in printing order, at most 10.
     #[serde(default, with = "text::list", skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<Text>,
-    /// Town.
+    /// The town.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub city: Option<Text>,
     /// Postal code.
@@ -41,78 +41,78 @@ pub struct Order {
     /// Its id.
     #[serde(with = "text")]
     pub id: OrderId,
-    /// Whose it is.
+    /// The user who placed the order.
     #[serde(with = "text")]
     pub user_id: UserId,
-    /// The client's own name of it.
+    /// The client's own reference of the order.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub reference: Option<Reference>,
-    /// What the command that this answers has created: the id of a fulfilment or refund.
+    /// The id of the fulfilment or refund that the answered command created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// The stored phase.
     #[serde(with = "text")]
     pub phase: Phase,
-    /// The word a person reads.
+    /// The status, for display.
     #[serde(with = "text")]
     pub status: Status,
-    /// The word for its money.
+    /// The payment status.
     #[serde(with = "text")]
     pub payment_status: PaymentStatus,
-    /// Why it was cancelled.
+    /// The reason why the order was cancelled.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub cancel_reason: Option<CancelReason>,
-    /// Counts changes from 1; for `If-Match`.
+    /// Version of the order: counts changes from 1; for `If-Match`.
     pub version: u64,
-    /// Currency of every amount here.
+    /// Currency of every amount of the order.
     #[serde(with = "text")]
     pub currency: Currency,
-    /// What is due in all: lines, less discounts, plus tax and carriage.
+    /// The total: lines, minus discounts, plus tax and shipping fee.
     pub total: i64,
-    /// Taken off the order as a whole.
+    /// Discount on the whole order.
     pub discount: i64,
-    /// Carriage.
+    /// Shipping fee.
     pub shipping_fee: i64,
-    /// What the shop is to keep in the end: the total, less what was cancelled or given up by refunds.
+    /// The amount that the shop keeps in the end: the total, minus what was cancelled, and minus what refunds have waived.
     #[serde(default)]
     pub due: i64,
-    /// Captured so far.
+    /// Amount captured so far.
     pub captured: i64,
-    /// Refunds that have not failed.
+    /// Amount of all refunds that have not failed.
     pub refunded: i64,
-    /// When the money is due.
+    /// When the payment is due.
     #[serde(with = "text")]
     pub terms: Terms,
-    /// How the buyer pays, in the client's words.
+    /// The payment method, in the client's words.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub payment_method: Option<Text>,
-    /// When it was placed.
+    /// When the order was placed.
     #[serde(with = "text")]
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// When the order last changed.
     #[serde(with = "text")]
     pub updated_at: Timestamp,
-    /// Payment deadline while it runs.
+    /// Payment deadline, while the order waits for payment.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub payment_due_at: Option<Timestamp>,
-    /// When it completes by itself.
+    /// When the order completes automatically.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub completes_at: Option<Timestamp>,
-    /// Where it goes.
+    /// The delivery address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ship_to: Option<Address>,
-    /// The lines, by number.
+    /// The lines, sorted by number.
     pub lines: Vec<Line>,
-    /// Payment attempts, in the order first heard of.
+    /// Payment attempts, in the order in which they were first reported.
     #[serde(default)]
     pub payments: Vec<Payment>,
-    /// Refunds, by number.
+    /// Refunds, sorted by number.
     #[serde(default)]
     pub refunds: Vec<Refund>,
-    /// Fulfilments, by number.
+    /// Fulfilments, sorted by number.
     #[serde(default)]
     pub fulfilments: Vec<Fulfilment>,
-    /// The client's own pairs.
+    /// The client's own key-value pairs.
     #[serde(default, with = "text::pairs")]
     pub metadata: Vec<(Text, Text)>,
 }
@@ -120,19 +120,19 @@ pub struct Order {
 /// A line: `ordered = cancelled + backordered + held + picking + shipped`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// Its number, from 1.
+    /// The line's number, from 1.
     pub line: u32,
-    /// What was bought.
+    /// The SKU.
     #[serde(with = "text")]
     pub sku: SkuId,
-    /// Its name when it was bought.
+    /// The SKU's name when it was bought.
     #[serde(with = "text")]
     pub name: Text,
     /// Price of one unit.
     pub unit_price: i64,
-    /// Taken off the line as a whole.
+    /// Discount on the whole line.
     pub discount: i64,
-    /// Added to the line as a whole.
+    /// Tax on the whole line.
     pub tax: i64,
     /// Units bought.
     pub ordered: u64,
@@ -140,33 +140,33 @@ pub struct Line {
     pub cancelled: u64,
     /// Units promised beyond stock.
     pub backordered: u64,
-    /// Units held, not being picked.
+    /// Units held and not yet picked.
     pub held: u64,
     /// Units in fulfilments that are not shipped.
     pub picking: u64,
-    /// Units that left.
+    /// Units shipped.
     pub shipped: u64,
-    /// Units that arrived.
+    /// Units delivered.
     pub delivered: u64,
-    /// Units that came back.
+    /// Units returned.
     pub returned: u64,
 }
 
 /// A payment attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payment {
-    /// The provider's id.
+    /// The provider's id of the payment.
     #[serde(with = "text")]
     pub provider_payment_id: ProviderPaymentId,
-    /// Where it stands.
+    /// The payment's state.
     #[serde(with = "text")]
     pub status: PaymentState,
     /// Its amount.
     pub amount: i64,
-    /// When it was first heard of.
+    /// When the payment was first reported.
     #[serde(with = "text")]
     pub at: Timestamp,
-    /// A void of it was asked for, because the order ended.
+    /// Whether its cancellation (void) was requested because the order ended.
     pub void_requested: bool,
 }
 
@@ -176,57 +176,57 @@ pub struct Refund {
     /// Its id.
     #[serde(with = "text")]
     pub id: RefundId,
-    /// Where it stands.
+    /// The refund's state.
     #[serde(with = "text")]
     pub status: RefundState,
-    /// How much.
+    /// The refund's amount.
     pub amount: i64,
     /// `asked`, `cancelled` or `surplus`.
     pub cause: String,
-    /// Words of whoever asked.
+    /// The reason, in the words of the person who asked for the refund.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub reason: Option<Text>,
-    /// The payment that brought the surplus.
+    /// The payment that caused the surplus.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub provider_payment_id: Option<ProviderPaymentId>,
-    /// How much of it for which line.
+    /// The refund's amount per line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<RefundPart>,
-    /// When it was asked for.
+    /// When the refund was requested.
     #[serde(with = "text")]
     pub at: Timestamp,
 }
 
-/// How much of a refund is for one line.
+/// The part of a refund that belongs to one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundPart {
     /// Line number from 1.
     pub line: u32,
     /// Minor units.
     pub amount: i64,
-    /// Units that are paid back, where units were asked for.
+    /// Refunded units, if the refund was requested in units.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantity: Option<u64>,
 }
 
-/// A fulfilment: a parcel.
+/// A fulfilment, which is one parcel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fulfilment {
     /// Its id.
     #[serde(with = "text")]
     pub id: FulfilmentId,
-    /// Where it stands.
+    /// The fulfilment's state.
     #[serde(with = "text")]
     pub status: FulfilmentState,
-    /// Where the goods come from.
+    /// The warehouse that ships the parcel.
     #[serde(with = "text")]
     pub warehouse: WarehouseId,
     /// Units per line.
     pub lines: Vec<Part>,
-    /// Who carries it.
+    /// The carrier.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub carrier: Option<Text>,
-    /// The carrier's number.
+    /// The carrier's tracking number.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub tracking: Option<Text>,
     /// When it was created.
@@ -256,29 +256,29 @@ pub struct FulfilmentChanged {
 /// Answer of `GET /v1/orders/{id}/status-history`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusHistory {
-    /// Whose history.
+    /// The order.
     #[serde(with = "text")]
     pub order_id: OrderId,
     /// The order's version.
     pub version: u64,
-    /// The word now.
+    /// The current status.
     #[serde(with = "text")]
     pub status: Status,
-    /// What happened, by number.
+    /// The events, sorted by number.
     pub history: Vec<Happening>,
 }
 
 /// One entry of an order's timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Happening {
-    /// From 1, without gaps.
+    /// Number of the event, from 1, without gaps.
     pub number: u32,
-    /// When.
+    /// When the event happened.
     #[serde(with = "text")]
     pub at: Timestamp,
-    /// What, as `order.paid`.
+    /// The event's name, for example `order.paid`.
     pub event: String,
-    /// The fulfilment or refund it is about.
+    /// The fulfilment or refund that the event is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
     /// Status before; left out on creation.
@@ -287,10 +287,10 @@ pub struct Happening {
     /// Status after.
     #[serde(with = "text")]
     pub to: Status,
-    /// Who did it.
+    /// The role that caused the event.
     #[serde(with = "text")]
     pub operator: Operator,
-    /// In whose words.
+    /// The reason, in the words of the person who caused the event.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub reason: Option<Text>,
 }
@@ -300,10 +300,10 @@ pub struct Happening {
 pub struct UserOrders {
     /// The orders of this page.
     pub orders: Vec<Order>,
-    /// How many there are on all pages, where that is known without reading them: not with a status, nor above 10,000.
+    /// Number of orders on all pages, if it is known without reading them: not with a status, nor above 10,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
-    /// For `cursor=` of the next page; left out on the last.
+    /// The value of `cursor=` for the next page; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
@@ -318,12 +318,12 @@ pub struct Batch {
 /// Result of one order or command of a batch: an order or an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchResult {
-    /// The status that a request of its own would have had.
+    /// The status that a separate request would have had.
     pub status: u16,
-    /// The key had been used with the same body: this is the first answer.
+    /// Whether the key was used before with the same body: this is the first answer again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replayed: bool,
-    /// The `Grid-Token` of a request of its own.
+    /// The `Grid-Token` that a separate request would have had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// The id of the fulfilment or refund that a command created.
@@ -337,13 +337,13 @@ pub struct BatchResult {
     pub error: Option<Problem>,
 }
 
-/// An order in the answer of a batch: whole, or with `?return=minimal` its id and words.
+/// An order in the answer of a batch: the whole order, or its id and statuses with `?return=minimal`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum BatchOrder {
     /// The whole order.
     Whole(Box<Order>),
-    /// Its id and words.
+    /// The order's id and statuses.
     Words(OrderWords),
 }
 
@@ -358,7 +358,7 @@ impl BatchOrder {
     }
 }
 
-/// Id and words of an order.
+/// Id and statuses of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderWords {
     /// Its id.
@@ -367,10 +367,10 @@ pub struct OrderWords {
     /// The stored phase.
     #[serde(with = "text")]
     pub phase: Phase,
-    /// The word a person reads.
+    /// The status, for display.
     #[serde(with = "text")]
     pub status: Status,
-    /// The word for its money.
+    /// The payment status.
     #[serde(with = "text")]
     pub payment_status: PaymentStatus,
 }

@@ -1,4 +1,4 @@
-//! Setting log time back: what is asked, and what each shard answers.
+//! Repair of log time: the request, and the answer of each shard.
 
 use bincode::{Decode, Encode};
 use ordergrid_domain::{Deadline, Moved, Timestamp};
@@ -6,100 +6,100 @@ use serde::{Deserialize, Serialize};
 
 use super::text;
 
-/// What is asked.
+/// A request to set log time back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct AskedRepair {
-    /// Only to be told what would happen.
+    /// Whether to report only what would happen.
     pub dry_run: bool,
-    /// The first wrong stamp. Left out, every stamp that is later than the time is wrong.
+    /// The first wrong timestamp. If absent, every timestamp later than the current time is wrong.
     pub since: Option<Timestamp>,
 }
 
 /// Answer of `POST /admin/v1/cluster/clock/repair`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct ClockRepair {
-    /// Nothing was changed.
+    /// Whether nothing was changed.
     pub dry_run: bool,
     /// The shards, by id.
     pub shards: Vec<ShardRepair>,
 }
 
 impl ClockRepair {
-    /// Whether any shard stands so.
+    /// Whether any shard is in this state.
     #[must_use]
     pub fn any(&self, state: RepairState) -> bool {
         self.shards.iter().any(|shard| shard.state == state)
     }
 }
 
-/// What a repair came to at one shard.
+/// The result of a repair for one shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct ShardRepair {
     /// Its id.
     #[serde(with = "text")]
     pub shard: u32,
-    /// How it stands.
+    /// The shard's state after the request.
     pub state: RepairState,
-    /// Its log time before.
+    /// The shard's log time before the request.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub log: Option<Timestamp>,
-    /// The time, to which log time goes back.
+    /// The current time, to which log time is set back.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub right: Option<Timestamp>,
-    /// The first stamp that counts as wrong.
+    /// The first timestamp that counts as wrong.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Why nothing was done, in words.
+    /// The reason why nothing was done, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// Deadlines of each kind that there is; of a dry run.
+    /// Deadlines by kind; only in a dry run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deadlines: Vec<Deadlines>,
 }
 
-/// How a shard stands.
+/// The state of a shard with regard to its log time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum RepairState {
-    /// Its log time is ahead, and can be set back.
+    /// Log time is ahead, and can be set back.
     Ahead,
-    /// Its log time was set back now.
+    /// Log time was set back by this request.
     Repaired,
-    /// Its log time is not ahead: there is nothing to do, or it was done before.
+    /// Log time is not ahead: there is nothing to do, or it was done before.
     Sound,
-    /// Refused by a safety check: nothing has changed.
+    /// A safety check refused the repair: nothing has changed.
     Refused,
-    /// It did not answer, so that it is not known what has happened; asking again tells.
+    /// The shard did not answer, so the outcome is unknown. Repeat the request to find out.
     Unknown,
 }
 
 /// Deadlines of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Deadlines {
-    /// Of what: `payment`, `completion`, `order_key`, `command_key`, `hold`.
+    /// The kind: `payment`, `completion`, `order_key`, `command_key` or `hold`.
     pub of: String,
-    /// Those that were set in the wrong time.
+    /// Number of deadlines that were set while log time was wrong.
     pub moved: u64,
-    /// Where the first and the last of them go.
+    /// The first and the last of these deadlines, before and after the repair.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<Move>,
-    /// Those that were set before, and stay.
+    /// Number of deadlines that were set before, and do not change.
     pub stay: u64,
 }
 
-/// Where a deadline goes.
+/// A deadline before and after the repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Move {
-    /// When it would be.
+    /// The deadline before the repair.
     #[serde(with = "text")]
     pub from: Timestamp,
-    /// When it will be.
+    /// The deadline after the repair.
     #[serde(with = "text")]
     pub to: Timestamp,
 }
 
 impl Deadlines {
-    /// What was found of a kind.
+    /// The deadlines of one kind.
     #[must_use]
     pub fn new(of: Deadline, moved: &Moved) -> Self {
         let of = match of {

@@ -1,4 +1,4 @@
-//! Bodies of requests. Closed: a field that is not here is refused by name.
+//! Bodies of requests. Unknown fields are refused by name.
 
 use ordergrid_domain::order::{CancelReason, Operator, PaymentState, RefundState, Terms};
 use ordergrid_domain::{Currency, Key, ProviderPaymentId, Reference, SkuId, Text, UserId, WarehouseId};
@@ -20,48 +20,48 @@ fn is_prepaid(terms: &Terms) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlaceOrder {
-    /// Only in a batch, where it is required; a single order has it in the header.
+    /// Only in a batch, where it is required. A single order has the key in the header.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<Key>,
-    /// Whose order it is.
+    /// The user who places the order.
     #[serde(with = "text")]
     pub user_id: UserId,
-    /// The client's own name of it, unique per user.
+    /// The client's own reference of the order, unique per user.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub reference: Option<Reference>,
-    /// Currency of every amount here.
+    /// Currency of every amount of the order.
     #[serde(with = "text")]
     pub currency: Currency,
-    /// 1 to 1,000 lines; a SKU may stand on several.
+    /// 1 to 1,000 lines. A SKU may be on several lines.
     pub lines: Vec<PlaceLine>,
-    /// Taken off the order as a whole, minor units.
+    /// Discount on the whole order, in minor units.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub discount: i64,
-    /// Carriage, minor units.
+    /// Shipping fee, in minor units.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub shipping_fee: i64,
-    /// The client's own total, minor units; refused when it differs from ours.
+    /// The client's total, in minor units. The order is refused if the grid computes another total.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<i64>,
-    /// When the money is due; prepaid unless told otherwise.
+    /// When the payment is due; prepaid by default.
     #[serde(default, with = "text", skip_serializing_if = "is_prepaid")]
     pub terms: Terms,
-    /// How the buyer pays, in the client's words.
+    /// The payment method, in the client's words.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub payment_method: Option<Text>,
-    /// Seconds the buyer has to pay, 1 to 2,592,000 (30 days); 900 unless told otherwise.
+    /// Payment window in seconds, 1 to 2,592,000 (30 days); 900 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment_window_seconds: Option<u64>,
-    /// Where it goes.
+    /// The delivery address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ship_to: Option<Address>,
-    /// The client's own pairs, at most 50.
+    /// The client's own key-value pairs, at most 50.
     #[serde(default, with = "text::pairs", skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<(Text, Text)>,
 }
 
 impl PlaceOrder {
-    /// The smallest order: everything optional left out.
+    /// An order with only the required fields.
     #[must_use]
     pub fn new(user_id: UserId, currency: Currency, lines: Vec<PlaceLine>) -> Self {
         Self {
@@ -86,17 +86,17 @@ impl PlaceOrder {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlaceLine {
-    /// What is bought.
+    /// The SKU.
     #[serde(with = "text")]
     pub sku: SkuId,
     /// Units, 1 to 1,000,000,000.
     pub quantity: u64,
     /// Price of one unit in minor units, zero allowed.
     pub unit_price: i64,
-    /// Taken off the line as a whole, at most quantity times price.
+    /// Discount on the whole line, at most quantity times price.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub discount: i64,
-    /// Added to the line as a whole.
+    /// Tax on the whole line.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tax: i64,
 }
@@ -109,25 +109,25 @@ pub struct PlaceBatch {
     pub orders: Vec<PlaceOrder>,
 }
 
-/// `POST /v1/commands/batch`: commands on orders, each as it would be a request of its own.
+/// `POST /v1/commands/batch`: commands on orders, each with the meaning of a separate request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CommandBatch {
-    /// 1 to 1,000 commands, each with its own result. Those on one order take effect in the order in which they stand.
+    /// 1 to 1,000 commands, each with its own result. Commands on the same order take effect in this order.
     pub commands: Vec<Command>,
 }
 
 /// A command of a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Command {
-    /// Where it would be posted: `/v1/orders/17/payments`.
+    /// The path of a separate request: `/v1/orders/17/payments`.
     pub path: String,
-    /// Its own key.
+    /// The idempotency key of the command.
     #[serde(with = "text")]
     pub idempotency_key: Key,
-    /// Only if the order is still of this version.
+    /// The command is refused if the order has another version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub if_version: Option<u64>,
-    /// What would be its body; left out where that may be.
+    /// The body of a separate request; absent if that body may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<serde_json::Value>,
 }
@@ -136,15 +136,15 @@ pub struct Command {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PayOrder {
-    /// The provider's id of the payment: counts once.
+    /// The provider's id of the payment. A payment is counted once per id.
     #[serde(with = "text")]
     pub provider_payment_id: ProviderPaymentId,
-    /// Where the payment stands now.
+    /// The payment's current state.
     #[serde(with = "text")]
     pub status: PaymentState,
     /// Its amount in minor units, above zero.
     pub amount: i64,
-    /// Must be the order's.
+    /// Must be the order's currency.
     #[serde(with = "text")]
     pub currency: Currency,
 }
@@ -166,19 +166,19 @@ pub struct CancelOrder {
     /// `user`, `merchant` or `risk`.
     #[serde(with = "text")]
     pub reason: CancelReason,
-    /// Who asks: `user` or `merchant`; follows from the reason when left out.
+    /// The operator, `user` or `merchant`; by default derived from the reason.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub operator: Option<Operator>,
-    /// Words for the history.
+    /// A note for the history.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub note: Option<Text>,
-    /// Units per line; left out, everything that is not picked is cancelled.
+    /// Units per line. If absent, all units that are not picked are cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<Vec<LineUnits>>,
 }
 
 impl CancelOrder {
-    /// Who asks when nobody is named.
+    /// The default operator of a reason.
     #[must_use]
     pub fn usual_operator(reason: CancelReason) -> Operator {
         match reason {
@@ -193,10 +193,10 @@ impl CancelOrder {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PickOrder {
-    /// Units per line; left out, everything that is held is picked.
+    /// Units per line. If absent, all held units are picked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<Vec<LineUnits>>,
-    /// From where; `default` when left out.
+    /// The warehouse; `default` by default.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub warehouse: Option<WarehouseId>,
 }
@@ -205,10 +205,10 @@ pub struct PickOrder {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShipFulfilment {
-    /// Who carries it.
+    /// The carrier.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub carrier: Option<Text>,
-    /// The carrier's number.
+    /// The carrier's tracking number.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub tracking: Option<Text>,
 }
@@ -235,15 +235,15 @@ pub struct RefundOrder {
     /// Minor units, above zero.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<i64>,
-    /// Units that are paid back at their frozen price.
+    /// Units to refund at the price of the order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<Vec<LineUnits>>,
-    /// Words for the history.
+    /// A reason for the history.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub reason: Option<Text>,
 }
 
-/// `POST /v1/orders/{id}/refunds/{refund}`: how a refund ended.
+/// `POST /v1/orders/{id}/refunds/{refund}`: the outcome of a refund.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RefundOutcome {
@@ -256,16 +256,16 @@ pub struct RefundOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PutSku {
-    /// Its name in the catalogue.
+    /// The SKU's name in the catalogue.
     #[serde(with = "text")]
     pub name: Text,
-    /// Not built yet: refused unless it is zero.
+    /// Not implemented: must be zero.
     #[serde(default, skip_serializing)]
     pub backorder_limit: Unbuilt,
-    /// Not built yet: refused unless it is zero.
+    /// Not implemented: must be zero.
     #[serde(default, skip_serializing)]
     pub purchase_limit: Unbuilt,
-    /// Not built yet: refused unless it is zero.
+    /// Not implemented: must be zero.
     #[serde(default, skip_serializing)]
     pub safety_stock: Unbuilt,
 }
@@ -276,7 +276,7 @@ pub struct PutSku {
 pub struct ReceiveStock {
     /// Units, 1 to 1,000,000,000.
     pub quantity: u64,
-    /// Where; `default` when left out.
+    /// The warehouse; `default` by default.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub warehouse: Option<WarehouseId>,
 }
@@ -285,18 +285,18 @@ pub struct ReceiveStock {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdjustStock {
-    /// Units found (above zero) or lost (below zero).
+    /// Units found (positive) or lost (negative).
     pub delta: i64,
-    /// Words for the history.
+    /// A reason for the history.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub reason: Option<Text>,
-    /// Where; `default` when left out.
+    /// The warehouse; `default` by default.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub warehouse: Option<WarehouseId>,
 }
 
-/// A field that the API names and this version cannot honour: nothing but absence, `null` or zero is accepted, so that a
-/// policy is never silently ignored.
+/// A field of the API that this version does not implement. Only absence, `null` or zero is accepted, so that a policy is never
+/// silently ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unbuilt {
     /// Absent, `null` or zero.
@@ -304,7 +304,7 @@ pub enum Unbuilt {
     Unset,
 }
 
-/// Begins the message of an [`Unbuilt`] field that is set.
+/// Prefix of the error message for an [`Unbuilt`] field that is set.
 pub(crate) const UNBUILT: &str = "not supported yet";
 
 impl Serialize for Unbuilt {
@@ -327,7 +327,7 @@ impl UnbuiltVisitor {
     }
 }
 
-/// Lists and objects are refused unread: nothing here walks into what a client has nested.
+/// Lists and objects are refused unread, so nested values are not walked into.
 impl<'de> Visitor<'de> for UnbuiltVisitor {
     type Value = Unbuilt;
 

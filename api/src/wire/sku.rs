@@ -1,4 +1,4 @@
-//! A SKU as clients see it: every bucket, version and index together.
+//! A SKU as clients see it: all buckets at one version and index.
 
 use ordergrid_domain::sku::Buckets;
 use ordergrid_domain::{SkuId, Text, WarehouseId};
@@ -12,39 +12,39 @@ pub struct Sku {
     /// Its id.
     #[serde(with = "text")]
     pub id: SkuId,
-    /// Its name in the catalogue.
+    /// The SKU's name in the catalogue.
     #[serde(with = "text")]
     pub name: Text,
-    /// Counts changes of the row and of its stock, from 1; for `If-Match`.
+    /// Version of the row and its stock: counts changes from 1; for `If-Match`.
     pub version: u64,
-    /// Log index of its shard at which all this was true.
+    /// Log index of the shard at which these values were read.
     pub index: u64,
     /// Sum over the warehouses.
     pub stock: Stock,
-    /// Stock per warehouse, by name.
+    /// Stock per warehouse, sorted by name.
     pub warehouses: Vec<WarehouseStock>,
 }
 
 /// The buckets. `available = on_hand - unavailable - reserved - committed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stock {
-    /// Physically there.
+    /// Units that are physically there.
     pub on_hand: u64,
-    /// There, not for sale.
+    /// Units that are there and not for sale.
     pub unavailable: u64,
-    /// Held for unpaid orders.
+    /// Units held for unpaid orders.
     pub reserved: u64,
-    /// Held for confirmed orders.
+    /// Units held for confirmed orders.
     pub committed: u64,
-    /// What a new order may take.
+    /// Units that a new order may take.
     pub available: u64,
-    /// Promised beyond stock.
+    /// Units promised beyond stock.
     pub backordered: u64,
-    /// Ever shipped.
+    /// All units ever shipped.
     pub sold: u64,
-    /// Ever received.
+    /// All units ever received.
     pub received: u64,
-    /// Ever put back after a return.
+    /// All units ever put back after a return.
     pub restocked: u64,
     /// Sum of all adjustments.
     pub adjusted: i64,
@@ -68,7 +68,7 @@ impl From<&Buckets> for Stock {
 }
 
 impl Stock {
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -89,16 +89,16 @@ impl Stock {
 /// The stock in one warehouse.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WarehouseStock {
-    /// Which one.
+    /// The warehouse.
     #[serde(with = "text")]
     pub warehouse: WarehouseId,
-    /// Its buckets.
+    /// The stock.
     #[serde(flatten)]
     pub stock: Stock,
 }
 
 impl Sku {
-    /// The answer about a SKU as it was at `index` of its shard.
+    /// The SKU as it was at `index` of its shard.
     #[must_use]
     pub fn new(sku: &ordergrid_domain::Sku, index: u64) -> Self {
         let warehouses: Vec<_> = sku

@@ -1,4 +1,4 @@
-//! How ids, words and times are written: always as JSON strings, read with the same checks wherever they stand.
+//! The text form of ids, enums and times: always JSON strings, parsed with the same checks everywhere.
 
 use std::fmt::{self, Display, Write};
 use std::marker::PhantomData;
@@ -10,15 +10,15 @@ use ordergrid_domain::{
 use serde::de::{self, Visitor};
 use serde::{Deserializer, Serialize, Serializer};
 
-/// Something that JSON, URLs and headers carry as text.
+/// A value that JSON, URLs and headers carry as text.
 pub trait WireText: Sized {
-    /// Reads it.
+    /// Parses the text.
     ///
     /// # Errors
-    /// Says what is wrong with the text, as the end of a sentence that begins with the name of the field.
+    /// Describes the fault as the end of a sentence that begins with the name of the field.
     fn read(text: &str) -> Result<Self, String>;
 
-    /// Hands the text to `then` without allocating.
+    /// Passes the text to `then` without allocating.
     fn write<R>(&self, then: impl FnOnce(&str) -> R) -> R;
 }
 
@@ -64,7 +64,7 @@ macro_rules! kept_text {
 }
 kept_text!(UserId, SkuId, WarehouseId, Reference, ProviderPaymentId, Text);
 
-/// Numbers and what is made of them have one spelling: no sign, no leading zero.
+/// Numbers, and ids made of them, have one spelling: no sign, no leading zero.
 macro_rules! numbered_text {
     ($($name:ty),*) => {$(
         impl WireText for $name {
@@ -130,12 +130,12 @@ impl WireText for Timestamp {
     }
 }
 
-/// Days from 0000-03-01 to 1970-01-01, so that a leap day ends its year.
+/// Days from 0000-03-01 to 1970-01-01. Years that begin in March end with the leap day.
 const DAYS_TO_1970: u64 = 719_468;
-/// The last millisecond that has four digits of year.
+/// The last millisecond of the year 9999.
 const LAST_MS: u64 = 253_402_300_799_999;
 
-/// Writes a time without a general formatter: several stand in every answer.
+/// Writes a time without a general formatter, because every answer has several.
 fn rfc3339(at: Timestamp) -> [u8; 24] {
     let ms = at.as_ms().min(LAST_MS);
     let (days, in_day) = (ms / 86_400_000 + DAYS_TO_1970, ms % 86_400_000);

@@ -1,4 +1,4 @@
-//! The words of the domain's enums, each spelt once.
+//! The text form of the domain's enums, each defined once.
 
 use ordergrid_domain::order::{
     CancelReason, FulfilmentState, Operator, PaymentState, PaymentStatus, Phase, RefundState, Status, Terms,

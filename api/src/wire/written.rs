@@ -1,5 +1,5 @@
-//! An order's JSON, written straight from the domain's order: names as they are, numbers and plain texts without a detour.
-//! It is the answer that is written most. [`super::Order`] says what it looks like, and a test holds the two together.
+//! Writes an order's JSON directly from the domain's order, without intermediate values: this is the most frequent answer.
+//! [`super::Order`] defines the format, and a test compares both.
 
 use ordergrid_domain::Text;
 use ordergrid_domain::command::Created;
@@ -9,10 +9,10 @@ use serde::{Serialize, Serializer};
 use super::text::{self, WireText};
 use super::{Address, Fulfilment, Payment, Refund, created_id};
 
-/// Lines of an order that are written at once where it is written in parts.
+/// Number of lines that are written at a time, if an order is written in parts.
 const LINES_AT_ONCE: usize = 16;
 
-/// Appends JSON to a buffer. A name is handed over with all that surrounds it, as `,"name":`.
+/// Appends JSON to a buffer. Names are passed with their punctuation, for example `,"name":`.
 pub(crate) struct Writer<'a>(pub(crate) &'a mut Vec<u8>);
 
 impl Writer<'_> {
@@ -40,13 +40,13 @@ impl Writer<'_> {
         }
     }
 
-    /// What is rare is left to its wire type.
+    /// Writes a rare value through its wire type.
     pub(crate) fn value(&mut self, name: &str, value: &impl Serialize) {
         self.raw(name);
         sonic_rs::to_writer(&mut *self.0, value).expect("wire types have only texts, numbers and lists");
     }
 
-    /// A list whose items are rare.
+    /// Writes a list with rare items.
     fn list<T, W: Serialize>(&mut self, name: &str, items: &[T], wire: impl Fn(&T) -> W) {
         if items.is_empty() {
             self.raw(name);
@@ -73,8 +73,8 @@ impl Writer<'_> {
         self.tail(order);
     }
 
-    /// The next part of the same: some lines at a time, `at` being the next one, or `None` before the first part. True once
-    /// the order is complete, and `at` is as in the beginning.
+    /// Writes the next part of such an order: some lines at a time. `at` is the next line, or `None` before the first part.
+    /// Returns true once the order is complete; `at` is then `None` again.
     pub(crate) fn part(&mut self, order: &Order, created: Option<Created>, at: &mut Option<usize>) -> bool {
         let from = at.unwrap_or_else(|| {
             self.head(order, created);
@@ -191,7 +191,7 @@ mod tests {
         Text::new(text).expect("a valid text")
     }
 
-    /// A plain order of lines of the SKUs that are named.
+    /// A plain order with one line per named SKU.
     fn plain(skus: &[&str]) -> Order {
         let line = |sku: &&str| LineRequest {
             sku: SkuId::new(sku).expect("a valid SKU"),
@@ -221,7 +221,7 @@ mod tests {
         Order::place(OrderId::new(NOW, request.user.slot(), 1), attempt, &request, &names, NOW).0
     }
 
-    /// The same with everything that may be there.
+    /// An order with every optional part.
     fn full() -> Order {
         let payment = ordergrid_domain::ProviderPaymentId::new("p-1").expect("a valid id");
         let refund = |number, cause| order::Refund {

@@ -1,14 +1,15 @@
-//! Whether a replica may take part yet: its disk may be an older copy of itself, and has forgotten votes and entries then.
+//! Admission: whether a replica may take part in its group yet. Its disk may be an older copy, which has forgotten votes and
+//! entries.
 //!
-//! Whoever starts the replica asks the other nodes, who recall how far the disk was. Until they have answered, the replica recovers,
-//! and is not there for its peers: it gives no vote, takes no entry and does not stand.
+//! The node asks its peers how far this disk had got. Until they have answered, the replica recovers but is not on the mesh: it
+//! grants no vote, takes no entry and does not campaign.
 
 use tokio::sync::watch;
 
-/// Rises to `true` once the replica may take part; never, if whoever decides is dropped before.
+/// Becomes `true` once the replica may take part. Stays `false` if the sender is dropped before.
 pub type Admission = watch::Receiver<bool>;
 
-/// For a replica that nobody needs to be asked about.
+/// The admission of a replica that needs no answer from its peers.
 #[must_use]
 pub fn at_once() -> Admission {
     watch::channel(true).1

@@ -31,8 +31,8 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
             !std::mem::replace(&mut barriers.running, true)
         };
         if idle {
-            // A task of its own: the callers may leave, the rounds go on for the others. Of tokio, because callers come
-            // from anywhere, also from outside `RT`.
+            // A separate task: callers may leave while the rounds go on for the others. Spawned on tokio, because callers may
+            // run outside `RT`.
             tokio::spawn(self.clone().rounds());
         }
         answer.await.unwrap_or(Err(BarrierError::Stopped))
@@ -52,7 +52,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
             let answer = round.unwrap_or(Err(BarrierError::NoQuorum));
             self.shared.meters.barrier(waiting.len(), false);
             for caller in waiting {
-                // A caller that left is answered in vain.
+                // The receiver is gone if the caller has left.
                 caller.send(answer.clone()).ok();
             }
         }

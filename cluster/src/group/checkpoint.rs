@@ -12,26 +12,27 @@ use super::{Stopped, closed};
 use crate::applier::Shared;
 use crate::ids::ReplicaId;
 
-/// How long a checkpoint may take before it is asked for once more.
+/// Time after which a checkpoint that has not ended is triggered again.
 const TRIGGER_AGAIN: Duration = Duration::from_millis(500);
 
-/// The first checkpoints of groups that start together are spread over so many parts of the interval.
+/// Number of parts of the interval over which the first checkpoints of groups are spread.
 const SPREAD: u32 = 16;
 
-/// The replicas of a group reach a number of dirty bytes with the same entry. So that they do not all write a checkpoint then,
-/// and on one machine take its processors together, some begin with a little less.
+/// Number of dirty bytes at which this replica writes a checkpoint. All replicas of a group reach a number of dirty bytes with
+/// the same entry, so some get a slightly lower limit: otherwise all of them would write at the same time, and compete for the
+/// processors if they share a machine.
 pub(super) fn dirty_limit(most: u64, replica: ReplicaId) -> u64 {
     most - most / 8 * (replica % 3)
 }
 
-/// Writes checkpoints until the replica stops.
+/// Writes periodic checkpoints until the replica stops.
 pub(super) async fn keep<RT: AsyncRuntime + Send + Sync>(handle: std::sync::Weak<Handle<RT>>) {
     let Some(started) = handle.upgrade() else {
         return;
     };
     let (shared, every) = (started.shared.clone(), started.config.checkpoint_every);
     let mut closing = started.closing.subscribe();
-    // Groups that start together do not write their checkpoints together.
+    // Groups that start together write their first checkpoints at different times.
     let mut pause = every * (1 + started.group.0 % SPREAD) / SPREAD;
     drop(started);
     loop {
@@ -52,7 +53,7 @@ pub(super) async fn keep<RT: AsyncRuntime + Send + Sync>(handle: std::sync::Weak
 }
 
 impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
-    /// Writes checkpoints until one covers what is applied by now.
+    /// Writes checkpoints until one covers everything that is applied now.
     pub(super) async fn checkpoint_now(&self) -> Result<(), Stopped> {
         let wanted = self.shared.applied_next();
         let mut durable = self.shared.durable();
@@ -62,8 +63,8 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
                 return Ok(());
             }
             self.raft.trigger().snapshot().await.map_err(|_| Stopped)?;
-            // A trigger that meets a running checkpoint is dropped, also in the moment between its being durable and
-            // openraft's knowing; so it is repeated.
+            // openraft drops a trigger while a checkpoint runs, and also between the moment a checkpoint is durable and the
+            // moment openraft knows it. So the trigger is repeated.
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(TRIGGER_AGAIN) => {}
@@ -81,12 +82,13 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
     }
 }
 
-/// Lets a checkpoint wait until the log is durable up to what the checkpoint says is applied. Apply may run ahead of
-/// the local log on a follower; a checkpoint that did so across a crash could meet another entry in the same place.
+/// Delays a checkpoint until the log is durable up to the last entry that the checkpoint covers. A follower may apply an entry
+/// before its own log has stored it. If such a checkpoint survived a crash and the entry did not, another entry could take its
+/// index.
 pub(super) fn gate_on_log<RT: AsyncRuntime + Send + Sync>(raft: &Raft<RT>, shared: &Shared, durable_before: u64) {
-    // One past the last index that was in the log when the replica started: durable by definition.
+    // One past the last index that was in the log when the replica started. These entries are durable.
     let durable_next = Arc::new(AtomicU64::new(durable_before));
-    // Not the replica's handle: what is kept here must not keep the replica alive.
+    // No handle of the replica is captured: it would keep the replica alive.
     let progress = raft.watch_log_progress();
     *shared.log_durable.lock() = Some(Arc::new(move |last| {
         let mut flushed = progress.clone();
@@ -100,7 +102,7 @@ pub(super) fn gate_on_log<RT: AsyncRuntime + Send + Sync>(raft: &Raft<RT>, share
                     point.last_log_id.as_ref() >= Some(&last) || point.vote.leader_id.term > last.leader_id.term
                 })
             });
-            // An error means that consensus has stopped; then this checkpoint does not matter any more.
+            // An error means that consensus has stopped. This checkpoint is of no use then.
             if reached.await.is_ok() {
                 durable_next.fetch_max(last.index + 1, Ordering::AcqRel);
             }

@@ -1,42 +1,42 @@
-//! How a group is tuned, checked once.
+//! The settings of a group's replica, and their validation.
 
 use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy, StepDownPolicy};
 
-/// Settings of a replica. The defaults survive fsync stalls of several hundred milliseconds and fail over in about two
-/// seconds.
+/// Settings of a replica. With the defaults a group survives fsync stalls of several hundred milliseconds and fails over in
+/// about two seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupConfig {
-    /// How often a leader shows itself to its followers.
+    /// Heartbeat interval of a leader.
     pub heartbeat: Duration,
-    /// A follower that acknowledged anything this recently gets no heartbeat.
+    /// A follower that acknowledged an entry within this time gets no heartbeat.
     pub heartbeat_quiet: Duration,
-    /// Lower bound of the random time without a leader after which a follower campaigns.
+    /// Minimum election timeout. The timeout is drawn at random between this and `election_max`.
     pub election_min: Duration,
-    /// Upper bound of it. Also the leader's lease, and how long a restarted voter is held back.
+    /// Maximum election timeout. Also the lease duration, and the time a restarted voter abstains.
     pub election_max: Duration,
-    /// How much earlier than consensus this node stops trusting its lease, for clocks that run at different speeds.
+    /// Time by which this node's lease ends before consensus' own lease, to allow for clocks that run at different speeds.
     pub lease_margin: Duration,
-    /// Reads trust the leader's lease; otherwise each asks a quorum, together with those that come at the same time.
+    /// `true`: reads rely on the leader's lease. `false`: each read asks a quorum; concurrent reads share one round.
     pub leases: bool,
-    /// A replica that has stood for this long although its leader says that there is more is given new streams, and is given
-    /// up after four times as long.
+    /// Stall timeout. A replica that has applied nothing for this long, although its leader has committed more, gets new
+    /// connections. After four times this long it is abandoned, and the node stops.
     pub stall: Duration,
-    /// Hold a replica that has voted before back for `election_max` after a restart, because it has forgotten which
-    /// leader it promised not to replace. Never needed by a group with a single voter.
+    /// Whether a restarted replica that has voted before abstains for `election_max`: it has forgotten which leader it promised
+    /// not to replace. A group with a single voter never needs this.
     pub delay_after_restart: bool,
-    /// Longest time between two checkpoints of a replica that changes.
+    /// Longest time between two checkpoints of a replica whose state changes.
     pub checkpoint_every: Duration,
-    /// A checkpoint is written at the latest when this many bytes of rows are dirty.
+    /// Dirty bytes of rows at which a checkpoint is written.
     pub checkpoint_bytes: u64,
     /// Entries kept below a checkpoint, so that a slow follower needs no snapshot.
     pub entries_kept: u64,
     /// Most entries per message to a follower.
     pub entries_per_message: u64,
-    /// Most bytes of entries per message to a follower; a single larger entry still goes.
+    /// Most bytes of entries per message to a follower. A single larger entry is sent alone.
     pub bytes_per_message: usize,
-    /// Most messages to a follower that are not answered yet.
+    /// Most unanswered messages to a follower.
     pub messages_in_flight: usize,
     /// Longest wait for the answer to one message of entries.
     pub append_deadline: Duration,
@@ -50,7 +50,7 @@ pub struct GroupConfig {
     pub proposals_queued: usize,
     /// Longest wait for a read barrier.
     pub barrier_deadline: Duration,
-    /// Longest a hand-over waits for the target to catch up, and then for it to lead.
+    /// Longest time that a leadership transfer waits for the target to catch up, and then again for the target to lead.
     pub transfer_deadline: Duration,
 }
 
@@ -82,7 +82,7 @@ impl Default for GroupConfig {
     }
 }
 
-/// Settings that contradict each other.
+/// Two settings contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the settings are not valid: {0}")]
 pub struct ConfigError(pub(crate) String);
@@ -110,7 +110,7 @@ impl GroupConfig {
         self.consensus("check").map(|_| ())
     }
 
-    /// openraft's settings. See section 11 of the fact sheet for where the numbers come from.
+    /// openraft's settings.
     pub(crate) fn consensus(&self, name: &str) -> Result<Config, ConfigError> {
         let config = Config {
             cluster_name: name.to_owned(),
@@ -134,7 +134,7 @@ impl GroupConfig {
             // A follower that has lost a part of its log comes back with less and is refilled; see `floor`.
             allow_log_reversion: Some(true),
             quorum_loss_probe_interval: Some(2 * millis(self.election_max)),
-            // A hand-over is ours to guard, never openraft's to start.
+            // Leadership is transferred by this crate, with its checks, and never by openraft.
             removed_leader_step_down: StepDownPolicy::Never,
             ..Config::default()
         };

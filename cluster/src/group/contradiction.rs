@@ -1,9 +1,9 @@
-//! Whether a leader's log contradicts what is applied here: then one of the two has lost what was committed.
+//! Detects a leader whose log contradicts the entries applied on this replica: one of the two has lost committed entries.
 //!
-//! openraft takes it for granted that a leader has every entry that is committed here, and skips what it sends below that place.
-//! So a leader that has lost entries and leads all the same would be followed, and the replicas would differ without a word. Terms
-//! never fall along a log: an entry of a higher term at or below the last applied one, or one of another term at its very
-//! place, can only be of another log.
+//! openraft assumes that a leader has every entry that is committed here, and skips what the leader sends below that index. So
+//! a leader that has lost entries would still be followed, and the replicas would silently diverge. Terms never decrease along
+//! a log. So an entry of a higher term at or below the last applied index, or of another term at that index, belongs to another
+//! log.
 
 use openraft::AsyncRuntime;
 use openraft::raft::AppendEntriesRequest;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::grid::{Grid, LogId};
 use crate::ids::EntryId;
 
-/// The reason why a replica must not go on, once there is one.
+/// The reason why this replica must stop, once there is one.
 pub(super) struct Contradicted(watch::Sender<Option<String>>);
 
 impl Contradicted {
@@ -20,7 +20,7 @@ impl Contradicted {
         Self(watch::channel(None).0)
     }
 
-    /// From now on the replica takes nothing any more.
+    /// Records the contradiction. From now on the replica accepts no entries.
     pub(super) fn by(&self, theirs: LogId, applied: EntryId) -> String {
         let theirs = EntryId::from(&theirs);
         let why = format!("the leader's log has entry {theirs} where entry {applied} and all before it are applied here");
@@ -32,20 +32,20 @@ impl Contradicted {
         self.0.borrow().clone()
     }
 
-    /// Resolves with the reason; never, as long as there is none.
+    /// Resolves with the reason; never, if there is none.
     pub(super) fn watch(&self) -> watch::Receiver<Option<String>> {
         self.0.subscribe()
     }
 }
 
-/// The entry in a leader's request that cannot be in one log with what is applied here.
+/// The entry in a leader's request that contradicts the last applied one.
 pub(super) fn in_request<RT: AsyncRuntime>(request: &AppendEntriesRequest<Grid<RT>>, applied: EntryId) -> Option<LogId> {
     let before = request.prev_log_id.filter(|id| contradicts(id, applied));
     let newest = || request.entries.iter().map(|entry| entry.log_id).take_while(|id| id.index <= applied.index).last();
     before.or_else(|| newest().filter(|id| contradicts(id, applied)))
 }
 
-/// Whether an entry and the last applied one cannot be in one log.
+/// Whether an entry and the last applied one cannot be in the same log.
 pub(super) fn contradicts(id: &LogId, applied: EntryId) -> bool {
     let term = id.leader_id.term;
     (id.index == applied.index && term != applied.term) || (id.index < applied.index && term > applied.term)

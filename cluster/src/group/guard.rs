@@ -1,10 +1,10 @@
-//! What no honest peer can send: looked at before consensus sees a message, because consensus takes it for granted, and
-//! what it takes for granted ends its task, and with it the group.
+//! Validates messages before consensus sees them. Consensus assumes that its peers are honest: a message that breaks this
+//! assumption ends its task, and with it the group.
 //!
-//! One of these is no forgery but a disk that went back in time (an old copy put in its place): a replica that forgets its
-//! vote gives it twice, and a term has two leaders. Consensus cannot order the two: a replica that led the term itself, and
-//! was started again, takes the other's entries and never learns that they are committed. So the second leader of a term is
-//! refused, and the term ended. A log that contradicts what is applied here is looked for in `contradiction`.
+//! One such message is not a forgery: it comes from a disk that was replaced by an older copy. A replica that has forgotten its
+//! vote votes twice, and a term gets two leaders. Consensus cannot order the two. A replica that led the term itself, and has
+//! restarted since, would take the other leader's entries and never learn that they are committed. So the second leader of a
+//! term is refused, and the term is ended. `contradiction` detects a log that contradicts the entries applied here.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,38 +17,38 @@ use crate::grid::{LogId, RaftEntry, SnapshotMeta, Vote};
 use crate::ids::{NodeId, ReplicaId};
 use crate::metrics;
 
-/// No group gets this far: 35,000 elections a second for a year.
+/// Highest term accepted. 35,000 elections a second would reach it in a year.
 const MOST_TERM: u64 = 1 << 40;
-/// The same of the same node is said again after this.
+/// Interval at which the same fault of the same node is logged again.
 const AGAIN: Duration = Duration::from_secs(60);
-/// No log gets this far: a million entries a second for 2,000 years.
+/// Highest index accepted. A million entries a second would reach it in 2,000 years.
 const MOST_INDEX: u64 = 1 << 56;
 
 /// Why a message cannot come from an honest peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub(crate) enum Forged {
-    /// Its bytes are not a message.
+    /// The bytes are not a message of this kind.
     #[error("its bytes are not such a message")]
     Bytes,
-    /// A candidate speaks as if it were elected, or a leader as if it were not.
+    /// A candidate whose vote claims to be elected, or a leader whose vote does not.
     #[error("a vote that is elected where it cannot be, or not where it must be")]
     Vote,
-    /// A term that no group reaches, or an entry of a later term than the message.
+    /// A term above the limit, or an entry of a later term than the message.
     #[error("a term that cannot be")]
     Term,
-    /// An index that no log reaches, or entries that do not follow one another.
+    /// An index above the limit, or entries whose indexes are not consecutive.
     #[error("an index that cannot be")]
     Index,
-    /// Whoever is named is not a replica on the node that sends it.
+    /// The replica in the message is not on the node that sent it.
     #[error("the replica that it speaks for is not on the node that sent it")]
     Sender,
-    /// Another replica leads this term already.
+    /// Another replica already leads this term.
     #[error("the term has two leaders")]
     SecondLeader,
 }
 
 impl Forged {
-    /// For metrics.
+    /// The value of the metric's label.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bytes => "bytes",
@@ -61,12 +61,12 @@ impl Forged {
     }
 }
 
-/// What was said of a node's messages, and when: whoever tries again and again is told of now and then.
+/// When each fault of each node was logged last, so that a node that repeats a fault does not flood the log.
 #[derive(Default)]
 pub(crate) struct Told(Mutex<BTreeMap<(NodeId, Forged), Instant>>);
 
 impl Told {
-    /// Counts a message, and says what is wrong with it, unless that was said of its sender lately.
+    /// Counts a refused message, and logs it unless the same fault of its sender was logged lately.
     pub(crate) fn tell(&self, forged: Forged, group: GroupId, from: NodeId) {
         metrics::refused_message(forged.name());
         if !self.is_due(forged, from, Instant::now()) {
@@ -74,11 +74,13 @@ impl Told {
         }
         if forged == Forged::SecondLeader {
             tracing::error!(
-                %group, from,
-                "two replicas lead one term: a node has voted twice, so its disk is an older copy; run cluster verify"
+                shard = %group,
+                peer = from,
+                advice = "a node has voted twice, so its disk is an older copy: run `ordergrid cluster verify`",
+                "two leaders in one term"
             );
         } else {
-            tracing::warn!(%group, from, why = %forged, "refused what no honest peer sends");
+            tracing::warn!(shard = %group, peer = from, error = %forged, "forged message refused");
         }
     }
 
@@ -96,27 +98,27 @@ fn rule(holds: bool, otherwise: Forged) -> Result<(), Forged> {
     if holds { Ok(()) } else { Err(otherwise) }
 }
 
-/// A vote that a group can come to.
+/// Whether a vote has a term that a group can reach.
 pub(crate) fn plausible(vote: &Vote) -> Result<(), Forged> {
     rule(vote.leader_id.term <= MOST_TERM, Forged::Term)
 }
 
-/// What a replica knows when a message comes.
+/// What a replica knows when a message arrives.
 pub(super) struct Known<'a> {
-    /// The replica.
+    /// The replica that received the message.
     pub(super) me: ReplicaId,
-    /// The node whose connection it is.
+    /// The node that sent the message.
     pub(super) from: NodeId,
-    /// Where the replicas of the group are; `None` for all while nothing is known of them.
+    /// The node of each replica of the group; `None` for all of them while the membership is unknown.
     pub(super) node_of: &'a dyn Fn(ReplicaId) -> Option<NodeId>,
-    /// Nothing is known of the group's replicas yet.
+    /// Whether the membership of the group is unknown.
     pub(super) stranger: bool,
-    /// Votes of which this replica knows: the one it was started with, and the present one.
+    /// Votes that this replica knows: the one it was started with, and the current one.
     pub(super) votes: [Option<Vote>; 2],
 }
 
 impl Known<'_> {
-    /// Entries, or a heartbeat.
+    /// Checks entries or a heartbeat.
     pub(super) fn append(
         &self,
         vote: &Vote,
@@ -138,23 +140,24 @@ impl Known<'_> {
         Ok(())
     }
 
-    /// A candidate, or one that asks whether to become one.
+    /// Checks a vote request or a pre-vote request.
     pub(super) fn candidate(&self, vote: &Vote, last: Option<&LogId>) -> Result<(), Forged> {
         plausible(vote)?;
         rule(!vote.committed, Forged::Vote)?;
         self.sender(vote)?;
-        // Nobody has led the term yet that is asked for.
+        // The requested term has no leader yet, so the candidate's last entry is of an earlier term.
         within(last, vote.leader_id.term.saturating_sub(1))
     }
 
-    /// A leader that wants a replica to lead. All of them are told: those that are not meant let the leader's lease go.
+    /// Checks a leadership transfer. The leader sends it to every follower: those that are not the target release the leader's
+    /// lease.
     pub(super) fn transfer(&self, vote: &Vote, to: ReplicaId, last: Option<&LogId>) -> Result<(), Forged> {
         self.leader(vote)?;
         rule(self.stranger || (self.node_of)(to).is_some(), Forged::Sender)?;
         within(last, vote.leader_id.term)
     }
 
-    /// A snapshot that is to be installed.
+    /// Checks a snapshot that is to be installed.
     pub(super) fn snapshot(&self, vote: &Vote, meta: &SnapshotMeta) -> Result<(), Forged> {
         self.leader(vote)?;
         let last = meta.last_log_id.as_ref();
@@ -170,7 +173,7 @@ impl Known<'_> {
         self.sender(vote)?;
         let term = vote.leader_id.term;
         let other = |known: &Vote| known.committed && known.leader_id.term == term && known.leader_id != vote.leader_id;
-        // Consensus tells a leader of an earlier term that it is over, which ends a term with two.
+        // Consensus answers a leader of an earlier term that the term is over. This also ends a term with two leaders.
         let over = self.votes.iter().flatten().any(|known| known.leader_id.term > term);
         rule(over || !self.votes.iter().flatten().any(other), Forged::SecondLeader)
     }
@@ -182,7 +185,7 @@ impl Known<'_> {
     }
 }
 
-/// An entry that a message of this term may name.
+/// Checks that an entry named in a message is of this term or an earlier one.
 fn within(id: Option<&LogId>, term: u64) -> Result<(), Forged> {
     let Some(id) = id else { return Ok(()) };
     rule(id.index <= MOST_INDEX, Forged::Index)?;

@@ -1,4 +1,4 @@
-//! The handle behind [`Group`]: what each call does.
+//! The implementation of [`Group`] for a running replica.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ use crate::mesh::{Mesh, RaftPeer};
 use crate::metrics::Proposal;
 use crate::packed::{Packed, Payload};
 
-/// What openraft reports of a replica, kept because asking for a subscription costs more than reading one.
+/// openraft's metrics of a replica. Kept, because a subscription costs more than a read.
 pub(crate) struct Reports<RT: AsyncRuntime> {
     pub(super) server: WatchReceiverOf<Grid<RT>, RaftServerMetrics<Grid<RT>>>,
     data: WatchReceiverOf<Grid<RT>, RaftDataMetrics<Grid<RT>>>,
@@ -58,51 +58,51 @@ pub(crate) struct Handle<RT: AsyncRuntime + Send + Sync> {
     pub(super) raft: Raft<RT>,
     pub(super) shared: Arc<Shared>,
     pub(super) mesh: Mesh,
-    /// How peers reach the replica, once they may.
+    /// The message handler that the mesh calls; `None` until the replica may take part.
     pub(super) peer: Mutex<Option<Arc<dyn RaftPeer>>>,
-    /// openraft's reports, subscribed to once.
+    /// openraft's metrics.
     pub(super) reports: Reports<RT>,
     pub(super) leadership: watch::Receiver<Leadership>,
-    /// A hand-over of leadership has begun.
+    /// Whether a leadership transfer has begun.
     pub(super) leaving: AtomicBool,
-    /// What was heard of a leader elsewhere.
+    /// Evidence that a leader on another node works.
     pub(super) hearing: Arc<Hearing>,
-    /// Leadership is being handed over: no proposals, no lease.
+    /// Whether leadership is being handed over now: proposals are refused and the lease does not count.
     pub(super) transferring: AtomicBool,
     pub(super) barriers: Mutex<Barriers>,
-    /// Sees the machine's clocks leap.
+    /// Detects jumps of the machine's clocks.
     pub(super) steady: Steady<InstantOf<Grid<RT>>>,
-    /// What the log is being refilled to.
+    /// The last entry that the log vouched for, while the log is being refilled up to it.
     pub(super) vouched: Vouched,
-    /// A leader's log has contradicted what is applied here.
+    /// Set when a leader's log contradicts the entries applied here.
     pub(super) contradicted: Arc<Contradicted>,
-    /// What the replica was told of its leader.
+    /// How far the leader has committed, as it reports with every message.
     pub(super) heard: Arc<Heard>,
-    /// What was said of messages that no honest peer sends.
+    /// Rate limit for log events about refused messages.
     pub(super) told: Arc<Told>,
-    /// The vote that it was started with.
+    /// The vote that the replica was started with.
     pub(super) started_with: Option<Vote>,
-    /// Where the group's replicas were when it was founded.
+    /// The nodes of the group's founding replicas.
     pub(super) founders: Arc<BTreeMap<ReplicaId, NodeId>>,
-    /// For how long it has stood, see [`Group::stands`].
+    /// How long the replica has been stalled, see [`Group::stands`].
     pub(super) stood: watch::Sender<Option<Duration>>,
-    /// Why it was given up.
+    /// Why the replica was abandoned.
     pub(super) given_up: watch::Sender<Option<String>>,
-    /// Raised to end the replica's tasks.
+    /// Set to end the replica's tasks.
     pub(super) closing: watch::Sender<bool>,
-    /// A handle on itself, for work that outlives a call.
+    /// A weak handle on itself, for tasks that outlive a call.
     pub(super) me: std::sync::Weak<Self>,
 }
 
 impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
-    /// Whether a quorum acknowledged this leader so lately that nobody else can lead yet.
+    /// Whether a quorum acknowledged this leader recently enough that no other replica can lead yet.
     fn lease_held(&self) -> bool {
         let leadership = *self.leadership.borrow();
         if !leadership.ready_here || self.transferring.load(Ordering::Acquire) {
             return false;
         }
         {
-            // The leadership watch may lag behind: it must still be this very term that the quorum acknowledged.
+            // The leadership watch may lag behind, so check that the quorum acknowledged this very term.
             let server = self.reports.server.borrow_watched();
             if server.state != ServerState::Leader || server.vote.leader_id.term != leadership.term {
                 return false;
@@ -128,7 +128,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
         server.membership_config.get_node(&replica).map(|host| host.0)
     }
 
-    /// Why a proposal was turned away before it was appended.
+    /// Why a proposal was refused before it was appended.
     fn refusal(&self, forward: &ForwardToLeader<Grid<RT>>) -> ProposeError {
         match forward.reason {
             ForwardReason::LeaseExpired | ForwardReason::LeadershipTransfer => ProposeError::NotReady,
@@ -139,7 +139,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
         }
     }
 
-    /// Whether this replica leads, and a quorum has answered it within an election timeout.
+    /// Whether this replica leads and a quorum has answered it within an election timeout.
     fn leads_a_quorum(&self) -> Option<bool> {
         {
             let server = self.reports.server.borrow_watched();
@@ -162,7 +162,11 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
         let outcome = match answer.await {
             Some(Ok(at)) => Ok(at),
             Some(Err(ClientWriteError::ForwardToLeader(forward))) => Err(self.refusal(&forward)),
-            Some(Err(_)) | None => Err(ProposeError::Unknown),
+            Some(Err(error)) => {
+                tracing::warn!(shard = %self.group, %error, "proposal failed");
+                Err(ProposeError::Unknown)
+            }
+            None => Err(ProposeError::Unknown),
         };
         let counted = match &outcome {
             Ok(_) => Proposal::Applied,
@@ -173,7 +177,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
         outcome
     }
 
-    /// Puts the replica on the mesh, unless it is ending already.
+    /// Registers the replica on the mesh, unless it is already ending.
     pub(super) fn attach(&self) {
         let mut attached = self.peer.lock();
         if *self.closing.borrow() {
@@ -184,7 +188,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
         *attached = Some(peer);
     }
 
-    /// Ends the replica's tasks and takes it off the mesh.
+    /// Ends the replica's tasks and removes it from the mesh.
     fn leave(&self) {
         self.closing.send_replace(true);
         if let Some(peer) = self.peer.lock().take() {
@@ -210,7 +214,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
     }
 }
 
-/// Without its handle a replica stops, only nobody waits for it.
+/// A replica whose handle is dropped stops, but nobody waits for it.
 impl<RT: AsyncRuntime + Send + Sync> Drop for Handle<RT> {
     fn drop(&mut self) {
         self.leave();
@@ -262,8 +266,8 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
     fn barrier(&self) -> BoxFuture<'_, Result<u64, BarrierError>> {
         if self.lease_held() {
             self.shared.meters.barrier(1, true);
-            // Whatever this leader acknowledged is applied here, and what earlier leaders did lies below its first
-            // entry, which is applied too.
+            // Everything that this leader acknowledged is applied here. Everything that earlier leaders acknowledged lies below
+            // its first entry, which is applied too.
             return std::future::ready(Ok(self.applied())).boxed();
         }
         self.this().by_quorum().boxed()
@@ -302,7 +306,7 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
             }
             let state = self.raft.with_raft_state(|state| (*state.vote_ref(), state.log_ids.last().copied()));
             let (vote, last) = state.await.ok()?;
-            // Below its floor a replica holds itself to what it had.
+            // Below its floor a replica is bound by the last entry that it vouched for.
             Some(Promised { vote, last: last.max(*self.vouched.borrow()) })
         }
         .boxed()
@@ -317,7 +321,7 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
     }
 
     fn stand(&self, stand: bool) {
-        // Below its floor a replica never stands.
+        // Below its floor a replica never campaigns.
         self.raft.runtime_config().elect(stand && !self.below_floor());
     }
 
@@ -391,10 +395,10 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         async move {
             self.leave();
-            if let Err(failed) = self.raft.shutdown().await {
-                tracing::warn!(group = %self.group, %failed, "the replica did not stop cleanly");
+            if let Err(error) = self.raft.shutdown().await {
+                tracing::warn!(shard = %self.group, %error, "replica shutdown failed");
             }
-            // A checkpoint may still be on its way to a store that is about to be closed.
+            // A checkpoint may still be writing to a store that is about to be closed.
             self.shared.quiet().await;
         }
         .boxed()

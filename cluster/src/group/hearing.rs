@@ -1,9 +1,9 @@
-//! Whether a follower hears a leader that works, as probes and operators are told. Consensus itself does not rest on it.
+//! Whether a follower has a working leader, for probes and operators. Consensus does not depend on this.
 //!
-//! A leader knows when a quorum last answered it. A follower hears no more than its leader, and a leader that has lost its
-//! quorum falls silent and shows itself again by turns (`quorum_loss_probe_interval` in `config`). After a silence a
-//! follower therefore believes a leader only once a quorum shows through: another term, a commit, or a voice that lasts longer
-//! than such a turn.
+//! A leader knows when a quorum last answered it. A follower only hears its leader. A leader that has lost its quorum falls
+//! silent, then sends heartbeats again for a while, and so on (`quorum_loss_probe_interval` in `config`). So after a silence a
+//! follower trusts a leader only once there is evidence of a quorum: a new term, a commit, or heartbeats that last longer than
+//! such a period.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use tokio::time::Instant;
 
 use super::{GroupConfig, Leadership};
 
-/// What a follower has heard of its leader.
+/// What a follower knows of its leader.
 pub(crate) struct Hearing {
-    /// After so long without a word there is no leader.
+    /// A leader that is silent for this long does not work.
     silence: Duration,
-    /// A leader without a quorum does not show itself for so long.
+    /// A leader without a quorum does not send heartbeats for this long without a pause.
     proof: Duration,
-    /// The highest term known here: what a leader of an earlier one says does not count.
+    /// The highest term known here. A leader of an earlier term does not count.
     known: watch::Receiver<Leadership>,
     heard: Mutex<Option<Heard>>,
 }
@@ -27,21 +27,21 @@ pub(crate) struct Hearing {
 struct Heard {
     term: u64,
     committed: u64,
-    /// Since then without a silence.
+    /// Start of the current period without a silence.
     since: Instant,
     last: Instant,
-    /// A quorum stands behind the leader, as far as can be told.
+    /// Whether a quorum supports the leader, as far as can be inferred.
     believed: bool,
 }
 
 impl Hearing {
     pub(crate) fn new(config: &GroupConfig, known: watch::Receiver<Leadership>) -> Self {
-        // A turn of showing itself lasts two election timeouts.
+        // A leader without a quorum sends heartbeats for two election timeouts at a time.
         let (silence, proof) = (config.election_max, 3 * config.election_max);
         Self { silence, proof, known, heard: Mutex::new(None) }
     }
 
-    /// The leader of `term`, which has committed up to `committed`, has sent something.
+    /// Records a message from the leader of `term`, which has committed up to `committed`.
     pub(crate) fn hear(&self, term: u64, committed: u64, now: Instant) {
         let mut heard = self.heard.lock();
         let last_term = heard.as_ref().map_or(0, |heard| heard.term);
@@ -60,7 +60,7 @@ impl Hearing {
         (before.term, before.committed, before.last) = (term, committed.max(before.committed), now);
     }
 
-    /// A leader that works was heard lately.
+    /// Whether a working leader was heard lately.
     pub(crate) fn leader_works(&self, now: Instant) -> bool {
         let heard = self.heard.lock();
         heard.as_ref().is_some_and(|heard| heard.believed && now.saturating_duration_since(heard.last) <= self.silence)

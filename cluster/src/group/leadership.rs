@@ -1,4 +1,4 @@
-//! Follows who leads, and decides when this node may serve.
+//! Publishes who leads the group, and whether this node may serve.
 //!
 //! Ready means: this replica leads the term, the first entry of the term is applied here, and a quorum has acknowledged
 //! it (rule 1 of placing). openraft refuses a new leader's writes before that acknowledgement.
@@ -59,11 +59,11 @@ fn announce(group: GroupId, publish: &watch::Sender<Leadership>, now: Leadership
     if (was.term, was.leader) != (now.term, now.leader) {
         metrics::leader_changed(group);
     }
-    tracing::info!(%group, term = now.term, leader = now.leader, ready_here = now.ready_here, "leadership");
+    tracing::info!(shard = %group, term = now.term, leader = now.leader, ready_here = now.ready_here, "leadership changed");
     publish.send_replace(now);
 }
 
-/// Resolves once this leader may serve. Cancelled and begun anew whenever who leads changes.
+/// Resolves once this leader may serve. Cancelled and started again on every change of leadership.
 async fn ready<RT: AsyncRuntime + Send + Sync>(raft: &Raft<RT>, shared: &Shared, term: u64, alone: bool) {
     let mut data = raft.data_metrics();
     let mut applied = shared.applied();

@@ -1,10 +1,11 @@
-//! Whether a leader's lease may be believed: it is counted on a monotonic clock, and that one may stand together with the machine.
+//! Whether a leader's lease may be trusted. A lease is measured on the monotonic clock, and that clock may stop together with
+//! the machine.
 //!
-//! A machine that is suspended, or moved while it stands, comes back with a monotonic clock that shows no time, and with a
-//! lease that ended long ago. Two other clocks show it: one that counts suspended time, and the time of day, if whoever woke the
-//! machine has set it. Where the distance between one of them and the monotonic clock leaps, whatever a quorum acknowledged before
-//! is worth nothing, and a lease begins only with the next acknowledgement. A machine of which all clocks stand still and none
-//! is set right shows nothing of it: there `raft.reads = "quorum"` helps, which needs no clock.
+//! A machine that was suspended, or migrated while paused, resumes with a monotonic clock that did not advance, and with a
+//! lease that ended long ago. Two other clocks show the pause: a clock that counts suspended time, and the time of day, if it
+//! was set after the resume. If the distance between one of them and the monotonic clock jumps, every acknowledgement before
+//! the jump is void, and the next acknowledgement starts a new lease. A machine whose clocks all stop, and are not set
+//! afterwards, shows no sign of the pause. For such machines set `raft.reads = "quorum"`, which needs no clock.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,22 +13,22 @@ use std::time::Instant;
 use ordergrid_domain::GroupId;
 use parking_lot::Mutex;
 
-/// The clocks of the machine beside the monotonic one.
+/// The machine's clocks other than the monotonic one.
 pub trait Clocks: Send + Sync {
-    /// Milliseconds since some moment, those in which the machine was suspended included. Nobody sets it.
+    /// Milliseconds since some fixed moment, including time in which the machine was suspended. Nobody sets this clock.
     fn elapsed_ms(&self) -> u64;
 
     /// Milliseconds since 1970, as far as the machine knows.
     fn wall_ms(&self) -> u64;
 }
 
-/// A machine that stood still for less is not noticed; a lease is shorter by as much.
+/// A shorter pause of the machine is not detected. The lease is shortened by this much.
 pub(super) const UNNOTICED_MS: i64 = 20;
-/// A step of the time of day that ends leases.
+/// A step of the time of day by more than this ends leases.
 const STEP_MS: i64 = 100;
-/// A time of day that is set right gradually may gain or lose one part in so many, within a second at the most.
+/// Slewing may change the time of day by one part in this many. At most one second of slewing is allowed for between two looks.
 const SLEW: i64 = 10;
-/// Reading all clocks takes no longer, or is done again.
+/// Longest time for reading all clocks; a slower reading is repeated.
 const GLANCE_MS: i64 = 5;
 const GLANCES: usize = 3;
 
@@ -39,7 +40,7 @@ struct Reading {
     wall: i64,
 }
 
-/// How far the clocks are apart, as last seen.
+/// Distances between the clocks, as last seen.
 #[derive(Clone, Copy, Debug)]
 struct Distances {
     looked: i64,
@@ -52,21 +53,21 @@ impl Distances {
         Self { looked: now.running, suspended: now.elapsed - now.running, wall: now.wall - now.running }
     }
 
-    /// How far the clocks have leapt since the last look, if they have.
+    /// By how much the clocks have jumped since the last look, if they have.
     fn leapt(&mut self, now: Reading) -> Option<i64> {
         let seen = Self::of(now);
         let (suspended, stepped) = (seen.suspended - self.suspended, seen.wall - self.wall);
         let slewed = (seen.looked - self.looked).clamp(0, 1_000) / SLEW;
         let leapt = [(suspended, UNNOTICED_MS), (stepped, STEP_MS + slewed)];
         let leapt = leapt.into_iter().find(|(by, most)| by.abs() > *most).map(|(by, _)| by);
-        // What was suspended bit by bit adds up; the time of day may wander.
+        // Short suspensions add up. The time of day may drift.
         let suspended = if leapt.is_some() { seen.suspended } else { self.suspended };
         *self = Self { suspended, ..seen };
         leapt
     }
 }
 
-/// Sees the machine's clocks leap. `I` is the clock of leases.
+/// Detects jumps of the machine's clocks. `I` is an instant of the clock that measures leases.
 pub(crate) struct Steady<I> {
     group: GroupId,
     clocks: Arc<dyn Clocks>,
@@ -86,19 +87,19 @@ impl<I: Copy + PartialOrd> Steady<I> {
         Self { group, clocks, began, seen: Mutex::new(Seen { distances, leapt: None }) }
     }
 
-    /// Whether the machine has run since `acknowledged`. `now` was read before this call.
+    /// Whether the machine has run without a pause since `acknowledged`. `now` was read before this call.
     pub(super) fn since(&self, acknowledged: I, now: I) -> bool {
         let Some(reading) = self.glance() else { return false };
         let mut seen = self.seen.lock();
         if let Some(by_ms) = seen.distances.leapt(reading) {
-            tracing::warn!(group = %self.group, by_ms, "the machine's clocks have leapt: the lease ends");
+            tracing::warn!(shard = %self.group, by_ms, "lease ended by a clock jump");
             seen.leapt = Some(now);
         }
         // ReadsAreCurrent: an acknowledgement that is yet to come proves nothing, whatever clock says so.
         acknowledged <= now && seen.leapt.is_none_or(|leapt| acknowledged > leapt)
     }
 
-    /// All clocks as of one moment; nothing if this thread does not get to read them together.
+    /// Reads all clocks at one moment; `None` if this thread was interrupted in between too often.
     fn glance(&self) -> Option<Reading> {
         (0..GLANCES).find_map(|_| {
             let reading = read(&*self.clocks, self.began);

@@ -1,7 +1,8 @@
 //! One Raft group's replica on this node, behind an object-safe handle.
 //!
-//! Start reading here, then `start` (how a replica comes up), `handle` (what a call does), `barrier`, `lease` and `leadership`. `floor`,
-//! `recall`, `admission` and `contradiction` say what a replica does that has lost something, or may have, or meets one that has.
+//! Read here first, then `start` (how a replica starts), `handle` (what a call does), `barrier`, `lease` and `leadership`.
+//! `floor`, `recall`, `admission` and `contradiction` handle replicas that have lost data, may have lost data, or meet one that
+//! has.
 
 mod admission;
 mod barrier;
@@ -43,13 +44,14 @@ pub type GroupRef = Arc<dyn Group>;
 
 /// The local replica of one group: propose, read, lead.
 pub trait Group: Send + Sync + 'static {
-    /// Which group this is.
+    /// The group.
     fn id(&self) -> GroupId;
 
-    /// Which replica of it this is.
+    /// The replica's id.
     fn replica(&self) -> ReplicaId;
 
-    /// Who leads, as far as this replica knows, and whether this node may serve. Changes only when one of these does.
+    /// The current leader, as far as this replica knows, and whether this node may serve. Notifies only when one of the two
+    /// changes.
     fn leadership(&self) -> watch::Receiver<Leadership>;
 
     /// Appends `entry` if this node leads `term`. Entries are appended in the order of the calls, whatever becomes of
@@ -57,46 +59,48 @@ pub trait Group: Send + Sync + 'static {
     /// changes nothing.
     fn propose(&self, term: u64, entry: Arc<Packed>) -> BoxFuture<'static, Result<EntryId, ProposeError>>;
 
-    /// A linearizable read may be answered from the local machine after this: returns the index that is applied. By
-    /// lease without a message if it is held, else by one round of heartbeats that all waiting callers share.
+    /// After this resolves, a linearizable read may be answered from the local machine: returns the applied index. Uses the
+    /// lease without a message if this node holds it, else one round of heartbeats that all waiting callers share.
     fn barrier(&self) -> BoxFuture<'_, Result<u64, BarrierError>>;
 
     /// Whether a barrier would succeed at once, without a message: this node is ready and holds the leader's lease.
     /// Costs two short locks.
     fn has_lease(&self) -> bool;
 
-    /// The group has a leader that works, as far as this replica can tell: a leader that a quorum has answered within an
-    /// election timeout, or a follower that has heard such a leader. For probes and operators: a shard may have a leader
-    /// by name, in [`Leadership`] and for consensus, long after nobody can be served.
+    /// Whether the group has a working leader, as far as this replica knows: it leads and a quorum has answered it within an
+    /// election timeout, or it follows and has heard such a leader. For probes and operators: [`Leadership`] may name a leader
+    /// long after the group has stopped serving.
     fn led(&self) -> bool;
 
     /// The last applied index, 0 before the first.
     fn applied(&self) -> u64;
 
-    /// Entries that the leader said are committed and that are not applied here.
+    /// Number of entries that the leader has committed and that are not applied here.
     fn lag(&self) -> u64;
 
-    /// Its log has lost what it vouched for and is being refilled: it neither votes nor leads, and what is applied may be less
-    /// than what was read here before.
+    /// Whether the log has lost entries that it vouched for and is being refilled. The replica neither votes nor leads, and may
+    /// have applied less than was read here before.
     fn below_floor(&self) -> bool;
 
-    /// For how long the replica has stood although its leader is there and said that there is more; `None` while it goes
-    /// on, or has not stood for as long as [`GroupConfig::stall`].
+    /// How long the replica has been stalled: its leader is there and has committed more, but the replica applies nothing.
+    /// `None` while it makes progress, and until it has been stalled for [`GroupConfig::stall`].
     fn stands(&self) -> Option<std::time::Duration>;
 
-    /// What this replica holds itself to by now, for one of another node that has forgotten its own promises: see [`recall()`]. `None`
-    /// while it takes no part, because it may have forgotten some itself.
+    /// The promises that bind this replica now, for a replica on another node that has forgotten its own: see [`recall()`].
+    /// `None` while this replica does not take part, because it may have forgotten some itself.
     fn promised(&self) -> BoxFuture<'_, Option<Promised>>;
 
     /// Waits until `index` is applied here, for reads that carry a token. Fails only when the group has stopped.
     fn wait_applied(&self, index: u64) -> BoxFuture<'_, Result<(), Stopped>>;
 
-    /// Hands leadership to the replica on `to`, if that one is a voter, reachable and willing, and has caught up. What would
-    /// end with the leadership is let finish first; then proposals are refused as [`ProposeError::NotReady`] while it lasts.
+    /// Transfers leadership to the replica on `to`, which must be a reachable and willing voter that has caught up. Work that
+    /// would end with the leadership may finish first. After that, proposals are refused as [`ProposeError::NotReady`] until
+    /// the transfer ends.
     fn transfer(&self, to: NodeId) -> BoxFuture<'_, Result<(), TransferError>>;
 
-    /// Whether this replica campaigns when it misses a leader, which it does until told otherwise, unless its log has to be
-    /// refilled. It votes all the same, and what it leads it goes on leading. To be said again from time to time.
+    /// Sets whether this replica campaigns when it has no leader. The default is `true`. A replica whose log is being refilled
+    /// never campaigns. Votes, and a leadership that it already has, are not affected. Callers repeat the call from time to
+    /// time.
     fn stand(&self, stand: bool);
 
     /// Writes a checkpoint of everything applied by now; durable on return.
@@ -109,9 +113,8 @@ pub trait Group: Send + Sync + 'static {
     /// stop.
     fn stopped(&self) -> BoxFuture<'static, Option<String>>;
 
-    /// Stops the replica and waits for it; nothing is written to its log or its store any more then. Leadership is not
-    /// handed over: call [`transfer`](Self::transfer) first. A replica whose last handle is dropped stops too, only a
-    /// little later.
+    /// Stops the replica and waits until nothing writes to its log or its store any more. Leadership is not transferred: call
+    /// [`transfer`](Self::transfer) first. A replica also stops, a little later, when its last handle is dropped.
     fn shutdown(&self) -> BoxFuture<'_, ()>;
 }
 
@@ -127,7 +130,7 @@ pub struct Leadership {
     pub ready_here: bool,
 }
 
-/// Why a proposal has no place in the log that this node could name.
+/// Why a proposal failed, or is not known to have succeeded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     /// Not appended: this node does not lead that term.
@@ -156,7 +159,7 @@ impl ProposeError {
     }
 }
 
-/// Why a linearizable read cannot be answered here.
+/// Why a linearizable read cannot be answered on this node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BarrierError {
     /// Another node leads.
@@ -178,7 +181,7 @@ pub enum BarrierError {
 #[error("the replica has stopped")]
 pub struct Stopped;
 
-/// Why leadership was not handed over.
+/// Why a leadership transfer failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransferError {
     /// This node has nothing to hand over.
@@ -196,7 +199,7 @@ pub enum TransferError {
     /// The target's log is behind.
     #[error("the replica on node {0} has not caught up")]
     Behind(NodeId),
-    /// The request went out and no new leader showed up in time.
+    /// The request was sent, and no new leader appeared in time.
     #[error("no new leader showed up in time")]
     TimedOut,
     /// The replica has stopped.
@@ -204,12 +207,12 @@ pub enum TransferError {
     Stopped,
 }
 
-/// Resolves when a replica is told to end, or is gone.
+/// Resolves when the replica is ending, or is gone.
 async fn closed(closing: &mut watch::Receiver<bool>) {
     closing.wait_for(|closing| *closing).await.ok();
 }
 
-/// What a replica is to its group.
+/// The role of a replica in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Leads.
@@ -231,13 +234,13 @@ pub struct GroupStatus {
     pub group: GroupId,
     /// The replica that reports.
     pub replica: ReplicaId,
-    /// What that replica is.
+    /// Its role.
     pub role: Role,
     /// The highest term known.
     pub term: u64,
     /// The leader's node, if known.
     pub leader: Option<NodeId>,
-    /// That leader works, see [`Group::led`].
+    /// Whether that leader works, see [`Group::led`].
     pub led: bool,
     /// Last index in the log.
     pub last_log: u64,
@@ -247,9 +250,10 @@ pub struct GroupStatus {
     pub applied: u64,
     /// Index of the last durable checkpoint.
     pub checkpoint: u64,
-    /// Last index that is gone from the log.
+    /// Last index that was purged from the log.
     pub purged: u64,
-    /// The last entry that the replica vouched for, while its log has lost it and is being refilled: it neither votes nor leads.
+    /// The last entry that the replica vouched for, while its log is being refilled up to it. The replica neither votes nor
+    /// leads.
     pub vouched: Option<EntryId>,
     /// Every member, in order of its replica id.
     pub members: Vec<Member>,
@@ -260,10 +264,10 @@ pub struct GroupStatus {
 pub struct Member {
     /// The replica.
     pub replica: ReplicaId,
-    /// Where it lives.
+    /// The replica's node.
     pub node: NodeId,
     /// Whether it votes.
     pub voter: bool,
-    /// Last index it is known to hold; only the leader knows.
+    /// Last index that the replica is known to hold. Only the leader knows it.
     pub matched: Option<u64>,
 }

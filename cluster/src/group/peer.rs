@@ -1,4 +1,4 @@
-//! A replica as its peers reach it: decodes their messages, hands them to consensus, encodes the answers.
+//! The server side of a replica: decodes its peers' messages, passes them to consensus, and encodes the answers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,11 +46,11 @@ pub(crate) struct GroupPeer<RT: AsyncRuntime + Send + Sync> {
     reports: Reports<RT>,
     started_with: Option<Vote>,
     founders: Arc<BTreeMap<ReplicaId, NodeId>>,
-    /// The last term that was found to have two leaders.
+    /// The last term in which two leaders were found.
     twice_led: AtomicU64,
 }
 
-/// The snapshot being received. A newer one replaces it.
+/// The snapshot that is being received. A newer one replaces it.
 #[derive(Default)]
 struct Incoming {
     last_transfer: u64,
@@ -63,7 +63,7 @@ struct Staged {
     vote: Vote,
     meta: SnapshotMeta,
     chunks: u64,
-    /// Taken while a chunk is being written.
+    /// `None` while a chunk is being written.
     install: Option<Box<dyn Install>>,
 }
 
@@ -72,7 +72,7 @@ type Answer = Result<Bytes, Refusal>;
 enum Refusal {
     Forged(Forged),
     Failed(String),
-    /// Nothing is wrong with the message; this replica has no say until its log is refilled.
+    /// The message is valid, but this replica abstains until its log is refilled.
     Abstains,
 }
 
@@ -112,7 +112,7 @@ impl<RT: AsyncRuntime + Send + Sync> GroupPeer<RT> {
         }
     }
 
-    /// Reads a message, refuses what no honest peer sends, and hands the rest to consensus.
+    /// Decodes a message, refuses it if no honest peer could send it, and passes it to consensus.
     fn answer(&self, from: NodeId, operation: Operation, body: Bytes) -> Result<BoxFuture<'static, Answer>, Refusal> {
         if floor::abstains(operation) && self.vouched.borrow().is_some() {
             return Err(Refusal::Abstains);
@@ -177,16 +177,17 @@ impl<RT: AsyncRuntime + Send + Sync> GroupPeer<RT> {
         })
     }
 
-    /// A term with two leaders is ended: asked for a later one, both step back, and the replicas agree on one log again.
+    /// Ends a term with two leaders: this replica campaigns in a later term, so both leaders step down, and the replicas agree
+    /// on one log again.
     fn end_the_term(&self) -> BoxFuture<'static, ()> {
         let term = self.reports.server.borrow_watched().vote.leader_id.term;
-        // One that has no say does not stand either.
+        // A replica below its floor does not campaign.
         let below = self.vouched.borrow().is_some();
         if below || self.twice_led.swap(term, Ordering::AcqRel) == term {
             return std::future::ready(()).boxed();
         }
         let raft = self.raft.clone();
-        // A replica that has stopped says so elsewhere.
+        // A replica that has stopped reports it through `stopped`.
         async move { drop(raft.trigger().elect(false).await) }.boxed()
     }
 }
@@ -210,11 +211,11 @@ impl<RT: AsyncRuntime + Send + Sync> RaftPeer for GroupPeer<RT> {
                     (Status::Malformed, Bytes::new())
                 }
                 Err(Refusal::Abstains) => {
-                    tracing::debug!(%group, ?operation, "no answer: the log is being refilled");
+                    tracing::debug!(shard = %group, ?operation, "request ignored while the log is refilled");
                     (Status::Failed, Bytes::new())
                 }
-                Err(Refusal::Failed(why)) => {
-                    tracing::warn!(%group, ?operation, why, "cannot serve a peer");
+                Err(Refusal::Failed(error)) => {
+                    tracing::warn!(shard = %group, peer = from, ?operation, error, "peer request failed");
                     (Status::Failed, Bytes::new())
                 }
             }
@@ -237,7 +238,7 @@ async fn append<RT: AsyncRuntime + Send + Sync>(
         return Err(failed(contradicted.by(theirs, applied)));
     }
     let committed = request.leader_commit.as_ref().map_or(0, |committed| committed.index);
-    // On arrival: what a slow disk does to the answer says nothing of the leader.
+    // Recorded on arrival: a slow disk delays the answer, but says nothing about the leader.
     hearing.hear(request.vote.leader_id.term, committed, Instant::now());
     let answer = raft.append_entries(request).await.map_err(failed)?;
     Ok(wire::append_answer(&answer))
@@ -287,8 +288,8 @@ async fn chunk(incoming: Arc<Mutex<Incoming>>, from: NodeId, transfer: u64, numb
     Ok(Bytes::new())
 }
 
-/// Whether a request with this vote would be taken for one of the leader's. What was applied before is committed by leaders up to
-/// that vote, so that its log must have it.
+/// Whether a request with this vote would be accepted as one of the leader's. Everything applied before was committed by
+/// leaders up to that vote, so the leader's log has it.
 async fn leads_still<RT: AsyncRuntime + Send + Sync>(raft: &Raft<RT>, vote: Vote) -> Result<bool, Refusal> {
     use openraft::vote::RaftVote;
     let known = raft.with_raft_state(|state| *state.vote_ref()).await.map_err(failed)?;

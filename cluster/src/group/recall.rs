@@ -1,55 +1,58 @@
-//! What a replica can have promised at the most, that has forgotten it: its log was lost whole, and its vote with it.
+//! Recall: an upper bound of what a replica can have promised, if its log was lost, and its vote with it.
 //!
-//! The others know enough, if all of them answer after it was lost. It is told the highest vote and the last entry of any of them,
-//! and stands below that entry as below a floor (see `floor`): it gives no vote, does not stand and shows nothing before a leader has
-//! refilled it past that point. That is safe:
+//! The other replicas know enough, provided that all of them answer after the loss. The replica takes the highest vote and the
+//! last entry of any of them, and treats that entry as its floor (see `floor`): it grants no vote, does not campaign and
+//! exposes nothing until a leader has refilled its log past that entry. This is safe:
 //!
-//! - *Its vote.* Whoever it can have voted for wrote down the term before asking, and answers with that term or a later one. With a
-//!   vote of the highest term it takes entries of no leader whom its lost vote has deposed. Where that term is known to be won, it
-//!   takes over who won it. Else nobody knows whom it voted for in that term, so it takes the next one, and votes for itself there:
-//!   it does not stand, so nobody is elected by it, and no vote is given twice.
-//! - *Its entries.* An entry that is committed because this replica had it is on a majority, and so on another replica that answers,
-//!   which has it still or something that came later. One that may yet be committed for that reason is in the log of the leader that
-//!   sent it, which answers too. So nothing that anybody counts on lies beyond the last entry of all who answer; and a log that
-//!   reaches this entry by what leaders of the highest term or later ones send has everything before it.
+//! - *Its vote.* A candidate writes the term to its disk before it asks for a vote. So any candidate that this replica may have
+//!   voted for answers with that term or a later one. With a vote of the highest term, the replica takes no entries from a leader
+//!   that its lost vote has deposed. If the winner of that term is known, the replica adopts the winner's vote. Otherwise nobody
+//!   knows whom it voted for in that term, so it takes the next term and votes for itself there. It does not campaign, so nobody
+//!   is elected by that vote, and no vote is given twice.
 //!
-//! A replica that has forgotten its own promises says so instead. Whom it asked to be elected by it asks no longer, and what it led
-//! is over. But then those that know must still be one of every majority: else what the others have lost together cannot be told.
+//! - *Its entries.* An entry that is committed because this replica had it is on a majority. So another replica that answers
+//!   has it, or a later one. An entry that may still be committed because of this replica is in the log of the leader that sent
+//!   it, which answers too. So nothing that another node relies on lies beyond the last entry of all that answer. A log that
+//!   reaches this entry with entries from leaders of the highest term or later has everything before it.
+//!
+//! A replica that has forgotten its own promises says so instead. It no longer asks for the votes that it asked for, and it no
+//! longer leads. But every majority must still contain a replica that knows its promises; otherwise nobody can tell what the
+//! others have lost together.
 
 use crate::grid::{LogId, Vote};
 use crate::ids::ReplicaId;
 
-/// What a replica holds itself to.
+/// The promises that bind a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Promised {
     /// Its vote.
     pub vote: Vote,
-    /// The last entry that others may count on it to have.
+    /// The last entry that others may rely on this replica to have.
     pub last: Option<LogId>,
 }
 
-/// What one of the other replicas says of itself.
+/// The answer of one of the other replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recalled {
     /// Its promises.
     Knows(Promised),
-    /// It has forgotten them, too.
+    /// The replica has forgotten its promises as well.
     Forgotten,
 }
 
-/// Too many replicas of a group have forgotten what they had promised: together they may have lost what was acknowledged.
+/// Too many replicas of a group have forgotten their promises: together they may have lost acknowledged entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "only {know} of {replicas} replicas know what they have promised: more than the group can do without have lost their logs"
 )]
 pub struct TooFew {
-    /// Those that know.
+    /// Number of replicas that know their promises.
     pub know: usize,
-    /// All of the group.
+    /// Number of replicas of the group.
     pub replicas: usize,
 }
 
-/// What the replica `own` can have promised at the most, by what *every* other replica of its group says.
+/// An upper bound of what the replica `own` can have promised, computed from the answers of *every* other replica of its group.
 ///
 /// # Errors
 /// If too few of them know.
@@ -60,7 +63,7 @@ pub fn recall(own: ReplicaId, others: &[Recalled]) -> Result<Promised, TooFew> {
     });
     let (know, replicas) = (known.clone().count(), others.len() + 1);
     let highest = known.clone().map(|promised| promised.vote).max_by_key(|vote| (vote.leader_id.term, vote.committed));
-    // In every majority there is one that knows.
+    // Every majority must contain a replica that knows its promises.
     let Some(highest) = highest.filter(|_| know >= replicas - replicas / 2) else { return Err(TooFew { know, replicas }) };
     let won_by_another = highest.committed && highest.leader_id.voted_for != own;
     let vote = if won_by_another { highest } else { Vote::new(highest.leader_id.term + 1, own) };

@@ -1,4 +1,4 @@
-//! Brings a replica up: reload, replay, join its peers, and vote only when it is safe to.
+//! Starts a replica: reloads it, replays its log, connects it to its peers, and lets it vote once that is safe.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,71 +32,71 @@ use crate::mesh::Mesh;
 use crate::network::{MESSAGE_OVERHEAD, Network};
 use crate::state::StateStore;
 
-/// Everything a replica is made of, apart from its log.
+/// The parts of a replica, apart from its log.
 pub struct GroupParts {
     /// The group.
     pub group: GroupId,
     /// This node's replica of it.
     pub replica: ReplicaId,
-    /// The group's replicas by the shard map. While the group does not exist yet, it is founded with them; that is
-    /// repeated harmlessly until it has happened. Empty for a replica that joins a group which exists already.
+    /// The group's replicas by the shard map, with which the group is founded if it does not exist yet. Founding is repeated
+    /// until it has happened; repeating it does no harm. Empty for a replica that joins an existing group.
     pub founders: BTreeMap<ReplicaId, NodeId>,
-    /// This node founds the group and asks to lead it; the other founders do so only if this one does not show up.
+    /// Whether this node founds the group and campaigns first. The other founders do so only if this node does not appear.
     pub preferred: bool,
-    /// Its settings.
+    /// The settings of the replica.
     pub config: GroupConfig,
-    /// What it runs.
+    /// The state machine.
     pub machine: Arc<dyn Machine>,
-    /// Where its rows live.
+    /// The store of its rows.
     pub store: Arc<dyn StateStore>,
-    /// How it reaches its peers.
+    /// The mesh to its peers.
     pub mesh: Mesh,
-    /// What its log vouched for and has not; see [`whole`](super::whole).
+    /// The last entry that its log vouched for and lacks; see [`whole`](super::whole).
     pub vouched: Vouched,
-    /// By which a leader sees that its machine stood still.
+    /// The clocks that show a leader that its machine was paused.
     pub clocks: Arc<dyn Clocks>,
-    /// Says when it may take part; see [`at_once`](super::at_once).
+    /// Whether the replica may take part; see [`at_once`](super::at_once).
     pub admission: Admission,
 }
 
-/// Why a replica did not come up.
+/// Why a replica did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its settings contradict each other.
+    /// The settings contradict each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Its log, its rows or its machine failed.
+    /// The log, the store or the machine failed.
     #[error("cannot recover the replica: {0}")]
     Recover(#[from] io::Error),
-    /// Its log has lost what it vouched for, and there is no other replica that has it.
+    /// The log has lost entries that it vouched for, and no other replica has them.
     #[error(
         "its log is damaged: the last entry found is {}, and it vouched for all up to {vouched}; what is missing was acknowledged, \
          and no other replica has it; `ordergrid offline accept-loss --config FILE --all --yes`, with this node's configuration as \
-         FILE, goes on without it",
+         FILE, accepts the loss",
         found.map_or_else(|| "none".to_owned(), |found| found.to_string())
     )]
     Lost {
         /// The last entry that is there, in the log or in the state.
         found: Option<EntryId>,
-        /// The last entry that was.
+        /// The last entry that the log vouched for.
         vouched: EntryId,
     },
-    /// The rows that the purged part of the log had made are not there.
+    /// The state lacks rows made by entries that are already purged from the log.
     #[error("the state ends at entry {applied}, and the log begins after entry {purged}: rows are missing")]
     StateMissing {
         /// The last entry that the state has; 0 before the first.
         applied: u64,
-        /// The last entry that is gone from the log.
+        /// The last entry that was purged from the log.
         purged: u64,
     },
-    /// Consensus refused to start on what was recovered.
+    /// Consensus refused to start on the recovered state.
     #[error("consensus cannot start: {0}")]
     Consensus(String),
 }
 
-/// Starts a replica: reloads its machine from the last checkpoint, applies the log from there, and takes part. Returns
-/// once that is done; a leader is found later, see [`Group::leadership`](super::Group::leadership). Must be called
-/// inside the runtime `RT`.
+/// Starts a replica: reloads its machine from the last checkpoint, applies the log from there, and takes part. Returns when
+/// this is done, usually before a leader is known: see [`Group::leadership`](super::Group::leadership). Must be called inside
+/// the runtime `RT`.
 ///
 /// # Errors
 /// [`StartError`]; nothing is left running then.
@@ -167,7 +167,7 @@ where
         handle.raft.runtime_config().elect(false);
         drop(RT::spawn(floor::refilled(handle.clone())));
     }
-    // A group that it vouched for exists.
+    // The group exists if this replica vouched for its entries.
     let founders = if below { BTreeMap::new() } else { founders };
     let voted_before = started_with.is_some();
     let joining = Joining { handle: handle.clone(), founders, preferred: preferred && !below, voted_before, admission };
@@ -175,7 +175,8 @@ where
     Ok(handle)
 }
 
-/// The log is brought to where it agrees with the state, or refused. `floor`: of a replica that is alone.
+/// Truncates or purges the log so that it agrees with the state, or refuses to start. `floor` is that of a replica without
+/// peers.
 async fn agree<RT, LS>(
     group: GroupId,
     replica: ReplicaId,
@@ -193,8 +194,9 @@ where
     refuse_missing(log, applied).await
 }
 
-/// A snapshot that was installed becomes durable before the log loses what it replaces, in another database: a power loss in
-/// between leaves entries that were never committed. What the snapshot stands for cannot follow them, so they go.
+/// Drops entries that an installed snapshot has replaced. The snapshot becomes durable before the log drops them, in another
+/// database. After a power loss in between, the log still has entries that were never committed and do not follow the
+/// snapshot's state.
 async fn forget_superseded<RT, LS>(group: GroupId, log: &mut LS, applied: Option<LogId>) -> io::Result<()>
 where
     RT: AsyncRuntime + Send + Sync,
@@ -213,14 +215,14 @@ where
         return Ok(());
     }
     let before = around.first().map(|entry| entry.log_id).filter(|before| before.index < applied.index);
-    tracing::warn!(group = %group, index = applied.index, "the log is older than the state: what the state replaces is dropped");
+    tracing::warn!(shard = %group, index = applied.index, effect = "the entries that the state covers are dropped", "log older than the state");
     log.truncate_after(before.or(state.last_purged_log_id)).await?;
     log.purge(applied).await
 }
 
-/// Rows that were filled in from another replica are those of a later leader than this one has heard of. Whoever has them is past
-/// that leader's term: it would stand in a term that is over else, which nobody believes. A leader of the term that is still
-/// there is followed all the same, because it was elected and this vote was not.
+/// Raises the vote to the term of the last applied entry. Rows that were refilled from another replica may be of a later leader
+/// than this replica has heard of. Without this, the replica would campaign in a term that is over, and nobody would vote for
+/// it. If that term's leader still leads, the replica follows it: the leader was elected, and this vote was not.
 async fn raise_vote<RT, LS>(replica: ReplicaId, applied: Option<LogId>, log: &mut LS) -> io::Result<()>
 where
     RT: AsyncRuntime + Send + Sync,
@@ -235,7 +237,8 @@ where
     Ok(())
 }
 
-/// A replica that is alone has nobody to refill its log. What the state has was applied, and counts as found.
+/// Refuses to start a replica without peers whose log has lost entries: nobody can refill it. Entries that the state has count
+/// as found.
 async fn refuse_lost<RT, LS>(log: &mut LS, applied: Option<LogId>, vouched: Option<LogId>) -> Result<(), StartError>
 where
     RT: AsyncRuntime + Send + Sync,
@@ -250,7 +253,7 @@ where
     }
 }
 
-/// The log no longer has what would have to be applied next.
+/// Refuses to start if the next entry to apply is no longer in the log.
 async fn refuse_missing<RT, LS>(log: &mut LS, applied: Option<LogId>) -> Result<(), StartError>
 where
     RT: AsyncRuntime + Send + Sync,
@@ -262,7 +265,7 @@ where
     })
 }
 
-/// Shows the machine the last entry with a body, among the newest of the log.
+/// Passes to the machine the newest entry of the log that has a body.
 async fn show_last<RT, LS>(machine: &dyn Machine, log: &mut LS) -> io::Result<()>
 where
     RT: AsyncRuntime + Send + Sync,
@@ -285,7 +288,7 @@ where
     Ok(())
 }
 
-/// What is left to do before a replica takes part.
+/// What is needed to let a replica take part.
 struct Joining<RT: AsyncRuntime + Send + Sync> {
     handle: Arc<Handle<RT>>,
     founders: BTreeMap<ReplicaId, NodeId>,
@@ -305,8 +308,9 @@ impl<RT: AsyncRuntime + Send + Sync> Joining<RT> {
         }
     }
 
-    /// A voter that restarts has forgotten which leader it promised not to replace. Until that promise has run out it
-    /// answers nobody, else a stale read could be served under the old leader's lease. Nor before it may take part at all.
+    /// Waits before the replica joins its peers. A restarted voter has forgotten which leader it promised not to replace. Until
+    /// that promise has expired it answers nobody; otherwise a stale read could be served under the old leader's lease. It also
+    /// waits for its admission.
     async fn start_late(self, must_wait: bool) {
         let mut closing = self.handle.closing.subscribe();
         let wait = if must_wait { self.handle.config.election_max } else { std::time::Duration::ZERO };
@@ -329,8 +333,10 @@ impl<RT: AsyncRuntime + Send + Sync> Joining<RT> {
             drop(RT::spawn(found_if_nobody_does(handle.clone(), founders)));
         }
         if alone {
-            // Nobody else can lead: no reason to wait for a timeout after a restart.
-            handle.raft.trigger().elect(false).await.ok();
+            // No other replica can lead, so there is no reason to wait for the election timeout.
+            if let Err(error) = handle.raft.trigger().elect(false).await {
+                tracing::debug!(shard = %handle.group, %error, "election not started");
+            }
         }
     }
 }
@@ -341,13 +347,13 @@ async fn found<RT: AsyncRuntime + Send + Sync>(handle: &Handle<RT>, founders: &B
     }
     let members: BTreeMap<ReplicaId, Host> = founders.iter().map(|(replica, node)| (*replica, Host(*node))).collect();
     match handle.raft.initialize(members).await {
-        Ok(()) => tracing::info!(group = %handle.group, "founded"),
-        // Entries of the other founders came in between.
-        Err(refused) => tracing::debug!(group = %handle.group, %refused, "founded elsewhere"),
+        Ok(()) => tracing::info!(shard = %handle.group, "group founded"),
+        // Another founder was faster.
+        Err(error) => tracing::debug!(shard = %handle.group, %error, "group already founded"),
     }
 }
 
-/// Founding is the preferred leader's business; the others step in when it is missing.
+/// The preferred leader founds the group. The other founders do so if it does not appear.
 async fn found_if_nobody_does<RT: AsyncRuntime + Send + Sync>(handle: Arc<Handle<RT>>, founders: BTreeMap<ReplicaId, NodeId>) {
     let mut closing = handle.closing.subscribe();
     tokio::select! {

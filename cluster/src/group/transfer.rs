@@ -1,9 +1,9 @@
-//! Handing leadership over, guarded.
+//! Leadership transfer, with the checks that openraft leaves out.
 //!
-//! openraft's hand-over cannot be taken back: the leader stops serving at once, and if the target does not take over,
-//! the group waits for an election. So the target must be a voter, must answer, and must have caught up while this node
-//! keeps new proposals out. Before that, what would end with the leadership is let finish, and in the end everything in the
-//! log is applied here too, so that whoever waits for an outcome has it.
+//! openraft's transfer cannot be cancelled: the leader stops serving at once, and if the target does not take over, the group
+//! waits for an election. So the target must be a voter, must answer, and must have caught up while this node refuses new
+//! proposals. Before that, work that would end with the leadership may finish. At the end this node applies everything in the
+//! log, so that callers get their outcomes.
 
 use std::sync::atomic::Ordering;
 
@@ -14,7 +14,7 @@ use super::handle::Handle;
 use super::{Group, Member, TransferError};
 use crate::ids::NodeId;
 
-/// Lowers the flags when the hand-over ends, however it ends.
+/// Resets the flags when the transfer ends, however it ends.
 struct Leaving<'a, RT: AsyncRuntime + Send + Sync>(&'a Handle<RT>);
 
 impl<RT: AsyncRuntime + Send + Sync> Drop for Leaving<'_, RT> {
@@ -40,7 +40,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
         if !self.mesh.reaches(to, deadline).await {
             return Err(TransferError::Unreachable(to));
         }
-        // What takes longer is told that it is not known what came of it, and finds out when it asks again.
+        // Work that takes longer ends with an unknown outcome; its caller asks again.
         tokio::time::timeout(deadline, self.shared.machine().quiesce()).await.ok();
         self.transferring.store(true, Ordering::Release);
         let caught_up = async {
@@ -51,7 +51,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
             Ok(caught_up) => caught_up?,
             Err(_) => return Err(TransferError::Behind(to)),
         }
-        tracing::info!(group = %self.group, term, to, "handing leadership over");
+        tracing::info!(shard = %self.group, term, peer = to, "leadership transfer started");
         self.raft.trigger().transfer_leader(target.replica).await.map_err(|_| TransferError::Stopped)?;
         let mut leadership = self.leadership.clone();
         let taken = leadership.wait_for(|now| now.term > term && now.leader.is_some());
@@ -73,7 +73,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
         members.into_iter().find(|member| member.node == node && member.voter).ok_or(TransferError::NotVoter(node))
     }
 
-    /// Waits until the target holds everything in the log, which no longer grows; gives the index after its last entry.
+    /// Waits until the target holds everything in the log, which no longer grows; returns the index after its last entry.
     async fn caught_up(&self, target: u64, term: u64) -> Result<u64, TransferError> {
         let mut data = self.raft.data_metrics();
         loop {

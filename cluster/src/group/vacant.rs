@@ -1,4 +1,4 @@
-//! The place of a replica that cannot run: it leads nothing, answers nothing, and waits to be replaced.
+//! The stand-in for a replica that cannot run: it leads nothing, answers nothing, and waits to be replaced.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ struct Vacant {
     leadership: watch::Sender<Leadership>,
 }
 
-/// A handle on a replica of `group` that does not run: everything is refused, and it does not stop by itself.
+/// A handle on a replica of `group` that does not run. It refuses every call, and does not stop by itself.
 #[must_use]
 pub fn vacant(group: GroupId, replica: ReplicaId) -> GroupRef {
     Arc::new(Vacant { group, replica, leadership: watch::Sender::new(Leadership::default()) })

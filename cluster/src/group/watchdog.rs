@@ -1,8 +1,10 @@
-//! Whether a replica goes on: it is told with every message how far its leader has committed, and must follow.
+//! The watchdog of a replica that does not follow its leader. Every message of the leader says how far the leader has
+//! committed.
 //!
-//! A replica that stands for a while although its leader says that there is more is given new streams: the leader's
-//! connections are closed, and it begins anew. If that does not help the replica is given up, and the process with it, since
-//! nothing else starts it again from its disk. A replica that is being sent a snapshot is not standing.
+//! A replica is stalled if it applies nothing for a while although its leader has committed more. The watchdog then closes the
+//! connections that the leader has made, so that the leader opens new streams. If this does not help, the watchdog abandons the
+//! replica, and the process ends with it: nothing but a restart brings such a replica back from its disk. A replica that is
+//! receiving a snapshot is not stalled.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,19 +16,19 @@ use super::handle::Handle;
 use super::{Group, closed};
 use crate::metrics;
 
-/// A replica is given up once it has stood for so many times the bound.
+/// A replica is abandoned once it has been stalled for this many times the bound.
 const GIVEN_UP: u32 = 4;
-/// Looks within the bound.
+/// Number of looks within the bound.
 const LOOKS: u32 = 4;
 
-/// What a replica was told of its leader, and what it is sent beside entries.
+/// How far the leader has committed, and how many parts of snapshots have arrived.
 pub(crate) struct Heard {
     epoch: Instant,
-    /// One past the index up to which the leader said that it has committed.
+    /// One past the leader's last committed index, as reported.
     committed_next: AtomicU64,
-    /// Milliseconds since the epoch at which the leader last said something, and one more; 0: never.
+    /// Milliseconds since the epoch at which the leader last reported, plus 1; 0 means never.
     at: AtomicU64,
-    /// Parts of snapshots that came.
+    /// Parts of snapshots received.
     chunks: AtomicU64,
 }
 
@@ -38,19 +40,19 @@ impl Default for Heard {
 }
 
 impl Heard {
-    /// The leader says how far it has committed.
+    /// Records how far the leader has committed.
     pub(super) fn committed(&self, index: Option<u64>) {
         self.committed_next.fetch_max(index.map_or(0, |index| index + 1), Ordering::AcqRel);
         let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.at.store(now + 1, Ordering::Release);
     }
 
-    /// A part of a snapshot has come.
+    /// Records a part of a snapshot.
     pub(super) fn chunk(&self) {
         self.chunks.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// One past the leader's last committed index, as far as it has said so.
+    /// One past the leader's last committed index, as reported so far.
     pub(super) fn committed_next(&self) -> u64 {
         self.committed_next.load(Ordering::Acquire)
     }
@@ -64,25 +66,25 @@ impl Heard {
 /// What to do about a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// It goes on, or there is nothing to follow.
+    /// The replica makes progress, or there is nothing to apply.
     Nothing,
-    /// Its leader must begin anew.
+    /// The leader must open new streams.
     Restart,
-    /// It does not come back.
+    /// The replica does not recover.
     GiveUp,
 }
 
-/// How long a replica has stood.
+/// How long a replica has been stalled.
 #[derive(Default)]
 struct Watch {
-    /// What has moved by the last look: entries applied and parts of snapshots.
+    /// Progress as of the last look: entries applied, and parts of snapshots.
     moved: Option<(u64, u64)>,
     since: Option<Instant>,
     restarted: bool,
 }
 
 impl Watch {
-    /// `behind`: the leader is there, and has said that there is more than is applied.
+    /// `behind`: the leader is there, and has committed more than is applied here.
     fn look(&mut self, now: Instant, moved: (u64, u64), behind: bool, bound: Duration) -> (Step, Duration) {
         if !behind || self.moved.replace(moved) != Some(moved) {
             (self.since, self.restarted) = (behind.then_some(now), false);
@@ -131,7 +133,7 @@ pub(super) async fn watch<RT: AsyncRuntime + Send + Sync>(handle: std::sync::Wea
 fn restart<RT: AsyncRuntime + Send + Sync>(handle: &Handle<RT>, lag: u64, stood: Duration) {
     let leader = handle.leadership.borrow().leader;
     metrics::replica_stalled(handle.group, "streams");
-    tracing::warn!(group = %handle.group, lag, ?stood, leader, "the replica does not follow its leader: its streams are cut");
+    tracing::warn!(shard = %handle.group, lag, stalled = ?stood, leader, effect = "its streams are closed", "replica stalled");
     if let Some(leader) = leader {
         handle.mesh.hang_up(leader);
     }
@@ -139,8 +141,9 @@ fn restart<RT: AsyncRuntime + Send + Sync>(handle: &Handle<RT>, lag: u64, stood:
 
 fn give_up<RT: AsyncRuntime + Send + Sync>(handle: &Handle<RT>, lag: u64, stood: Duration) {
     metrics::replica_stalled(handle.group, "replica");
-    let why = format!("the replica has not followed its leader for {stood:?}, {lag} entries behind: it must start again");
-    tracing::error!(group = %handle.group, lag, ?stood, "the replica does not follow its leader and is given up");
+    let why =
+        format!("the replica has not followed its leader for {stood:?} and is {lag} entries behind: it must be restarted");
+    tracing::error!(shard = %handle.group, lag, stalled = ?stood, effect = "this node stops", "replica stalled and abandoned");
     handle.given_up.send_replace(Some(why));
 }
 

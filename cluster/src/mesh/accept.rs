@@ -1,10 +1,10 @@
-//! The other side of the peers' lanes: takes connections, checks who comes, and handles requests.
+//! The server side of the mesh: accepts connections, checks which peer they come from, and handles requests.
 //!
-//! A peer has one connection for each lane: a newer one ends the one before, so that nobody holds more than that. What no
-//! honest peer sends ends its connection.
+//! A peer has one connection per lane. A newer connection closes the older one, so no peer can hold more than that. A message
+//! that no honest peer sends closes its connection.
 //!
-//! Requests of one connection start in the order they were written. What does not finish at once goes on in a task of
-//! its own; their number is bounded, and past the bound the connection is not read.
+//! Requests of one connection start in the order in which they were written. A request that does not finish at once continues
+//! in a task of its own. The number of these tasks is bounded: at the bound, the connection is not read.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,30 +25,30 @@ use super::{Inner, RAFT_PREFIX};
 use crate::ids::{ClusterId, NodeId};
 use crate::metrics;
 
-/// Takes connections until the mesh is gone.
+/// Accepts connections until the mesh is gone.
 pub(super) async fn run(mesh: Arc<Inner>, mut listener: Box<dyn Listener>) {
     let mut connections = JoinSet::new();
-    // Told once per failure that lasts, not once per try.
+    // A failure that lasts is logged once, not on every attempt.
     let mut failing = false;
     loop {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, from)) if connections.len() >= mesh.config.connections => {
-                tracing::warn!(node = mesh.node, %from, "too many connections");
+                tracing::warn!(node = mesh.node, address = %from, "too many mesh connections");
                 drop(stream);
             }
             Ok((stream, from)) => {
                 failing = false;
                 let mesh = mesh.clone();
                 connections.spawn(async move {
-                    if let Err(ended) = serve(mesh.clone(), stream).await {
-                        tracing::debug!(node = mesh.node, %from, %ended, "connection ended");
+                    if let Err(error) = serve(mesh.clone(), stream).await {
+                        tracing::debug!(node = mesh.node, address = %from, %error, "mesh connection ended");
                     }
                 });
             }
-            Err(failed) => {
+            Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(node = mesh.node, %failed, "connections cannot be taken");
+                    tracing::warn!(node = mesh.node, %error, "accepting mesh connections failed");
                 }
                 tokio::time::sleep(mesh.config.reconnect_min).await;
             }
@@ -56,13 +56,13 @@ pub(super) async fn run(mesh: Arc<Inner>, mut listener: Box<dyn Listener>) {
     }
 }
 
-/// The connections that peers have made.
+/// The connections that peers have opened.
 #[derive(Default)]
 pub(super) struct Incoming {
     places: Mutex<BTreeMap<(NodeId, u8), Arc<Notify>>>,
 }
 
-/// A peer's connection for a lane, until it ends.
+/// A peer's connection for a lane. Dropped when the connection ends.
 struct Place<'a> {
     incoming: &'a Incoming,
     key: (NodeId, u8),
@@ -70,7 +70,7 @@ struct Place<'a> {
 }
 
 impl Incoming {
-    /// Takes the place of a peer's connection for a lane. One that has it already is ended.
+    /// Registers a peer's connection for a lane, and closes the one that was there.
     fn take(&self, key: (NodeId, u8)) -> Place<'_> {
         let end = Arc::new(Notify::new());
         if let Some(before) = self.places.lock().insert(key, Arc::clone(&end)) {
@@ -79,7 +79,7 @@ impl Incoming {
         Place { incoming: self, key, end }
     }
 
-    /// Ends every connection of a peer.
+    /// Closes every connection that a peer has opened.
     pub(super) fn hang_up(&self, node: NodeId) {
         for (_, end) in self.places.lock().range((node, 0)..=(node, u8::MAX)) {
             end.notify_one();
@@ -98,7 +98,7 @@ impl Drop for Place<'_> {
 
 async fn serve(mesh: Arc<Inner>, stream: Box<dyn Stream>) -> io::Result<()> {
     let (read, mut write) = tokio::io::split(stream);
-    // Nothing of size before it is known who comes.
+    // Only small frames are accepted until the peer is known.
     let mut reader = FrameReader::new(read, GREETING);
     let greeting = tokio::time::timeout(mesh.config.connect_deadline, greet(&mesh, &mut reader, &mut write));
     let hello = greeting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -107,13 +107,13 @@ async fn serve(mesh: Arc<Inner>, stream: Box<dyn Stream>) -> io::Result<()> {
     let place = for_place.incoming.take((hello.from, hello.lane));
     let (answers, mut queue) = mpsc::channel::<BytesMut>(mesh.config.calls_handled);
     let codec = mesh.codec.clone();
-    // A task of its own, so that a flood of requests cannot hold up the answers; it ends with this one.
+    // A separate task, so that a flood of requests cannot delay the answers. It ends with this function.
     let mut writer = JoinSet::new();
     writer.spawn(async move { frame::write_all(write, &*codec, &mut queue, Some).await });
     tokio::select! {
         biased;
         Some(ended) = writer.join_next() => ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked))),
-        () = place.end.notified() => Err(io::Error::new(io::ErrorKind::ConnectionReset, "a newer one, or told to begin anew")),
+        () = place.end.notified() => Err(io::Error::new(io::ErrorKind::ConnectionReset, "closed, or replaced by a newer connection")),
         ended = Handler { mesh, hello, answers, seen: Seen::default() }.run(reader) => ended,
     }
 }
@@ -130,7 +130,7 @@ where
     let stranger = hello.from == mesh.node || !(known.is_empty() || known.contains(&hello.from));
     if stranger || !Lane::ALL.iter().any(|lane| *lane as u8 == hello.lane) {
         metrics::refused_message("hello");
-        tracing::warn!(node = mesh.node, peer = hello.from, lane = hello.lane, "refused a stranger");
+        tracing::warn!(node = mesh.node, peer = hello.from, lane = hello.lane, "unknown peer refused");
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let mine = mesh.cluster();
@@ -148,7 +148,7 @@ where
     if verdict == Verdict::Welcome {
         return Ok(hello);
     }
-    tracing::warn!(node = mesh.node, peer = hello.from, ?verdict, "refused a peer");
+    tracing::warn!(node = mesh.node, peer = hello.from, ?verdict, "peer refused");
     Err(io::ErrorKind::PermissionDenied.into())
 }
 
@@ -160,25 +160,26 @@ struct Handler {
     seen: Seen,
 }
 
-/// Which requests have come: the last [`WINDOW`] ids of a connection, whose requests are numbered as they are written.
+/// Request ids that have arrived: the last [`WINDOW`] ids of a connection. A connection numbers its requests in the order of
+/// writing.
 #[derive(Default)]
 struct Seen {
     /// One past the highest id.
     next: u64,
-    /// Bit n: the id n below the highest has come.
+    /// Bit n: whether the id n below the highest has arrived.
     bits: u128,
 }
 
-/// Largest introduction.
+/// Largest hello frame, in bytes.
 const GREETING: usize = 256;
-/// What a permit of the memory for requests stands for.
+/// Bytes of request memory that one permit stands for.
 const UNIT: usize = 1 << 10;
 
-/// Ids below the highest that are remembered.
+/// Number of ids below the highest that are remembered.
 const WINDOW: u64 = 128;
 
 impl Seen {
-    /// Whether this id comes for the first time; one too far behind counts as seen.
+    /// Whether this id arrives for the first time. An id too far behind counts as repeated.
     fn first(&mut self, id: u64) -> bool {
         if id >= self.next {
             let ahead = id - self.next + 1;
@@ -204,9 +205,9 @@ impl Handler {
         let mut tasks = JoinSet::new();
         loop {
             while let Some(done) = tasks.try_join_next() {
-                // A task that panicked has told nobody whether its peer is honest.
+                // A task that panicked has not judged its request.
                 if done.unwrap_or(Status::Failed) == Status::Malformed {
-                    return Err(frame::broken("what no honest peer sends"));
+                    return Err(frame::broken("a malformed request"));
                 }
             }
             let next = reader.next(&*self.mesh.codec);
@@ -222,13 +223,13 @@ impl Handler {
                 memory.clone().acquire_many_owned(bytes).await.expect("never closed"),
             );
             let mut handling = self.start(operation, body);
-            // Started here and now, so that entries reach their group in the order they were sent. Unconstrained,
-            // because a spent task budget would look like "not ready" before anything has begun.
+            // Polled here, so that entries reach their group in the order in which they were sent. Unconstrained, because an
+            // exhausted task budget would look like "not ready" before anything has begun.
             if let Some((status, body)) = tokio::task::unconstrained(&mut handling).now_or_never() {
                 self.answers.send(frame::response(id, status, &body)).await.map_err(|_| gone())?;
                 drop(held);
                 if status == Status::Malformed {
-                    return Err(frame::broken("what no honest peer sends"));
+                    return Err(frame::broken("a malformed request"));
                 }
             } else {
                 tasks.spawn(finish(id, handling, self.answers.clone(), held, self.mesh.config.handling_deadline));
@@ -236,7 +237,7 @@ impl Handler {
         }
     }
 
-    /// A request to a service that handles each once, and that has come before: its answer is on its way.
+    /// Whether this is a repeated request to a service that handles each request once. The first one is answered.
     fn comes_again(&mut self, id: u64, operation: Operation, body: &[u8]) -> bool {
         let once =
             operation == Operation::Service && body.first().is_some_and(|service| self.mesh.once.read().contains(service));
@@ -297,9 +298,12 @@ async fn finish(
 ) -> Status {
     let (status, body) = match tokio::time::timeout(deadline, handling).await {
         Ok(done) => done,
-        Err(_) => (Status::Failed, Bytes::new()),
+        Err(error) => {
+            tracing::debug!(number = id, ?deadline, %error, "peer request not handled in time");
+            (Status::Failed, Bytes::new())
+        }
     };
-    // A connection that is gone takes its answers with it.
+    // If the connection has ended, so has its queue of answers.
     answers.send(frame::response(id, status, &body)).await.ok();
     status
 }

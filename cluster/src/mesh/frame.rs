@@ -1,4 +1,4 @@
-//! The messages between nodes, and reading and writing them on a connection.
+//! The messages between nodes, and how they are read from and written to a connection.
 //!
 //! | Message | Layout, little endian |
 //! |---|---|
@@ -7,7 +7,8 @@
 //! | hello | 3u8, protocol u16, lane u8, from u64, to u64, cluster (0u8, or 1u8 and u128) |
 //! | welcome | 4u8, verdict u8, node u64, cluster (0u8, or 1u8 and u128) |
 //!
-//! Ids count per connection. The dialler sends a hello and then requests; the other side welcomes and then responds.
+//! Ids count per connection. The node that opens a connection sends a hello and then requests. The other node answers with a
+//! welcome and then with responses.
 
 use std::io;
 
@@ -22,9 +23,9 @@ use crate::ids::{ClusterId, NodeId};
 pub(super) const PROTOCOL: u16 = 2;
 /// Bytes before the body of a request or response.
 pub(super) const PREFIX: usize = 10;
-/// Frames that are queued are written together up to about this many bytes.
+/// Queued frames are written together, up to about this many bytes.
 const GATHER: usize = 256 << 10;
-/// Room asked for when reading.
+/// Bytes of buffer space requested for a read.
 const READ: usize = 64 << 10;
 
 const REQUEST: u8 = 1;
@@ -45,9 +46,10 @@ pub(crate) enum Operation {
     SnapshotCommit = 7,
     /// One of the node's own services; the first byte of the body says which.
     Service = 8,
-    /// Answered with nothing, to see whether the peer is there.
+    /// Checks whether the peer answers. The answer is empty.
     Ping = 9,
-    /// Asks how far the peer is in bootstrapping; the only one allowed before both are of one cluster.
+    /// Asks for the peer's bootstrap stage. The only operation that is allowed before both nodes know that they are of one
+    /// cluster.
     Probe = 10,
 }
 
@@ -73,9 +75,9 @@ impl Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     Done = 0,
-    /// The node has no such group, or not yet.
+    /// The node does not have the group, or not yet.
     NoGroup = 1,
-    /// The node has the group, but another replica of it: the sender's membership is old.
+    /// The node has another replica of the group: the sender's membership is outdated.
     WrongReplica = 2,
     NoService = 3,
     /// The two nodes are not known to be of one cluster.
@@ -111,7 +113,7 @@ pub(super) struct Hello {
     pub(super) cluster: Option<ClusterId>,
 }
 
-/// What the other side makes of an introduction.
+/// The verdict on a hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Welcome = 0,
@@ -146,7 +148,7 @@ pub(crate) fn request(operation: Operation) -> BytesMut {
     out
 }
 
-/// Puts the connection's id into a [`request`].
+/// Writes the connection's id of the request into a [`request`].
 pub(super) fn number(request: &mut BytesMut, id: u64) {
     request[1..9].copy_from_slice(&id.to_le_bytes());
 }
@@ -247,12 +249,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self { from, buffer: BytesMut::new(), limit }
     }
 
-    /// From now on bodies may be as large as this.
+    /// Allows bodies of up to `limit` bytes from now on.
     pub(super) fn allow(&mut self, limit: usize) {
         self.limit = limit;
     }
 
-    /// The next message. An end between two frames is an error too: connections end by failing.
+    /// The next message. An end of the stream between two frames is an error too.
     pub(super) async fn next(&mut self, codec: &dyn WireCodec) -> io::Result<Message> {
         let header = codec.header_len();
         loop {
@@ -267,7 +269,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                     return parse(codec.open(self.take(wanted))?);
                 }
             }
-            // As much as there is once more, and not what a header announces: it may announce what never comes.
+            // Grow with the bytes that have arrived, not with what a header announces: the rest may never arrive.
             let missing = wanted - self.buffer.len();
             self.buffer.reserve(missing.min(self.buffer.len()).max(READ));
             if self.from.read_buf(&mut self.buffer).await? == 0 {
@@ -278,7 +280,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 }
 
 impl<R> FrameReader<R> {
-    /// Takes the first `len` bytes. What is small is copied out: an entry that stays in the log's tail would otherwise
+    /// Takes the first `len` bytes. A small body is copied out: an entry that stays in the log's tail would otherwise
     /// keep a whole read buffer alive, and every read would need a new one.
     fn take(&mut self, len: usize) -> Bytes {
         if len >= READ {
@@ -290,7 +292,7 @@ impl<R> FrameReader<R> {
     }
 }
 
-/// Writes one message by itself.
+/// Writes one message.
 pub(super) async fn write_one<W>(to: &mut W, codec: &dyn WireCodec, body: &[u8]) -> io::Result<()>
 where
     W: AsyncWrite + Unpin,
@@ -301,7 +303,7 @@ where
     to.flush().await
 }
 
-/// Writes what comes out of `queue` until it closes: everything waiting goes out in one write. `prepare` numbers a
+/// Writes messages from `queue` until it closes; all waiting messages go out in one write. `prepare` numbers a
 /// message, or drops one that nobody waits for any more.
 pub(super) async fn write_all<W, T>(
     mut to: W,

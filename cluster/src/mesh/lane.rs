@@ -1,8 +1,9 @@
-//! One connection to one peer for one kind of traffic, from the caller's side.
+//! The client side of one connection: to one peer, for one kind of traffic.
 //!
-//! A lane is a queue and a task. The task connects when there is something to send, introduces itself, writes what is
-//! queued and matches responses to waiting calls by their number. When the connection fails, calls that were written
-//! are unknown and calls that were not are known not to be sent. Between attempts it backs off and refuses at once.
+//! A lane is a queue and a task. The task connects when there is a message to send, introduces this node, writes the queued
+//! messages, and matches responses to waiting calls by their number. When the connection fails, calls that were written have an
+//! unknown outcome, and calls that were not written were not sent. Between two attempts the lane backs off and refuses calls at
+//! once.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,7 +23,8 @@ use super::{Inner, MeshConfig};
 use crate::ids::{ClusterId, NodeId};
 use crate::metrics;
 
-/// Which of a peer's connections. Heartbeats and votes never queue behind entries, entries never behind snapshots.
+/// A connection to a peer by its kind of traffic. Heartbeats and votes never queue behind entries, entries never behind
+/// snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
     /// Heartbeats, votes, probes, pings.
@@ -48,10 +50,10 @@ impl Lane {
 /// Why a call has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The other side has not acted on it and will not.
+    /// The other node has not acted on the call and will not.
     #[error("not sent: {0}")]
     NotSent(String),
-    /// It may have been acted on, or may be later.
+    /// The other node may have acted on the call, or may do so later.
     #[error("the outcome of the call is unknown")]
     Unknown,
 }
@@ -70,7 +72,7 @@ const GIVEN_UP: u8 = 2;
 
 type Answer = Result<(Status, Bytes), CallError>;
 
-/// A call's shared state: exactly one of the writer (`SENT`) and the caller (`GIVEN_UP`) wins it.
+/// The state that a call and its lane share. Exactly one of the writer (`SENT`) and the caller (`GIVEN_UP`) settles it.
 struct Ticket {
     phase: AtomicU8,
     answer: Mutex<Option<oneshot::Sender<Answer>>>,
@@ -83,12 +85,12 @@ impl Ticket {
 
     fn resolve(&self, answer: Answer) {
         if let Some(waiting) = self.answer.lock().take() {
-            // The caller may have gone; nobody else cares.
+            // The receiver is gone if the caller has left.
             waiting.send(answer).ok();
         }
     }
 
-    /// The connection failed: what was written is unknown, the rest is not sent.
+    /// The connection failed: a written call has an unknown outcome, any other call was not sent.
     fn fail(&self, why: &str) {
         if self.advance(GIVEN_UP) {
             self.resolve(Err(CallError::NotSent(why.to_owned())));
@@ -98,7 +100,7 @@ impl Ticket {
     }
 }
 
-/// A request on its way to the connection.
+/// A queued request.
 pub(super) struct Outgoing {
     request: BytesMut,
     ticket: Arc<Ticket>,
@@ -113,7 +115,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// The answer, awaited until `deadline` after the call was queued. Dropped before the request was written, the
+    /// Waits for the answer until `deadline` after the call was queued. If this is dropped before the request was written, the
     /// request is never written.
     pub(crate) async fn wait(mut self, deadline: Duration) -> Result<(Status, Bytes), CallError> {
         let until = self.queued_at + deadline;
@@ -142,13 +144,13 @@ pub(super) struct Line {
     peer: NodeId,
     lane: Lane,
     queue: mpsc::Sender<Outgoing>,
-    /// Milliseconds since `epoch` at which something last came in.
+    /// Milliseconds since `epoch` at which the last byte arrived.
     heard: AtomicU64,
     epoch: Instant,
     silence: Duration,
-    /// A ping is finding out whether the connection is alive.
+    /// Whether a ping is checking the connection.
     checking: AtomicBool,
-    /// Ends the current connection.
+    /// Closes the current connection.
     cut: tokio::sync::Notify,
     meters: metrics::CallMeters,
 }
@@ -195,13 +197,13 @@ impl Line {
         (Outgoing { request, ticket }, pending)
     }
 
-    /// Ends the current connection, if there is one: it was made under another identity.
+    /// Closes the current connection, if there is one, because it was opened under another identity.
     pub(super) fn cut(&self) {
         self.cut.notify_waiters();
     }
 
-    /// A call got no answer in time, or waits for it. If nothing else came in lately either, the connection may be dead, or
-    /// only the handling of that call slow: a ping tells.
+    /// Called when a call got no answer in time, or still waits. If nothing arrived lately, the connection may be dead, or the
+    /// other node may only be slow: a ping decides.
     fn suspect(self: &Arc<Self>) {
         let heard = self.epoch + Duration::from_millis(self.heard.load(Ordering::Relaxed));
         if heard.elapsed() < self.silence || self.checking.swap(true, Ordering::AcqRel) {
@@ -211,10 +213,11 @@ impl Line {
         let line = self.clone();
         tokio::spawn(async move {
             let alive = match ping {
-                Ok(ping) => ping.wait(line.silence).await.is_ok(),
-                Err(_) => false,
+                Ok(ping) => ping.wait(line.silence).await.map(drop),
+                Err(error) => Err(error),
             };
-            if !alive {
+            if let Err(error) = alive {
+                tracing::debug!(peer = line.peer, lane = line.lane.name(), %error, "peer does not answer a ping");
                 line.cut();
             }
             line.checking.store(false, Ordering::Release);
@@ -227,7 +230,7 @@ impl Line {
     }
 }
 
-/// Runs a lane until its handles are gone.
+/// Runs a lane until all its handles are dropped.
 pub(super) async fn run(mesh: Arc<Inner>, line: Arc<Line>, addr: String, mut queued: mpsc::Receiver<Outgoing>) {
     let mut pause = mesh.config.reconnect_min;
     while let Some(first) = queued.recv().await {
@@ -235,13 +238,13 @@ pub(super) async fn run(mesh: Arc<Inner>, line: Arc<Line>, addr: String, mut que
             Ok(connection) => {
                 pause = mesh.config.reconnect_min;
                 metrics::connected(line.peer, line.lane.name(), true);
-                let ended = serve(&mesh, &line, connection, first, &mut queued).await;
+                let error = serve(&mesh, &line, connection, first, &mut queued).await;
                 metrics::connected(line.peer, line.lane.name(), false);
-                tracing::info!(node = mesh.node, peer = line.peer, lane = line.lane.name(), %ended, "disconnected");
+                tracing::info!(node = mesh.node, peer = line.peer, lane = line.lane.name(), %error, "peer disconnected");
             }
-            Err(failed) => {
-                tracing::debug!(node = mesh.node, peer = line.peer, lane = line.lane.name(), %failed, "no connection");
-                let why = format!("node {} is unreachable: {failed}", line.peer);
+            Err(error) => {
+                tracing::debug!(node = mesh.node, peer = line.peer, lane = line.lane.name(), %error, "peer connection failed");
+                let why = format!("node {} is unreachable: {error}", line.peer);
                 first.ticket.fail(&why);
                 refuse_for(pause, &why, &mut queued).await;
                 pause = (pause * 2).min(mesh.config.reconnect_max);
@@ -250,7 +253,7 @@ pub(super) async fn run(mesh: Arc<Inner>, line: Arc<Line>, addr: String, mut que
     }
 }
 
-/// Refuses everything that is queued until the pause is over.
+/// Refuses all queued calls until the pause is over.
 async fn refuse_for(pause: Duration, why: &str, queued: &mut mpsc::Receiver<Outgoing>) {
     let until = Instant::now() + pause;
     while let Ok(Some(outgoing)) = tokio::time::timeout_at(until, queued.recv()).await {
@@ -266,7 +269,8 @@ async fn connect(mesh: &Inner, line: &Line, addr: &str) -> io::Result<Connection
         let mine = mesh.cluster();
         let introduction = introduce(mesh, line, addr, mine);
         match tokio::time::timeout(mesh.config.connect_deadline, introduction).await {
-            // Learnt which cluster this is in the meantime: the peer would take this for a stranger's connection.
+            // The node learned its cluster while connecting. The peer would treat this connection as a stranger's, so connect
+            // again.
             Ok(Ok(_)) if mesh.cluster() != mine => {}
             Ok(connected) => return connected,
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
@@ -292,14 +296,14 @@ async fn introduce(mesh: &Inner, line: &Line, addr: &str, mine: Option<ClusterId
         (Verdict::Welcome, ..) => return Ok((reader, write)),
         (Verdict::OtherCluster, ..) => "it belongs to another cluster".to_owned(),
     };
-    tracing::warn!(node = mesh.node, peer = line.peer, addr, %refusal, "a peer is not who it should be");
+    tracing::warn!(node = mesh.node, peer = line.peer, address = addr, error = refusal, "peer identity mismatch");
     Err(io::Error::new(io::ErrorKind::PermissionDenied, refusal))
 }
 
-/// Calls that were written and wait for their answers, by number.
+/// Calls that were written and have no answer yet, by number.
 type Waiting = Arc<Mutex<BTreeMap<u64, Arc<Ticket>>>>;
 
-/// Serves a connection until it fails, and says why it ended.
+/// Serves a connection until it fails, and returns the cause.
 async fn serve(
     mesh: &Arc<Inner>,
     line: &Arc<Line>,
@@ -324,7 +328,7 @@ async fn serve(
         Some(request)
     };
     line.hear();
-    // A task of its own, so that a flood of requests cannot hold up the answers; it ends with this function.
+    // A separate task, so that a flood of requests cannot delay the answers. It ends with this function.
     let mut answers = JoinSet::new();
     answers.spawn(match_answers(mesh.clone(), line.clone(), waiting.clone(), reader));
     let write = async {
@@ -348,7 +352,7 @@ async fn serve(
     ended
 }
 
-/// A call may wait for minutes, and a peer that lost power says nothing: while calls wait in silence, the peer is pinged.
+/// Pings the peer while calls wait and nothing arrives: a call may take minutes, and a peer that lost power closes nothing.
 async fn mistrust(line: &Arc<Line>, waiting: &Waiting) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(line.silence).await;
@@ -359,14 +363,14 @@ async fn mistrust(line: &Arc<Line>, waiting: &Waiting) -> std::convert::Infallib
     }
 }
 
-/// Hands answers to those who wait for them, until the connection fails.
+/// Passes answers to the waiting calls until the connection fails.
 async fn match_answers(mesh: Arc<Inner>, line: Arc<Line>, waiting: Waiting, mut reader: Reader) -> io::Error {
     loop {
         match reader.next(&*mesh.codec).await {
             Ok(Message::Response { id, status, body }) => {
                 line.hear();
                 let ticket = waiting.lock().remove(&id);
-                // Gone if nobody waits for it any more.
+                // `None` if nobody waits for the answer any more.
                 if let Some(ticket) = ticket {
                     ticket.resolve(Ok((status, body)));
                 }

@@ -1,8 +1,8 @@
 //! Calls between nodes over a few long-lived connections.
 //!
-//! A call goes to `lane` (the caller's side: queue, connection, numbered requests) and arrives at `accept` (the other
-//! side: who is it, which group or service, answer). `frame` has the messages. Consensus speaks through
-//! `crate::network`, the node through [`Mesh::call`] and [`Mesh::serve`].
+//! A call starts in `lane` (the client side: queue, connection, numbered requests) and arrives in `accept` (the server side:
+//! checks the peer, finds the group or service, answers). `frame` has the messages. Consensus uses `crate::network`, the node
+//! uses [`Mesh::call`] and [`Mesh::serve`].
 
 mod accept;
 mod frame;
@@ -31,32 +31,32 @@ pub use transport::{Listener, Stream, Transport, WireCodec};
 use crate::group::ConfigError;
 use crate::ids::{ClusterId, NodeId, ReplicaId};
 
-/// Group and target replica, in front of every message of consensus.
+/// Bytes in front of every message of consensus: the group and the target replica.
 const RAFT_PREFIX: usize = 12;
 
-/// Limits and waits of the mesh.
+/// Limits and timeouts of the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeshConfig {
     /// Largest message in bytes.
     pub frame_limit: usize,
     /// Most calls queued per lane.
     pub calls_queued: usize,
-    /// Most calls of one connection handled at a time.
+    /// Most calls of one connection that are handled at a time.
     pub calls_handled: usize,
-    /// Most connections taken. A peer has one for each lane: a newer one ends the one before.
+    /// Most connections accepted. A peer has one per lane: a newer connection closes the older one.
     pub connections: usize,
-    /// Bytes of requests of one connection that are handled at a time; a single larger one is still handled.
+    /// Most bytes of requests of one connection that are handled at a time. A single larger request is still handled.
     pub bytes_handled: usize,
-    /// Longest wait for a connection and its introduction.
+    /// Longest wait for a connection and its handshake.
     pub connect_deadline: Duration,
     /// First pause after a failed connection.
     pub reconnect_min: Duration,
     /// Longest pause after failed connections.
     pub reconnect_max: Duration,
-    /// A connection on which a call waits and nothing was heard for this long is pinged, and cut if the ping gets no answer
-    /// for as long again.
+    /// A connection on which a call waits and nothing has arrived for this long is pinged. If the ping gets no answer within
+    /// this long, the connection is closed.
     pub silence: Duration,
-    /// Longest a request from a peer may take here.
+    /// Longest time for handling a request of a peer.
     pub handling_deadline: Duration,
 }
 
@@ -100,16 +100,17 @@ impl MeshConfig {
     }
 }
 
-/// Answers a call of one of the node's services: who asks, and what.
+/// Answers a call to one of the node's services. The arguments are the calling node and the request's body.
 pub type Service = Arc<dyn Fn(NodeId, Bytes) -> BoxFuture<'static, Bytes> + Send + Sync>;
 
-/// A replica as peers reach it. Part of the mesh's contract with `group`.
+/// The message handler of a replica, which the mesh calls. Part of the mesh's contract with `group`.
 pub(crate) trait RaftPeer: Send + Sync + 'static {
-    /// Handles a request of a node. The first poll submits it, so that requests are submitted in the order of the calls.
+    /// Handles a request of the node `from`. The first poll submits the request, so that requests are submitted in the order of
+    /// the calls.
     fn handle(&self, from: NodeId, operation: Operation, body: Bytes) -> BoxFuture<'static, (Status, Bytes)>;
 }
 
-/// This node's side of the mesh. Clones share it; the last one to go closes it.
+/// This node's side of the mesh. Clones share it; dropping the last clone closes it.
 #[derive(Clone)]
 pub struct Mesh {
     inner: Arc<Inner>,
@@ -124,19 +125,19 @@ pub(crate) struct Inner {
     local_addr: String,
     cluster: watch::Sender<Option<ClusterId>>,
     services: RwLock<BTreeMap<u8, Service>>,
-    /// Services of which a request that comes twice is handled once.
+    /// Services whose requests are handled once, even if the network repeats them.
     once: RwLock<BTreeSet<u8>>,
     probe: RwLock<Option<Service>>,
     groups: RwLock<BTreeMap<u32, Attached>>,
-    /// This node is to stop: it takes no leadership any more.
+    /// Whether this node is about to stop and accepts no leadership any more.
     leaving: AtomicBool,
-    /// The nodes that may connect; while it is empty, any.
+    /// The nodes that may connect; if empty, any node may.
     peers: RwLock<BTreeSet<NodeId>>,
-    /// The connections that peers have made, by peer and lane.
+    /// The connections that peers have opened, by peer and lane.
     incoming: accept::Incoming,
 }
 
-/// A replica on this node and how to hand it a message.
+/// A replica on this node and its message handler.
 #[derive(Clone)]
 struct Attached {
     replica: ReplicaId,
@@ -149,7 +150,7 @@ impl Inner {
     }
 }
 
-/// Lanes to the peers, and everything that must end with the mesh.
+/// Lanes to the peers, and the tasks that end with the mesh.
 struct Tasks {
     lanes: Mutex<BTreeMap<NodeId, Peer>>,
     accept: Mutex<Option<AbortHandle>>,
@@ -178,7 +179,7 @@ impl Drop for Tasks {
 }
 
 impl Mesh {
-    /// Listens on `addr` and starts to take connections. Must be called inside a tokio runtime.
+    /// Listens on `addr` and accepts connections. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// If the settings contradict each other or the address cannot be listened on.
@@ -211,25 +212,25 @@ impl Mesh {
         Ok(Self { inner, tasks: Arc::new(tasks) })
     }
 
-    /// This node.
+    /// This node's id.
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.inner.node
     }
 
-    /// Where this node listens.
+    /// The address on which this node listens.
     #[must_use]
     pub fn local_addr(&self) -> &str {
         &self.inner.local_addr
     }
 
-    /// The cluster this node belongs to, once it knows.
+    /// The cluster of this node, once the node knows it.
     #[must_use]
     pub fn cluster(&self) -> Option<ClusterId> {
         self.inner.cluster()
     }
 
-    /// Fixes the cluster. Connections made before are made again, because they were only good for probing.
+    /// Sets the cluster. Open connections are reopened, because they were only allowed to probe.
     pub fn set_cluster(&self, cluster: ClusterId) {
         let changed = self.inner.cluster.send_replace(Some(cluster)) != Some(cluster);
         if changed {
@@ -239,8 +240,8 @@ impl Mesh {
         }
     }
 
-    /// Where the other nodes listen. Those not named are dropped, those whose address changed are connected anew; this
-    /// node itself may be among them and is ignored.
+    /// Sets the addresses of the other nodes. Lanes to nodes that are not named are closed, and lanes to nodes with another
+    /// address reconnect. This node itself may be among them and is ignored.
     pub fn set_peers(&self, peers: impl IntoIterator<Item = (NodeId, String)>) {
         let mut lanes = self.tasks.lanes.lock();
         let mut old = std::mem::take(&mut *lanes);
@@ -266,10 +267,10 @@ impl Mesh {
         Peer { addr, lanes, tasks }
     }
 
-    /// Asks `service` on `node` and waits for the answer. A call to this node itself takes no detour.
+    /// Calls `service` on `node` and waits for the answer. A call to this node itself does not use the network.
     ///
     /// # Errors
-    /// [`CallError::NotSent`] if the other side has not acted and will not, else [`CallError::Unknown`].
+    /// [`CallError::NotSent`] if the other node has not acted on the call and will not, else [`CallError::Unknown`].
     pub fn call(
         &self,
         node: NodeId,
@@ -296,35 +297,42 @@ impl Mesh {
         async move { answer.await.map_err(|_| CallError::Unknown) }.boxed()
     }
 
-    /// Answers calls of `service` from now on. An answer is expected soon: what takes longer than the callers'
-    /// deadlines is wasted.
+    /// Registers `answer` as the handler of calls to `service`. It should answer soon: an answer after the caller's deadline is
+    /// useless.
     pub fn serve(&self, service: u8, answer: Service) {
         self.inner.services.write().insert(service, answer);
     }
 
-    /// As [`serve`](Self::serve), for requests that must not be handled twice: what the network repeats is dropped.
+    /// Like [`serve`](Self::serve), for requests that must not be handled twice: a repeated request is dropped.
     pub fn serve_once(&self, service: u8, answer: Service) {
         self.inner.once.write().insert(service);
         self.serve(service, answer);
     }
 
-    /// This node is about to stop: from now on it answers peers that ask whether it would take a leadership with no.
+    /// Announces that this node is about to stop: from now on it refuses when a peer asks whether it would accept a leadership.
     pub fn leave(&self) {
         self.inner.leaving.store(true, Ordering::Release);
     }
 
-    /// Whether `node` answers within `deadline` that it would take a leadership.
+    /// Whether `node` answers within `deadline` that it would accept a leadership.
     pub async fn reaches(&self, node: NodeId, deadline: Duration) -> bool {
         if node == self.inner.node {
             return true;
         }
-        match self.submit(node, Lane::Control, request(Operation::Ping), deadline).await {
-            Ok(pending) => matches!(pending.wait(deadline).await, Ok((Status::Done, _))),
-            Err(_) => false,
+        let answer = match self.submit(node, Lane::Control, request(Operation::Ping), deadline).await {
+            Ok(pending) => pending.wait(deadline).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok((status, _)) => status == Status::Done,
+            Err(error) => {
+                tracing::debug!(node = self.inner.node, peer = node, %error, "peer does not answer a ping");
+                false
+            }
         }
     }
 
-    /// Closes every connection and stops listening. Calls in flight end as unknown.
+    /// Closes every connection and stops listening. Calls in flight end with an unknown outcome.
     pub fn shutdown(&self) {
         if let Some(accept) = self.tasks.accept.lock().take() {
             accept.abort();
@@ -334,7 +342,7 @@ impl Mesh {
         self.inner.services.write().clear();
     }
 
-    /// Ends the connections that `node` has made, so that it begins anew whatever it was sending.
+    /// Closes the connections that `node` has opened, so that `node` restarts its streams.
     pub(crate) fn hang_up(&self, node: NodeId) {
         self.inner.incoming.hang_up(node);
     }
@@ -354,7 +362,7 @@ impl Mesh {
         self.inner.groups.write().insert(group.0, Attached { replica, peer });
     }
 
-    /// Peers no longer reach `peer`; a later one of the same group stays attached.
+    /// Unregisters `peer`. A newer handler of the same group stays registered.
     pub(crate) fn detach(&self, group: GroupId, peer: &Arc<dyn RaftPeer>) {
         let mut groups = self.inner.groups.write();
         if groups.get(&group.0).is_some_and(|attached| Arc::ptr_eq(&attached.peer, peer)) {

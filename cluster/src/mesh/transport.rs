@@ -1,4 +1,4 @@
-//! What the mesh needs from outside: connections, and a codec that frames bytes on them.
+//! The mesh's requirements: connections, and a codec that frames bytes on them.
 
 use std::io;
 
@@ -6,12 +6,12 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// A connection's two directions.
+/// Both directions of a connection.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
 
-/// Makes connections: TCP in production, a simulated network in the simulation, pipes in tests.
+/// Opens connections: TCP in production, a simulated network in the simulation, pipes in tests.
 pub trait Transport: Send + Sync + 'static {
     /// Listens on `addr`.
     fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
@@ -20,16 +20,16 @@ pub trait Transport: Send + Sync + 'static {
     fn connect<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Stream>>>;
 }
 
-/// Takes connections.
+/// Accepts connections.
 pub trait Listener: Send + 'static {
-    /// The next connection and where it comes from. Cancelled, it loses none.
+    /// The next connection and the peer's address. Cancelling the call loses no connection.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, String)>>;
 
-    /// Where this listens, with the port that was really taken.
+    /// The local address, with the port that was actually bound.
     fn local_addr(&self) -> String;
 }
 
-/// Frames bytes on a connection: length, version, checksum. The node hands in storage's codec.
+/// Frames bytes on a connection with a length, a version and a checksum. The node passes in storage's codec.
 pub trait WireCodec: Send + Sync + 'static {
     /// Appends `body` as one frame to `out`.
     fn seal(&self, body: &[u8], out: &mut BytesMut);

@@ -1,9 +1,9 @@
-//! What every node must say alike, key by key as an operator types it, and the words for where two of them differ.
+//! The settings that must be the same on every node, key by key as an operator types them, and the messages about differences.
 //!
-//! A grid is founded with a description, and its data lies where that description says: one that is changed later does not
-//! move what is stored, it only loses it from sight. Some settings are promises between nodes: a follower that waits less
-//! than its leader trusts its lease lets a stale read through. Both are texts here, so that nodes of different versions can
-//! compare what both of them know.
+//! A cluster is founded with a description, and the description determines where its data lies. Changing it later does not move
+//! stored data; the data is only no longer found. Other settings are promises between nodes: if a follower's election timeout
+//! is shorter than its leader assumes, the leader may serve a stale read under its lease. Settings are compared as texts, so
+//! that nodes of different versions can compare the keys that both know.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,63 +15,65 @@ use super::spec::ClusterSpec;
 use crate::ids::NodeId;
 use crate::mesh::Mesh;
 
-/// What a node says where all must say the same: `raft.election_max` is `1s`.
+/// A node's values of the settings that must be the same on every node, by key: `raft.election_max` is `1s`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Agreement(BTreeMap<String, String>);
 
-/// A key about which two do not say the same.
+/// A key with two different values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The key of the configuration.
+    /// The configuration key.
     pub key: String,
-    /// What is said here.
+    /// The value on this side.
     pub here: String,
-    /// What is said there.
+    /// The value on the other side.
     pub there: String,
 }
 
-/// Every difference between two.
+/// All keys in which two agreements differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Differences(pub Vec<Difference>);
 
 impl Differences {
-    /// In words, with where each value stands: `raft.election_max is 1s here and 2s on node 3`.
+    /// The differences in words, with the side of each value: `raft.election_max is 1s here and 2s on node 3`.
     #[must_use]
     pub fn told(&self, here: &str, there: &str) -> String {
         let one = |found: &Difference| format!("{} is {} {here} and {} {there}", found.key, found.here, found.there);
         self.0.iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
-    /// What helps where a configuration is not as the cluster was founded. Only names, zones and addresses of nodes may change.
+    /// The remedy if a configuration does not match the one that the cluster was founded with. Only names, zones and addresses
+    /// of nodes may change.
     pub(super) fn remedy(&self) -> &'static str {
         let of_a_node = |found: &Difference| found.key.starts_with(OF_A_NODE);
         if self.0.iter().all(of_a_node) {
-            "set bootstrap.moved = true on every node if its nodes were renamed or have moved, else put back what it was founded with"
+            "if nodes were renamed or moved, set bootstrap.moved = true on every node; otherwise restore the original values"
         } else {
-            "put back what it was founded with: with anything else its data would not be found"
+            "restore the original values: with any others the cluster's data would not be found"
         }
     }
 }
 
-/// With what a key begins that is said of one node.
+/// Prefix of the keys that describe one node.
 const OF_A_NODE: &str = "bootstrap.nodes ";
 
 impl Agreement {
-    /// One more thing that must be said alike.
+    /// Adds a key.
     #[must_use]
     pub fn and(mut self, key: impl Into<String>, value: impl ToString) -> Self {
         self.0.insert(key.into(), value.to_string());
         self
     }
 
-    /// Everything that either says.
+    /// Adds all keys of `other`.
     #[must_use]
     pub fn with(mut self, other: Self) -> Self {
         self.0.extend(other.0);
         self
     }
 
-    /// Where `there` does not say the same. What only one of them knows is left out: it is of another version.
+    /// The keys for which `there` has another value. A key that only one side knows is left out: the other side runs another
+    /// version.
     #[must_use]
     pub fn differences(&self, there: &Self) -> Differences {
         let both = self.0.iter().filter_map(|(key, here)| Some((key, here, there.0.get(key)?)));
@@ -81,7 +83,7 @@ impl Agreement {
         Differences(named.collect())
     }
 
-    /// As [`differences`](Self::differences), `None` where there are none.
+    /// Like [`differences`](Self::differences), but `None` if there are none.
     #[must_use]
     pub fn refuses(&self, there: &Self) -> Option<Differences> {
         Some(self.differences(there)).filter(|differences| !differences.0.is_empty())
@@ -89,7 +91,7 @@ impl Agreement {
 }
 
 impl ClusterSpec {
-    /// What founds a cluster, key by key. Names, zones and addresses of nodes are left out where they may have `moved`.
+    /// The description of a cluster, key by key. Names, zones and addresses of nodes are left out if nodes may have `moved`.
     #[must_use]
     pub fn agreement(&self, moved: bool) -> Agreement {
         let mut ids: Vec<_> = self.nodes.iter().map(|node| node.id).collect();
@@ -110,10 +112,17 @@ impl ClusterSpec {
     }
 }
 
-/// What `peer` says where all must say the same; `None` if it does not answer, or is of a version that does not say.
+/// The agreement of `peer`; `None` if the peer does not answer or runs a version without agreements.
 pub async fn asked(mesh: &Mesh, peer: NodeId, patience: Duration) -> Option<Agreement> {
-    let answer = mesh.probe(peer, FULL, patience).await.ok()?;
-    super::decode::<FullReport>(&answer).ok().map(|report| report.says)
+    let answer = match mesh.probe(peer, FULL, patience).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::debug!(peer, %error, "peer does not answer a probe");
+            return None;
+        }
+    };
+    let report = super::decode::<FullReport>(&answer);
+    report.inspect_err(|error| tracing::debug!(peer, %error, "peer report undecodable")).ok().map(|report| report.says)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! How a cluster comes to be: every named node starts with an empty disk, they agree on an identity, and only when each
-//! of them has it on disk does any group start.
+//! How a cluster is founded: every named node starts with an empty disk, the nodes agree on an identity, and groups start only
+//! when every node has the identity on disk.
 //!
 //! | This disk | What the peers say | What happens |
 //! |---|---|---|
@@ -14,15 +14,15 @@
 //! | bootstrapping | otherwise | wait |
 //! | established | the same settings, or nothing | go on |
 //!
-//! A node becomes established only when all have the identity on disk, so "empty" beside "established" always means a
-//! lost disk. A crash anywhere leaves one of these rows. A disk is *forgotten* where the log database was put aside, because it
-//! could not be read, and begun anew: then it is known to have been one of the cluster's, and its replicas know that they have
-//! promised something (see `recall`).
+//! A node becomes established only when all nodes have the identity on disk, so "empty" next to "established" always means a
+//! lost disk. A crash at any moment leaves one of these rows. A disk is *forgotten* if its log database could not be read, was
+//! put aside, and was created anew. Such a disk is known to have been one of the cluster's, and its replicas know that they
+//! have made promises (see `recall`).
 //!
-//! What a cluster was founded with is on every disk beside the identity, because where data lies follows from it: an
-//! established node refuses a configuration that describes another cluster, and one that contradicts a peer that answers
-//! (see `agreement`). Disks of before do not say it: then the meta group's rows on the same disk do, or, where these are only
-//! in the log, the meta group once it runs.
+//! Every disk also stores the description that the cluster was founded with, because the description determines where data
+//! lies. An established node refuses a configuration that describes another cluster, and one that contradicts a peer that
+//! answers (see `agreement`). Disks of earlier versions lack the description. It is then read from the meta group's rows on the
+//! same disk, or, if these are only in the log, from the meta group once it runs.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -41,115 +41,115 @@ use super::spec::{ClusterSpec, SpecError};
 use crate::ids::{ClusterId, NodeId};
 use crate::mesh::Mesh;
 
-/// Longest wait for a peer's answer, and the pause before asking again.
+/// Longest wait for a peer's answer, and the pause before the next probe.
 const PROBE: Duration = Duration::from_millis(1_000);
 const PAUSE: Duration = Duration::from_millis(50);
-/// Longest that a node which needs no answer waits for one before it starts.
+/// Longest time for which a node that needs no answer waits for one before it starts.
 const GREETING: Duration = Duration::from_millis(300);
-/// A founding that waits says for whom after the first of these, and again after each of the second.
+/// A founding that waits logs the missing nodes after this time, and again after each `SILENCE`.
 const FIRST_WORD: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Asks for a [`FullReport`]. Earlier versions do not read what a probe asks, and answer with a [`Report`].
+/// Body of a probe that requests a [`FullReport`]. Earlier versions ignore the body and answer with a [`Report`].
 pub(super) const FULL: &[u8] = &[2];
 
-/// Where a node keeps who it is: one small record beside its databases.
+/// Stores a node's identity: one small record next to its databases.
 pub trait IdentityStore: Send + Sync {
-    /// What was saved last, or `None` on an empty disk.
+    /// The record that was saved last; `None` on an empty disk.
     fn load(&self) -> BoxFuture<'_, io::Result<Option<Bytes>>>;
 
-    /// Replaces the record; durable on return.
+    /// Replaces the record. It is durable on return.
     fn save(&self, record: Bytes) -> BoxFuture<'_, io::Result<()>>;
 
-    /// Which cluster the meta group's last checkpoint on this disk is of, and what it says that was founded with; `None` if there
-    /// is none. Asked only where the record is of a version that does not say, or is lost.
+    /// The identity and the founding description of the cluster, from the meta group's last checkpoint on this disk; `None` if
+    /// there is none. Read only if the record is lost, or of a version without the description.
     fn founding(&self) -> BoxFuture<'_, io::Result<Option<(ClusterId, ClusterSpec)>>>;
 
-    /// Whether there was a record, which was lost with the log database.
+    /// Whether there was a record that was lost with the log database.
     fn forgotten(&self) -> BoxFuture<'_, io::Result<bool>> {
         std::future::ready(Ok(false)).boxed()
     }
 }
 
-/// Why a node does not take part.
+/// Why a node must not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// The description contradicts itself.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// The description has no such node.
+    /// The description does not name this node.
     #[error("node {0} is not among the nodes of the cluster")]
     NotNamed(NodeId),
-    /// The disk is another node's.
+    /// The disk belongs to another node.
     #[error("this disk belongs to node {on_disk}, not to node {configured}")]
     OtherNode {
-        /// Whose disk it is.
+        /// The node of the disk.
         on_disk: NodeId,
-        /// Who this should be.
+        /// The node of the configuration.
         configured: NodeId,
     },
-    /// The disk is another cluster's.
+    /// The disk belongs to another cluster.
     #[error("this disk belongs to the cluster {on_disk}, not to {configured}")]
     OtherName {
-        /// Whose disk it is.
+        /// The cluster of the disk.
         on_disk: String,
-        /// What the configuration says.
+        /// The cluster of the configuration.
         configured: String,
     },
-    /// This disk is empty although the cluster exists: it was lost or replaced, and replicas must never return empty.
+    /// The disk is empty although the cluster exists: it was lost or replaced. A replica must never return with an empty disk.
     #[error(
         "this disk is empty, but node {peer} says that cluster {cluster} is established: a node that has lost its disk \
          must not come back under its old id"
     )]
     DiskLost {
-        /// Who says so.
+        /// The peer that reports the cluster.
         peer: NodeId,
         /// The cluster.
         cluster: ClusterId,
     },
-    /// A peer was given another description of the cluster.
+    /// A peer has another description of the cluster.
     #[error("node {peer} was started with another description of the cluster")]
     OtherSpec {
-        /// Which peer.
+        /// The peer.
         peer: NodeId,
     },
     /// The cluster on this disk was founded with another description.
     #[error(
-        "this disk is of a cluster that was founded otherwise: {}; {}",
+        "the configuration does not match the cluster on this disk: {}; {}",
         .0.told("in the configuration", "as founded"),
         .0.remedy()
     )]
     NotAsFounded(Differences),
-    /// A peer runs with settings that must be the same on every node.
+    /// A peer has another value of a setting that must be the same on every node.
     #[error(
-        "what must be the same on every node is not: {}; stop all nodes, make it the same on all of them, and start them again",
+        "settings that must be the same on every node differ: {}; stop all nodes, make these settings agree, and start them again",
         .differences.told("here", &format!("on node {peer}"))
     )]
     OtherSettings {
-        /// Which peer.
+        /// The peer.
         peer: NodeId,
-        /// What is not the same.
+        /// The settings that differ.
         differences: Differences,
     },
-    /// Named disks belong to different clusters.
+    /// The disks of the named nodes belong to different clusters.
     #[error("node {peer} belongs to cluster {theirs}, others to {ours}")]
     TwoClusters {
-        /// Which peer.
+        /// The peer with the other cluster.
         peer: NodeId,
         /// Its cluster.
         theirs: ClusterId,
-        /// The other one.
+        /// The cluster of the other peers.
         ours: ClusterId,
     },
     /// The record of this disk cannot be read.
     #[error("the identity on this disk cannot be read: {0}")]
     Record(String),
     /// The disk failed.
-    #[error("cannot keep the identity: {0}")]
+    #[error("cannot store the identity: {0}")]
     Disk(#[from] io::Error),
 }
 
-/// How far a node is.
+/// A node's progress through bootstrapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 enum Stage {
     Empty,
@@ -173,7 +173,7 @@ enum Record {
         name: String,
         stage: Stage,
     },
-    /// With what the cluster is founded with.
+    /// With the description that the cluster was founded with.
     V2 {
         node: NodeId,
         stage: Stage,
@@ -181,35 +181,35 @@ enum Record {
     },
 }
 
-/// What a disk says.
+/// The identity that a disk holds.
 struct Loaded {
     stage: Stage,
-    /// What the cluster was founded with, where the disk is of a cluster that was, and says it.
+    /// The description that the cluster was founded with, if the disk holds it.
     founding: Option<ClusterSpec>,
-    /// The record has it.
+    /// Whether the record contains the description.
     recorded: bool,
-    /// There was a record, and it is lost.
+    /// Whether there was a record that was lost.
     forgotten: bool,
 }
 
-/// The cluster that this node belongs to.
+/// The cluster of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Founded {
-    /// Its identity.
+    /// The cluster's identity.
     pub cluster: ClusterId,
-    /// What it was founded with is known and is what the configuration says. Else nothing on this disk said so: the meta
-    /// group must be asked before a shard starts, see [`record_founding`].
+    /// Whether the founding description is known and matches the configuration. If not, nothing on this disk had the
+    /// description: the meta group must be asked before a shard starts, see [`record_founding`].
     pub proven: bool,
 }
 
-/// What a node tells those who probe it.
+/// The answer to a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 struct Report {
     stage: Stage,
     fingerprint: u64,
 }
 
-/// The same with what all must say alike.
+/// Like [`Report`], with the settings that must be the same on every node.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) struct FullReport {
     stage: Stage,
@@ -237,30 +237,30 @@ enum Step {
     Refuse(BootstrapError),
 }
 
-/// Brings a node to the point where its groups may start.
+/// Runs a node's bootstrap, up to the point where its groups may start.
 pub struct Bootstrapper {
-    /// The cluster, the same on every node.
+    /// The description of the cluster, the same on every node.
     pub spec: ClusterSpec,
-    /// Names, zones and addresses of nodes may differ from those at the founding.
+    /// Whether names, zones and addresses of nodes may differ from those at the founding.
     pub moved: bool,
-    /// What else must be the same on every node, for as long as the cluster runs.
+    /// Other settings that must be the same on every node.
     pub settings: Agreement,
-    /// This node.
+    /// This node's id.
     pub node: NodeId,
-    /// How to reach the others; listens already.
+    /// The mesh to the other nodes, which already listens.
     pub mesh: Mesh,
-    /// Where the identity is kept.
+    /// The store of the identity.
     pub store: Arc<dyn IdentityStore>,
-    /// Drawn at random; becomes the cluster's identity if this node is the one to draw it.
+    /// A random identity. It becomes the cluster's if this node draws the identity.
     pub fresh: ClusterId,
     /// Is told in words what a founding waits for, each time that it has asked the other nodes.
     pub waits: Box<dyn Fn(String) + Send + Sync>,
 }
 
 impl Bootstrapper {
-    /// Waits until every named node has the same identity on disk and returns it. The mesh knows its peers and its
-    /// cluster then. On a disk that has been through this, it returns at once, unless the configuration or a peer that
-    /// answers contradicts what the cluster was founded with. Cancelled, it can be begun again.
+    /// Waits until every named node has the same identity on disk, and returns it. The mesh then has its peers and its cluster.
+    /// On an established disk it returns at once, unless the configuration, or a peer that answers, contradicts the founding
+    /// description. If it is cancelled, it can be run again.
     ///
     /// # Errors
     /// [`BootstrapError`]: the node must not start.
@@ -284,7 +284,7 @@ impl Bootstrapper {
         Ok(Founded { cluster, proven: true })
     }
 
-    /// The way of a node that was established in an earlier life.
+    /// The path of a node that was established before.
     async fn go_on(&self, loaded: &Loaded, cluster: ClusterId) -> Result<Founded, BootstrapError> {
         self.mesh.set_cluster(cluster);
         for (peer, report) in self.probe(GREETING).await {
@@ -300,7 +300,7 @@ impl Bootstrapper {
         Ok(Founded { cluster, proven })
     }
 
-    /// The table at the top of this file, step by step.
+    /// Runs the table at the top of this file, step by step.
     async fn found(&self, stage: &watch::Sender<Stage>, forgotten: bool) -> Result<ClusterId, BootstrapError> {
         let says = self.says();
         let mut waiting = Waiting::default();
@@ -324,9 +324,9 @@ impl Bootstrapper {
                 Step::Establish(cluster) => Stage::Established(cluster),
             };
             self.save(next, &self.spec).await?;
-            // Told to others only once it is on disk.
+            // Reported to peers only once it is on disk.
             stage.send_replace(next);
-            tracing::info!(node = self.node, ?next, "bootstrapping");
+            tracing::info!(node = self.node, stage = ?next, "bootstrap stage reached");
         }
     }
 
@@ -340,7 +340,7 @@ impl Bootstrapper {
         format!("a cluster is founded once every node of it has been started, and no answer came from {}", silent.join(", "))
     }
 
-    /// What this node says where all must say the same.
+    /// This node's values of the settings that must be the same on every node.
     fn says(&self) -> Agreement {
         self.spec.agreement(self.moved).with(self.settings.clone())
     }
@@ -358,7 +358,8 @@ impl Bootstrapper {
             return Err(BootstrapError::OtherName { on_disk: name, configured: self.spec.name.clone() });
         }
         let recorded = spec.is_some();
-        // Until all have the identity on disk nothing is founded, and a mistake in the description can be mended.
+        // Nothing is founded until every node has the identity on disk. Until then a mistake in the description can be
+        // corrected.
         let founding = match (stage, spec) {
             (Stage::Established(_), None) => self.store.founding().await?.map(|(_, spec)| spec),
             (Stage::Established(_), spec) => spec,
@@ -367,7 +368,8 @@ impl Bootstrapper {
         Ok(Loaded { stage, founding, recorded, forgotten: false })
     }
 
-    /// Of a disk that has forgotten whose it is, the rows of the meta group know it, if they were ever stored.
+    /// A disk without a record. If it has lost its record, the rows of the meta group know the cluster, if they were ever
+    /// stored.
     async fn without_record(&self) -> Result<Loaded, BootstrapError> {
         let forgotten = self.store.forgotten().await?;
         let founding = if forgotten { self.store.founding().await? } else { None };
@@ -397,18 +399,21 @@ impl Bootstrapper {
         }));
     }
 
-    /// What each peer says; `None` if it does not answer.
+    /// The report of each peer; `None` if the peer does not answer.
     async fn probe(&self, patience: Duration) -> Reports {
         let peers = self.spec.nodes.iter().map(|node| node.id).filter(|id| *id != self.node);
         let asked = peers.map(|peer| async move {
-            let answer = self.mesh.probe(peer, FULL, patience).await.ok();
-            (peer, answer.and_then(|report| FullReport::read(&report)))
+            let answer = self.mesh.probe(peer, FULL, patience).await;
+            if let Err(error) = &answer {
+                tracing::debug!(node = self.node, peer, %error, "peer does not answer a probe");
+            }
+            (peer, answer.ok().and_then(|report| FullReport::read(&report)))
         });
         join_all(asked).await.into_iter().collect()
     }
 }
 
-/// Says from time to time for whom a founding waits.
+/// Logs from time to time which nodes a founding waits for.
 #[derive(Default)]
 struct Waiting {
     due: Option<Instant>,
@@ -417,7 +422,7 @@ struct Waiting {
 impl Waiting {
     fn tell(&mut self, node: NodeId, why: &str) {
         let now = Instant::now();
-        // Nodes that are started together are there within the first of these.
+        // Nodes that are started together answer within this time.
         if now < *self.due.get_or_insert(now + FIRST_WORD) {
             return;
         }
@@ -426,17 +431,17 @@ impl Waiting {
     }
 }
 
-/// What each peer says.
+/// The report of each peer.
 type Reports = BTreeMap<NodeId, Option<FullReport>>;
 
-/// Refuses a configuration that does not describe the cluster that was founded.
+/// Refuses a configuration that describes another cluster than the one that was founded.
 fn as_founded(configured: &ClusterSpec, founding: &ClusterSpec, moved: bool) -> Result<(), BootstrapError> {
     let refused = configured.agreement(moved).refuses(&founding.agreement(moved));
     refused.map_or(Ok(()), |differences| Err(BootstrapError::NotAsFounded(differences)))
 }
 
-/// Compares what the meta group says the cluster was founded with to the configuration, and keeps it beside the identity.
-/// For a disk of an earlier version whose founding is not [`proven`](Founded::proven) otherwise.
+/// Compares the meta group's founding description with the configuration, and stores it with the identity. For disks of earlier
+/// versions whose founding is not [`proven`](Founded::proven).
 ///
 /// # Errors
 /// If they differ, or the disk fails: the node must not start.
@@ -453,7 +458,7 @@ pub async fn record_founding(
     Ok(store.save(super::encode(record)).await?)
 }
 
-/// The table at the top of this file.
+/// Decides the next step: the table at the top of this file.
 fn decide(mine: Stage, forgotten: bool, me: NodeId, fingerprint: u64, says: &Agreement, reports: &Reports) -> Step {
     let answered: Vec<(NodeId, &FullReport)> =
         reports.iter().filter_map(|(peer, report)| Some((*peer, report.as_ref()?))).collect();

@@ -1,7 +1,7 @@
 //! The meta group's machine: nodes, shard map, settings.
 //!
-//! It is small and changes rarely, so it is kept as one decoded view, replaced as a whole and published to whoever
-//! routes. Its rows are the cluster's record, the map, one per node and one per setting.
+//! The state is small and changes rarely. It is kept as one decoded view, which every change replaces as a whole and publishes
+//! to its readers. The rows are the cluster's record, the map, one row per node and one per setting.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,27 +24,27 @@ use crate::state::StateStore;
 /// Bytes of rows read at a time.
 const READ: usize = 1 << 20;
 
-/// The cluster as its meta group knows it.
+/// The cluster as the meta group knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetaView {
     /// The cluster's identity.
     pub cluster: ClusterId,
     /// Its name.
     pub name: String,
-    /// The level of features that every node has; commands of a higher one are not used yet.
+    /// The feature level of every node. Commands of a higher level are not used yet.
     pub feature_level: u32,
-    /// The next replica id to be given away.
+    /// The next unused replica id.
     pub next_replica: u64,
     /// The nodes by id.
     pub nodes: BTreeMap<NodeId, NodeSpec>,
-    /// Where everything lives.
+    /// The shard map.
     pub map: Arc<ShardMap>,
     /// Cluster-wide settings by name.
     pub settings: BTreeMap<String, String>,
 }
 
 impl MetaView {
-    /// What the cluster was founded with.
+    /// The description that the cluster was founded with.
     #[must_use]
     pub fn founding(&self) -> ClusterSpec {
         let shards = u32::try_from(self.map.shards.len()).expect("at most 4,096 shards");
@@ -55,7 +55,7 @@ impl MetaView {
 /// Commands of the meta group. Variants are only ever added.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 enum MetaCommand {
-    /// Founds the cluster; without effect on one that is founded.
+    /// Founds the cluster. No effect if it is founded already.
     InitV1(InitV1),
 }
 
@@ -87,13 +87,13 @@ pub struct MetaMachine {
 }
 
 impl MetaMachine {
-    /// An empty machine over its rows; reloaded when its group starts.
+    /// An empty machine over its rows. Its group reloads it at the start.
     #[must_use]
     pub fn new(store: Arc<dyn StateStore>) -> Arc<Self> {
         Arc::new(Self { store, view: watch::Sender::new(None), dirty: Mutex::default() })
     }
 
-    /// The cluster as known here; `None` until it is founded.
+    /// The cluster as this node knows it; `None` until it is founded.
     #[must_use]
     pub fn view(&self) -> watch::Receiver<Option<Arc<MetaView>>> {
         self.view.subscribe()
@@ -151,11 +151,11 @@ async fn load(store: &dyn StateStore) -> Result<Option<MetaView>, MachineError> 
     view_of(&rows).map_err(MachineError::new)
 }
 
-/// Which cluster the last checkpoint in `store` is of, and what it says that was founded with; `None` if it is not one of the meta
-/// group.
+/// The identity and the founding description of the cluster, from the last checkpoint in `store`; `None` if the checkpoint is
+/// not one of the meta group.
 ///
 /// # Errors
-/// If the store cannot be read, or what it says of the cluster cannot.
+/// If the store, or its record of the cluster, cannot be read.
 pub async fn founding_of(store: &dyn StateStore) -> Result<Option<(ClusterId, ClusterSpec)>, MachineError> {
     let row = store.get_many(vec![Bytes::from_static(CLUSTER)]).await.map_err(MachineError::new)?;
     if row.iter().all(Option::is_none) {
@@ -249,10 +249,10 @@ impl Machine for MetaMachine {
     }
 }
 
-/// Has the meta group's leader write the cluster's first record, and returns once this node knows it. Every node calls
-/// this at every start; on a founded cluster it only waits for the local replica to know.
+/// Has the meta group's leader write the cluster's first record, and returns once this node has applied it. Every node calls
+/// this at every start. On a founded cluster it only waits for the local replica.
 ///
-/// Ends with `None` when the group stops first.
+/// Returns `None` if the group stops first.
 pub async fn found_meta(
     group: GroupRef,
     machine: Arc<MetaMachine>,
@@ -275,8 +275,8 @@ pub async fn found_meta(
         }
         let now = *leadership.borrow_and_update();
         if now.ready_here {
-            // Ready means that everything earlier leaders wrote is applied, so the cluster is not founded yet. A
-            // failure shows as no view, and the loop comes back here with the next change.
+            // A ready leader has applied everything that earlier leaders wrote, so the cluster is not founded yet. If the
+            // proposal fails, there is still no view, and the loop returns here with the next change.
             let entry = Packed::new(super::encode(&init), Arc::new(init.clone()));
             if group.propose(now.term, Arc::new(entry)).await.is_ok() {
                 continue;

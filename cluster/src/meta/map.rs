@@ -1,20 +1,20 @@
-//! Which group owns a slot and where its replicas live.
+//! The shard map: which group owns a slot, and which nodes have its replicas.
 
 use bincode::{Decode, Encode};
 use ordergrid_domain::{GroupId, Slot};
 
 use crate::ids::{NodeId, ReplicaId};
 
-/// A replica and its host.
+/// A replica and its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub struct Placement {
     /// The replica.
     pub replica: ReplicaId,
-    /// Where it lives.
+    /// The replica's node.
     pub node: NodeId,
 }
 
-/// A range of slots and the group that holds it.
+/// A range of slots and the group that stores it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Shard {
     /// The group.
@@ -28,7 +28,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// The node that should lead the shard when all is well.
+    /// The preferred leader.
     #[must_use]
     pub fn preferred(&self) -> Option<NodeId> {
         self.replicas.first().map(|placement| placement.node)
@@ -41,10 +41,10 @@ impl Shard {
     }
 }
 
-/// Where everything lives. Shards are in order of their slots and cover each slot once.
+/// The shard map. Shards are sorted by slot and cover each slot once.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ShardMap {
-    /// Grows with every change.
+    /// Version of the map; grows with every change.
     pub epoch: u64,
     /// The replicas of group 0.
     pub meta: Vec<Placement>,

@@ -1,7 +1,7 @@
-//! The cluster's own state: who its nodes are and where the shards live.
+//! The cluster's own state: its nodes and its shard map.
 //!
-//! `spec` says what the operator asks for and derives the first shard map from it, `bootstrap` agrees on it and keeps on
-//! each disk what was agreed, `agreement` says where two nodes differ, `machine` keeps it replicated in group 0.
+//! `spec` has the operator's description and derives the first shard map from it. `bootstrap` agrees on the description and
+//! stores it on each disk. `agreement` compares the settings of two nodes. `machine` replicates the state in group 0.
 
 mod agreement;
 mod bootstrap;
@@ -15,7 +15,7 @@ pub use machine::{MetaMachine, MetaView, found_meta, founding_of};
 pub use map::{Placement, Shard, ShardMap};
 pub use spec::{ClusterSpec, NodeSpec, SpecError};
 
-/// bincode of everything in this module. The limit is on decoded memory: far above any real cluster.
+/// The bincode configuration of this module. The limit on decoded memory is far above any real cluster.
 const BINCODE: bincode::config::Configuration<
     bincode::config::LittleEndian,
     bincode::config::Varint,

@@ -1,6 +1,6 @@
-//! What the operator asks for, and the first shard map, which follows from it alone.
+//! The operator's description of a cluster, and the first shard map, which is derived from it alone.
 //!
-//! Every node derives the same map, so nothing has to be sent around before the groups can start.
+//! Every node derives the same map, so nothing has to be sent before the groups can start.
 
 use std::collections::BTreeSet;
 
@@ -10,59 +10,59 @@ use ordergrid_domain::{GroupId, Slot};
 use super::map::{Placement, Shard, ShardMap};
 use crate::ids::NodeId;
 
-/// Copies of a shard, if there are that many nodes.
+/// Replicas per shard, if there are enough nodes.
 const COPIES: usize = 3;
 
 /// A node as the operator describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct NodeSpec {
-    /// Its number, unique for ever.
+    /// The node's id, which is never reused.
     pub id: NodeId,
-    /// Its name, as operators see it.
+    /// The node's name, for operators.
     pub name: String,
-    /// Where it fails together with others.
+    /// The failure domain of the node, such as a rack or a data centre.
     pub zone: String,
-    /// Where other nodes reach it.
+    /// Address for other nodes.
     pub mesh_addr: String,
-    /// Where clients reach it.
+    /// Address for clients.
     pub http_addr: String,
 }
 
 /// A cluster as the operator describes it; the same on every node.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ClusterSpec {
-    /// The cluster's name, as operators see it.
+    /// The cluster's name, for operators.
     pub name: String,
-    /// Its nodes.
+    /// The nodes.
     pub nodes: Vec<NodeSpec>,
-    /// How many shards; fixed once the cluster is founded.
+    /// Number of shards; fixed when the cluster is founded.
     pub shards: u32,
 }
 
-/// A description that no cluster can be founded on.
+/// Why no cluster can be founded on a description.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    /// With an even number of nodes, one more failure is needed to lose nothing and none is gained.
+    /// The number of nodes is even: one more node than the odd number below it tolerates no more failures.
     #[error("a cluster is founded with an odd number of nodes, not {0}")]
     EvenNodes(usize),
-    /// Numbers start at 1.
+    /// A node has the id 0; ids start at 1.
     #[error("0 is not a node id")]
     ZeroId,
-    /// Two nodes share what must be a node's own.
+    /// Two nodes share a value that must be unique.
     #[error("two nodes have the {what} {value}")]
     Twice {
-        /// What they share.
+        /// The name of the field.
         what: &'static str,
-        /// Its value.
+        /// The shared value.
         value: String,
     },
-    /// Every shard owns at least one slot.
+    /// The number of shards is out of range: every shard owns at least one slot.
     #[error("the number of shards must be between 1 and {max}, not {0}", max = Slot::COUNT)]
     Shards(u32),
 }
 
 impl ClusterSpec {
-    /// Checks the description.
+    /// Validates the description.
     ///
     /// # Errors
     /// The first contradiction.
@@ -82,14 +82,14 @@ impl ClusterSpec {
         Ok(())
     }
 
-    /// Node `id`'s description.
+    /// The description of node `id`.
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<&NodeSpec> {
         self.nodes.iter().find(|node| node.id == id)
     }
 
-    /// The first shard map: slots in even ranges, up to three copies each, preferred leaders in turn. Group 0 has a
-    /// replica on every node, so that every node knows the map.
+    /// The first shard map: slot ranges of equal size, up to three replicas per shard, and preferred leaders in rotation. Group
+    /// 0 has a replica on every node, so that every node knows the map.
     #[must_use]
     pub fn shard_map(&self) -> ShardMap {
         let mut nodes: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
@@ -109,19 +109,19 @@ impl ClusterSpec {
         ShardMap { epoch: 1, meta, shards }
     }
 
-    /// The first replica id that [`shard_map`](Self::shard_map) has not given away.
+    /// The first replica id that [`shard_map`](Self::shard_map) has not assigned.
     #[must_use]
     pub fn next_replica(&self) -> u64 {
         let copies = COPIES.min(self.nodes.len());
         1 + (self.nodes.len() + copies * self.shards as usize) as u64
     }
 
-    /// Differs when the descriptions do: nodes compare it before they found a cluster together.
+    /// A hash of the description. Nodes compare it before they found a cluster together.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let mut sorted = self.clone();
         sorted.nodes.sort_by_key(|node| node.id);
-        // FNV-1a: this guards against mistakes, not against malice.
+        // FNV-1a: it guards against mistakes, not against malice.
         super::encode(sorted)
             .iter()
             .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))

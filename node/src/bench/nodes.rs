@@ -1,4 +1,4 @@
-//! Nodes that run as processes of their own for as long as they are needed.
+//! Nodes that run as processes of their own for the time of a benchmark.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -16,16 +16,16 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
-/// How long nodes may take until they serve.
+/// Longest time until the nodes serve.
 const START: Duration = Duration::from_secs(60);
-/// How long they may take to stop cleanly.
+/// Longest time for a clean stop.
 const STOP: Duration = Duration::from_secs(60);
-/// A port that was free may be taken by somebody else before the node listens on it.
+/// Number of attempts: another process may take a free port before the node listens on it.
 const ATTEMPTS: u8 = 3;
-/// Lines of a node's log that its failure is told with.
+/// Lines of a node's log that are quoted when it fails.
 const LAST_LINES: usize = 5;
 
-/// The nodes of one grid. Dropped, they are killed.
+/// The nodes of one cluster. They are killed when this is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     running: Vec<Running>,
@@ -35,12 +35,12 @@ pub(super) struct Nodes {
 struct Running {
     name: String,
     child: Child,
-    /// Kept, because a process must not find its stdout closed.
+    /// Kept, so that a process does not find its stdout closed.
     stdout: BufReader<ChildStdout>,
     log: PathBuf,
 }
 
-/// A node's file of configuration.
+/// The configuration file of a node.
 #[derive(Debug, Serialize)]
 struct NodeFile<'a> {
     node: NodePart<'a>,
@@ -74,7 +74,7 @@ struct BootstrapPart<'a> {
     nodes: &'a [Place],
 }
 
-/// A node as the others know it.
+/// A node's description in the cluster.
 #[derive(Clone, Debug, Serialize)]
 struct Place {
     id: u64,
@@ -85,8 +85,8 @@ struct Place {
 }
 
 impl Nodes {
-    /// Starts `count` nodes with their data in `folder`, and waits until every one serves every shard. Dropped before its
-    /// end, it leaves nodes that [`Nodes::stop`] stops.
+    /// Starts `count` nodes with their data in `folder`, and waits until every node serves every shard. If it is dropped before
+    /// its end, [`Nodes::stop`] stops the nodes that were started.
     pub(super) async fn start(
         &mut self,
         count: u8,
@@ -123,7 +123,7 @@ impl Nodes {
         self.running.iter().any(|node| node.last_lines().contains("in use"))
     }
 
-    /// Resolves when a node has ended by itself, which none should.
+    /// Resolves when a node has ended unexpectedly.
     pub(super) async fn ended(&mut self) -> anyhow::Error {
         let ends = self.running.iter_mut().map(|node| async {
             let status = node.child.wait().await;
@@ -144,16 +144,16 @@ impl Nodes {
         Ok(())
     }
 
-    /// Ends what still runs, and waits until it is gone.
+    /// Kills the remaining processes, and waits until they have ended.
     pub(super) async fn kill(&mut self) {
-        // One that cannot be killed has ended.
+        // A process that cannot be killed has ended.
         drop(join_all(self.running.iter_mut().map(|node| node.child.kill())).await);
         self.running.clear();
     }
 }
 
 impl Running {
-    /// Reads the line that says that it serves.
+    /// Reads the line with which a node reports that it serves.
     async fn serves(&mut self) -> anyhow::Result<()> {
         let mut line = String::new();
         self.stdout.read_line(&mut line).await?;
@@ -167,7 +167,7 @@ impl Running {
     fn terminate(&self) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(pid) = pid {
-            // One that cannot be signalled has ended.
+            // A process that cannot be signalled has ended.
             let _signalled = kill_process(pid, Signal::TERM);
         }
     }
@@ -180,7 +180,7 @@ impl Running {
         Ok(())
     }
 
-    /// The end of its log, as the end of a sentence.
+    /// The last lines of its log, as the end of a sentence.
     fn last_lines(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().filter(|line| !line.is_empty()).collect();
@@ -189,7 +189,7 @@ impl Running {
     }
 }
 
-/// Free ports for every node. They are let go again for the nodes to take.
+/// Free ports for every node. They are released for the nodes to bind.
 fn places(count: u8) -> anyhow::Result<Vec<Place>> {
     let listen = || TcpListener::bind(("127.0.0.1", 0)).context("no port is free");
     let listeners: Vec<_> = (0..count).map(|_| Ok((listen()?, listen()?))).collect::<anyhow::Result<_>>()?;
@@ -200,7 +200,7 @@ fn places(count: u8) -> anyhow::Result<Vec<Place>> {
     (1..).zip(&listeners).map(place).collect()
 }
 
-/// The configuration of one of the nodes, as text.
+/// The configuration of one node, as text.
 fn file(own: &Place, all: &[Place], shards: u16, data: &Path) -> anyhow::Result<String> {
     let file = NodeFile {
         node: NodePart { id: own.id, name: &own.name, zone: &own.zone, data: &data.join(&own.name) },
@@ -221,17 +221,17 @@ fn spawn(own: &Place, all: &[Place], shards: u16, set: &[String], data: &Path) -
     for pair in set {
         command.args(["--set", pair]);
     }
-    // What is in this process's environment is not meant for the nodes, except how much they say.
+    // The nodes do not inherit the environment of this process, except the log level.
     for (name, _) in std::env::vars_os() {
         let ours = name.to_str().is_some_and(|name| name.starts_with("ORDERGRID_") && name != FILTER_VARIABLE);
         if ours || name.to_str().is_some_and(|name| name.starts_with("LISTEN_")) {
             command.env_remove(&name);
         }
     }
-    // Nobody's balancer stands before them.
+    // No load balancer is in front of them.
     command.env("ORDERGRID_HTTP_DRAIN", "0s");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log)?);
-    // Ctrl-C at the terminal is for this process, which then stops the nodes.
+    // Ctrl-C is for this process, which then stops the nodes.
     command.process_group(0).kill_on_drop(true);
     let mut child = command.spawn().context("cannot start a node")?;
     let stdout = BufReader::new(child.stdout.take().expect("it was asked for"));

@@ -1,9 +1,9 @@
-//! Where the clocks of a majority meet: Marzullo's algorithm, as NTP uses it. Pure.
+//! The interval in which the clocks of a majority agree: Marzullo's algorithm, as in NTP. Pure.
 //!
-//! Each clock is told as the interval in which it puts the time. What fewer than half of the clocks say, however wrong,
-//! cannot move the ends of what is agreed beyond those of the others: that is the property the tests state.
+//! Each clock is an interval that contains the true time, as far as that clock is right. Fewer than half of the clocks, however
+//! wrong, cannot move the ends of the agreed interval beyond those of the right clocks. The tests check this property.
 
-/// A span of time with both its ends, in milliseconds ahead of whatever clock it is measured by.
+/// A time interval including both ends, in milliseconds ahead of the clock that measures it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Interval {
     pub(crate) from: i64,
@@ -11,38 +11,38 @@ pub(crate) struct Interval {
 }
 
 impl Interval {
-    /// One moment.
+    /// An interval of a single moment.
     pub(crate) fn at(moment: i64) -> Self {
         Self { from: moment, to: moment }
     }
 
-    /// The same with so much more at both ends.
+    /// The interval, extended by `by` at both ends.
     pub(crate) fn widened(self, by: i64) -> Self {
         Self { from: self.from.saturating_sub(by), to: self.to.saturating_add(by) }
     }
 
-    /// Whether a moment lies in it.
+    /// Whether the moment lies in the interval.
     pub(crate) fn holds(self, moment: i64) -> bool {
         self.from <= moment && moment <= self.to
     }
 
-    /// Whether it has a moment in common with another.
+    /// Whether both intervals have a moment in common.
     pub(crate) fn meets(self, other: Self) -> bool {
         self.from <= other.to && other.from <= self.to
     }
 
-    /// Its middle.
+    /// The middle of the interval.
     pub(crate) fn middle(self) -> i64 {
         self.from + (self.to - self.from) / 2
     }
 }
 
-/// From the first moment that lies in `majority` of the intervals to the last; `None` when there is no such moment.
+/// From the first moment that lies in `majority` of the intervals to the last; `None` if there is no such moment.
 pub(crate) fn agreed(intervals: &[Interval], majority: usize) -> Option<Interval> {
     let begins = intervals.iter().map(|interval| (interval.from, false));
     let ends = intervals.iter().map(|interval| (interval.to, true));
     let mut edges: Vec<_> = begins.chain(ends).collect();
-    // Of one moment the beginnings come first: intervals that touch have that moment in common.
+    // At equal moments, starts sort before ends: intervals that touch have that moment in common.
     edges.sort_unstable();
     let (mut open, mut from, mut to) = (0, None, None);
     for (at, is_end) in edges {
@@ -67,7 +67,7 @@ mod tests {
 
     use super::*;
 
-    /// Earliest and latest.
+    /// The earliest start and the latest end.
     type Ends = (i64, i64);
 
     #[test]

@@ -1,5 +1,5 @@
-//! Asks every peer for its time, and answers them. A service of its own on the mesh: what a frame of other calls waits for
-//! would count as time on the way.
+//! Measures the clocks of all peers, and answers their requests. It has its own mesh service, because time in a queue behind
+//! other calls would count as transit time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +12,17 @@ use ordergrid_domain::Timestamp;
 use super::grid_time::ToldTime;
 use crate::context::NodeContext;
 
-/// The mesh service.
+/// Number of the mesh service.
 const SERVICE: u8 = 3;
-/// Version of the bytes.
+/// Version of the messages.
 const VERSION: u8 = 2;
-/// Length of an answer.
+/// Length of an answer, in bytes.
 const LENGTH: usize = 18;
-/// Pause between two questions to a peer that answers.
+/// Pause between two requests to a peer that answers.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Pause after a question that was not answered.
+/// Pause after a request without an answer.
 const AGAIN: Duration = Duration::from_millis(200);
-/// An answer that takes longer says too little.
+/// A later answer is too imprecise.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Answers peers.
@@ -37,7 +37,7 @@ pub(crate) fn serve(mesh: &Mesh, node: &Arc<NodeContext>) {
     );
 }
 
-/// Asks the peers, and looks at the own clock, until dropped.
+/// Measures the peers' clocks and watches the own clock, until dropped.
 pub(crate) async fn compare(node: Arc<NodeContext>, mesh: Mesh, peers: Vec<NodeId>) {
     let asking = peers.into_iter().map(|peer| follow(&node, &mesh, peer));
     join(watch(&node), join_all(asking)).await;
@@ -81,7 +81,7 @@ fn to_bytes(told: ToldTime) -> Bytes {
     bytes.freeze()
 }
 
-/// `None` for what is no answer: a node that is only starting, or of another version.
+/// `None` if the bytes are not an answer: the peer is only starting, or runs another version.
 fn from_bytes(mut bytes: Bytes) -> Option<ToldTime> {
     if bytes.len() != LENGTH || bytes.get_u8() != VERSION {
         return None;

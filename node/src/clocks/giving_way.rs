@@ -1,7 +1,7 @@
-//! A node whose wall clock is wrong leads nothing and does not stand, while there are others whose clocks are right.
+//! Makes a node with a wrong wall clock transfer its leaderships and stop campaigning, while other nodes have right clocks.
 //!
-//! What it stamps until then is bounded by grid time, so there is no haste, and a group that has no leader at all is worse:
-//! where nobody else comes to lead, because the others lack entries or are gone, it stands after all.
+//! Its timestamps are bounded by grid time until then, so this is not urgent, and a group without a leader would be worse. If
+//! no other node becomes the leader, because the others lack entries or are gone, the node campaigns after all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::context::NodeContext;
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
-/// A group without a leader for so many of the longest election timeouts needs whoever can lead it.
+/// After this many maximum election timeouts without a leader, a group needs any leader it can get.
 const PATIENCE: u32 = 3;
 
-/// Sees to it until dropped.
+/// Runs until dropped.
 pub(crate) async fn give_way(node: Arc<NodeContext>, router: Arc<Router>, election: Duration) {
     let mut leaderless: BTreeMap<GroupId, Instant> = BTreeMap::new();
     loop {
@@ -43,7 +43,7 @@ pub(crate) async fn give_way(node: Arc<NodeContext>, router: Arc<Router>, electi
     }
 }
 
-/// To whoever has the most of the log and a clock that is right.
+/// Transfers leadership to the most advanced replica on a node with a right clock.
 async fn hand_over(group: &GroupRef, here: NodeId, seen: &Seen) {
     let status = group.status();
     if status.role != Role::Leader || status.leader != Some(here) {
@@ -51,7 +51,7 @@ async fn hand_over(group: &GroupRef, here: NodeId, seen: &Seen) {
     }
     let voters = status.members.iter().filter(|member| member.voter && seen.sound.contains(&member.node));
     let Some(to) = voters.max_by_key(|member| member.matched) else { return };
-    if let Err(failed) = group.transfer(to.node).await {
-        tracing::info!(group = %status.group, to = to.node, %failed, "the clock is wrong, and leadership stays");
+    if let Err(error) = group.transfer(to.node).await {
+        tracing::info!(node = here, shard = %status.group, peer = to.node, %error, "leadership transfer away from a wrong clock failed");
     }
 }

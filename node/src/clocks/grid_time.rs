@@ -1,11 +1,11 @@
-//! What time it is for the grid, as this node knows it: what leaders stamp entries with (protocol.md, rule 21).
+//! Grid time as this node knows it: the time with which leaders stamp entries (protocol.md, rule 21).
 //!
-//! Each node's own clock is told to its peers. Where the clocks of a majority meet, this node's included, is grid time; a
-//! leader's wall clock counts while it lies in there, else its own clock as it knows it, if that does, or the middle of grid time,
-//! so that no wall clock by itself can carry log time away. Between two measurements, and when no majority answers, grid time goes on at the speed of the
-//! monotonic clock: a leader that cannot hear a majority cannot commit either, but what it has proposed by then may yet be
-//! committed. A term's front door opens only when a majority was heard lately (see [`GridTime::known`]), so the first
-//! entry of a leader is bounded like every other.
+//! Each node reports its own clock to its peers. Grid time is the interval in which the clocks of a majority agree, this node's
+//! included. A leader stamps its wall clock if that lies in the interval; else its own clock, if that does; else the middle of
+//! the interval. So no single wall clock can carry log time away. Between two measurements, and while no majority answers, grid
+//! time advances with the monotonic clock: a leader that does not hear a majority cannot commit, but its earlier proposals may
+//! still be committed. A new leader serves only after a majority was heard recently (see [`GridTime::known`]), so its first
+//! entry is bounded like every other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,64 +21,64 @@ use super::own::{OwnClock, Question, Reading, Right, Rules, Told};
 use crate::metrics;
 use crate::platform::Clock;
 
-/// What a peer said this long ago, in milliseconds, does not count any more.
+/// A peer's report older than this, in milliseconds, does not count.
 const FRESH_MS: i64 = 10_000;
-/// Clocks drift by less than one part in so many.
+/// Clocks drift by less than one part in this many.
 const DRIFT: i64 = 1_000;
-/// Later times are taken for this one, the year 11,000: what a peer or a clock says must not overflow.
+/// Later times are reduced to this one, the year 11,000, so that a value from a peer or a clock cannot overflow.
 const LATEST_MS: u64 = 285_000_000_000_000;
 
-/// A node's clock, as it tells its peers.
+/// A node's clock, as reported to its peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ToldTime {
-    /// Its own clock.
+    /// The node's own clock.
     pub(crate) own: Timestamp,
-    /// Its wall clock lies in grid time as it knows it, so that it may lead.
+    /// Whether the wall clock lies in grid time as the node knows it, so that the node may lead.
     pub(crate) sound: bool,
-    /// It waits for an operator.
+    /// Whether the node waits for an operator.
     pub(crate) asks: bool,
-    /// Log time as far as it knows; 0 while it knows of none.
+    /// Log time as far as the node knows; 0 before.
     pub(crate) log: Timestamp,
 }
 
-/// How this node's wall clock stands to grid time.
+/// How this node's wall clock relates to grid time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It lies in it.
+    /// The wall clock lies in grid time.
     Within,
-    /// It is so many milliseconds ahead of what counts instead, or behind.
+    /// The wall clock is this many milliseconds ahead of the clock that is used instead, or behind it if negative.
     Outside(i64),
-    /// No majority of the clocks meets anywhere.
+    /// No majority of the clocks agrees.
     Apart,
-    /// Fewer than a majority of the nodes answered lately.
+    /// Fewer than a majority of the nodes answered recently.
     Unheard,
 }
 
-/// What is known of the clocks.
+/// The state of the clocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// The own wall clock.
     pub(crate) standing: Standing,
-    /// An operator has to say which clock is right.
+    /// Why an operator has to say which clock is right, if so.
     pub(crate) question: Option<Question>,
-    /// Log time is so many milliseconds ahead of grid time: timers stand until it is reached.
+    /// Milliseconds by which log time is ahead of grid time. Timers wait until grid time has reached it.
     pub(crate) log_ahead: Option<i64>,
     /// Peers whose clocks lie in grid time.
     pub(crate) sound: BTreeSet<NodeId>,
-    /// Peers that say of themselves that they should not lead.
+    /// Peers that report that they should not lead.
     pub(crate) unsound: BTreeSet<NodeId>,
 }
 
 impl Seen {
-    /// Another node should lead what this one leads: its wall clock is wrong, and there are others whose clocks are not.
+    /// Whether another node should lead this node's shards: its wall clock is wrong, and other nodes have right ones.
     pub(crate) fn gives_way(&self) -> bool {
         matches!(self.standing, Standing::Outside(_)) && !self.sound.is_empty()
     }
 }
 
-/// What a peer said, and when it was heard.
+/// A peer's report, and when it arrived.
 struct Heard {
-    /// Where its clock is, ahead of the own monotonic clock.
+    /// The interval that contains the peer's clock, relative to the own monotonic clock.
     within: Interval,
     at: i64,
     told: ToldTime,
@@ -87,20 +87,21 @@ struct Heard {
 struct State {
     own: OwnClock,
     peers: BTreeMap<NodeId, Heard>,
-    /// A majority has agreed since the start.
+    /// Whether a majority has agreed since the start.
     settled: bool,
     seen: Seen,
 }
 
-/// Grid time. One for a node; every shard's leader stamps with it.
+/// Grid time. A node has one, with which every shard's leader stamps.
 pub(crate) struct GridTime {
     node: NodeId,
     clock: Arc<dyn Clock>,
     rules: Rules,
-    /// The ends of grid time, ahead of the monotonic clock.
+    /// Start of the interval, relative to the monotonic clock; its end follows.
     from: AtomicI64,
     to: AtomicI64,
-    /// What counts where the wall clock does not lie between them: the own clock if that does, else the middle.
+    /// The clock that is used if the wall clock lies outside of the interval: the own clock if that lies inside, else the
+    /// middle.
     instead: AtomicI64,
     ticks: AtomicBool,
     known: watch::Sender<bool>,
@@ -108,7 +109,7 @@ pub(crate) struct GridTime {
 }
 
 impl GridTime {
-    /// At a start, with log time as far as it is known.
+    /// Grid time at a start, with log time as far as it is known.
     pub(crate) fn start(node: NodeId, clock: Arc<dyn Clock>, rules: Rules, log: Timestamp) -> Self {
         let now = reading(&*clock);
         let own = OwnClock::start(now, ms(log), rules);
@@ -137,33 +138,33 @@ impl GridTime {
         timestamp(if grid.holds(now.offset()) { now.wall } else { instead })
     }
 
-    /// Milliseconds of the monotonic clock.
+    /// The monotonic clock, in milliseconds.
     pub(crate) fn monotonic(&self) -> i64 {
         reading(&*self.clock).monotonic
     }
 
-    /// The wall clock, for people.
+    /// The wall clock, for display.
     pub(crate) fn wall(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Whether the clocks of a majority were heard lately and agree. A term's first entry waits for it.
+    /// Whether a majority was heard recently and agrees. The first entry of a term waits for this.
     pub(crate) fn known(&self) -> watch::Receiver<bool> {
         self.known.subscribe()
     }
 
-    /// Whether anything may expire: not while an operator is to say which clock is right.
+    /// Whether deadlines may expire: not while an operator has to say which clock is right.
     pub(crate) fn may_tick(&self) -> bool {
         self.ticks.load(Ordering::Acquire)
     }
 
-    /// What is known of the clocks.
+    /// The state of the clocks.
     pub(crate) fn seen(&self) -> Seen {
         self.state.lock().seen.clone()
     }
 
-    /// What this node tells its peers. Whoever has a log of its own, whose time is given, tells that: what others have told
-    /// would go round and round after log time was set back.
+    /// The report to the peers. A node with a log of its own, whose time is given, reports only that. If nodes passed on the
+    /// log time of others, it would circulate after log time was set back.
     pub(crate) fn tell(&self, log: Timestamp) -> ToldTime {
         let now = reading(&*self.clock);
         let state = self.state.lock();
@@ -173,27 +174,27 @@ impl GridTime {
         ToldTime { own, sound, asks: state.own.question().is_some(), log }
     }
 
-    /// A peer has told its time, asked at a moment of the monotonic clock; it was heard just now. An answer that took longer
-    /// than clocks may be apart says too little.
+    /// Records a peer's report, which was requested at a moment of the monotonic clock and arrived just now. An answer that
+    /// took longer than the trusted distance between clocks is ignored.
     pub(crate) fn heard(&self, peer: NodeId, asked: i64, told: ToldTime, log: Timestamp) {
         let at = self.monotonic();
         if at.saturating_sub(asked) > self.rules.skew {
             return;
         }
-        // It looked at its clock some time between the two moments.
+        // The peer read its clock some time between the two moments.
         let within = Interval { from: ms(told.own).saturating_sub(at), to: ms(told.own).saturating_sub(asked) };
         self.state.lock().peers.insert(peer, Heard { within: within.widened(1), at, told });
         self.look(log);
     }
 
-    /// An operator says which clock is right.
+    /// An operator accepts a clock as right.
     pub(crate) fn accept(&self, right: Right, log: Timestamp) {
         self.state.lock().own.accept(right, reading(&*self.clock), ms(log));
-        tracing::warn!(?right, "an operator has said which clock is right");
+        tracing::warn!(?right, "operator accepted a clock");
         self.look(log);
     }
 
-    /// What this node's clock would show if that one were accepted.
+    /// The time of this node's clock if that clock were accepted.
     pub(crate) fn accepted(&self, right: Right, log: Timestamp) -> Timestamp {
         let now = reading(&*self.clock);
         timestamp(now.monotonic.saturating_add(self.state.lock().own.accepted(right, now, ms(log))))
@@ -204,7 +205,7 @@ impl GridTime {
         ms(log).saturating_sub(ms(self.now())) > 2 * self.rules.skew
     }
 
-    /// Looks at everything that is known of the clocks again.
+    /// Evaluates the state of the clocks again.
     pub(crate) fn look(&self, log: Timestamp) {
         let now = reading(&*self.clock);
         let mut state = self.state.lock();
@@ -218,7 +219,7 @@ impl GridTime {
         let all: Vec<_> = told.iter().map(|told| told.within).chain([own_interval]).collect();
         let grid = agreed(&all, self.rules.majority());
         *settled |= grid.is_some();
-        // Nothing else is known until then.
+        // Until then nothing else is known.
         if let Some(grid) = grid.or((!*settled).then_some(own_interval)) {
             let instead = if grid.holds(own.offset()) { own.offset() } else { grid.middle() };
             self.from.store(grid.from, Ordering::Release);
@@ -238,7 +239,7 @@ impl GridTime {
                 None => Standing::Unheard,
             },
             question: own.question(),
-            // Two leaders whose clocks lie in grid time may be so far apart.
+            // Two leaders whose clocks lie in grid time may differ by this much.
             log_ahead: (ahead > 2 * self.rules.skew).then_some(ahead),
             sound: peers.iter().filter(|(_, heard)| heard.sound(grid, now.monotonic, self.rules)).map(|(id, _)| *id).collect(),
             unsound: peers.iter().filter(|(_, heard)| !heard.told.sound).map(|(id, _)| *id).collect(),
@@ -251,13 +252,13 @@ impl GridTime {
 }
 
 impl Heard {
-    /// The more time has passed since, the less it says.
+    /// The interval as of a later moment: it grows with the time passed.
     fn as_of(&self, monotonic: i64, rules: Rules) -> Told {
         let drift = monotonic.saturating_sub(self.at) / DRIFT;
         Told { within: self.within.widened(drift.saturating_add(rules.skew)), asks: self.told.asks }
     }
 
-    /// It has not heard of any log time, and its clock is one that it will doubt when it does.
+    /// Whether the peer has no log time yet, and its clock is one that it will doubt once it has.
     fn is_doubtful(&self, monotonic: i64, log: i64, rules: Rules) -> bool {
         let ahead = monotonic.saturating_add(self.within.middle()).saturating_sub(log);
         ms(self.told.log) == 0 && log > 0 && rules.asks(ahead).is_some()
@@ -268,19 +269,19 @@ impl Heard {
     }
 }
 
-/// Tells of a change, once.
+/// Logs a change, once.
 fn report(node: NodeId, before: &Seen, now: &Seen, off: i64) {
     metrics::clock(node, off, words(now).is_some());
     let kind = |seen: &Seen| (std::mem::discriminant(&seen.standing), seen.question, seen.log_ahead.is_some());
     if kind(before) != kind(now) {
         match words(now) {
-            Some(words) => tracing::warn!(node.id = node, "{words}"),
-            None => tracing::info!(node.id = node, standing = ?now.standing, "the clocks"),
+            Some(words) => tracing::warn!(node, error = words, "clock skew"),
+            None => tracing::info!(node, standing = ?now.standing, "clock state changed"),
         }
     }
 }
 
-/// What is wrong with the clocks, in words; `None` when nothing is.
+/// The faults of the clocks, in words; `None` if there are none.
 pub(crate) fn words(seen: &Seen) -> Option<String> {
     let mut wrong = Vec::new();
     match seen.standing {

@@ -1,68 +1,68 @@
-//! What a node takes for its own clock: the wall clock as long as it runs beside the monotonic one. Pure.
+//! A node's own clock: the wall clock, as long as it runs at the speed of the monotonic clock. Pure.
 //!
-//! A wall clock may be stepped by whoever administers it, the monotonic clock may not. So a step is not believed unless the
-//! clocks of a majority say the same. What was before the start only the log knows: if the wall clock is behind log time,
-//! or ahead of it by more than a leap that a node may have been off for, nobody here can tell which of the two is right.
-//! Then time goes on from where the log stands, and whether anything may expire is a [`Question`] for an operator.
+//! An administrator may step the wall clock, but not the monotonic clock. So a step is ignored unless the clocks of a majority
+//! confirm it. For the time before the start there is only the log: if the wall clock is behind log time, or ahead of it by
+//! more than a plausible downtime (a leap), the node cannot tell which of the two is right. Time then continues from log time,
+//! and a [`Question`] asks an operator whether deadlines may expire.
 //!
-//! A node that keeps no replica finds no log time on its disk. Its wall clock says as little about the time before its
-//! start as any other, so it is judged as soon as a peer has told how far the log is.
+//! A node without replicas finds no log time on its disk. Its wall clock proves as little about the time before its start as
+//! any other, so it is judged as soon as a peer has reported its log time.
 //!
-//! The same question is asked when all nodes start together and their clocks agree: the machines of one grid mostly have
-//! their time from one source, so their agreement is worth little against days, while asking costs little (orders are
-//! taken meanwhile) and a wrong answer cannot be taken back.
+//! The question is also asked if all nodes start together and their clocks agree. The machines of one grid mostly get their
+//! time from one source, so their agreement proves little about days. Asking costs little (orders are accepted meanwhile), and
+//! a wrong answer cannot be undone.
 
 use super::agree::{Interval, agreed};
 
-/// A wall clock that is corrected moves by at most one part in so many of the time that passes: what adjusting a clock
-/// gradually does, and more than any clock drifts.
+/// A slewed wall clock gains or loses at most one part in this many. This is the limit of slewing, and more than any clock
+/// drifts.
 const SLEW: i64 = 10;
-/// Two clocks of a machine drift apart by less than one part in so many: a wall clock that is set right again after a long
-/// time is that far off the monotonic one.
+/// Two clocks of a machine drift apart by less than one part in this many. A wall clock that is corrected after a long time is
+/// that far off the monotonic clock.
 const DRIFT: i64 = 1_000;
 
 /// Both clocks at one moment, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reading {
-    /// Since 1970.
+    /// Milliseconds since 1970.
     pub(crate) wall: i64,
-    /// Since the machine started, or any other moment.
+    /// Milliseconds since the start of the machine, or another fixed moment.
     pub(crate) monotonic: i64,
 }
 
 impl Reading {
-    /// The wall clock as it stands ahead of the monotonic one.
+    /// Distance of the wall clock ahead of the monotonic clock.
     pub(crate) fn offset(self) -> i64 {
         self.wall.saturating_sub(self.monotonic)
     }
 }
 
-/// Why time goes on from the log until an operator says which clock is right.
+/// Why time continues from the log until an operator says which clock is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
     /// The wall clock is behind log time.
     Behind,
-    /// It is ahead of it by more than a leap.
+    /// The wall clock is ahead of log time by more than a leap.
     Ahead,
 }
 
-/// Which of the two is right.
+/// The clock that is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Right {
     /// The wall clock.
     Wall,
-    /// Where the log stands, and the time that has passed since.
+    /// Log time, plus the time that has passed since.
     Log,
 }
 
-/// What is not doubted.
+/// Limits within which clocks are trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rules {
-    /// Nodes of the grid.
+    /// Number of nodes in the grid.
     pub(crate) nodes: usize,
-    /// How far two clocks may be apart.
+    /// Largest trusted distance between two clocks.
     pub(crate) skew: i64,
-    /// How far a wall clock may be ahead of the log at a start.
+    /// Largest trusted distance of a wall clock ahead of log time at a start.
     pub(crate) leap: i64,
 }
 
@@ -71,7 +71,7 @@ impl Rules {
         self.nodes / 2 + 1
     }
 
-    /// Whether a clock so far ahead of log time is in doubt at a start.
+    /// The question that such a distance ahead of log time raises at a start.
     pub(super) fn asks(self, ahead: i64) -> Option<Question> {
         match ahead {
             _ if ahead < -self.skew => Some(Question::Behind),
@@ -81,32 +81,32 @@ impl Rules {
     }
 }
 
-/// A peer's clock as it was told lately.
+/// A peer's clock, as reported recently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
-    /// Where it is, widened by how far clocks may be apart, ahead of the own monotonic clock.
+    /// The interval that contains the peer's clock, widened by the trusted distance, relative to the own monotonic clock.
     pub(crate) within: Interval,
-    /// It is not in doubt itself.
+    /// Whether the peer itself waits for an operator.
     pub(crate) asks: bool,
 }
 
 /// A node's own clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OwnClock {
-    /// How far it is ahead of the monotonic clock.
+    /// Distance of the own clock ahead of the monotonic clock.
     offset: i64,
     looked: i64,
-    /// When the wall clock was last seen beside it.
+    /// When the wall clock was last seen at this distance.
     beside: i64,
-    /// Log time as far as it is known here; 0 until it is.
+    /// Log time as far as it is known; 0 before.
     log: i64,
     question: Option<Question>,
-    /// An operator has said which is right: log time is no reason to ask again.
+    /// Whether an operator has answered: log time raises no further question.
     answered: bool,
 }
 
 impl OwnClock {
-    /// At a start. `log` is log time; 0 when nothing was ever written, or nothing of it is here.
+    /// The clock at a start. `log` is log time; 0 if nothing was ever written, or nothing of it is on this node.
     pub(crate) fn start(now: Reading, log: i64, rules: Rules) -> Self {
         let (offset, looked) = (now.offset(), now.monotonic);
         let mut own = Self { offset, looked, beside: looked, log, question: None, answered: false };
@@ -122,15 +122,16 @@ impl OwnClock {
         self.offset = if self.question.is_some() { from_log } else { now.offset() };
     }
 
-    /// Log time, once it is known, is what a start is judged by, however late; not if a majority of `others`, who are in no
+    /// Judges the start by log time as soon as it is known, however late, unless a majority of `others`, who wait for no
+    /// operator, confirms the wall clock.
     /// doubt, know better.
     fn learn(&mut self, now: Reading, log: i64, others: &[Told], rules: Rules) {
         let first = self.log == 0 && log > 0;
         let back = log > 0 && log < self.log;
-        // Those who know of it may be away for a while.
+        // The nodes that know log time may be gone for a while.
         self.log = if log > 0 { log } else { self.log };
         if back && self.question.is_some() {
-            // It was set back: what this start was judged by was an older checkpoint's.
+            // Log time was set back: the start was judged by an older checkpoint.
             self.doubt(now, log, rules);
         }
         let doubtful = first && !self.answered && rules.asks(self.time(now).saturating_sub(log)).is_some();
@@ -138,12 +139,12 @@ impl OwnClock {
             self.doubt(now, log, rules);
         }
         if self.question.is_some() {
-            // The others go on, and what they stamp is not behind the time.
+            // The others continue, and their timestamps are not behind the time.
             self.offset = self.offset.max(self.log.saturating_sub(now.monotonic));
         }
     }
 
-    /// Looks at both clocks again. `log` is log time as far as anybody has told, `told` what the peers said lately.
+    /// Reads both clocks again. `log` is log time as far as any node has reported, `told` are the peers' recent reports.
     pub(crate) fn look(&mut self, now: Reading, log: i64, told: &[Told], rules: Rules) {
         let others: Vec<_> = told.iter().filter(|told| !told.asks).copied().collect();
         self.learn(now, log, &others, rules);
@@ -153,7 +154,7 @@ impl OwnClock {
         let alone = rules.nodes == 1;
         if self.question.is_some() {
             if rules.asks(ahead).is_none() || (!alone && supported(now.offset(), &others, rules)) {
-                // The wall clock was set right, or the others know better than the log.
+                // The wall clock was corrected, or the other nodes know better than the log.
                 self.believe(now.offset());
             } else if !alone && supported(self.offset, &others, rules) {
                 self.question = None;
@@ -169,19 +170,19 @@ impl OwnClock {
                 self.beside = now.monotonic;
             }
         }
-        // Its log was ahead of the checkpoint it started from.
+        // The log was ahead of the checkpoint that the node started from.
         if alone && !self.answered && log.saturating_sub(self.time(now)) > rules.skew {
             self.doubt(now, log, rules);
         }
     }
 
-    /// An operator says which is right.
+    /// An operator accepts a clock as right.
     pub(crate) fn accept(&mut self, right: Right, now: Reading, log: i64) {
         self.believe(self.accepted(right, now, log));
         self.answered = true;
     }
 
-    /// How far it would be ahead of the monotonic clock once that is accepted.
+    /// The distance ahead of the monotonic clock if that clock were accepted.
     pub(crate) fn accepted(&self, right: Right, now: Reading, log: i64) -> i64 {
         match right {
             Right::Wall => now.offset(),
@@ -194,28 +195,28 @@ impl OwnClock {
         self.question = None;
     }
 
-    /// How far it is ahead of the monotonic clock.
+    /// Distance of the own clock ahead of the monotonic clock.
     pub(crate) fn offset(&self) -> i64 {
         self.offset
     }
 
-    /// What it shows.
+    /// The time of the own clock.
     pub(crate) fn time(&self, now: Reading) -> i64 {
         now.monotonic.saturating_add(self.offset)
     }
 
-    /// Log time as far as it is known here; 0 until it is.
+    /// Log time as far as it is known; 0 before.
     pub(crate) fn log(&self) -> i64 {
         self.log
     }
 
-    /// Whether an operator has to say which clock is right, and why.
+    /// Why an operator has to say which clock is right, if so.
     pub(crate) fn question(&self) -> Option<Question> {
         self.question
     }
 }
 
-/// Whether a clock there would be one of a majority that agrees.
+/// Whether a clock at this offset belongs to a majority that agrees.
 fn supported(offset: i64, told: &[Told], rules: Rules) -> bool {
     let own = Interval::at(offset).widened(rules.skew);
     let all: Vec<_> = told.iter().map(|told| told.within).chain([own]).collect();

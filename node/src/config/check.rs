@@ -1,4 +1,4 @@
-//! From what was typed to what the program needs. Every broken rule is named, not only the first.
+//! Validates the typed settings and converts them. Reports every violated rule, not only the first.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -18,13 +18,13 @@ use super::{
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Larger batches are not taken unless they are asked for.
+/// Largest batch by default.
 const USUAL_BATCH: u64 = 32 << 20;
 
-/// What a frame holds beside the body of a batch.
+/// Bytes of a frame in addition to the body of a batch.
 const FRAME_SLACK: u64 = 1 << 20;
 
-/// The rules that were broken so far, each with the key it is about.
+/// The rules violated so far, each with its key.
 #[derive(Default)]
 struct Broken(Vec<String>);
 
@@ -40,7 +40,7 @@ impl Broken {
     }
 }
 
-/// Checks what was typed.
+/// Validates the typed settings.
 pub(super) fn check(settings: &Settings) -> Result<NodeConfig, ConfigError> {
     let mut broken = Broken::default();
     let id = settings.node.id.unwrap_or_default();
@@ -119,8 +119,8 @@ fn check_limits(settings: &Settings, broken: &mut Broken) {
     broken.within("log.tail", &tail(settings), Size(1 << 10)..=gib(16));
 }
 
-/// The bounds must hold, and the largest body that is allowed must fit, or it would be refused for ever as if others were in its
-/// way.
+/// Checks that the memory is sufficient for the limits, and for the largest allowed body. Otherwise such a body would be
+/// refused forever, as if there were too many requests.
 fn check_memory(settings: &Settings, broken: &mut Broken) {
     let limits = &settings.limits;
     let asked = if limits.requests.is_some() { 0 } else { limits.order_body.0 };
@@ -140,7 +140,7 @@ fn check_memory(settings: &Settings, broken: &mut Broken) {
     broken.within("limits.requests", &Size(requests(settings)), Size(64 << 10)..=Size(split(settings).most_requests()));
 }
 
-/// The parts of the node's memory. Too little of it is one mistake: what follows from it is not told as further ones.
+/// The parts of the node's memory. Too little memory is reported once, without its consequences.
 fn split(settings: &Settings) -> MemorySplit {
     MemorySplit::of(settings.limits.memory.0.max(MemorySplit::least_for_body(0)))
 }
@@ -183,10 +183,10 @@ fn check_times(settings: &Settings, broken: &mut Broken) {
         ("raft.stall", raft.stall, raft.election_max.0 + second, DAY),
         ("scrub.every", settings.scrub.every, Duration::ZERO, 30 * DAY),
         ("checkpoint.every", settings.checkpoint.every, Duration::from_millis(100), DAY),
-        // A hold given by a leader whose clock is behind must still be valid when it arrives.
+        // A hold from a leader whose clock is behind must still be valid when it arrives.
         ("orders.hold_valid", settings.orders.hold_valid, settings.clock.skew.0 + second, 600 * second),
         ("clock.skew", settings.clock.skew, Duration::from_millis(10), 600 * second),
-        // A leap that is believed must not make the grid forget every key.
+        // A clock jump that is accepted must not make the grid forget all keys.
         ("clock.leap", settings.clock.leap, settings.clock.skew.0, KEY_RETENTION - DAY),
     ] {
         broken.within(key, &value, super::Span(least)..=super::Span(most));
@@ -291,7 +291,7 @@ fn check_distinct(what: &str, values: impl Iterator<Item = String>, broken: &mut
     }
 }
 
-/// What this node says about itself must be what it tells the others.
+/// Checks that the description of this node agrees with its own settings.
 fn check_own(nodes: &[BootstrapNode], own: &NodeConfig, broken: &mut Broken) {
     let Some(named) = nodes.iter().find(|node| node.id == own.id) else {
         return broken.rule(false, "bootstrap.nodes", || format!("this node, {}, is not among them", own.id));
@@ -315,7 +315,7 @@ fn node(typed: &BootstrapNodeSettings) -> BootstrapNode {
     }
 }
 
-/// As if an operator had typed it.
+/// The settings that an operator would have typed.
 pub(super) fn typed(bootstrap: &BootstrapConfig) -> BootstrapSettings {
     let node = |node: &BootstrapNode| BootstrapNodeSettings {
         id: node.id,

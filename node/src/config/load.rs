@@ -1,5 +1,5 @@
-//! How file, environment and flags come together: each stands over the one before, and a mistake names where it was
-//! typed.
+//! Combines file, environment and flags. Each takes precedence over the one before, and an error names the place where the
+//! value was typed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,31 +10,31 @@ use toml::{Table, Value};
 use super::settings::{KEYS, Key, Settings};
 use super::{NodeConfig, PREFIX, check};
 
-/// Where a configuration comes from, weakest first.
+/// The sources of a configuration, in ascending precedence.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// Name and text of the file.
+    /// Name and content of the file.
     pub file: Option<(String, String)>,
-    /// Environment variables; those of ours that name no section of the file are somebody else's.
+    /// Environment variables. A variable with our prefix that names no section is ignored.
     pub environment: BTreeMap<String, String>,
     /// `section.key` and value, in the order of the command line.
     pub flags: Vec<(String, String)>,
 }
 
-/// A configuration that cannot be used.
+/// Why a configuration cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read as a configuration.
+    /// The file is not a valid configuration.
     #[error("{file}, line {line}: {message}")]
     File {
         /// Name of the file.
         file: String,
         /// Counted from 1.
         line: usize,
-        /// What is wrong, with the key.
+        /// The fault, with the key.
         message: String,
     },
-    /// A variable or a flag cannot be read as its key.
+    /// A variable or a flag has an invalid value.
     #[error("{place}: {message}")]
     Overlay {
         /// The variable or the flag.
@@ -42,7 +42,7 @@ pub enum ConfigError {
         /// What is wrong.
         message: String,
     },
-    /// Every key can be read, and rules are broken; each begins with the key it is about.
+    /// Rules are violated. Each message begins with its key.
     #[error("{}", .0.join("\n"))]
     Rules(Vec<String>),
 }
@@ -59,7 +59,7 @@ impl Sources {
     /// Reads and checks a configuration.
     ///
     /// # Errors
-    /// Says where the first key that cannot be read was typed, else names every rule that is broken.
+    /// Names the place of the first invalid value, or else every violated rule.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         let mut settings = match &self.file {
             Some((name, text)) => read_file(name, text)?,
@@ -84,7 +84,7 @@ fn read_file(name: &str, text: &str) -> Result<Settings, ConfigError> {
     })
 }
 
-/// The key that a variable sets, none when the variable is not about the configuration.
+/// The key that a variable sets; `None` if the variable is not part of the configuration.
 fn key_of_variable(variable: &str) -> Result<Option<&'static Key>, ConfigError> {
     let Some(rest) = variable.strip_prefix(PREFIX) else { return Ok(None) };
     if let Some(key) = KEYS.iter().find(|key| key.variable() == variable) {
@@ -92,7 +92,7 @@ fn key_of_variable(variable: &str) -> Result<Option<&'static Key>, ConfigError> 
     }
     let Some((section, _)) = rest.split_once('_') else { return Ok(None) };
     let section = section.to_lowercase();
-    // Kubernetes describes a service "ordergrid-http" to every pod beside it as ORDERGRID_HTTP_SERVICE_HOST and so on.
+    // Kubernetes sets ORDERGRID_HTTP_SERVICE_HOST and so on in every pod, if there is a service "ordergrid-http".
     let foreign = variable.contains("_SERVICE_") || variable.ends_with("_PORT") || variable.contains("_PORT_");
     if foreign || !KEYS.iter().any(|key| key.section == section) {
         return Ok(None);
@@ -100,7 +100,7 @@ fn key_of_variable(variable: &str) -> Result<Option<&'static Key>, ConfigError> 
     Err(ConfigError::Overlay { place: variable.to_owned(), message: format!("no such key in [{section}]") })
 }
 
-/// `settings` with the keys of a command line replaced.
+/// `settings` with the keys of the command line replaced.
 pub(super) fn set(mut settings: Settings, flags: &[(String, String)]) -> Result<Settings, ConfigError> {
     for (path, value) in flags {
         let place = format!("--set {path}");
@@ -129,14 +129,14 @@ fn overlay(settings: &Settings, key: &Key, text: &str, place: &str) -> Result<Se
     Err(first.unwrap_or_else(|| wrong("cannot be read")))
 }
 
-/// What a text may mean where types are not written down, likeliest first.
+/// The possible values of a text without a type, the most likely first.
 fn meanings(text: &str) -> Vec<Value> {
     let integer = text.parse().ok().map(Value::Integer);
     let boolean = text.parse().ok().map(Value::Boolean);
     [integer, boolean, Some(Value::String(text.to_owned()))].into_iter().flatten().collect()
 }
 
-/// What was typed, with what follows from it filled in.
+/// The typed settings, with derived defaults filled in.
 fn effective(mut settings: Settings, config: &NodeConfig) -> Settings {
     settings.node.name = Some(config.name.clone());
     settings.mesh.advertise = Some(config.mesh.advertise.clone());
@@ -148,7 +148,7 @@ fn effective(mut settings: Settings, config: &NodeConfig) -> Settings {
 }
 
 impl Loaded {
-    /// The effective configuration as a file that can be used, with the meaning of every key.
+    /// The effective configuration as a valid file, with a description of every key.
     #[must_use]
     pub fn to_toml(&self) -> String {
         let table = Table::try_from(&self.settings).expect("settings are a table: they were read from one");
@@ -171,7 +171,7 @@ impl Loaded {
     /// The effective configuration as JSON: the same sections, keys and values.
     ///
     /// # Errors
-    /// Never, as far as is known: the settings have nothing that JSON has not.
+    /// Never, as far as is known: every setting can be written as JSON.
     pub fn to_json(&self) -> Result<serde_json::Value, serde_json::Error> {
         serde_json::to_value(&self.settings)
     }

@@ -1,36 +1,36 @@
-//! How `limits.memory` is split over those who use it. Every part is bounded by itself; together they are the whole.
+//! Divides `limits.memory` between its users. Each part has its own limit, and together they are the whole.
 
 use ordergrid_api::Account;
 use ordergrid_storage::RocksBounds;
 
-/// What a process takes that no other part counts: code, threads, the runtime, the databases' fixed parts, and what allocators
-/// keep between what they were asked for. A node of four shards takes 90 MiB after its start, and this much beside its parts
-/// when it is asked for all that it can do.
+/// Memory of the process that no other part counts: code, threads, the runtime, fixed parts of the databases, and what
+/// allocators retain. A node of four shards takes 90 MiB after its start, and this much in addition to its parts under full
+/// load.
 const BASE: u64 = 130 << 20;
-/// With less than this the parts are too small for the bounds to hold.
+/// With less memory, the parts are too small for their limits to hold.
 const LEAST: u64 = 192 << 20;
-/// The parts are counted in this many of what is left.
+/// The rest is divided into this many units.
 const PARTS: u64 = 64;
 /// Rows of all replicas.
 const ROWS: u64 = 16;
-/// Rows that changed since the last checkpoint, encoded. They cost more than twice as much again while a checkpoint is under
-/// way: [`COPIES`].
+/// Rows that have changed since the last checkpoint, encoded. They need more than twice as much again during a checkpoint:
+/// [`COPIES`].
 const DIRTY: u64 = 4;
-/// Rows of a checkpoint under way, with what sorting and writing them takes.
+/// Rows of the current checkpoint, with the memory for sorting and writing them.
 const COPIES: u64 = 9;
-/// One write buffer of the log's database, of which there may be [`LOG_BUFFERS`].
+/// One write buffer of the log database, which has up to [`LOG_BUFFERS`].
 const LOG_BUFFER: u64 = 4;
 const LOG_BUFFERS: u8 = 3;
-/// One write buffer of the state's database, which snapshots from other nodes go through.
+/// One write buffer of the state database. Snapshots from other nodes use it too.
 const STATE_BUFFER: u64 = 2;
 const STATE_BUFFERS: u8 = 2;
-/// Blocks of the state's files that have been read, with the filters and indexes that say in which files a row can be.
+/// Block cache of the state database, with its filters and indexes.
 const STATE_BLOCKS: u64 = 4;
-/// The same of the log's.
+/// Block cache of the log database.
 const LOG_BLOCKS: u64 = 1;
-/// The newest entries of all replicas' logs.
+/// Log tails: the newest entries of all replicas.
 const TAILS: u64 = 3;
-/// Requests: what is left.
+/// Requests: the rest.
 const REQUESTS: u64 = PARTS
     - ROWS
     - COPIES
@@ -40,38 +40,39 @@ const REQUESTS: u64 = PARTS
     - LOG_BLOCKS
     - TAILS;
 
-/// More dirty rows than this make checkpoints no cheaper.
+/// More dirty rows than this do not make checkpoints cheaper.
 const MOST_DIRTY: u64 = 64 << 20;
-/// A larger tail serves nobody: whoever lags further reads from the disk.
+/// A larger tail is of no use: a follower that lags further is served from the disk.
 const MOST_TAIL: u64 = 8 << 20;
-/// A tail holds an entry of the usual largest size, and one beside it. What somebody waits for stays in it until it is applied, and one
-/// entry alone is always taken, whatever its size. In little memory the least of all tails comes on top of the other parts.
+/// A tail holds one entry of the usual largest size, and another one. Entries that somebody waits for stay in the tail until
+/// they are applied, and a single entry is always accepted, whatever its size. With little memory, the minimum size of all
+/// tails comes on top of the other parts.
 const LEAST_TAIL: u64 = 2 << 20;
-/// Larger write buffers save the log nothing.
+/// Larger write buffers do not make the log cheaper.
 const MOST_BUFFER: u64 = 64 << 20;
 
 /// The parts of a node's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemorySplit {
-    /// All of it, in bytes.
+    /// The whole memory, in bytes.
     pub whole: u64,
     left: u64,
 }
 
 impl MemorySplit {
-    /// The parts of so many bytes.
+    /// Divides `whole` bytes.
     #[must_use]
     pub fn of(whole: u64) -> Self {
         Self { whole, left: whole.saturating_sub(BASE) }
     }
 
-    /// The least memory of a node that takes bodies of so many bytes.
+    /// The least memory of a node that accepts bodies of this size.
     #[must_use]
     pub fn least_for_body(body: u64) -> u64 {
         ((Account::least_for_body(body) * PARTS).div_ceil(REQUESTS) + BASE).max(LEAST)
     }
 
-    /// The most that requests may be given, so that the other parts are not starved.
+    /// The largest limit for requests that leaves enough for the other parts.
     #[must_use]
     pub fn most_requests(self) -> u64 {
         self.left / 2
@@ -81,31 +82,31 @@ impl MemorySplit {
         self.left / PARTS * parts
     }
 
-    /// Bytes of rows that all replicas may keep together.
+    /// Bytes of rows that all replicas may keep in memory together.
     #[must_use]
     pub fn rows(self) -> u64 {
         self.part(ROWS)
     }
 
-    /// Bytes of rows that may have changed before checkpoints are written.
+    /// Bytes of changed rows at which checkpoints are written.
     #[must_use]
     pub fn dirty(self) -> u64 {
         self.part(DIRTY).min(MOST_DIRTY)
     }
 
-    /// Bytes of newest entries that each of `replicas` keeps.
+    /// Bytes of the newest entries that each of `replicas` keeps in memory.
     #[must_use]
     pub fn tail(self, replicas: usize) -> u64 {
         (self.part(TAILS) / replicas.max(1) as u64).clamp(LEAST_TAIL, MOST_TAIL)
     }
 
-    /// Bytes that requests share.
+    /// Bytes for all requests together.
     #[must_use]
     pub fn requests(self) -> u64 {
         self.part(REQUESTS)
     }
 
-    /// The log's database.
+    /// Limits of the log database.
     #[must_use]
     pub fn log(self, bounds: RocksBounds) -> RocksBounds {
         RocksBounds {
@@ -116,7 +117,7 @@ impl MemorySplit {
         }
     }
 
-    /// The state's database.
+    /// Limits of the state database.
     #[must_use]
     pub fn state(self, bounds: RocksBounds) -> RocksBounds {
         RocksBounds {

@@ -1,4 +1,4 @@
-//! The parts of the configuration in the words of those who are given them.
+//! Converts parts of the configuration into the settings of the components.
 
 use ordergrid_api::{Account, Linger, ServeConfig};
 use ordergrid_cluster::{Agreement, GroupConfig, MeshConfig};
@@ -6,17 +6,17 @@ use ordergrid_cluster::{Agreement, GroupConfig, MeshConfig};
 use super::{NodeConfig, Size, Span};
 use crate::descriptors;
 
-/// Smaller checkpoints would be all overhead.
+/// Smaller checkpoints would be mostly overhead.
 const LEAST_CHECKPOINT: u64 = 1 << 20;
 
 impl NodeConfig {
-    /// The memory that all requests to this node share.
+    /// The memory account of all requests to this node.
     #[must_use]
     pub fn account(&self) -> Account {
         Account::new(self.limits.requests)
     }
 
-    /// What the HTTP server needs. `request_id_prefix` is drawn at random once per start.
+    /// Settings of the HTTP server. `request_id_prefix` is drawn at random once per start.
     #[must_use]
     pub fn serving(&self, request_id_prefix: u64, account: Account) -> ServeConfig {
         let limits = &self.limits;
@@ -36,7 +36,7 @@ impl NodeConfig {
             connections: limits.connections,
             idle: limits.connection_idle,
             headers: limits.header_wait,
-            // The other half is for handing leaderships over.
+            // The other half is for leadership transfers.
             finish: self.stop_within / 2,
             linger: Linger { time: limits.linger, bytes: limits.linger_bytes },
             streams: limits.connection_streams,
@@ -49,14 +49,14 @@ impl NodeConfig {
         self.rows / replicas.max(1) as u64
     }
 
-    /// How each of `replicas` agrees with its peers and reaches the disk.
+    /// Raft settings of each of `replicas`.
     #[must_use]
     pub fn grouping(&self, replicas: usize) -> GroupConfig {
         let checkpoint_bytes = self.group.checkpoint_bytes / replicas.max(1) as u64;
         GroupConfig { checkpoint_bytes: checkpoint_bytes.max(LEAST_CHECKPOINT), ..self.group.clone() }
     }
 
-    /// What the mesh needs.
+    /// Settings of the mesh.
     #[must_use]
     pub fn meshing(&self) -> MeshConfig {
         let limits = &self.limits;
@@ -64,14 +64,14 @@ impl NodeConfig {
         MeshConfig { frame_limit: limits.frame, calls_queued: limits.mesh_queue, connections, ..MeshConfig::default() }
     }
 
-    /// How many other nodes the cluster has.
+    /// Number of other nodes in the cluster.
     pub(crate) fn peers(&self) -> usize {
         self.bootstrap.as_ref().map_or(0, |bootstrap| bootstrap.nodes.len().saturating_sub(1))
     }
 
-    /// The settings that must be the same on every node for as long as the grid runs, as an operator types them. A leader
-    /// trusts its lease for as long as the others promise not to vote; a peer's messages must fit; what clocks and holds are
-    /// allowed is judged by both sides. Every other key is a node's own affair, and none decides what an entry comes to.
+    /// The settings that must be the same on every node while the grid runs, as an operator types them. A leader trusts its
+    /// lease for as long as its peers promise not to vote; a peer's messages must fit; both sides check the limits of clocks
+    /// and holds. Every other key may differ between nodes, and none affects the outcome of an entry.
     #[must_use]
     pub fn agreement(&self) -> Agreement {
         let (group, limits) = (&self.group, &self.limits);

@@ -1,7 +1,7 @@
-//! The configuration as the operator types it: every key, its unit, its default and its one sentence.
+//! The configuration as the operator types it: every key with its unit, its default and its description.
 //!
-//! One list makes the types, the defaults, the names of the environment variables and the comments that
-//! `serve --check` prints, so that none of them can drift from the others.
+//! One list defines the types, the defaults, the names of the environment variables and the comments that `serve --check`
+//! prints, so that they always agree.
 
 use std::path::PathBuf;
 
@@ -12,11 +12,11 @@ use super::units::{Size, Span};
 /// One key of the configuration, for documentation and for the environment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
-    /// The section it stands in.
+    /// Its section.
     pub(super) section: &'static str,
     /// Its name in the section.
     pub(super) name: &'static str,
-    /// What it means, line by line.
+    /// Its description, line by line.
     pub(super) about: &'static [&'static str],
 }
 
@@ -32,7 +32,7 @@ impl Key {
     }
 }
 
-/// Sections of optional keys: a struct and its defaults for each, and the list of all keys.
+/// Sections of optional keys: generates a struct with defaults for each, and the list of all keys.
 macro_rules! sections {
     ($( $(#[doc = $section_doc:literal])* $section:ident: $Section:ident {
         $( $(#[doc = $doc:literal])* $key:ident: $Type:ty = $default:expr, )*
@@ -52,7 +52,7 @@ macro_rules! sections {
             }
         )*
 
-        /// Every key that has a default or comes from the environment, section by section.
+        /// Every key that has a default or can be set by the environment, by section.
         pub(super) const KEYS: &[Key] = &[
             $( $( Key { section: stringify!($section), name: stringify!($key), about: &[$($doc),*] }, )* )*
         ];
@@ -62,7 +62,7 @@ macro_rules! sections {
         #[serde(deny_unknown_fields, default)]
         pub(super) struct Settings {
             $( $(#[doc = $section_doc])* pub(super) $section: $Section, )*
-            /// How a cluster begins, and what it was founded with ever after.
+            /// The description of the cluster at its founding, which stays the same afterwards.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub(super) bootstrap: Option<BootstrapSettings>,
         }
@@ -70,52 +70,52 @@ macro_rules! sections {
 }
 
 sections! {
-    /// Which node this is.
+    /// This node.
     node: NodeSettings {
-        /// Its number in the cluster, from 1; required, and never given to another machine.
+        /// Number of the node in the cluster, from 1. Required. Never reuse it for another machine.
         id: Option<u64> = None,
-        /// Its name in tables, logs and metrics. Default: `n` and the id.
+        /// Name of the node in tables, logs and metrics. Default: `n` and the id.
         name: Option<String> = None,
-        /// The failure domain it stands in; replicas of a shard are spread over zones.
+        /// Failure domain of the node. Replicas of a shard are spread over zones.
         zone: String = "default".to_owned(),
-        /// The folder of its data; required. It belongs to this node alone.
+        /// Data folder of the node. Required. No other node may use it.
         data: Option<PathBuf> = None,
-        /// Threads that run the node; 0 is one per core.
+        /// Threads of the runtime; 0 is one per core.
         workers: usize = 0,
-        /// Longest a stop waits for what is in flight before it goes on without.
+        /// Longest time a stop waits for requests in flight.
         stop_within: Span = Span::s(15),
     }
 
-    /// Which cluster the node belongs to.
+    /// The cluster of the node.
     cluster: ClusterSettings {
-        /// The cluster's name, for people; nodes recognise each other by an identity drawn at the bootstrap.
+        /// Name of the cluster, for people. Nodes recognise each other by an identity that is drawn at the bootstrap.
         name: String = "ordergrid".to_owned(),
     }
 
-    /// Where the nodes talk among themselves: a trusted network, never clients.
+    /// Communication between nodes: use a trusted network that clients cannot reach.
     mesh: MeshSettings {
-        /// Address and port to listen on. An inherited second listener (systemd, listenfd) is used instead.
+        /// Address and port to listen on. An inherited second listener (systemd, listenfd) takes precedence.
         listen: String = "127.0.0.1:7411".to_owned(),
-        /// Address and port under which the other nodes reach it. Default: `listen`.
+        /// Address and port under which the other nodes reach this node. Default: `listen`.
         advertise: Option<String> = None,
     }
 
-    /// Where clients talk to the node.
+    /// Communication with clients.
     http: HttpSettings {
-        /// Address and port to listen on. An inherited first listener (systemd, listenfd) is used instead.
+        /// Address and port to listen on. An inherited first listener (systemd, listenfd) takes precedence.
         listen: String = "127.0.0.1:8080".to_owned(),
-        /// URL under which clients reach it. Default: `http://` and `listen`.
+        /// URL under which clients reach this node. Default: `http://` and `listen`.
         advertise: Option<String> = None,
-        /// How long a node that is to stop says that it is not ready and still serves, so that balancers and clients go
+        /// How long a stopping node reports that it is not ready and keeps serving, so that load balancers and clients go
         /// elsewhere first. `dev` and `bench` do not wait.
         drain: Span = Span::s(5),
     }
 
-    /// How much of everything, before an answer is a clear refusal.
+    /// Limits. A request above a limit is refused with a clear error.
     limits: LimitSettings {
         /// Largest body of a request that is not a batch.
         order_body: Size = Size::mib(1),
-        /// Largest body of a batch. Default: what `requests` has memory for, at most 32 MiB.
+        /// Largest body of a batch. Default: as much as `requests` has memory for, at most 32 MiB.
         batch_body: Option<Size> = None,
         /// Most orders in a batch, 1 to 1000.
         batch_orders: usize = 1_000,
@@ -123,153 +123,154 @@ sections! {
         order_lines: usize = 1_000,
         /// Most open client connections of the node.
         connections: usize = 10_000,
-        /// Longest a client connection may be without a request, or take less than 64 KiB of an answer.
+        /// Longest time a client connection may have no request, or read less than 64 KiB of an answer.
         connection_idle: Span = Span::s(60),
-        /// Longest a client is heard that was answered before it had sent everything, so that it does not miss the answer.
+        /// Longest time a connection is read after a request was answered before it had arrived completely. Closing earlier
+        /// could discard the answer.
         linger: Span = Span::s(10),
-        /// Most bytes of it; they are thrown away.
+        /// Most bytes that are read, and discarded, in this case.
         linger_bytes: Size = Size::mib(64),
-        /// Most requests at a time on one HTTP/2 connection.
+        /// Most concurrent requests on one HTTP/2 connection.
         connection_streams: u32 = 256,
-        /// Memory that requests may take together: connections, headers, bodies and what becomes of them, answers that are not
-        /// read yet, requests of other nodes. Beyond it they are refused. Default: a quarter of `memory`.
+        /// Memory for all requests together: connections, headers, bodies and the commands made of them, unread answers, and
+        /// requests of other nodes. Beyond it requests are refused. Default: a quarter of `memory`.
         requests: Option<Size> = None,
-        /// Longest that the headers of a request may take to arrive.
+        /// Longest time for the headers of a request to arrive.
         header_wait: Span = Span::s(10),
-        /// Longest a body may take to arrive.
+        /// Longest time for a body to arrive.
         body_wait: Span = Span::s(30),
-        /// Most orders that may be skipped by page numbers; a cursor has no such limit.
+        /// Most orders that page numbers may skip. Cursors have no such limit.
         page_depth: u32 = 10_000,
-        /// Longest a request may take before its answer is "unknown" (or "refused" where nothing was begun).
+        /// Longest time for a request, after which its outcome is "unknown" (or "refused" if nothing was begun).
         request: Span = Span::s(10),
-        /// Longest that proving the laws may take.
+        /// Longest time for a verification of the laws.
         verify: Span = Span::s(30 * 60),
-        /// Most requests in flight per shard that the node leads.
+        /// Most requests in flight per shard that this node leads.
         shard_in_flight: usize = 16_384,
-        /// Most holds of one SKU that wait for an answer.
+        /// Most unanswered holds of one SKU.
         sku_in_flight: usize = 4_096,
-        /// Most commands per shard that wait to be packed into an entry.
+        /// Most commands per shard that wait for an entry of the log.
         shard_queue: usize = 32_768,
         /// Most commands in one entry of the log.
         entry_commands: usize = 1_024,
-        /// Most bytes in one entry of the log; a single larger command still goes.
+        /// Most bytes in one entry of the log. A single larger command is still accepted.
         entry_bytes: Size = Size::mib(1),
-        /// Most entries per shard that are proposed and not yet applied; 0: one, and up to three where a shard has one replica
-        /// and they are large, so that one is synced while another is applied.
+        /// Most entries per shard that are proposed and not yet applied. 0 means automatic: one, and up to three large entries
+        /// if the shard has one replica, so that one is synced while another is applied.
         entries_in_flight: usize = 0,
-        /// Most SKUs with traffic per shard that the node leads: an account each, and where holds wait an actor of 6 KiB.
+        /// Most SKUs with traffic per shard that this node leads. Each has an account, and an actor of 6 KiB while holds wait.
         shard_actors: usize = 20_000,
-        /// Longest an entity actor stays without being asked anything.
+        /// Longest time an entity actor stays without a message.
         actor_idle: Span = Span::s(10),
-        /// Memory of the node. Less what the process takes by itself, a quarter holds rows, shared by its replicas, colder rows
-        /// being read from the disk; a quarter is for requests; the rest for checkpoints under way, the databases' buffers and
-        /// the logs' tails. Rows give up to half of their part back while the process takes more than this.
+        /// Memory of the node. After the fixed needs of the process, a quarter holds rows of all replicas (colder rows are read
+        /// from the disk), a quarter is for requests, and the rest is for checkpoints, database buffers and log tails. Rows give
+        /// up to half of their part back while the process takes more than this.
         memory: Size = Size::mib(1_024),
-        /// Largest message between two nodes, the same on every node. It must hold a whole batch.
+        /// Largest message between two nodes, the same on every node. It must have room for a whole batch.
         frame: Size = Size::mib(64),
-        /// Most messages that wait to be sent to one peer.
+        /// Most messages queued for one peer.
         mesh_queue: usize = 4_096,
-        /// Most appends that wait for the log writer of the node.
+        /// Most appends queued for the node's log writer.
         log_queue: usize = 4_096,
     }
 
-    /// How a shard's replicas agree. Sized for syncs that take up to several hundred milliseconds.
+    /// Consensus between a shard's replicas. The defaults suit syncs of up to several hundred milliseconds.
     raft: RaftSettings {
-        /// How often a leader shows itself. This and the next three are the same on every node.
+        /// Heartbeat interval of a leader. This key and the next three must be the same on every node.
         heartbeat: Span = Span::ms(200),
-        /// Shortest time without a leader after which a replica campaigns.
+        /// Minimum election timeout: shortest time without a leader after which a replica campaigns.
         election_min: Span = Span::ms(600),
-        /// Longest time of it; also a leader's lease, and how long a restarted replica does not vote.
+        /// Maximum election timeout. Also the lease duration, and the time a restarted replica abstains from voting.
         election_max: Span = Span::ms(1_000),
-        /// How much earlier than consensus a leader stops trusting its lease, for clocks of different speed.
+        /// Time by which a leader's lease ends before consensus' own, to allow for clocks of different speed.
         lease_margin: Span = Span::ms(100),
-        /// How a leader knows that it still leads when it answers a read: by its `lease`, which needs no message and assumes that
-        /// its clock does not stand still while time goes on elsewhere (a paused virtual machine); or by a `quorum`.
+        /// How a leader confirms that it still leads before it answers a read. `lease` needs no message, but assumes that its
+        /// clock does not stop while time passes elsewhere (a paused virtual machine). `quorum` asks a quorum.
         reads: Reads = Reads::Lease,
-        /// A replica that has stood for this long although its leader has committed more is given new streams; after four
-        /// times as long the node ends, to start again from its disk.
+        /// Stall timeout. A replica that has applied nothing for this long, although its leader has committed more, gets new
+        /// connections. After four times this long the node stops, to start again from its disk.
         stall: Span = Span::s(15),
     }
 
-    /// How state reaches the disk.
+    /// Checkpoints of the state.
     checkpoint: CheckpointSettings {
-        /// Longest time between two checkpoints of a replica that changes.
+        /// Longest time between two checkpoints of a replica whose state changes.
         every: Span = Span::s(30),
-        /// Checkpoints are written at the latest when this much of the node's rows is dirty, shared by its replicas. Default: a
-        /// sixteenth of `limits.memory`, at most 64 MiB.
+        /// Dirty bytes of all the node's replicas together at which checkpoints are written. Default: a sixteenth of
+        /// `limits.memory`, at most 64 MiB.
         dirty: Option<Size> = None,
     }
 
-    /// Reading everything that is stored, in the background, so that damage is found while other replicas are whole.
+    /// Scrubbing: reads all stored rows in the background, so that damage is found while other replicas are whole.
     scrub: ScrubSettings {
-        /// Bytes that are read in a second, at the most; 0 switches it off.
+        /// Most bytes read per second; 0 disables scrubbing.
         rate: Size = Size::mib(8),
-        /// Pause between two rounds; 0 switches it off.
+        /// Pause between two rounds; 0 disables scrubbing.
         every: Span = Span::s(60 * 60),
     }
 
     /// The replicated log.
     log: LogSettings {
-        /// Newest entries of each replica that stay in memory. Default: its share of a twentieth of
+        /// Bytes of the newest entries of each replica that stay in memory. Default: its share of a twentieth of
         /// `limits.memory`, at most 8 MiB.
         tail: Option<Size> = None,
         /// Entries kept below a checkpoint, so that a slow replica needs no snapshot.
         kept: u64 = 50_000,
     }
 
-    /// Orders being placed. What decides an outcome (the time to pay, how long a key is remembered) is not here: it must
-    /// be the same on every node and in every replay of the log.
+    /// Placing orders. Values that decide an outcome (the payment window, how long a key is remembered) are not configurable:
+    /// they must be the same on every node and in every replay of the log.
     orders: OrderSettings {
-        /// How long a hold may wait for its order before its shard asks what became of it.
+        /// Time after which a shard asks for the fate of a hold whose order is not decided.
         hold_valid: Span = Span::s(10),
     }
 
-    /// Time.
+    /// Clocks.
     clock: ClockSettings {
-        /// A node whose clock differs more than this from its peers' is not ready.
+        /// A node whose clock differs by more than this from its peers' is not ready.
         skew: Span = Span::s(5),
-        /// A start that finds the wall clock further ahead of the log than this expires nothing until an operator says
-        /// which of the two is right. Longer than a long weekend off, shorter than keys are remembered (7 days).
+        /// If a start finds the wall clock further ahead of the log than this, nothing expires until an operator says which of
+        /// the two is right. Use more than a long weekend, and less than keys are remembered (7 days).
         leap: Span = Span::s(5 * 24 * 60 * 60),
     }
 
-    /// What the process says about itself, on stderr.
+    /// Log events of the process, on stderr.
     trace: TraceSettings {
-        /// What is logged, such as `debug` or `info,ordergrid_cluster=debug`. `ORDERGRID_LOG` stands over it.
-        /// openraft is off, because it calls its own clean end an error; the groups tell what matters of it.
+        /// Levels, such as `debug` or `info,ordergrid_cluster=debug`. `ORDERGRID_LOG` takes precedence. openraft is off,
+        /// because it reports its own clean end as an error; OrderGrid logs the relevant events itself.
         filter: String = "info,openraft=off".to_owned(),
-        /// One JSON object per line instead of text.
+        /// Write one JSON object per line instead of text.
         json: bool = false,
     }
 }
 
-/// How a leader knows that it still leads.
+/// How a leader confirms that it still leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Reads {
-    /// By what a quorum promised lately.
+    /// By its lease.
     Lease,
     /// By asking a quorum.
     Quorum,
 }
 
-/// How a cluster begins: only when the disk of every node named here is empty. Later it must say the same, since where data
-/// lies follows from it: a node whose disk was founded otherwise refuses to start.
+/// The founding of a cluster, which happens only if the disks of all nodes named here are empty. Do not change it later, since
+/// it determines where data lies: a node refuses to start if it does not match its disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BootstrapSettings {
-    /// Number of shards, 1 to 4096; it stays what it was at the founding.
+    /// Number of shards, 1 to 4096. It cannot be changed after the founding.
     #[serde(default = "default_shards")]
     pub(super) shards: u16,
-    /// The names, zones and addresses of nodes may differ from those at the founding; say it on every node.
+    /// Allow names, zones and addresses of nodes to differ from those at the founding. Set it on every node.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) moved: bool,
-    /// Every node of the cluster, this one too: 1 or an odd number up to 7. Default: this node alone.
+    /// Every node of the cluster, including this one: 1 or an odd number up to 7. Default: this node alone.
     #[serde(default)]
     pub(super) nodes: Vec<BootstrapNodeSettings>,
 }
 
-/// A node of a cluster that does not exist yet.
+/// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BootstrapNodeSettings {

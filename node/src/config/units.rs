@@ -1,4 +1,4 @@
-//! Spans of time and sizes as an operator types them: `200ms`, `15m`, `64MiB`.
+//! Durations and sizes as an operator types them: `200ms`, `15m`, `64MiB`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ const TIMES: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 /// Units of size, largest first, in bytes.
 const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// A span of time, a whole number with its unit: `ms`, `s`, `m`, `h` or `d`.
+/// A duration: a whole number with its unit, `ms`, `s`, `m`, `h` or `d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
@@ -36,12 +36,12 @@ impl Size {
         Self(mib << 20)
     }
 
-    /// The next whole number of MiB.
+    /// Rounded up to whole MiB.
     pub(super) fn up(self) -> Self {
         Self(self.0.next_multiple_of(1 << 20))
     }
 
-    /// As a number this machine can address; the largest one when it cannot.
+    /// The size as a `usize`; the largest one if it does not fit.
     pub(super) fn bytes(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -68,7 +68,7 @@ impl FromStr for Size {
     }
 }
 
-/// The number before the unit, times the unit.
+/// The number times the unit that follows it.
 fn measure(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
@@ -76,7 +76,7 @@ fn measure(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// The largest unit that leaves a whole number.
+/// Writes the amount in the largest unit that gives a whole number.
 fn write_in(amount: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let smallest = units[units.len() - 1];
     let (unit, factor) = units.iter().find(|(_, factor)| amount > 0 && amount.is_multiple_of(*factor)).unwrap_or(&smallest);

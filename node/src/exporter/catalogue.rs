@@ -1,18 +1,18 @@
-//! Every family of metrics that a node counts, with the sentence that Prometheus shows.
+//! The catalogue of all metric families of a node, with their help texts.
 //!
-//! A family that is not here fails a test. Families without labels begin here, at 0; those with labels begin where their
-//! labels are known: a group's when it starts, a peer's when its lanes do, a server's when it does.
+//! A family that is missing here fails a test. Families without labels are registered here, at 0. Families with labels are
+//! registered when their labels are known: when a group, a peer's lanes, or a server starts.
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
-/// What a family counts.
+/// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Only grows.
+    /// A counter.
     Counter,
-    /// Goes up and down.
+    /// A gauge.
     Gauge,
-    /// Samples in buckets.
+    /// A histogram.
     Histogram,
 }
 
@@ -21,14 +21,14 @@ pub(super) enum Kind {
 pub(super) struct Family {
     pub(super) kind: Kind,
     pub(super) name: &'static str,
-    /// It is told apart by labels.
+    /// Whether the family has labels.
     labelled: bool,
     help: &'static str,
 }
 
 macro_rules! families {
     ($($kind:ident $name:literal $($label:literal),* => $help:literal;)*) => {
-        /// All of them, by crate.
+        /// All families, by crate.
         pub(super) const FAMILIES: &[Family] = &[
             $(Family { kind: Kind::$kind, name: $name, labelled: !<[&str]>::is_empty(&[$($label),*]), help: $help }),*
         ];
@@ -100,7 +100,7 @@ families! {
     Counter   "ordergrid_checkpoint_rows_total" => "Rows in checkpoints.";
 }
 
-/// Describes every family to the recorder in use, and begins those without labels.
+/// Describes every family to the current recorder, and registers those without labels.
 pub(super) fn begin() {
     for Family { kind, name, labelled, help } in FAMILIES.iter().copied() {
         match kind {

@@ -1,4 +1,5 @@
-//! A shard's rows as of one moment, to be read for the proof: taken on this node, or held here for another one.
+//! Cuts: the rows of a shard at one moment, to be read by a verification. A cut is taken on this node, or kept here for another
+//! node.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,9 +16,9 @@ use tokio::time::Instant;
 
 use crate::shard::ShardHost;
 
-/// Bytes of rows read at a time. Small, because orders wait for as long as it takes to look at them.
+/// Bytes of rows read at a time. Small, because orders wait while they are checked.
 const CHUNK_BYTES: usize = 128 << 10;
-/// A moment that was asked for and is not read for so long is forgotten: as long as it is held, its files are kept.
+/// A cut that is not read for this long is dropped, because it keeps its files on the disk.
 const HELD: Duration = Duration::from_secs(60);
 
 /// The rows of one shard at one moment.
@@ -26,9 +27,9 @@ pub(crate) struct Cut {
     retention: Duration,
     /// `None` before the shard's first checkpoint: there are no rows.
     view: Option<Arc<dyn StateView>>,
-    /// How far its streams were.
+    /// The position of its streams.
     pub(crate) moment: Moment,
-    /// What was applied when it was asked for; the moment is not earlier.
+    /// The index applied when the cut was requested. The cut is not older.
     pub(crate) applied: u64,
 }
 
@@ -37,7 +38,7 @@ fn unreadable(_: impl std::fmt::Display) -> Failure {
 }
 
 impl Cut {
-    /// The moment of a checkpoint that is written now on this node.
+    /// Takes a cut: the moment of a checkpoint that is written now on this node.
     pub(crate) async fn take(host: &ShardHost) -> Result<Self, Failure> {
         let applied = host.group().applied();
         host.group().checkpoint().await.map_err(unreadable)?;
@@ -49,7 +50,7 @@ impl Cut {
         Ok(Self { shard: host.shard, retention: host.replica().retention(), view, moment, applied })
     }
 
-    /// What all rows come to.
+    /// The result over all rows.
     pub(crate) async fn audit(self) -> Result<Audit, Failure> {
         let mut audit = Audit::new(self.shard, self.retention);
         if let Some(view) = self.view {
@@ -58,7 +59,7 @@ impl Cut {
         Ok(audit)
     }
 
-    /// Shows every row, in the order of keys, until one is refused.
+    /// Passes every row, in key order, until one is refused.
     pub(crate) async fn each(self, mut see: impl FnMut(&[u8], &[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
         let Some(view) = self.view else { return Ok(()) };
         let mut seen = Ok(());
@@ -72,7 +73,7 @@ impl Cut {
     }
 }
 
-/// Shows every row. Rests as long as it works, so that whoever orders meanwhile feels little of it.
+/// Passes every row. Rests as long as it works, so that orders are hardly delayed.
 pub(super) async fn each_row(view: &dyn StateView, mut show: impl FnMut(&Bytes, &Bytes)) -> Result<(), StoreError> {
     let mut after = None;
     loop {
@@ -90,7 +91,7 @@ pub(super) async fn each_row(view: &dyn StateView, mut show: impl FnMut(&Bytes, 
 
 async fn streams(view: &dyn StateView) -> Result<Moment, Failure> {
     let mut moment = Moment::default();
-    // A key that is shorter than any: what comes after it is the table's first.
+    // A key shorter than any other: the table's first key follows it.
     let mut after = Bytes::from_static(&[Moment::FIRST]);
     loop {
         let rows = view.next_chunk(Some(after), CHUNK_BYTES).await.map_err(unreadable)?;
@@ -104,7 +105,7 @@ async fn streams(view: &dyn StateView) -> Result<Moment, Failure> {
     }
 }
 
-/// The moments that other nodes have asked for: one a shard, the newest.
+/// The cuts that other nodes have requested: the newest of each shard.
 #[derive(Default)]
 pub(crate) struct Cuts {
     last: AtomicU64,
@@ -112,7 +113,7 @@ pub(crate) struct Cuts {
 }
 
 impl Cuts {
-    /// Keeps a cut for a while; by the number it can be had.
+    /// Keeps a cut for a while, and returns its number.
     pub(crate) fn hold(self: &Arc<Self>, cut: Cut) -> u64 {
         let (number, shard) = (self.last.fetch_add(1, Ordering::Relaxed) + 1, cut.shard);
         self.held.lock().insert(shard, (number, cut));
@@ -126,7 +127,7 @@ impl Cuts {
         number
     }
 
-    /// Hands a cut out, unless it was forgotten meanwhile.
+    /// Returns a cut, unless it was dropped meanwhile.
     pub(crate) fn release(&self, shard: GroupId, number: u64) -> Option<Cut> {
         let mut held = self.held.lock();
         let known = held.get(&shard).is_some_and(|(known, _)| *known == number);

@@ -1,5 +1,5 @@
-//! Whether the replicas of a shard agree: an entry without commands is the mark, and every replica hashes its state when it
-//! applies it.
+//! Checks that the replicas of a shard agree. A mark is an entry without commands; every replica hashes its state when it
+//! applies the mark.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use super::in_words;
 use crate::grid::NodeGrid;
 use crate::shard::ShardReplica;
 
-/// Marks that are put before a replica that is past each of them counts as not judged.
+/// Most marks written until a replica that has missed all of them counts as unchecked.
 const MARKS: u32 = 5;
 /// Pause between two marks.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// What a replica says of its state at a mark.
+/// A replica's answer about its state at a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) enum HashAt {
-    /// Its hash.
+    /// The hash.
     Hash(u64),
-    /// It was past the mark before it could hash: a snapshot has taken it further.
+    /// The replica was past the mark before it could hash, because of a snapshot.
     Passed,
-    /// It has not applied the mark in time; how far it is.
+    /// The replica has not applied the mark in time; its applied index.
     Behind(u64),
 }
 
@@ -40,24 +40,24 @@ impl HashAt {
     }
 }
 
-/// What the replicas of a shard have said.
+/// The answers of a shard's replicas.
 #[derive(Debug)]
 pub(super) struct Marked {
     pub(super) report: ShardReport,
-    /// Why a replica, or all of them, could not be judged.
+    /// Why a replica, or all of them, could not be checked.
     pub(super) unjudged: Vec<String>,
 }
 
 impl Marked {
-    /// Why the shard's rows prove nothing, though they can be read: without a mark, no quorum has said that the replica they
-    /// are read from has all of them.
+    /// Why the shard's rows prove nothing, although they can be read: without a mark, no quorum has confirmed that the replica
+    /// whose rows are read has all of them.
     pub(super) fn unconfirmed(&self) -> Option<String> {
         let shard = self.report.shard;
         (self.report.index == 0).then(|| format!("shard {shard}: no quorum confirms that the rows which were read are all"))
     }
 }
 
-/// Puts a mark into a shard's log and gathers every replica's hash at it; another one while a replica has missed it.
+/// Writes a mark to a shard's log and collects every replica's hash at it. Writes another mark if a replica has missed it.
 pub(super) async fn mark(grid: &NodeGrid, shard: &Shard) -> Marked {
     let mut marks = 0;
     loop {
@@ -70,7 +70,7 @@ pub(super) async fn mark(grid: &NodeGrid, shard: &Shard) -> Marked {
     }
 }
 
-/// The second is whether a replica was past the mark.
+/// The second result says whether a replica was past the mark.
 async fn mark_once(grid: &NodeGrid, shard: &Shard) -> (Marked, bool) {
     let mut report = ShardReport { shard: shard.group.0, index: 0, replicas: Vec::new() };
     let index = match tokio::time::timeout(grid.limits.request, grid.mark(shard.group)).await {
@@ -106,7 +106,7 @@ async fn hash_at(grid: &NodeGrid, node: u64, shard: GroupId, index: u64) -> Resu
     }
 }
 
-/// The law, from what all replicas have said.
+/// The report of the law, from the answers of all replicas.
 pub(super) fn replicas_agree(marked: &[Marked]) -> LawReport {
     let differ = |shard: &ShardReport| {
         let mut hashes = shard.replicas.iter().filter_map(|replica| replica.hash.as_ref());

@@ -1,4 +1,4 @@
-//! Whether what every replica has on its disk is what it wrote: all of it is read there, cold rows too.
+//! Checks that every replica's disk holds what was written: each replica reads all its stored rows, cold ones too.
 
 use bincode::{Decode, Encode};
 use futures::future::join_all;
@@ -10,18 +10,18 @@ use super::cuts::each_row;
 use crate::grid::NodeGrid;
 use crate::wholeness::Wholeness;
 
-/// What one replica's disk has of a shard.
+/// The state of one replica's disk for a shard.
 #[derive(Debug, Encode, Decode)]
 pub(crate) enum OnDisk {
-    /// Every row can be read, and together they come to what the checkpoint says.
+    /// Every row is readable, and their sum is that of the checkpoint.
     Whole,
-    /// Something is wrong, in words.
+    /// Damage was found, in words.
     Damaged(String),
-    /// Nothing can be said.
+    /// The disk could not be checked.
     Unjudged,
 }
 
-/// Every replica reads all that it has stored, cold rows too. One that does not answer is not judged.
+/// Makes every replica read all its stored rows. A replica that does not answer counts as unchecked.
 pub(super) async fn state_whole(grid: &NodeGrid) -> LawReport {
     let (mut violations, mut unjudged) = (Vec::new(), Vec::new());
     let map = &grid.reporter.map;
@@ -46,7 +46,7 @@ pub(super) async fn state_whole(grid: &NodeGrid) -> LawReport {
     LawReport::new("StateWhole", violations, unjudged)
 }
 
-/// Reads everything that this node has stored of a group: of a shard as of a checkpoint taken now, of the meta group as of the last.
+/// Reads all rows that this node has stored of a group: for a shard as of a new checkpoint, for the meta group as of the last.
 pub(crate) async fn on_disk(grid: &NodeGrid, group: GroupId) -> OnDisk {
     if group == GroupId::META {
         return look(group, grid.meta.store.as_ref(), &grid.meta.whole).await;
@@ -58,7 +58,10 @@ pub(crate) async fn on_disk(grid: &NodeGrid, group: GroupId) -> OnDisk {
     let seat = host.seat();
     match seat.group.checkpoint().await {
         Ok(_) => look(group, seat.replica.store().as_ref(), &seat.whole).await,
-        Err(_) => OnDisk::Unjudged,
+        Err(error) => {
+            tracing::debug!(shard = %group, %error, "checkpoint for verification failed");
+            OnDisk::Unjudged
+        }
     }
 }
 
@@ -73,17 +76,20 @@ async fn look(group: GroupId, store: &dyn StateStore, whole: &Wholeness) -> OnDi
             whole.damaged(&what);
             OnDisk::Damaged(what)
         }
-        Err(_) => OnDisk::Unjudged,
+        Err(error) => {
+            tracing::warn!(shard = %group, %error, "stored rows not read");
+            OnDisk::Unjudged
+        }
     }
 }
 
-/// Reads everything that a replica of `group` has stored: whether it is what was written.
+/// Reads all stored rows of a replica of `group`, and checks that they are intact.
 ///
 /// # Errors
-/// Damage, or a disk that fails.
+/// Damage, or a disk failure.
 pub(crate) async fn judged(group: GroupId, store: &dyn StateStore) -> Result<(), StoreError> {
     let stored = read_all(store).await?;
-    // The meta group has rows of its own kind: of those the checksums tell.
+    // The meta group has rows in a format of its own, which only checksums cover.
     if group == GroupId::META { Ok(()) } else { stored.judge().map_err(StoreError::damaged) }
 }
 

@@ -1,6 +1,6 @@
-//! The disk in memory: what was not made durable is lost when [`crash`](MemEngine::crash) is called.
+//! The disk in memory: writes that are not durable are lost when [`crash`](MemEngine::crash) is called.
 //!
-//! It owns no thread and reads no clock, so a simulation that runs on it repeats exactly.
+//! It has no thread and reads no clock, so a simulation on it is repeatable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

@@ -1,10 +1,9 @@
-//! The disk in production: RocksDB, whose blocking calls run on threads of this engine and nowhere else.
+//! The production disk: RocksDB. Its blocking calls run on this engine's threads and nowhere else.
 //!
-//! Two flavours, because a database that recycles its write-ahead log refuses writes without one. The *log* syncs its
-//! write-ahead log, recycles full ones (overwriting a file costs an eighth of the CPU of growing one) and leaves the
-//! writing to the sync. The *state* has no write-ahead log at all: a batch is durable once the memtable that holds it
-//! is on disk, and a memtable holds whole batches in the order of their writing; or it is a file of its own from the start
-//! (`ingest`).
+//! There are two flavours, because a database that recycles its write-ahead log refuses writes without one. The *log* syncs its
+//! write-ahead log, recycles full files (overwriting a file costs an eighth of the CPU of growing one) and defers the writing
+//! to the sync. The *state* has no write-ahead log: a batch is durable once its memtable is on disk, and a memtable has whole
+//! batches in the order of writing. A checkpoint may also be written as a file of its own (`ingest`).
 
 mod ingest;
 mod marker;
@@ -334,8 +333,9 @@ fn learn(db: &DB, file: &mut VouchFile, behind: Vec<Written>) -> Result<(), Engi
         // A log that has a number was written by a release that vouches for it.
         tracing::warn!(
             batches = found,
-            "the file VOUCHED beside the log is gone: if damage has cut off the end of the log, this start does not notice it, and \
-             acknowledged orders may be missing here; it is written anew and protects from now on"
+            effect = "if damage has cut off the end of the log, this start does not notice it, and acknowledged orders may be missing on \
+                      this node; the file is written anew and protects from now on",
+            "file VOUCHED is missing"
         );
     }
     let mut vouch = file.newest().and_then(Vouch::decode).unwrap_or_default();

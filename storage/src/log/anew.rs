@@ -1,10 +1,10 @@
-//! A log database that is begun anew, because the one before it cannot be read any more.
+//! Creates a new log database after the previous one became unreadable.
 //!
-//! Its replicas have promised things that stood in the old one: votes, and that they have entries. What was vouched for lies beside
-//! the database, but a loss of power may have left an older vouch than the last, and a vote that is forgotten can be given twice. So
-//! nothing of it is believed: each replica is *forgotten*, and its log does not open ([`LogStore::open`] fails) before
-//! [`LogStore::remember`] was told what it can have promised at the most. Who may say that, and why it is enough, is decided above
-//! this crate. It is told here once, durably, and is a floor like any other from then on (see `floor`).
+//! Its replicas have made promises in the old database: votes, and entries that they have. What was vouched for is stored next
+//! to the database, but a power loss may have left an older vouch, and a forgotten vote could be given twice. So the old
+//! promises are not trusted: each replica is *forgotten*, and its log does not open ([`LogStore::open`] fails) until
+//! [`LogStore::remember`] is called with an upper bound of its promises. The crates above decide where this bound comes from,
+//! and why it is sufficient. It is stored here once, durably, and is then an ordinary floor (see `floor`).
 
 use std::io;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use super::{BoxError, EntryCodec, LogStore, floor, keys};
 use crate::engine::{Batch, Durability, Engine, EngineError};
 use crate::records::{NodeRecords, RecordError, put_record};
 
-/// The record of a database that was begun anew: why.
+/// The record of a new database, with the reason for it.
 const RECORD: &str = "begun-anew";
 
-/// Begins a log database that is empty: every one of `replicas` was there before, and is forgotten. `why` is kept. Without effect on
-/// a database that has something, so that it can be said again after a crash.
+/// Initializes an empty log database: every one of `replicas` existed before, and is forgotten. `why` is stored. Has no effect
+/// on a database with content, so it can be repeated after a crash.
 ///
 /// # Errors
 /// If the disk fails.
@@ -41,8 +41,8 @@ pub async fn begin_anew(engine: &Arc<dyn Engine>, replicas: &[u64], why: &str) -
     Ok(engine.keep().await?)
 }
 
-/// Has `replicas` forget what they had promised, durably, because the disk is an older copy of itself. What they have stays. The
-/// log is numbered above `number` from then on.
+/// Makes `replicas` forget their promises, durably, because the disk is an older copy of itself. Their entries stay. The log's
+/// number is above `number` from then on.
 ///
 /// # Errors
 /// If the log has failed.
@@ -50,11 +50,11 @@ pub async fn forget_promises(writer: &LogWriter, replicas: &[u64], number: u64) 
     let mut batch = Batch::new();
     replicas.iter().for_each(|replica| floor::put_forgotten(&mut batch, *replica));
     writer.written(batch, number).await?;
-    // A flipped bit in the log must not have them remember less.
+    // A flipped bit in the log must not undo this.
     writer.engine().keep().await.map_err(LogFailure)
 }
 
-/// Why the database was begun anew, if it was.
+/// Why the database was created anew, if it was.
 ///
 /// # Errors
 /// If the disk fails.
@@ -63,7 +63,7 @@ pub async fn begun_anew(engine: &Arc<dyn Engine>) -> Result<Option<String>, Reco
     Ok(why.map(|why| String::from_utf8_lossy(&why).into_owned()))
 }
 
-/// What was vouched for of a replica.
+/// What a replica has vouched for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VouchedFor<C: RaftTypeConfig> {
     /// Its vote.
@@ -72,10 +72,10 @@ pub struct VouchedFor<C: RaftTypeConfig> {
     pub last: Option<LogIdOf<C>>,
 }
 
-/// What a vouch says that a replica had; nothing if it does not name the replica.
+/// What a replica had according to a vouch; nothing if the vouch does not name the replica.
 ///
 /// # Errors
-/// If what it says cannot be decoded.
+/// If the vouch cannot be decoded.
 pub fn vouched_for<C, K>(vouch: Option<Bytes>, replica: u64, codec: &K) -> Result<VouchedFor<C>, BoxError>
 where
     C: RaftTypeConfig,
@@ -93,7 +93,7 @@ where
     C::Entry: Clone,
     K: EntryCodec<C>,
 {
-    /// Whether nobody here knows what the replica had promised, so that its log does not open.
+    /// Whether the replica's promises are unknown on this node, so that its log does not open.
     ///
     /// # Errors
     /// If the disk cannot be read.
@@ -104,8 +104,8 @@ where
         Ok(matches!(row, Some(floor::Row::Forgotten)))
     }
 
-    /// Tells a replica that is forgotten what it can have promised at the most, durably: its vote, which is put back when its log
-    /// opens, and the last entry that anybody may count on it to have, which is its floor.
+    /// Stores an upper bound of a forgotten replica's promises, durably: its vote, which is restored when its log opens, and
+    /// the last entry that other replicas may rely on, which is its floor.
     ///
     /// # Errors
     /// If the log has failed.
@@ -127,7 +127,7 @@ where
     }
 }
 
-/// What a failed look at a database means for it: damage, or a disk that does not work.
+/// The database's error for a failed read: damage, or a disk failure.
 impl From<RecordError> for EngineError {
     fn from(error: RecordError) -> Self {
         match error {

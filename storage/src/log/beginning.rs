@@ -1,11 +1,11 @@
-//! Which logs still have their first entry: from those everything that was ever applied can be made again.
+//! Finds logs that still have their first entry: everything that was ever applied can be rebuilt from them.
 
 use bytes::Bytes;
 
 use super::keys;
 use crate::engine::{Engine, EngineError, KeyRange, ScanLimit};
 
-/// The replicas of a log database whose logs do not begin with their first entry: what was purged is in their state alone.
+/// The replicas whose logs lack their first entry: the purged entries are only in their state.
 ///
 /// # Errors
 /// If the disk fails.
@@ -13,7 +13,7 @@ pub async fn without_beginning(engine: &dyn Engine) -> Result<Vec<u64>, EngineEr
     let (mut without, mut from) = (Vec::new(), Bytes::new());
     loop {
         let next = engine.scan(KeyRange { from, to: None }, ScanLimit::rows(1)).await?;
-        // The records of the node come after all replicas.
+        // The node's records sort after all replicas.
         let Some(place) = next.first().and_then(|(key, _)| keys::place(key)) else { return Ok(without) };
         let first = engine.get_many(vec![Bytes::copy_from_slice(&keys::entry(place.replica, 0))]).await?;
         if first.iter().all(Option::is_none) {

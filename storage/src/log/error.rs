@@ -1,4 +1,4 @@
-//! Why a log cannot be read, in the form openraft takes errors.
+//! Errors of a log that cannot be read, in openraft's form.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use super::BoxError;
 use crate::codec::FrameError;
 use crate::engine::EngineError;
 
-/// A log that cannot be trusted. The replica must be replaced by a new one.
+/// A log that cannot be trusted. The replica must be replaced.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DamagedLog {
     #[error("replica {replica}: entry {missing} is missing, the next one stored is {found:?}")]
@@ -19,7 +19,7 @@ pub(super) enum DamagedLog {
     Key { replica: u64, length: usize },
     #[error("replica {replica}: the entry stored at index {index} says it is {says}")]
     Index { replica: u64, index: u64, says: u64 },
-    #[error("replica {replica}: its log was begun anew, and what it had promised before is not known")]
+    #[error("replica {replica}: its log was created anew, and its earlier promises are not known")]
     Forgotten { replica: u64 },
 }
 
@@ -33,7 +33,7 @@ pub(super) fn disk(error: EngineError) -> io::Error {
     io::Error::other(error)
 }
 
-/// The log writer has stopped, for the reason that [`LogWriter::failed`](super::LogWriter::failed) tells.
+/// The log writer has stopped. [`LogWriter::failed`](super::LogWriter::failed) has the reason.
 pub(super) fn stopped() -> io::Error {
     io::Error::other("the log has stopped: nothing is written any more")
 }

@@ -1,12 +1,12 @@
-//! Floors: what a replica vouched for and its log has not any more.
+//! Floors: what a replica has vouched for and its log has lost.
 //!
-//! Others count on it: an entry may have been acknowledged because this replica had it, and a leader may lead because of its vote.
-//! So a replica with a floor takes entries from a leader and nothing else, until its log is durable past the floor; what it does
-//! meanwhile is decided above this crate, which only says so ([`super::LogStore::floor`]). The vote of a floor is not missing: it
-//! is put back at once.
+//! Other replicas rely on it: an entry may have been acknowledged because this replica stored it, and a leader may lead because
+//! of this replica's vote. So a replica with a floor only accepts entries from a leader, until its log is durable past the
+//! floor. The crates above decide what it does meanwhile; this crate only reports the floor ([`super::LogStore::floor`]). The
+//! vote of a floor is restored at once.
 //!
-//! Where the whole log database was lost, nobody here knows what a replica had. Then its floor is *forgotten* ([`super::anew`]): its
-//! log does not open until others have said what it can have been.
+//! If the whole log database was lost, this node does not know what a replica had. The floor is then *forgotten*
+//! ([`super::anew`]): the log does not open until other nodes have reported what it can have been.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::RaftTypeConfig;
@@ -18,26 +18,26 @@ use super::{BoxError, EntryCodec, keys};
 use crate::codec::{Kind, open_bytes, seal_with};
 use crate::engine::Batch;
 
-/// What a replica had.
+/// The vote and the last entry that a replica had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Floor<C: RaftTypeConfig> {
     pub(super) vote: Option<VoteOf<C>>,
     pub(super) last: Option<LogIdOf<C>>,
 }
 
-/// Stands where the length of a vote stands, of a replica of which nobody knows what it had. Earlier releases take it for a vote that
-/// is cut off, and refuse the log.
+/// Replaces the length of the vote, for a replica of which nobody knows what it had. Earlier releases read a truncated vote,
+/// and refuse the log.
 const FORGOTTEN: u16 = u16::MAX;
 
-/// What the row of a floor says.
+/// The content of a floor's row.
 pub(super) enum Row<C: RaftTypeConfig> {
     /// What the replica had.
     Known(Floor<C>),
-    /// It had something, and nobody knows what.
+    /// The replica had something, but it is not known what.
     Forgotten,
 }
 
-/// Adds to a batch that nobody knows what `replica` had.
+/// Adds to a batch that the floor of `replica` is forgotten.
 pub(super) fn put_forgotten(batch: &mut Batch, replica: u64) {
     batch.put_with(&keys::floor(replica), |out| seal_with(Kind::FLOOR, out, |out| out.put_u16_le(FORGOTTEN)));
 }
@@ -53,7 +53,7 @@ pub(super) fn put(batch: &mut Batch, replica: u64, mark: &Mark) {
     });
 }
 
-/// The floor in a frame.
+/// Decodes the floor in a frame.
 pub(super) fn open<C, K>(replica: u64, codec: &K, frame: Bytes) -> Result<Row<C>, DamagedLog>
 where
     C: RaftTypeConfig,
@@ -82,7 +82,7 @@ where
     Ok(Floor { vote, last })
 }
 
-/// What a replica has, encoded.
+/// Encodes what a replica has.
 pub(super) fn mark<C, K>(codec: &K, vote: Option<&VoteOf<C>>, last: Option<&LogIdOf<C>>) -> Mark
 where
     C: RaftTypeConfig,
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::engine::Operation;
 
-    /// As they will be found on disks for ever.
+    /// These bytes are on disks; they never change.
     #[test]
     fn golden_bytes() {
         let bodies = |batch: &Batch| {

@@ -1,4 +1,4 @@
-//! What rows and removals of the log database mean, for tools that look at a disk from outside.
+//! Decodes rows and range deletions of the log database, for tools that inspect a disk from outside.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::keys;
 use crate::codec::{FrameError, Kind, open};
 
-/// A row of the log database. Bodies are what an [`EntryCodec`](super::EntryCodec) takes, the frame opened and removed.
+/// A row of the log database. Bodies are in the encoding of an [`EntryCodec`](super::EntryCodec), without their frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogRow {
     /// The replica's vote.
@@ -17,14 +17,14 @@ pub enum LogRow {
         /// An encoded vote.
         body: Bytes,
     },
-    /// Up to where the replica knew its log to be committed.
+    /// The index up to which the replica knew its log to be committed.
     Committed {
         /// The replica.
         replica: u64,
         /// An encoded log id.
         body: Bytes,
     },
-    /// Up to where the log was purged.
+    /// The index up to which the log was purged.
     Purged {
         /// The replica.
         replica: u64,
@@ -42,7 +42,7 @@ pub enum LogRow {
     },
 }
 
-/// What a removal of a range of keys takes from the log database.
+/// The meaning of a range deletion in the log database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogCut {
     /// Entries of a replica: from the start of a log when purged, to [`u64::MAX`] when truncated.
@@ -52,14 +52,14 @@ pub enum LogCut {
         /// Their indexes.
         indexes: Range<u64>,
     },
-    /// All that a replica had: it is gone for good.
+    /// All rows of a replica, which is removed for good.
     Replica {
         /// The replica.
         replica: u64,
     },
 }
 
-/// What the row of the log database under `key` says; `None` if it is not a log's, but a record of the node.
+/// Decodes a row of the log database; `None` if it is a record of the node.
 ///
 /// # Errors
 /// If it is damaged.
@@ -76,7 +76,7 @@ pub fn row(key: &[u8], value: &[u8]) -> Result<Option<LogRow>, FrameError> {
     })
 }
 
-/// What removing the keys from `from`, inclusive, to `to`, exclusive, takes away; `None` if no store removes that range.
+/// The meaning of deleting the keys from `from`, inclusive, to `to`, exclusive; `None` if no store deletes that range.
 #[must_use]
 pub fn cut(from: &[u8], to: &[u8]) -> Option<LogCut> {
     let (first, end) = (keys::place(from)?, keys::place(to)?);

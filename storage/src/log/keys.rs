@@ -1,6 +1,6 @@
-//! Where a group's log lies in the log database: replica id, kind, index, big endian, 17 bytes.
+//! Keys of a group's log in the log database: replica id, kind, index, big endian, 17 bytes.
 //!
-//! A replica id is never used twice, so neither is a key's range.
+//! Replica ids are never reused, so neither are their key ranges.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ pub(super) const ENTRY: u8 = 4;
 pub(super) const END: u8 = 5;
 const FLOOR: u8 = 6;
 
-/// A key of a replica, taken apart.
+/// A replica's key, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) replica: u64,
@@ -58,17 +58,17 @@ pub(super) fn entry(replica: u64, index: u64) -> Key {
     key(replica, ENTRY, index)
 }
 
-/// What the replica vouched for and has not any more.
+/// What the replica has vouched for and lost.
 pub(super) fn floor(replica: u64) -> Key {
     key(replica, FLOOR, 0)
 }
 
-/// After the last entry there can be.
+/// The end of all possible entries.
 pub(super) fn entries_end(replica: u64) -> Key {
     key(replica, END, 0)
 }
 
-/// The entries from an index, inclusive, to another, exclusive.
+/// The entries from one index, inclusive, to another, exclusive.
 pub(super) fn entries(replica: u64, indexes: Range<u64>) -> KeyRange {
     KeyRange::new(entry(replica, indexes.start).to_vec(), entry(replica, indexes.end).to_vec())
 }
@@ -89,7 +89,7 @@ pub(super) fn index_of(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(index.try_into().ok()?))
 }
 
-/// The parts of a replica's key; `None` for a record of the node, whose keys begin with a replica id never given out.
+/// Decodes a replica's key; `None` for a record of the node, whose key begins with a replica id that is never assigned.
 pub(super) fn place(key: &[u8]) -> Option<Place> {
     let (replica, rest) = key.split_first_chunk()?;
     let (kind, index) = rest.split_first()?;
@@ -101,7 +101,7 @@ pub(super) fn place(key: &[u8]) -> Option<Place> {
 mod tests {
     use super::*;
 
-    /// As they will be found on disks for ever.
+    /// These keys are on disks; they never change.
     #[test]
     fn golden_keys() {
         #[rustfmt::skip]

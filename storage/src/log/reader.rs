@@ -1,4 +1,4 @@
-//! A group's log as replication and apply read it: from memory, and from the disk only what has left memory.
+//! Reads a group's log for replication and apply: from memory, and from the disk only entries that have left memory.
 
 use std::fmt::Debug;
 use std::io;
@@ -17,10 +17,10 @@ use crate::codec::{Kind, open_bytes};
 use crate::engine::{Row, ScanLimit};
 use crate::metrics;
 
-/// Bytes read from the disk at once.
+/// Bytes read from the disk at a time.
 const COLD_CHUNK: usize = 4 << 20;
 
-/// Reads the log of one replica, at any time and in any number.
+/// Reads the log of one replica, at any time. There may be any number of readers.
 pub struct LogReader<C: RaftTypeConfig, K> {
     shared: Arc<Shared<C, K>>,
 }
@@ -41,10 +41,10 @@ where
         Self { shared }
     }
 
-    /// The entries of `indexes` that the log has, until `budget` bytes are used up; at least one if it has any.
+    /// The available entries of `indexes`, up to `budget` bytes, but at least one if there is any.
     ///
-    /// What has left memory is read from the disk without a lock. If the log was cut meanwhile, reading starts again:
-    /// the answer is the log at one moment.
+    /// Entries that have left memory are read from the disk without a lock. If the log is truncated or purged meanwhile,
+    /// reading starts again, so the answer is the log at one moment.
     async fn read(&self, indexes: Range<u64>, budget: usize) -> io::Result<Vec<C::Entry>> {
         let mut entries = Vec::new();
         let (mut left, mut seen_cuts) = (budget, None);
@@ -74,7 +74,7 @@ where
         }
     }
 
-    /// Adds a chunk of the entries of `indexes` from the disk. Short of entries only if the log was cut since `cuts`.
+    /// Adds a chunk of the entries of `indexes` from the disk. Entries are missing only if the log was cut since `cuts`.
     async fn read_cold(&self, indexes: Range<u64>, left: &mut usize, entries: &mut Vec<C::Entry>, cuts: u64) -> io::Result<()> {
         let shared = &self.shared;
         let range = keys::entries(shared.replica, indexes.clone());
@@ -93,7 +93,7 @@ where
         if found == 0 { self.hole_unless_cut(expected, None, cuts) } else { Ok(()) }
     }
 
-    /// Apply has the entries before `index`, and with them whoever waits for them.
+    /// Apply has received the entries before `index`, with their waiting callers.
     fn given_to_apply(&self, index: u64) {
         self.shared.log.write().tail.given(index, self.shared.limits.tail_bytes);
     }
@@ -106,7 +106,7 @@ where
     }
 }
 
-/// The entry in a row of the log database.
+/// Decodes the entry in a row of the log database.
 pub(super) fn decode_entry<C, K>(replica: u64, codec: &K, (key, frame): Row) -> io::Result<C::Entry>
 where
     C: RaftTypeConfig,
@@ -124,7 +124,7 @@ where
     Ok(entry)
 }
 
-/// `range` with its start included and its end not.
+/// The range with an inclusive start and an exclusive end.
 fn indexes_of(range: &impl RangeBounds<u64>) -> Range<u64> {
     let start = match range.start_bound() {
         Bound::Included(start) => *start,
@@ -156,16 +156,16 @@ where
         Ok(self.shared.log.read().vote.clone())
     }
 
-    /// Ends after [`LogLimits::read_bytes`](super::LogLimits::read_bytes), and not before the first entry. If that was purged,
-    /// nothing is read: this is for replication, and a follower must never be sent what comes after a gap. A stream that is
-    /// being ended may still ask when what it asks for is gone.
+    /// Ends after [`LogLimits::read_bytes`](super::LogLimits::read_bytes), but not before the first entry. If the first entry
+    /// was purged, nothing is returned: a follower must never be sent entries after a gap. A stream that is ending may still
+    /// ask for purged entries.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<C::Entry>> {
         let entries = self.read(start..end, self.shared.limits.read_bytes).await?;
         let whole = entries.first().is_none_or(|first| C::Entry::index(first) == start);
         Ok(if whole { entries } else { Vec::new() })
     }
 
-    /// For apply alone: piece by piece, so that a replay after a restart does not load the whole log at once.
+    /// For apply only: streams the entries in chunks, so that a replay after a restart does not load the whole log at once.
     async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<C::Entry>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,

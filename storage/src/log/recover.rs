@@ -1,4 +1,4 @@
-//! A group's log after a restart: where it starts and ends, and its newest entries in memory again.
+//! Recovers a group's log after a restart: its bounds, and its newest entries in memory.
 
 use std::io;
 
@@ -15,10 +15,10 @@ use super::{BoxError, EntryCodec, floor, keys};
 use crate::codec::{Kind, open_bytes};
 use crate::engine::{Engine, ScanLimit};
 
-/// Bytes read at once.
+/// Bytes read at a time.
 const CHUNK: usize = 1 << 20;
 
-/// The log of `replica` as the disk has it, with about `tail_bytes` of its newest entries in memory.
+/// The log of `replica` on the disk, with about `tail_bytes` of its newest entries in memory.
 pub(super) async fn log<C, K>(engine: &dyn Engine, replica: u64, codec: &K, tail_bytes: usize) -> io::Result<Log<C>>
 where
     C: RaftTypeConfig,
@@ -68,8 +68,8 @@ fn opened<T>(
     Ok(Some(decode(body).map_err(|reason| DamagedLog::Body { replica, what: what(), reason })?))
 }
 
-/// The index of the first entry, which must follow what was purged. Scanning from there passes by the traces of what
-/// was removed before.
+/// The index of the first entry, which must follow the purged ones. The scan starts there, so that it skips the tombstones of
+/// removed entries.
 async fn first_entry(engine: &dyn Engine, replica: u64, after_purged: Option<u64>) -> io::Result<Option<u64>> {
     let range = keys::entries_from(replica, after_purged.unwrap_or(0));
     let rows = engine.scan(range, ScanLimit::rows(1)).await.map_err(disk)?;
@@ -81,7 +81,7 @@ async fn first_entry(engine: &dyn Engine, replica: u64, after_purged: Option<u64
     Ok(Some(first))
 }
 
-/// The entries from the last one back to `first`, or until there are `limit` bytes of them; and the last one's id.
+/// The entries from the last one back to `first`, or until there are `limit` bytes of them, and the last one's id.
 async fn newest<C, K>(
     engine: &dyn Engine,
     replica: u64,

@@ -1,4 +1,4 @@
-//! What the writing and the reading side of a group's log share.
+//! State shared by the writing and the reading side of a group's log.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,27 +24,27 @@ pub(super) struct Shared<C: RaftTypeConfig, K> {
     pub(super) writer: LogWriter,
     pub(super) log: RwLock<Log<C>>,
     pub(super) watermark: Watermark<C>,
-    /// The last entry that the replica vouched for, as long as its log does not reach it.
+    /// The last entry that the replica vouched for, while its log does not reach it.
     pub(super) floor: watch::Sender<Option<LogIdOf<C>>>,
-    /// Entries become bytes for the disk.
+    /// The codec of entries.
     pub(super) encode: Stage,
 }
 
-/// What a reader may see: everything queued, durable or not.
+/// The entries that a reader may see: everything queued, durable or not.
 pub(super) struct Log<C: RaftTypeConfig> {
     pub(super) vote: Option<VoteOf<C>>,
     pub(super) committed: Option<LogIdOf<C>>,
     pub(super) purged: Option<LogIdOf<C>>,
-    /// The last entry, or what was purged if there is none.
+    /// The last entry, or the last purged one if there is none.
     pub(super) last: Option<LogIdOf<C>>,
     /// Index of the first entry, in memory or on the disk.
     pub(super) first: u64,
     pub(super) tail: Tail<C::Entry>,
-    /// Counts truncations and purges, so that a reader of the disk sees that one came between.
+    /// Counts truncations and purges, so that a reader of the disk detects a concurrent one.
     pub(super) cuts: u64,
     /// The number of the last request.
     pub(super) requests: u64,
-    /// Of a log below its floor: the vote and the last entry that are vouched for.
+    /// For a log below its floor: the vote and the last entry that it vouches for.
     pub(super) floor: Option<Floor<C>>,
     /// The request with which the log reaches its floor.
     pub(super) reaches_floor: Option<u64>,
@@ -60,18 +60,18 @@ where
         self.clone()
     }
 
-    /// What the replica vouches for with the log as it is now. Below a floor, that is the floor: another loss must not lower it.
+    /// What the replica vouches for with its current log. Below a floor this is the floor: another loss must not lower it.
     pub(super) fn mark(&self, log: &Log<C>, vote: Option<&VoteOf<C>>) -> Option<(u64, Option<Mark>)> {
         let below = log.floor.as_ref().and_then(|floor| floor.last.as_ref());
         let last = log.last.as_ref().max(below);
         Some((self.replica, Some(floor::mark(&self.codec, vote.or(log.vote.as_ref()), last))))
     }
 
-    /// The log is durable past its floor. The row may stay until a later start, which sees the same.
+    /// The log is durable past its floor. The floor's row may stay until a later start, which comes to the same result.
     fn leave_floor(&self, log: &mut Log<C>) {
         log.reaches_floor = None;
         log.floor = None;
-        tracing::info!(replica = self.replica, "the log has again what it vouched for");
+        tracing::info!(replica = self.replica, "log refilled");
         self.floor.send_replace(None);
     }
 }

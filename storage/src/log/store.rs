@@ -1,4 +1,4 @@
-//! A group's side of the log: what openraft writes.
+//! The Raft log of one replica, as openraft writes it.
 
 use std::cmp::Ordering;
 use std::io;
@@ -22,9 +22,9 @@ use crate::codec::{Kind, seal_with};
 use crate::engine::Batch;
 use crate::metrics::Stage;
 
-/// The Raft log of one replica: openraft's `RaftLogStorage` above a shared [`LogWriter`].
+/// The Raft log of one replica: openraft's `RaftLogStorage` over a shared [`LogWriter`].
 ///
-/// There is one at a time per replica. Its readers ([`LogReader`]) may outlive it.
+/// A replica has one store at a time. Its readers ([`LogReader`]) may outlive it.
 pub struct LogStore<C: RaftTypeConfig, K> {
     shared: Arc<Shared<C, K>>,
 }
@@ -35,12 +35,12 @@ where
     C::Entry: Clone,
     K: EntryCodec<C>,
 {
-    /// The log of replica `replica_id`, as the disk has it; empty if there has been none.
+    /// The log of replica `replica_id` on the disk; empty if there was none.
     ///
     /// # Errors
-    /// If the disk cannot be read, or what it has is damaged (`InvalidData`): the replica must be replaced.
+    /// If the disk cannot be read, or the log is damaged (`InvalidData`): the replica must be replaced.
     pub async fn open(writer: LogWriter, replica_id: u64, codec: K, limits: LogLimits) -> io::Result<Self> {
-        // What an earlier store of this replica queued is not on the disk yet.
+        // Requests that an earlier store of this replica queued may not be on the disk yet.
         writer.flush().await.map_err(io::Error::other)?;
         let log = recover::log(writer.engine().as_ref(), replica_id, &codec, limits.tail_bytes).await?;
         let (floor, _) = watch::channel(None);
@@ -51,16 +51,16 @@ where
         Ok(store)
     }
 
-    /// The last entry that this replica vouched for, as long as its log is not durable up to it: so long it must not vote,
-    /// stand or lead, nor found its group. `None` for a log that is whole.
+    /// The last entry that this replica vouched for, while its log is not durable up to it. Until then the replica must not
+    /// vote, campaign, lead, or found its group. `None` for an intact log.
     #[must_use]
     pub fn floor(&self) -> watch::Receiver<Option<LogIdOf<C>>> {
         self.shared.floor.subscribe()
     }
 
-    /// Throws away the entries of a replica whose state cannot be used any more, durably: a leader must send it everything anew. Its
-    /// vote stays, and what it had is its floor, at least up to `applied`, which its state had. No store of it is open, and its
-    /// rows are destroyed afterwards, not before. Not for a group of one: nobody could refill it.
+    /// Discards the entries of a replica whose state is unusable, durably: a leader must send everything again. The vote stays.
+    /// The floor is what the replica had, and at least `applied`, which was in its state. The replica's store must not be open,
+    /// and its rows are destroyed afterwards, not before. Not for a group of one replica: nobody could refill it.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -81,8 +81,8 @@ where
         writer.flush().await.map_err(io::Error::other)
     }
 
-    /// Goes on without what is missing below the floor, durably. Whatever was acknowledged because this replica had it is lost
-    /// unless another replica has it: an operator's decision.
+    /// Accepts that entries below the floor are lost, durably. Entries acknowledged because of this replica are lost unless
+    /// another replica has them: an operator's decision.
     ///
     /// # Errors
     /// If the log has failed.
@@ -103,7 +103,7 @@ where
         Ok(())
     }
 
-    /// A vote that was vouched for is put back. The floor stays unless the log reaches it.
+    /// Restores a vote that was vouched for. The floor stays unless the log reaches it.
     async fn stand_on_floor(&mut self) -> io::Result<()> {
         let (vote, below) = {
             let mut log = self.shared.log.write();
@@ -121,7 +121,8 @@ where
                 replica,
                 found,
                 vouched,
-                "the log is shorter than what it vouched for: the replica neither votes nor leads until a leader has refilled it"
+                effect = "the replica neither votes nor leads until a leader has refilled its log",
+                "log shorter than vouched for"
             );
         }
         self.shared.floor.send_replace(below);
@@ -139,15 +140,15 @@ where
         Request { number, batch, entries: entries as u64, sync, group: self.shared.progress(), mark: None, above: 0 }
     }
 
-    /// A request after which the replica has another last entry.
+    /// A request that changes the replica's last entry.
     fn moves(&self, log: &mut Log<C>, number: u64, batch: Batch, entries: usize, sync: bool) -> Request {
         log.look_at_floor(number);
-        // Nobody else need write anything for a long time, and so long the replica would have no say.
+        // Synced at once: no other request may follow for a long time, and until then the replica could not vote.
         let sync = sync || log.reaches_floor == Some(number);
         Request { mark: self.shared.mark(log, None), ..self.request(number, batch, entries, sync) }
     }
 
-    /// Encodes `entries` for the disk, with each one's size in bytes.
+    /// Encodes `entries` for the disk, each with its size in bytes.
     fn encoded(&self, entries: impl IntoIterator<Item = C::Entry>) -> (Batch, Vec<(C::Entry, usize)>) {
         let mut batch = Batch::new();
         let encode = |entry: C::Entry| {
@@ -160,7 +161,7 @@ where
         (batch, sized)
     }
 
-    /// Refuses entries that would leave a hole, or that are older than what they follow. The first entry of an empty log may have
+    /// Refuses entries that would leave a gap, or that are older than what they follow. The first entry of an empty log may have
     /// any index.
     fn check_follows(&self, entries: &[(C::Entry, usize)]) -> io::Result<()> {
         let log = self.shared.log.read();
@@ -187,7 +188,8 @@ where
 }
 
 impl<C: RaftTypeConfig, K> LogStore<C, K> {
-    /// Removes everything a replica has in the log, durably. The replica is gone for good, its store closed before.
+    /// Removes everything that a replica has in the log, durably. The replica is removed for good, and its store is closed
+    /// before.
     ///
     /// # Errors
     /// If the log has failed.
@@ -232,7 +234,7 @@ where
         LogReader::new(self.shared.clone())
     }
 
-    /// Durable on return, and with it everything appended before: openraft takes a vote for newer than all of it.
+    /// Durable on return, with everything appended before: openraft assumes that a vote is newer than all of it.
     async fn save_vote(&mut self, vote: &VoteOf<C>) -> io::Result<()> {
         let shared = &self.shared;
         let mut batch = Batch::new();
@@ -251,8 +253,8 @@ where
         Ok(())
     }
 
-    /// Never waits: when the queue is full the mark is left out, and a later one says more. It takes the same path
-    /// as the entries, so it is never on the disk without those it names.
+    /// Never waits: if the queue is full, this mark is skipped, and a later one covers it. Marks use the same queue as entries,
+    /// so a mark is never on the disk without its entries.
     async fn save_committed(&mut self, committed: Option<LogIdOf<C>>) -> io::Result<()> {
         let Some(id) = committed else { return Ok(()) };
         let mut batch = Batch::new();
@@ -270,8 +272,8 @@ where
         Ok(self.shared.log.read().committed.clone())
     }
 
-    /// Readable on return; `callback` is called once durable, from the log writer's task, or left out when a later
-    /// append of this group became durable with it.
+    /// Readable on return. The log writer's task calls `callback` when the entries are durable, unless a later append of this
+    /// group became durable with them.
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<C>) -> io::Result<()>
     where
         I: IntoIterator<Item = C::Entry> + OptionalSend,
@@ -303,7 +305,7 @@ where
         Ok(())
     }
 
-    /// Not synced by itself: the entries that replace what was cut follow on the same path.
+    /// Not synced: the entries that replace the truncated ones follow in the same queue.
     async fn truncate_after(&mut self, last: Option<LogIdOf<C>>) -> io::Result<()> {
         let shared = &self.shared;
         let slot = shared.writer.slot(0).await?;
@@ -323,8 +325,8 @@ where
         Ok(())
     }
 
-    /// The purged id and the removal are one batch, so neither is ever on the disk without the other; a later sync
-    /// makes them durable.
+    /// The purged id and the deletion are in one batch, so neither is ever on the disk without the other. A later sync makes
+    /// them durable.
     async fn purge(&mut self, id: LogIdOf<C>) -> io::Result<()> {
         let shared = &self.shared;
         let slot = shared.writer.slot(0).await?;

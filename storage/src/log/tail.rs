@@ -1,48 +1,48 @@
-//! The newest entries of a group in memory: what replication and apply read.
+//! The tail: a group's newest entries in memory, for replication and apply.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 /// Entries without gaps, up to the last of the log.
 ///
-/// Each has the number of the request that wrote it. Only entries whose request has been written can leave: until
-/// then they are nowhere else. Those that somebody waits for stay until apply has been given them, because the waiters go with
-/// them; whoever proposes sees to it that they are few.
+/// Each entry has the number of the request that wrote it. Only entries whose request has been written may leave, because until
+/// then they exist only here. Entries with waiting callers stay until apply has received them, because the callers go with
+/// them. The proposer keeps their number small.
 #[derive(Debug)]
 pub(super) struct Tail<E> {
     slots: VecDeque<Slot<E>>,
-    /// Index of the first entry in memory, or of the next one to come.
+    /// Index of the first entry in memory, or of the next one if there is none.
     first: u64,
-    /// Encoded sizes together.
+    /// Sum of the encoded sizes.
     bytes: usize,
     /// Requests up to this one are on the disk.
     written: u64,
-    /// Apply has been given the entries before this index.
+    /// Apply has received the entries before this index.
     given: u64,
 }
 
 #[derive(Debug)]
 struct Slot<E> {
     entry: E,
-    /// Encoded, in bytes.
+    /// Encoded size in bytes.
     size: usize,
     request: u64,
-    /// Somebody waits for what it comes to.
+    /// Whether a caller waits for the entry's outcome.
     awaited: bool,
 }
 
 impl<E: Clone> Tail<E> {
-    /// Empty; the next entry has the index `next`.
+    /// An empty tail; the next entry has the index `next`.
     pub(super) fn starting_at(next: u64) -> Self {
         Self { slots: VecDeque::new(), first: next, bytes: 0, written: 0, given: 0 }
     }
 
-    /// Index of the first entry that is here; what is before must be read from the disk.
+    /// Index of the first entry in memory; earlier ones must be read from the disk.
     pub(super) fn first(&self) -> u64 {
         self.first
     }
 
-    /// Index of the next entry to come.
+    /// Index of the next entry.
     pub(super) fn next(&self) -> u64 {
         self.first + self.slots.len() as u64
     }
@@ -59,15 +59,15 @@ impl<E: Clone> Tail<E> {
         self.slots.push_back(Slot { entry, size, request, awaited });
     }
 
-    /// Adds the entry before the first one: recovery reads backwards.
+    /// Adds the entry before the first one, for recovery, which reads backwards.
     pub(super) fn push_front(&mut self, entry: E, size: usize) {
         self.first = self.first.checked_sub(1).expect("no entry comes before index 0");
         self.bytes += size;
         self.slots.push_front(Slot { entry, size, request: 0, awaited: false });
     }
 
-    /// Copies the entries of `indexes`, which must be here, to `out`, until `budget` bytes are used up. The first one
-    /// ever put into `out` is taken whatever its size.
+    /// Copies the entries of `indexes`, which must be in memory, to `out`, up to `budget` bytes. The first entry in `out` is
+    /// taken whatever its size.
     pub(super) fn read(&self, indexes: Range<u64>, budget: &mut usize, out: &mut Vec<E>) {
         let (from, to) = (self.position(indexes.start), self.position(indexes.end));
         for slot in self.slots.range(from..to) {
@@ -92,7 +92,7 @@ impl<E: Clone> Tail<E> {
         debug_assert_eq!(self.bytes, self.slots.iter().map(|slot| slot.size).sum(), "the bytes of the tail are counted");
     }
 
-    /// Removes the entries before `index`; if those are all, the next one to come has `index`.
+    /// Removes the entries before `index`. If none is left, the next entry has this index.
     pub(super) fn drop_before(&mut self, index: u64) {
         if index >= self.next() {
             self.restart_at(index);
@@ -103,19 +103,19 @@ impl<E: Clone> Tail<E> {
         }
     }
 
-    /// Makes it empty; the next entry has the index `next`.
+    /// Removes all entries; the next entry has the index `next`.
     pub(super) fn restart_at(&mut self, next: u64) {
         *self = Self { written: self.written, given: self.given, ..Self::starting_at(next) };
     }
 
-    /// Requests up to this one are on the disk: the oldest entries may go until `limit` bytes are left.
+    /// Requests up to this one are on the disk: evicts the oldest entries down to `limit` bytes.
     pub(super) fn written(&mut self, request: u64, limit: usize) {
         assert!(request >= self.written, "AcknowledgedIsDurable: request {request} is written after {}", self.written);
         self.written = request;
         self.evict(limit);
     }
 
-    /// Apply has been given the entries before `index`: the oldest may go until `limit` bytes are left.
+    /// Apply has received the entries before `index`: evicts the oldest entries down to `limit` bytes.
     pub(super) fn given(&mut self, index: u64, limit: usize) {
         self.given = self.given.max(index);
         self.evict(limit);

@@ -1,12 +1,12 @@
-//! What a node vouches for: that its log holds what was called durable, also when the medium changes a bit of it later.
+//! Vouching: detects that the log has lost durable batches, even if the medium changes a bit of it later.
 //!
-//! RocksDB takes a damaged record for the end of the log, because the end of a log that a loss of power has torn looks like one.
-//! So each batch of the log has a number, in a row of its own ([`Written`]), and after each sync the newest number is left beside
-//! the log, with the last entry and the vote of each replica ([`Vouch`]). A log that ends before that number has lost something:
-//! then each replica gets a *floor* ([`super::floor`]), durably and before anything else is written.
+//! RocksDB takes a damaged record for the end of the log, because a power loss leaves a torn end that looks the same. So each
+//! batch of the log has a number, in a row of its own ([`Written`]). After each sync the latest number is stored next to the
+//! log, with the last entry and the vote of each replica ([`Vouch`]). A log that ends before that number has lost batches. Each
+//! replica then gets a *floor* ([`super::floor`]), durably and before anything else is written.
 //!
-//! The row also says which batches were durable when it was written, and what the replicas had by then. So a batch that is found
-//! behind damage tells whether that damage is a loss or the torn end of the last sync.
+//! The row also says which batches were durable when it was written, and what the replicas had then. So a batch found behind
+//! damage shows whether that damage is a loss or the torn end of the last sync.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,28 +16,28 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crate::codec::{FrameError, Kind, open_bytes, seal_with};
 use crate::engine::{Batch, Engine, EngineError};
 
-/// The key of the row in each batch: it sorts among the records of the node.
+/// The key of the row in each batch. It sorts among the records of the node.
 pub(crate) const WRITTEN_KEY: &[u8] = b"\xff\xff\xff\xff\xff\xff\xff\xffwritten";
 
-/// What a replica has: its vote and its last log id, as an [`EntryCodec`](super::EntryCodec) encodes them, empty if there is none.
+/// What a replica has: its vote and its last log id, encoded by an [`EntryCodec`](super::EntryCodec); empty if there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) vote: Bytes,
     pub(super) last: Bytes,
 }
 
-/// Marks by replica; `None` for a replica that is gone for good.
+/// Marks by replica; `None` for a replica that was removed for good.
 pub(super) type Marks = BTreeMap<u64, Option<Mark>>;
 
-/// What is vouched for: the first so many batches, and what the replicas had with the last of them.
+/// A vouch: the number of the last durable batch, and what the replicas had with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Vouch {
     pub(crate) number: u64,
     pub(super) marks: BTreeMap<u64, Mark>,
 }
 
-/// The row in a batch: its number, the last batch that was durable when it was written, and what of the replicas has become
-/// durable since a row said so last.
+/// The row in a batch: its number, the last batch that was durable when it was written, and the marks that have become durable
+/// since the last such row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Written {
     pub(crate) number: u64,
@@ -46,7 +46,7 @@ pub(crate) struct Written {
 }
 
 impl Vouch {
-    /// As it is left beside the log.
+    /// The bytes stored next to the log.
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(12 + 64 * self.marks.len());
         out.put_u64_le(self.number);
@@ -55,7 +55,7 @@ impl Vouch {
         out.freeze()
     }
 
-    /// What bytes with a good checksum say; `None` if they are not of this release's layout.
+    /// Decodes bytes with a valid checksum; `None` if they have another version's format.
     pub(crate) fn decode(mut body: Bytes) -> Option<Self> {
         let number = take_u64(&mut body)?;
         let marks = take_marks(&mut body)?;
@@ -63,7 +63,7 @@ impl Vouch {
         Some(Self { number, marks: marks.collect() })
     }
 
-    /// A row was found in a batch behind damage: whatever was durable when that was written is vouched for.
+    /// A row was found in a batch behind damage: everything that was durable when it was written is vouched for.
     pub(crate) fn learn(&mut self, row: &Written) {
         if row.durable < self.number {
             return;
@@ -90,7 +90,7 @@ impl Written {
         });
     }
 
-    /// The row in a frame.
+    /// Decodes the row in a frame.
     ///
     /// # Errors
     /// If it is damaged.
@@ -134,20 +134,20 @@ fn take_u64(body: &mut Bytes) -> Option<u64> {
     body.try_get_u64_le().ok()
 }
 
-/// What the log writer has to vouch for.
+/// The state that the log writer vouches for.
 pub(super) struct Account {
-    /// The last batch that was written, and the last that is durable.
+    /// The last written batch, and the last durable one.
     number: u64,
     durable: u64,
     /// What the replicas have with the last batch.
     marks: BTreeMap<u64, Mark>,
-    /// What has changed since a sync ended, and since a row told of it.
+    /// Changes since the last sync, and since the last row that reported them.
     written: Marks,
     untold: Marks,
 }
 
 impl Account {
-    /// What the disk has, held against what was vouched for. Where something is missing, the replicas' floors are written first.
+    /// Compares the disk with the vouch. If something is missing, the replicas' floors are written first.
     pub(super) async fn open(engine: &Arc<dyn Engine>) -> Result<Self, EngineError> {
         let vouch = engine.vouched().and_then(Vouch::decode).unwrap_or_default();
         let key = Bytes::from_static(WRITTEN_KEY);
@@ -167,12 +167,13 @@ impl Account {
         Ok(account)
     }
 
-    /// Nobody knows what was in the batches that are missing: each replica is held to what it had with the last one.
+    /// The content of the missing batches is unknown, so each replica's floor is what it had with the last one.
     async fn lay_floors(&mut self, engine: &Arc<dyn Engine>, found: u64) -> Result<(), EngineError> {
         tracing::error!(
             vouched = self.number,
             found,
-            "the log has lost what it vouched for: replicas whose log is too short take no part until it is refilled"
+            effect = "replicas whose log is too short take no part until a leader has refilled it",
+            "log database shorter than vouched for"
         );
         let mut batch = Batch::new();
         for (replica, mark) in &self.marks {
@@ -185,7 +186,7 @@ impl Account {
         engine.keep().await
     }
 
-    /// Numbers a batch, which is about to be written, and answers what to vouch for once it is durable.
+    /// Numbers a batch that is about to be written, and returns the vouch for the time when it is durable.
     fn add_to(&mut self, batch: &mut Batch) -> Bytes {
         self.number += 1;
         assert!(self.durable < self.number, "AcknowledgedIsDurable: batch {} is durable before {}", self.durable, self.number);
@@ -194,7 +195,7 @@ impl Account {
         self.vouch()
     }
 
-    /// As [`add_to`](Self::add_to), with what the replicas will have. An empty batch stays so.
+    /// Like [`add_to`](Self::add_to), with the replicas' new marks. An empty batch stays empty.
     pub(super) fn number(&mut self, batch: &mut Batch, marks: Marks) -> Bytes {
         for (replica, mark) in &marks {
             match mark {
@@ -210,22 +211,22 @@ impl Account {
         Vouch { number: self.number, marks: self.marks.clone() }.encode()
     }
 
-    /// The next batch has a higher number than this one.
+    /// Gives the next batch a number above this one.
     pub(super) fn raise(&mut self, number: u64) {
         self.number = self.number.max(number);
     }
 
-    /// The number of the last batch that is durable.
+    /// The number of the last durable batch.
     pub(super) fn durable(&self) -> u64 {
         self.durable
     }
 
-    /// Something was written that is not known to be durable.
+    /// Whether something was written that may not be durable.
     pub(super) fn is_ahead(&self) -> bool {
         self.durable < self.number
     }
 
-    /// All that was written is durable.
+    /// Everything written is durable.
     pub(super) fn synced(&mut self) {
         self.durable = self.number;
         self.untold.append(&mut self.written);
@@ -244,7 +245,7 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// As they will be found on disks for ever.
+    /// These bytes are on disks; they never change.
     #[test]
     fn golden_bytes() {
         let vouch = Vouch { number: 258, marks: [(7, mark(b"v", b"ab"))].into() };

@@ -1,4 +1,4 @@
-//! What waits for a group's log to become durable.
+//! Callers that wait for a group's log to become durable.
 
 use std::collections::VecDeque;
 
@@ -7,16 +7,16 @@ use openraft::storage::IOFlushed;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// Those who wait, in the order of their requests.
+/// The waiting callers, in the order of their requests.
 pub(super) struct Watermark<C: RaftTypeConfig> {
     waiting: Mutex<VecDeque<(u64, Waiter<C>)>>,
 }
 
-/// One who waits for a request to be durable. Dropped instead of told, it never will be.
+/// A caller that waits for a request to become durable. If it is dropped without an answer, the request never will.
 pub(super) enum Waiter<C: RaftTypeConfig> {
     /// openraft, for an append.
     Appended(IOFlushed<C>),
-    /// Whoever awaits a vote, or the end of an open log.
+    /// A caller that waits for a vote, or for an open log to end.
     Caller(oneshot::Sender<()>),
 }
 
@@ -25,7 +25,7 @@ impl<C: RaftTypeConfig> Watermark<C> {
         Self { waiting: Mutex::default() }
     }
 
-    /// Queues a waiter for `request`; requests never get smaller.
+    /// Adds a caller that waits for `request`. Requests never decrease.
     pub(super) fn wait(&self, request: u64, waiter: Waiter<C>) {
         let mut waiting = self.waiting.lock();
         let last = waiting.back().map_or(0, |(waits_for, _)| *waits_for);
@@ -35,8 +35,8 @@ impl<C: RaftTypeConfig> Watermark<C> {
 
     /// Everything up to `request` is durable.
     ///
-    /// openraft keeps only the newest completion of a group, and sleeps between two in quick succession, so it gets
-    /// one. Signals have a receiver each and are all sent.
+    /// openraft keeps only the latest completion of a group, and sleeps between two in quick succession, so it gets one. Every
+    /// signal has its own receiver, so all of them are sent.
     pub(super) fn reached(&self, request: u64) {
         let mut newest = None;
         let mut others = Vec::new();
@@ -53,7 +53,7 @@ impl<C: RaftTypeConfig> Watermark<C> {
         for waiter in others {
             match waiter {
                 Waiter::Appended(flushed) => flushed.io_completed(Ok(())),
-                // Nobody waits any more: durable all the same.
+                // The receiver may be gone; the request is durable all the same.
                 Waiter::Caller(caller) => drop(caller.send(())),
             }
         }
@@ -62,7 +62,7 @@ impl<C: RaftTypeConfig> Watermark<C> {
         }
     }
 
-    /// The log has failed: nobody will ever be told that anything is durable.
+    /// The log has failed: no further request will become durable.
     pub(super) fn abandon(&self) {
         self.waiting.lock().clear();
     }

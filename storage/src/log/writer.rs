@@ -1,4 +1,4 @@
-//! The log writer: gathers what all groups have queued since the last sync, writes one batch, syncs once.
+//! The log writer: collects what all groups have queued since the last sync, writes one batch, syncs once.
 
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -16,16 +16,16 @@ use super::vouch::{Account, Mark, Marks};
 use crate::engine::{Batch, Durability, Engine, EngineError};
 use crate::metrics;
 
-/// How much may wait for the disk, and how much goes to it at once.
+/// Limits on queued requests, and on the size of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriterLimits {
-    /// Requests that wait; a group that would queue one more waits itself.
+    /// Most queued requests. A group that would queue one more waits.
     pub queued_requests: usize,
-    /// Bytes that wait. One larger request is let through when nothing else waits.
+    /// Most queued bytes. A single larger request is accepted if nothing else is queued.
     pub queued_bytes: usize,
-    /// Bytes after which a batch is written, whatever else waits.
+    /// Bytes at which a batch is written, even if more is queued.
     pub batch_bytes: usize,
-    /// How long something that needs no sync may wait for company.
+    /// How long a request that needs no sync may wait for others.
     pub linger: Duration,
 }
 
@@ -35,29 +35,29 @@ impl Default for WriterLimits {
     }
 }
 
-/// The log is no longer written: the disk failed, and what it holds of the last batch is unknown. Stop the process
-/// and start it again; the log is then read from what the disk really holds.
+/// The log cannot be written any more: the disk failed, and it is unknown how much of the last batch it has. Stop the process
+/// and start it again; the log is then read from the disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the log cannot be written: {0}")]
 pub struct LogFailure(pub EngineError);
 
-/// What a writer has done so far.
+/// Counters of a writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriterStats {
     /// Batches written and synced.
     pub syncs: u64,
     /// Batches written without a sync.
     pub buffered: u64,
-    /// Requests gathered into them.
+    /// Requests in these batches.
     pub requests: u64,
-    /// Entries among them.
+    /// Entries in these batches.
     pub entries: u64,
     /// Bytes of keys and values.
     pub bytes: u64,
 }
 
-/// A handle of the one log writer of a node. When all handles and all stores on it are gone, it writes what is
-/// queued, syncs, and ends.
+/// A handle of the node's one log writer. When all handles and all stores on it are dropped, it writes the queued requests,
+/// syncs, and ends.
 #[derive(Clone)]
 pub struct LogWriter {
     queue: mpsc::Sender<Queued>,
@@ -67,35 +67,35 @@ pub struct LogWriter {
     counters: Arc<Counters>,
 }
 
-/// The record that is written for the sake of its number.
+/// A record that is only written to get a batch with a new number.
 const ADVANCED: &str = "advanced";
 
-/// Told what became of a group's requests.
+/// Notified of the fate of a group's requests.
 pub(super) trait Progress: Send + Sync {
     /// Every request up to `request` is durable.
     fn durable(&self, request: u64);
 
-    /// None will ever be.
+    /// No further request will become durable.
     fn failed(&self);
 }
 
-/// What a group wants written. Requests of one group are written in the order in which they were queued.
+/// A group's write. Requests of a group are written in the order in which they were queued.
 pub(super) struct Request {
-    /// Numbered by the group, ascending.
+    /// Number of the request, ascending within the group.
     pub(super) number: u64,
     pub(super) batch: Batch,
-    /// Entries in the batch, to be counted.
+    /// Number of entries in the batch, for counters.
     pub(super) entries: u64,
-    /// Whether somebody waits for it to be durable.
+    /// Whether a caller waits for durability.
     pub(super) sync: bool,
     pub(super) group: Arc<dyn Progress>,
-    /// What a replica has with it, or that it is gone; nothing if that does not change.
+    /// The replica's new mark, or its removal; `None` if neither changes.
     pub(super) mark: Option<(u64, Option<Mark>)>,
-    /// Its batch has a higher number than this one.
+    /// The batch gets a number above this one.
     pub(super) above: u64,
 }
 
-/// Bytes that may still be queued, counted in KiB.
+/// Bytes that may still be queued, in KiB.
 struct Room {
     permits: Semaphore,
     total: u32,
@@ -112,7 +112,7 @@ struct Counters {
 }
 
 impl LogWriter {
-    /// Starts the writer above `engine`; `spawn` runs its task.
+    /// Starts the writer over `engine`. `spawn` runs its task.
     pub fn start(engine: Arc<dyn Engine>, limits: WriterLimits, spawn: impl FnOnce(BoxFuture<'static, ()>)) -> Self {
         let (queue, requests) = mpsc::channel(limits.queued_requests);
         let (failure, failed) = watch::channel(None);
@@ -130,8 +130,8 @@ impl LogWriter {
         Self { queue, room, engine, failed, counters }
     }
 
-    /// Completes when the log cannot be written any more, which a node must answer by stopping its process; never
-    /// completes if the writer ends in peace. May be called any number of times.
+    /// Completes when the log cannot be written any more; the node must then stop its process. Never completes if the writer
+    /// ends without a failure. May be called any number of times.
     pub async fn failed(&self) -> LogFailure {
         let mut failed = self.failed.clone();
         let failure = match failed.wait_for(Option::is_some).await {
@@ -152,14 +152,14 @@ impl LogWriter {
         self.written(Batch::new(), 0).await
     }
 
-    /// The number of the last batch that is durable; 0 until something was flushed. It never falls while the disk keeps what it
-    /// has, not through restarts either: a log that comes back with less than it has shown is an older one.
+    /// The number of the last durable batch; 0 until the first flush. It never decreases while the disk keeps its content, not
+    /// through restarts either: a log that comes back with a lower number than it has reported is an older copy.
     #[must_use]
     pub fn reached(&self) -> u64 {
         self.counters.durable.load(Ordering::Acquire)
     }
 
-    /// Writes a batch with a higher number than any before, and than `number`; answers its number once it is durable.
+    /// Writes a batch with a number above all earlier ones and above `number`. Returns its number once it is durable.
     ///
     /// # Errors
     /// If the log has failed.
@@ -170,7 +170,7 @@ impl LogWriter {
         Ok(self.reached())
     }
 
-    /// Writes a batch with a higher number than `above`; durable on return.
+    /// Writes a batch with a number above `above`. Durable on return.
     pub(super) async fn written(&self, batch: Batch, above: u64) -> Result<(), LogFailure> {
         let (done, answer) = oneshot::channel();
         let group = Arc::new(Flush(parking_lot::Mutex::new(Some(done))));
@@ -184,7 +184,7 @@ impl LogWriter {
         Err(self.failed.borrow().clone().unwrap_or(LogFailure(EngineError::Closed)))
     }
 
-    /// What the writer has done so far.
+    /// The writer's counters.
     #[must_use]
     pub fn stats(&self) -> WriterStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -203,7 +203,7 @@ impl LogWriter {
         &self.engine
     }
 
-    /// Waits for a place in the queue for a request of `bytes` bytes. Dropping the slot gives it back.
+    /// Waits for a slot in the queue for a request of `bytes` bytes. Dropping the slot releases it.
     pub(super) async fn slot(&self, bytes: usize) -> io::Result<Slot<'_>> {
         let kibibytes = self.room.kibibytes(bytes);
         let room = self.room.permits.acquire_many(kibibytes).await.map_err(|_| stopped())?;
@@ -211,14 +211,14 @@ impl LogWriter {
         Ok(Slot { place, room: Some(room), kibibytes })
     }
 
-    /// A place for a request that is too small to count, if there is one just now.
+    /// A slot for a request too small to count, if one is free now.
     pub(super) fn slot_now(&self) -> Option<Slot<'_>> {
         let place = self.queue.try_reserve().ok()?;
         Some(Slot { place, room: None, kibibytes: 0 })
     }
 }
 
-/// A place in the queue.
+/// A slot in the queue.
 pub(super) struct Slot<'a> {
     place: mpsc::Permit<'a, Queued>,
     room: Option<SemaphorePermit<'a>>,
@@ -229,25 +229,25 @@ impl Slot<'_> {
     pub(super) fn queue(self, request: Request) {
         self.place.send(Queued { request, kibibytes: self.kibibytes });
         if let Some(room) = self.room {
-            // The writer gives it back.
+            // The writer releases it.
             room.forget();
         }
     }
 }
 
-/// A request and the room it takes until it is written.
+/// A request, and the room it takes until it is written.
 struct Queued {
     request: Request,
     kibibytes: u32,
 }
 
-/// Waits for a sync without belonging to a group.
+/// Waits for a sync, independent of any group.
 struct Flush(parking_lot::Mutex<Option<oneshot::Sender<()>>>);
 
 impl Progress for Flush {
     fn durable(&self, _request: u64) {
         if let Some(done) = self.0.lock().take() {
-            // The caller has gone: durable all the same.
+            // The receiver is gone if the caller has left; everything is durable all the same.
             let _ = done.send(());
         }
     }
@@ -270,13 +270,13 @@ impl Room {
         assert!(free <= self.total as usize, "{free} KiB of {} KiB are free in the queue of the log", self.total);
     }
 
-    /// Larger than all the room there is: take all of it.
+    /// A request larger than all the room takes all of it.
     fn kibibytes(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.total)
     }
 }
 
-/// The task that owns the other end of the queue.
+/// The task at the other end of the queue.
 struct Task {
     engine: Arc<dyn Engine>,
     limits: WriterLimits,
@@ -286,22 +286,22 @@ struct Task {
     counters: Arc<Counters>,
 }
 
-/// What is written next.
+/// The next batch.
 #[derive(Default)]
 struct Round {
     batch: Batch,
     requests: u64,
     entries: u64,
     sync: bool,
-    /// Room to give back.
+    /// Room to release.
     kibibytes: usize,
-    /// When its first request came.
+    /// When its first request arrived.
     first_came: Option<Instant>,
-    /// Each group once, with its newest request. A node has few groups.
+    /// Each group once, with its latest request. A node has few groups.
     groups: Vec<(Arc<dyn Progress>, u64)>,
-    /// What the replicas have with it.
+    /// The replicas' marks with this batch.
     marks: Marks,
-    /// It has a higher number than this one.
+    /// The batch gets a number above this one.
     above: u64,
 }
 
@@ -336,7 +336,7 @@ impl Task {
         }
     }
 
-    /// Fills `round` until it should be written; `false` once no more can come.
+    /// Fills `round` until it should be written. Returns `false` when the queue has closed.
     async fn gather(&mut self, round: &mut Round) -> bool {
         loop {
             let next = match round.first_came {
@@ -348,8 +348,8 @@ impl Task {
             };
             let Some(request) = next else { return false };
             round.add(request);
-            // The first request wakes this task before whatever else is ready to run: let that queue its entries too,
-            // for the sync costs the same with them.
+            // The first request wakes this task before other tasks that are ready. Let those queue their entries too, since the
+            // sync costs the same with them.
             tokio::task::yield_now().await;
             while round.batch.bytes() < self.limits.batch_bytes {
                 let Ok(request) = self.requests.try_recv() else { break };
@@ -361,7 +361,7 @@ impl Task {
         }
     }
 
-    /// Writes `round` and tells its groups. It is empty afterwards.
+    /// Writes `round` and notifies its groups. It is empty afterwards.
     async fn write(&self, round: &mut Round, account: &mut Account) -> Result<(), EngineError> {
         let mut batch = std::mem::take(&mut round.batch);
         account.raise(round.above);
@@ -401,14 +401,14 @@ impl Task {
         counters.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Completes nothing, refuses everything from now on, and says why.
+    /// Completes no request, refuses all further ones, and reports the cause.
     async fn fail(mut self, round: Round, error: EngineError) {
-        tracing::error!(%error, "the log cannot be written; this node must stop");
+        tracing::error!(%error, effect = "this node stops", "log write failed");
         self.requests.close();
         self.room.permits.close();
         self.failure.send_replace(Some(LogFailure(error)));
         round.groups.iter().for_each(|(group, _)| group.failed());
-        // Until those who have a place already have used it.
+        // Until callers with a slot have used it.
         while let Some(queued) = self.requests.recv().await {
             queued.request.group.failed();
         }

@@ -1,4 +1,4 @@
-//! A replacement of all rows, written beside those that are there.
+//! Replaces all rows: the new ones are written next to the current ones.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::engine::{Batch, Durability, Row};
 
 /// Rows of a new generation, invisible until committed.
 ///
-/// Dropped without a commit, its rows stay invisible; the next commit, or the next start, removes them.
+/// If it is dropped without a commit, its rows stay invisible. The next commit or the next start removes them.
 pub struct Install {
     shared: Arc<Shared>,
     generation: u64,
@@ -20,8 +20,8 @@ impl Install {
         Self { shared, generation }
     }
 
-    /// Adds rows; a later one with the same key replaces an earlier one. Returns once they are written, so that the
-    /// sender of a large snapshot is slowed to the speed of the disk.
+    /// Adds rows; a later row with the same key replaces an earlier one. Returns once the rows are written, so that the sender
+    /// of a large snapshot is slowed to the speed of the disk.
     ///
     /// # Errors
     /// If the disk fails.
@@ -34,13 +34,13 @@ impl Install {
         Ok(self.shared.engine.write(batch, Durability::Buffered).await?)
     }
 
-    /// Switches to the new rows with `meta`; durable on return. A crash leaves all of the old or all of the new.
+    /// Switches to the new rows with `meta`; durable on return. A crash leaves either all old rows or all new ones.
     ///
     /// # Errors
-    /// [`StateError::Overtaken`] and [`StateError::Abandoned`] switched nothing. Else the disk failed: stop.
+    /// After [`StateError::Overtaken`] and [`StateError::Abandoned`] nothing was switched. Otherwise the disk failed: stop.
     pub async fn commit(self, meta: Bytes) -> Result<(), StateError> {
         let shared = &self.shared;
-        // The rows must be durable before the head names them; this part needs no turn.
+        // The rows must be durable before the head names them. This part needs no turn.
         shared.engine.flush().await?;
         let mut turn = shared.turn.lock().await;
         if shared.head.read().generation >= self.generation {

@@ -1,10 +1,10 @@
-//! Where a replica's rows lie in the state database: replica id, kind, generation, big endian, then the row's own key.
+//! Keys of a replica's rows in the state database: replica id, kind, generation, big endian, then the row's own key.
 
 use bytes::Bytes;
 
 use crate::engine::{KeyRange, Row};
 
-/// What stands before a row's own key, in bytes.
+/// Bytes before a row's own key.
 pub(super) const ROW_PREFIX: usize = 17;
 
 type Prefix = [u8; ROW_PREFIX];
@@ -31,7 +31,7 @@ pub(super) fn row(replica: u64, generation: u64, key: &[u8]) -> Bytes {
     [&prefix(replica, ROW, generation), key].concat().into()
 }
 
-/// The rows whose own keys start with `start`, those after `after` only.
+/// The rows whose own keys start with `start` and come after `after`.
 pub(super) fn rows(replica: u64, generation: u64, start: &[u8], after: Option<&[u8]>) -> KeyRange {
     let range = KeyRange::prefix(row(replica, generation, start));
     match after {
@@ -40,7 +40,7 @@ pub(super) fn rows(replica: u64, generation: u64, start: &[u8], after: Option<&[
     }
 }
 
-/// Rows as they were put: without what stands before their own keys.
+/// The rows as they were stored, with their own keys only.
 pub(super) fn bare(mut rows: Vec<Row>) -> Vec<Row> {
     for (key, _) in &mut rows {
         *key = key.slice(ROW_PREFIX..);
@@ -68,7 +68,7 @@ pub(super) fn all(replica: u64) -> (Prefix, Prefix) {
     (prefix(replica, 0, 0), prefix(replica, END, 0))
 }
 
-/// Makes the keys of many rows in one buffer.
+/// Builds the keys of many rows in one buffer.
 pub(super) struct RowKey(Vec<u8>);
 
 impl RowKey {
@@ -87,7 +87,7 @@ impl RowKey {
 mod tests {
     use super::*;
 
-    /// As they will be found on disks for ever.
+    /// These keys are on disks; they never change.
     #[test]
     fn golden_keys() {
         let hex = |key: &[u8]| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();

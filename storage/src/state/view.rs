@@ -1,4 +1,4 @@
-//! Everything a replica had at one checkpoint, while later ones are written.
+//! All rows of a replica at one checkpoint, while later ones are written.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{StateError, keys};
 use crate::engine::{EngineView, Row, ScanLimit};
 
-/// All rows and the meta of one checkpoint or install. It holds disk space: drop it soon.
+/// All rows and the meta of one checkpoint or install. A view holds disk space, so drop it soon.
 #[derive(Clone)]
 pub struct StateView {
     view: Arc<dyn EngineView>,
@@ -21,13 +21,13 @@ impl StateView {
         Self { view, replica, generation, meta }
     }
 
-    /// What was written with that checkpoint.
+    /// The meta of that checkpoint.
     #[must_use]
     pub fn meta(&self) -> Bytes {
         self.meta.clone()
     }
 
-    /// Rows in key order, those after `after` only, until about `max_bytes` bytes are gathered. Empty means the end.
+    /// Rows in key order after `after`, until about `max_bytes` are collected. An empty result means the end.
     ///
     /// # Errors
     /// If the disk fails.

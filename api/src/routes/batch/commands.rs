@@ -1,4 +1,4 @@
-//! Many commands on orders at once.
+//! `POST /v1/commands/batch`: many commands on orders.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -49,8 +49,8 @@ pub(in crate::routes) async fn command(api: Arc<Api>, mut call: Call) -> Ended {
     Ok(respond(&api, &mut call, items, minimal, told))
 }
 
-/// Reads the batch in one go; when something in it is wrong, each command by itself, so that the others are done. What is
-/// in the bodies depends on the paths and is read afterwards.
+/// Parses the batch as a whole. If that fails, parses each command separately, so that the valid ones are executed. The bodies
+/// of commands depend on their paths and are parsed later.
 fn read(bytes: &[u8]) -> Result<Vec<Result<RawCommand<'_>, Fault>>, Fault> {
     if let Ok(batch) = serde_json::from_slice::<body::Strictly<RawCommands<'_>>>(bytes) {
         return Ok(batch.0.commands.into_iter().map(Ok).collect());
@@ -59,7 +59,7 @@ fn read(bytes: &[u8]) -> Result<Vec<Result<RawCommand<'_>, Fault>>, Fault> {
     Ok(batch.commands.into_iter().map(|command| body::parse_exactly(command.get().as_bytes())).collect())
 }
 
-/// [`CommandBatch`](crate::wire::CommandBatch) with the bodies of its commands unread.
+/// [`CommandBatch`](crate::wire::CommandBatch) with unparsed bodies.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawCommands<'a> {
@@ -67,7 +67,7 @@ struct RawCommands<'a> {
     commands: Vec<RawCommand<'a>>,
 }
 
-/// The same with its commands unread.
+/// [`CommandBatch`](crate::wire::CommandBatch) with unparsed commands.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawBatch<'a> {
@@ -75,7 +75,7 @@ struct RawBatch<'a> {
     commands: Vec<&'a RawValue>,
 }
 
-/// [`Command`](crate::wire::Command) with its body unread.
+/// [`Command`](crate::wire::Command) with an unparsed body.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawCommand<'a> {

@@ -1,4 +1,4 @@
-//! Placing many orders at once.
+//! `POST /v1/orders/batch`: places many orders.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ pub(in crate::routes) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
     Ok(respond(&api, &mut call, items, minimal, told))
 }
 
-/// Reads the batch in one go; when something in it is wrong, each order by itself, so that the others are placed.
+/// Parses the batch as a whole. If that fails, parses each order separately, so that the valid ones are placed.
 fn read(bytes: &[u8]) -> Result<Vec<Result<PlaceOrder, Fault>>, Fault> {
     if let Some(batch) = body::parse_fast::<PlaceBatch>(bytes) {
         return Ok(batch.orders.into_iter().map(Ok).collect());
@@ -63,7 +63,7 @@ fn read(bytes: &[u8]) -> Result<Vec<Result<PlaceOrder, Fault>>, Fault> {
     Ok(batch.orders.into_iter().map(|order| body::parse(order.get().as_bytes())).collect())
 }
 
-/// [`PlaceBatch`] with its orders unread.
+/// [`PlaceBatch`] with unparsed orders.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawBatch<'a> {

@@ -1,6 +1,6 @@
-//! Checkpoints as files. Rows whose keys ascend become a table file of their own, which the database takes in whole: no copy in
-//! a batch or a memtable, which would be sorted, kept and written once more, and the same promise, all of it or nothing,
-//! durable on return.
+//! Checkpoints as files. Rows with ascending keys are written to a table file, which the database ingests as a whole: nothing
+//! is copied into a batch or a memtable, which would be sorted, kept and written once more. The guarantee is the same: atomic,
+//! and durable on return.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

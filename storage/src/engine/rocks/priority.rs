@@ -1,5 +1,5 @@
-//! Work that can wait gives way to that of those who are being served. Merging files and writing a checkpoint take a core for
-//! seconds; on a machine of few cores everybody would wait for them.
+//! Lowers the priority of work that can wait. Compactions and checkpoints take a core for seconds, and on a machine with few
+//! cores all requests would wait for them.
 
 use std::sync::Once;
 use std::thread;
@@ -7,25 +7,27 @@ use std::thread;
 use rocksdb::Env;
 use rustix::process::setpriority_process;
 
-/// How nice threads are whose work can wait: with another thread that wants the processor too they get a tenth of it. Not
-/// the nicest, which would get so little that files pile up while the machine is busy.
+/// Nice value of threads whose work can wait: next to another busy thread they get a tenth of the processor. A higher value
+/// would leave them so little that files pile up while the machine is busy.
 const NICE: i32 = 10;
-/// Threads that merge files: RocksDB has them for all databases of the process.
+/// Compaction threads. RocksDB shares them between all databases of the process.
 const MERGERS: i32 = 2;
 
-/// The calling thread, and each that it starts, gives way from now on.
+/// Lowers the priority of the calling thread, and of each thread that it starts.
 pub(super) fn give_way() {
-    // On Linux each thread has a priority of its own, and none stands for the calling one. A kernel that refuses leaves it
-    // as it is, which is slower for others and no less right.
-    let _ = setpriority_process(None, NICE);
+    // On Linux each thread has a priority of its own, and `None` selects the calling one. If the kernel refuses, requests are
+    // slower, but nothing breaks.
+    if let Err(error) = setpriority_process(None, NICE) {
+        tracing::debug!(%error, "thread priority not lowered");
+    }
 }
 
-/// Starts the threads that merge files, before the first database is opened, so that they give way.
+/// Starts the compaction threads with a lower priority, before the first database is opened.
 pub(super) fn start_mergers() {
     static STARTED: Once = Once::new();
     let start = || {
         give_way();
-        // Without them RocksDB starts one when it needs it, like any other thread.
+        // If this fails, RocksDB starts a thread when it needs one, with the normal priority.
         if let Ok(mut env) = Env::new() {
             env.set_low_priority_background_threads(MERGERS);
         }

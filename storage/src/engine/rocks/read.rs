@@ -51,7 +51,7 @@ pub(super) fn without_list(path: &Path) -> Option<String> {
 
 /// The first file that the database counts on and the folder does not have.
 fn missing_file(db: &DB) -> Option<String> {
-    let files = db.live_files().ok()?;
+    let files = db.live_files().inspect_err(|error| tracing::warn!(%error, "live files of a database not listed")).ok()?;
     // Their names begin with a slash.
     files.into_iter().map(|file| file.name).find(|name| !db.path().join(name.trim_start_matches('/')).exists())
 }

@@ -41,7 +41,7 @@ impl VouchFile {
         let newest = newest(&file).map_err(disk)?;
         let empty = file.metadata().map_err(disk)?.len() == 0;
         if newest.is_none() && !empty {
-            tracing::warn!(file = %path.display(), "what the log vouched for cannot be read: its end is believed as it is found");
+            tracing::warn!(path = %path.display(), effect = "the end of the log is accepted as found", "file VOUCHED is unreadable");
         }
         let (number, newest) = newest.map_or((0, None), |(number, vouch)| (number, Some(vouch)));
         Ok(Self { file, number, newest, new: empty })
