@@ -32,7 +32,6 @@ pub struct AttemptOver {
 /// An attempt that runs. Dropped, it tells its leader that it is over, except when the outcome of its place is unknown:
 /// then it runs on until the term ends, and its key stays busy (rule 4).
 pub(super) struct Running<F: Front> {
-    attempt: AttemptId,
     /// What is told when it is over, and to whom; taken when told.
     over: Option<(F, AttemptOver)>,
     /// Its place was proposed, and its outcome is not known.
@@ -41,11 +40,12 @@ pub(super) struct Running<F: Front> {
 
 impl<F: Front> Running<F> {
     pub(super) fn new(attempt: AttemptId, user: UserId, key: Key, front: F) -> Self {
-        Self { attempt, over: Some((front, AttemptOver { attempt, user, key })), undecided: false }
+        Self { over: Some((front, AttemptOver { attempt, user, key })), undecided: false }
     }
 
     pub(super) fn attempt(&self) -> AttemptId {
-        self.attempt
+        let (_, over) = self.over.as_ref().expect("an attempt that ends is used up");
+        over.attempt
     }
 
     /// Its place is about to be proposed.
@@ -105,7 +105,7 @@ impl<F: Front> Attempt<F> {
     /// Which attempt it is.
     #[must_use]
     pub fn id(&self) -> AttemptId {
-        self.running.attempt
+        self.running.attempt()
     }
 
     /// Ends it, and asks for the same once more with a valid-until counted from `now` (rule 11).

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::attempt::{AskState, Attempt, AttemptOver, Front, Running, ShardHolds};
 use super::effect::{LeaderEffect, NotPlaced, PlaceCall};
@@ -56,7 +56,7 @@ pub struct Leader<F: Front> {
     leaving: bool,
 }
 
-/// A key of a user. The hash decides the order of most, so that few long names are compared.
+/// A key of a user. The hash of the key decides the order of most, so that few long names are compared.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct BusyKey {
     hash: u64,
@@ -72,9 +72,8 @@ struct Busy<F: Front> {
 }
 
 impl BusyKey {
-    fn of(user: &UserId, key: &Key) -> Self {
-        let hash = xxh3_64_with_seed(key.as_str().as_bytes(), xxh3_64(user.as_str().as_bytes()));
-        Self { hash, user: user.clone(), key: key.clone() }
+    fn new(user: UserId, key: Key) -> Self {
+        Self { hash: xxh3_64(key.as_str().as_bytes()), user, key }
     }
 }
 
@@ -105,7 +104,7 @@ impl<F: Front> Leader<F> {
             return refuse(call.caller, NotPlaced::NoLeader);
         }
         let (user, key) = (&call.request.user, &call.request.key);
-        let free = match self.busy.entry(BusyKey::of(user, key)) {
+        let free = match self.busy.entry(BusyKey::new(user.clone(), key.clone())) {
             Entry::Occupied(busy) if busy.get().waiting.len() >= self.settings.waiting_per_key => {
                 return refuse(call.caller, NotPlaced::Overloaded);
             }
@@ -164,7 +163,7 @@ impl<F: Front> Leader<F> {
 
     /// An attempt is over and its key free: whoever waits for the key tries again, in the order of asking.
     pub fn over(&mut self, over: AttemptOver, effects: &mut Vec<LeaderEffect<F>>) {
-        let waiting = self.free(BusyKey::of(&over.user, &over.key), Some(over.attempt.counter));
+        let waiting = self.free(BusyKey::new(over.user, over.key), Some(over.attempt.counter));
         effects.extend(waiting.into_iter().map(LeaderEffect::Again));
     }
 
@@ -178,14 +177,14 @@ impl<F: Front> Leader<F> {
         now: Timestamp,
         effects: &mut Vec<LeaderEffect<F>>,
     ) {
-        let waiting = self.free(BusyKey::of(&over.user, &over.key), Some(over.attempt.counter));
+        let waiting = self.free(BusyKey::new(over.user, over.key), Some(over.attempt.counter));
         self.place(call, memory, now, effects);
         effects.extend(waiting.into_iter().map(LeaderEffect::Again));
     }
 
     /// The record of a key is in memory, or the knowledge that there is none.
     pub fn key_loaded(&mut self, user: &UserId, key: &Key, effects: &mut Vec<LeaderEffect<F>>) {
-        let waiting = self.free(BusyKey::of(user, key), None);
+        let waiting = self.free(BusyKey::new(user.clone(), key.clone()), None);
         effects.extend(waiting.into_iter().map(LeaderEffect::Again));
     }
 
@@ -306,11 +305,15 @@ fn look_ahead(memory: &impl Memory, request: &OrderRequest, local: bool) -> Ahea
 }
 
 fn short_of(machine: &ShardMachine, request: &OrderRequest) -> Option<Rejection> {
-    let short = |(sku, asked)| match machine.available_units(&sku) {
-        Lookup::Found(available) if available < asked => Some((sku, asked, available)),
+    let short = |sku: &SkuId, asked| match machine.available_units(sku) {
+        Lookup::Found(available) if available < asked => Some((sku.clone(), asked, available)),
         _ => None,
     };
-    Rejection::short_of(request.wanted().into_iter().filter_map(short).collect())
+    Rejection::short_of(match &request.lines[..] {
+        // Most orders have one line: no list is made for them.
+        [line] => short(&line.sku, line.quantity).into_iter().collect(),
+        _ => request.wanted().iter().filter_map(|(sku, asked)| short(sku, *asked)).collect(),
+    })
 }
 
 /// Hold and place in one entry (rule 13). Nothing is asked of any other entry, so there is nothing to release.
