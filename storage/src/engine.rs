@@ -252,7 +252,7 @@ impl ScanLimit {
 pub struct EngineStats {
     /// Current bytes on the disk.
     pub disk_bytes: u64,
-    /// Number of syncs.
+    /// Number of times that writes were made durable.
     pub syncs: u64,
     /// Bytes of keys and values written.
     pub written_bytes: u64,

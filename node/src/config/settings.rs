@@ -162,9 +162,9 @@ sections! {
         shard_actors: usize = 20_000,
         /// Longest time an entity actor stays without a message.
         actor_idle: Span = Span::s(10),
-        /// Memory of the node. After the fixed needs of the process, a quarter holds rows of all replicas (colder rows are read
-        /// from the disk), more than a quarter is for requests, and the rest is for checkpoints, database buffers and log
-        /// tails.
+        /// Memory of the node. After the fixed needs of the process, a quarter holds rows of all replicas (colder rows are
+        /// read from the disk), more than a quarter is for requests, and the rest is for checkpoints, database buffers and
+        /// the tails of the logs.
         memory: Size = Size::mib(1_024),
         /// Largest message between two nodes, the same on every node. It must have room for a whole batch.
         frame: Size = Size::mib(64),
