@@ -22,21 +22,21 @@ pub type Row = (Bytes, Bytes);
 
 /// An ordered key-value store on one disk.
 ///
-/// Calls take effect in the order in which they are made, even before their futures are awaited, and also when a
-/// future is dropped. A crash keeps a prefix of the batches, never a part of one, and never less than what was made durable.
+/// Calls take effect in the order in which they are made, even before their futures are awaited, and also if a future is
+/// dropped. A crash keeps a prefix of the batches: never a part of a batch, and never less than what was durable.
 ///
-/// An engine whose write has failed refuses every later one: nobody knows what the disk has, and a failed sync must
-/// not be tried again. The process should stop.
+/// An engine whose write has failed refuses every later one: the content of the disk is unknown, and a failed sync must not be
+/// retried. The process should stop.
 pub trait Engine: Send + Sync + 'static {
-    /// Applies `batch` as a whole. Readable on return; durable on return if asked for, and then so is everything
-    /// written before it.
+    /// Applies `batch` atomically. Readable on return. With [`Durability::Synced`] it is also durable on return, with
+    /// everything written before it.
     ///
     /// # Errors
-    /// Whether the batch survives is unknown. Stop.
+    /// It is unknown whether the batch survives. Stop.
     fn write(&self, batch: Batch, durability: Durability) -> BoxFuture<'_, Result<(), EngineError>>;
 
-    /// Applies the rows that `show` shows, as one batch that is durable on return. They are shown where nobody waits for a
-    /// thread meanwhile, if the engine has such a place, and are not kept; in their turn in any case.
+    /// Applies the rows that `show` passes, as one batch that is durable on return. `show` is called in the order of the
+    /// writes, and if possible on a thread that delays nobody. The rows are not kept.
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -44,19 +44,19 @@ pub trait Engine: Send + Sync + 'static {
         self.write(Batch::of_rows(show), Durability::Synced)
     }
 
-    /// As [`write`](Self::write) with [`Durability::Synced`], also of an empty batch; and when it is durable, before the answer,
-    /// `vouch` is left beside the database: what the caller vouches for from now on. That waits for no disk: it survives the end
-    /// of the process, and after a loss of power an older one may be found.
+    /// Like [`write`](Self::write) with [`Durability::Synced`], also for an empty batch. When the batch is durable, and before
+    /// the call returns, `vouch` is stored next to the database. Storing it waits for no disk: it survives the end of the
+    /// process, but after a power loss an older vouch may be found.
     ///
     /// # Errors
     /// As [`write`](Self::write).
     fn write_vouched(&self, batch: Batch, vouch: Bytes) -> BoxFuture<'_, Result<(), EngineError>>;
 
-    /// The last vouch that was found when the database was opened, or left since; `None` if there is none that can be read.
+    /// The last vouch, stored since the database was opened or found then; `None` if there is no readable one.
     fn vouched(&self) -> Option<Bytes>;
 
-    /// The damage that was met since the database was opened, for which it must not be opened again; always `None` where damage
-    /// leaves no mark.
+    /// The damage found since the database was opened, which forbids opening it again; always `None` for engines that leave no
+    /// mark.
     fn damaged(&self) -> Option<String> {
         None
     }
@@ -67,8 +67,8 @@ pub trait Engine: Send + Sync + 'static {
     /// As [`write`](Self::write).
     fn flush(&self) -> BoxFuture<'_, Result<(), EngineError>>;
 
-    /// As [`flush`](Self::flush), and afterwards no damage to a log of later writes can take away what was written so far.
-    /// Dear: for what a node cannot do without and seldom writes.
+    /// Like [`flush`](Self::flush), and afterwards damage to a log of later writes cannot affect what was written so far.
+    /// Expensive: for rare writes that a node cannot do without.
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -76,8 +76,8 @@ pub trait Engine: Send + Sync + 'static {
         self.flush()
     }
 
-    /// Removes the rows from `from`, inclusive, to `to`, exclusive, durably, and from the files themselves: what is damaged there
-    /// is met now, and not by a later merge of files. May take long.
+    /// Removes the rows from `from`, inclusive, to `to`, exclusive, durably, and from the files themselves, so that damage in
+    /// them is found now and not by a later compaction. May take long.
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -87,69 +87,69 @@ pub trait Engine: Send + Sync + 'static {
         self.write(batch, Durability::Synced)
     }
 
-    /// The values of `keys`, in their order.
+    /// The values of `keys`, in the same order.
     ///
     /// # Errors
-    /// If the disk cannot be read. Stop.
+    /// The disk cannot be read. Stop.
     fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EngineError>>;
 
-    /// Whether there may be a value under `key`: `false` only if no write that has been answered left one. Looks in memory
-    /// alone (RocksDB: memtables and bloom filters), so it may be asked anywhere; `true` also when that does not tell.
+    /// Whether there may be a value for `key`; `false` is certain for all answered writes. Looks in memory only (RocksDB:
+    /// memtables and bloom filters), so it may be called anywhere.
     fn may_have(&self, key: &[u8]) -> bool;
 
-    /// Rows of `range` in ascending order of their keys, from its start, until a limit is reached.
+    /// Rows of `range` in ascending key order, from its start, up to a limit.
     ///
     /// # Errors
     /// As [`get_many`](Self::get_many).
     fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>>;
 
-    /// Rows of `range` in descending order of their keys, from its end, until a limit is reached.
+    /// Rows of `range` in descending key order, from its end, up to a limit.
     ///
     /// # Errors
     /// As [`get_many`](Self::get_many).
     fn scan_back(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>>;
 
-    /// Everything as it is now, whatever is written later. A view costs disk space while it lives: drop it soon.
+    /// A consistent view of the current content. A view costs disk space while it lives, so drop it soon.
     ///
     /// # Errors
     /// As [`get_many`](Self::get_many).
     fn view(&self) -> BoxFuture<'_, Result<Arc<dyn EngineView>, EngineError>>;
 
-    /// What the engine has done since it was opened, and its size. May look at the disk: for metrics, not for hot paths.
+    /// Counters since the engine was opened, and its size. May read the disk: for metrics, not for hot paths.
     fn stats(&self) -> EngineStats;
 }
 
-/// Everything an engine held at one moment.
+/// The content of an engine at one moment.
 pub trait EngineView: Send + Sync + 'static {
-    /// The values of `keys`, in their order.
+    /// The values of `keys`, in the same order.
     ///
     /// # Errors
-    /// If the disk cannot be read. Stop.
+    /// The disk cannot be read. Stop.
     fn get_many(&self, keys: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, EngineError>>;
 
-    /// Rows of `range` in ascending order of their keys, from its start, until a limit is reached.
+    /// Rows of `range` in ascending key order, from its start, up to a limit.
     ///
     /// # Errors
     /// As [`get_many`](Self::get_many).
     fn scan(&self, range: KeyRange, limit: ScanLimit) -> BoxFuture<'_, Result<Vec<Row>, EngineError>>;
 }
 
-/// Takes rows one by one: a key, and its value or `None` for one that goes.
+/// Receives rows one by one: a key, and its value or `None` for a removal.
 pub type RowSink<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>);
 
-/// Shows rows when they are to be written, in the ascending order of their keys, none twice.
+/// Passes rows when they are written, in ascending key order, each key once.
 pub type ShowRows = Box<dyn FnOnce(RowSink<'_>) + Send>;
 
-/// When a write may answer.
+/// When a write returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// Once it is readable. A crash may lose it, and with it everything written later.
+    /// When it is readable. A crash may lose it, with everything written later.
     Buffered,
-    /// Once it, and everything before it, survives a loss of power.
+    /// When it, and everything before it, survives a power loss.
     Synced,
 }
 
-/// The disk, or what is on it, cannot be trusted any more.
+/// Why the disk, or its content, cannot be trusted any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
     /// Reading or writing failed.
@@ -158,22 +158,22 @@ pub enum EngineError {
     /// The database is open already, here or in another process.
     #[error("the database is locked: {0}")]
     InUse(String),
-    /// The disk has no room left.
+    /// The disk is full.
     #[error("the disk is full: {0}")]
     Full(String),
-    /// What is stored is damaged.
+    /// Stored data is damaged.
     #[error("the database is damaged: {0}")]
     Damaged(String),
     /// What is relied on does not hold: nothing more may be written.
     #[error("the program broke a rule of its own: {0}")]
     Broken(String),
-    /// The engine was shut, or, in a simulation, its machine has crashed.
+    /// The engine was closed, or, in a simulation, its machine has crashed.
     #[error("the database is closed")]
     Closed,
 }
 
 impl EngineError {
-    /// What is stored is not what was written: no later try finds it whole, and nothing else is wrong with the disk.
+    /// Whether stored data is damaged: no retry helps, and nothing else is wrong with the disk.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged(_))
@@ -202,7 +202,7 @@ impl KeyRange {
         Self::default()
     }
 
-    /// The keys that start with `prefix`.
+    /// Keys that start with `prefix`.
     #[must_use]
     pub fn prefix(prefix: Bytes) -> Self {
         let mut end = prefix.to_vec();
@@ -213,7 +213,7 @@ impl KeyRange {
         Self { from: prefix, to }
     }
 
-    /// The part after `key`, if `key` is inside; all of it if `key` is before.
+    /// The part of the range after `key`, if `key` is inside; the whole range if `key` is before.
     #[must_use]
     pub fn after(mut self, key: &[u8]) -> Self {
         if key >= &self.from[..] {
@@ -227,12 +227,12 @@ impl KeyRange {
     }
 }
 
-/// How much a scan may return. It stops once either is reached; the first row is returned whatever its size.
+/// Limits of a scan. It stops when one is reached; the first row is returned whatever its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanLimit {
-    /// Rows.
+    /// Most rows.
     pub rows: usize,
-    /// Bytes of keys and values together.
+    /// Most bytes of keys and values together.
     pub bytes: usize,
 }
 
@@ -250,18 +250,18 @@ impl ScanLimit {
     }
 }
 
-/// What an engine has done since it was opened, and how large it is.
+/// Counters of an engine since it was opened, and its size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineStats {
-    /// Bytes on the disk now.
+    /// Current bytes on the disk.
     pub disk_bytes: u64,
-    /// Times something was made durable.
+    /// Number of times that writes were made durable.
     pub syncs: u64,
-    /// Bytes of keys and values handed over for writing.
+    /// Bytes of keys and values written.
     pub written_bytes: u64,
 }
 
-/// Gathers the rows of a scan up to its limit.
+/// Collects the rows of a scan up to its limit.
 struct Gather {
     rows: Vec<Row>,
     bytes: usize,
@@ -273,7 +273,7 @@ impl Gather {
         Self { rows: Vec::new(), bytes: 0, limit }
     }
 
-    /// Takes a row unless the limit is reached; the row is made only then.
+    /// Adds a row unless the limit is reached. The row is built only then.
     fn offer(&mut self, bytes: usize, row: impl FnOnce() -> Row) -> ControlFlow<()> {
         if self.rows.len() >= self.limit.rows || self.bytes >= self.limit.bytes {
             return ControlFlow::Break(());

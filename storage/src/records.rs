@@ -41,7 +41,7 @@ impl NodeRecords {
         Self { engine }
     }
 
-    /// Whether the database is empty: no record, no vote, no entry. Only such a disk may join a new cluster.
+    /// Whether the database is empty: no record, no vote, no entry, no row. Only such a disk may join a new cluster.
     ///
     /// # Errors
     /// If the disk fails.

@@ -252,7 +252,7 @@ fn the_printed_configuration_is_the_same_configuration() {
         assert_eq!(first.config, again.config, "{printed}");
         assert_eq!(printed, again.to_toml());
         assert!(printed.contains(
-            "# Largest message between two nodes, the same on every node. It must hold a whole batch.\nframe = \"64MiB\""
+            "# Largest message between two nodes, the same on every node. It must have room for a whole batch.\nframe = \"64MiB\""
         ));
         let json = first.to_json().expect("settings are JSON");
         assert_eq!(json["limits"]["request"], "1500ms");

@@ -1,10 +1,10 @@
-//! Changes that an engine applies together: one buffer for all keys and values, no allocation per change.
+//! Changes that an engine applies atomically: one buffer for all keys and values, without an allocation per change.
 
 use bytes::{BufMut, BytesMut};
 
 use super::ShowRows;
 
-/// Changes to be applied as one, in the order in which they were added.
+/// Changes that are applied atomically, in the order in which they were added.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// Keys and values, one after the other.
@@ -16,9 +16,9 @@ pub struct Batch {
 #[derive(Clone, Copy, Debug)]
 struct Change {
     verb: Verb,
-    /// Length of the key, or of the first key of the range.
+    /// Length of the key, or of the first key of a range.
     first: u32,
-    /// Length of the value, or of the key after the range.
+    /// Length of the value, or of the end key of a range.
     second: u32,
 }
 
@@ -32,19 +32,19 @@ enum Verb {
 /// One change of a [`Batch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation<'a> {
-    /// `key` has `value` now.
+    /// Sets the value of a key.
     Put {
         /// The key.
         key: &'a [u8],
         /// Its new value.
         value: &'a [u8],
     },
-    /// `key` is gone.
+    /// Removes a key.
     Delete {
         /// The key.
         key: &'a [u8],
     },
-    /// Every key from `from`, inclusive, to `to`, exclusive, is gone.
+    /// Removes every key from `from`, inclusive, to `to`, exclusive.
     DeleteRange {
         /// The first key.
         from: &'a [u8],
@@ -54,13 +54,13 @@ pub enum Operation<'a> {
 }
 
 impl Batch {
-    /// Nothing to do yet.
+    /// An empty batch.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The rows that `show` shows. Panics if their keys do not ascend.
+    /// A batch of the rows that `show` passes. Panics if their keys do not ascend.
     #[must_use]
     pub fn of_rows(show: ShowRows) -> Self {
         let mut batch = Self::new();
@@ -76,13 +76,13 @@ impl Batch {
         batch
     }
 
-    /// Gives `key` a value.
+    /// Sets the value of `key`.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
         self.data.reserve(key.len() + value.len());
         self.put_with(key, |out| out.put_slice(value));
     }
 
-    /// Gives `key` the value that `write` appends, and returns the value's length in bytes.
+    /// Sets the value of `key` to the bytes that `write` appends, and returns their length.
     pub fn put_with(&mut self, key: &[u8], write: impl FnOnce(&mut BytesMut)) -> usize {
         self.data.put_slice(key);
         let start = self.data.len();
@@ -98,7 +98,7 @@ impl Batch {
         self.changes.push(Change { verb: Verb::Delete, first: len_of(key.len()), second: 0 });
     }
 
-    /// Removes every key from `from`, inclusive, to `to`, exclusive. Nothing if there can be none between them.
+    /// Removes every key from `from`, inclusive, to `to`, exclusive. No effect on an empty range.
     pub fn delete_range(&mut self, from: &[u8], to: &[u8]) {
         if from >= to {
             return;
@@ -108,7 +108,7 @@ impl Batch {
         self.changes.push(Change { verb: Verb::DeleteRange, first: len_of(from.len()), second: len_of(to.len()) });
     }
 
-    /// Adds the changes of `later` after those of this batch.
+    /// Appends the changes of `later`.
     pub fn append(&mut self, mut later: Self) {
         if self.is_empty() {
             *self = later;
@@ -133,13 +133,13 @@ impl Batch {
         })
     }
 
-    /// How many changes there are.
+    /// Number of changes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.changes.len()
     }
 
-    /// Whether there is nothing to do.
+    /// Whether there are no changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()

@@ -18,16 +18,15 @@ type Damaged = Arc<Mutex<BTreeSet<Bytes>>>;
 
 /// A handle of a disk in memory.
 ///
-/// A handle is one opening of the disk, as by a process: it ends with the next crash or kill, and every call on it answers
-/// [`EngineError::Closed`] from then on, so that tasks of the time before the crash cannot reach the disk.
-/// A clone opens the same disk anew.
+/// A handle is one opening of the disk, as by a process. It ends with the next crash or kill; then every call on it returns
+/// [`EngineError::Closed`], so that tasks from before the crash cannot reach the disk. A clone opens the same disk anew.
 pub struct MemEngine {
     disk: Arc<Mutex<Disk>>,
-    /// How many crashes and kills this handle has behind it.
+    /// Number of crashes and kills before this handle.
     life: u64,
 }
 
-/// How a write goes wrong.
+/// How a write fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing of the batch reached the disk.
@@ -38,21 +37,21 @@ pub enum Fault {
 
 #[derive(Default)]
 struct Disk {
-    /// What a reader sees. Shared with views, copied at the first write after one was taken.
+    /// The readable content. Shared with views, and copied at the first write after a view was taken.
     live: Arc<Rows>,
-    /// What survives.
+    /// The durable content.
     durable: Rows,
-    /// Written since, in order.
+    /// Batches written since, in order.
     unsynced: Vec<Batch>,
     crashes: u64,
-    /// The fault, and how many writes still succeed before it.
+    /// The fault, and the number of writes before it.
     planted: Option<(u64, Fault)>,
     failed: Option<EngineError>,
-    /// Keys whose values are damaged. Views share it: they read the same blocks.
+    /// Keys with damaged values. Views share them, because they read the same blocks.
     damaged: Damaged,
     stats: EngineStats,
     vouch: Option<Bytes>,
-    /// What there was when it was told to remember, and what was written since.
+    /// The content when [`remember`](Self::remember) was called, and the batches since.
     history: Option<(Arc<Rows>, Vec<Batch>)>,
 }
 
@@ -64,13 +63,13 @@ impl MemEngine {
         Self { disk: Arc::default(), life: 0 }
     }
 
-    /// Power is lost: what was not made durable is gone, and all handles end. Clone one to open the disk again.
+    /// Loses power: writes that are not durable are gone, and all handles end. Clone a handle to open the disk again.
     pub fn crash(&self) {
         self.disk.lock().crash(0);
     }
 
-    /// As [`crash`](Self::crash), but of the batches that were not made durable a prefix survives, whose length
-    /// `seed` decides. This is what a file system does that writes back when it likes.
+    /// Like [`crash`](Self::crash), but a prefix of the batches that are not durable survives. `seed` decides its length. A
+    /// file system that writes back at any time behaves like this.
     pub fn crash_keeping_some(&self, seed: u64) {
         let mut disk = self.disk.lock();
         let choices = disk.unsynced.len() as u64 + 1;
@@ -78,33 +77,33 @@ impl MemEngine {
         disk.crash(kept);
     }
 
-    /// As [`crash`](Self::crash), but the first `kept` of the batches that were not made durable survive. Panics if
-    /// there are fewer.
+    /// Like [`crash`](Self::crash), but the first `kept` of the batches that are not durable survive. Panics if there are
+    /// fewer.
     pub fn crash_keeping(&self, kept: usize) {
         self.disk.lock().crash(kept);
     }
 
-    /// The process is killed: all handles end, but what was written stays readable, and what was not made durable may
-    /// still be lost by a crash.
+    /// Kills the process: all handles end. Written batches stay readable, and a crash may still lose those that are not
+    /// durable.
     pub fn kill(&self) {
         self.disk.lock().end_handles();
     }
 
-    /// Makes the first `count` of the batches that are not durable so: a sync asked for when there were no more has
-    /// ended, while others were written. Panics if there are fewer.
+    /// Makes the first `count` of the batches that are not durable durable, as if a sync had started before the others were
+    /// written. Panics if there are fewer.
     pub fn settle(&self, count: usize) {
         self.disk.lock().settle(count);
     }
 
-    /// From now on the disk remembers what it holds and each batch that follows, so that [`rot`](Self::rot) can take them away.
+    /// Remembers the current content and each further batch, so that [`rot`](Self::rot) can remove batches.
     pub fn remember(&self) {
         let mut disk = self.disk.lock();
         disk.history = Some((disk.live.clone(), Vec::new()));
     }
 
-    /// A bit of the log has flipped on the medium: of the batches since [`remember`](Self::remember), or since the last
-    /// [`keep`](Engine::keep), only the first `kept` can
-    /// still be read, however durable the others were. All handles end. Panics if the disk remembers nothing.
+    /// Flips a bit of the log on the medium: of the batches since [`remember`](Self::remember), or since the last
+    /// [`keep`](Engine::keep), only the first `kept` stay readable, even if others were durable. All handles end. Panics if the
+    /// disk remembers nothing.
     pub fn rot(&self, kept: usize) {
         let mut disk = self.disk.lock();
         let (base, batches) = disk.history.take().expect("the disk was told to remember");
@@ -114,7 +113,7 @@ impl MemEngine {
         disk.crash(0);
     }
 
-    /// Another disk with a copy of what can be read of this one now, all of it durable.
+    /// A copy of the disk with its current readable content, all of it durable.
     #[must_use]
     pub fn duplicate(&self) -> Self {
         let disk = self.disk.lock();
@@ -128,19 +127,18 @@ impl MemEngine {
         Self { disk: Arc::new(Mutex::new(copy)), life: 0 }
     }
 
-    /// Puts another vouch beside the disk: after a loss of power an older one may be found.
+    /// Replaces the vouch: after a power loss an older one may be found.
     pub fn set_vouched(&self, vouch: Option<Bytes>) {
         self.disk.lock().vouch = vouch;
     }
 
-    /// After `after` further writes or flushes the next one fails, and from then on the disk refuses every write.
-    /// A crash repairs it.
+    /// Makes a write or flush fail after `after` successful ones. From then on the disk refuses every write, until a crash.
     pub fn fail_write(&self, after: u64, fault: Fault) {
         self.disk.lock().planted = Some((after, fault));
     }
 
-    /// From now on the rows of `range` that are there now are damaged: whoever reads one of them is told so, also after a
-    /// crash and through views, until it is written again or removed. Answers how many there are.
+    /// Damages the current rows of `range`: reading one of them fails, also after a crash and through views, until the row is
+    /// written again or removed. Returns their number.
     pub fn damage(&self, range: &KeyRange) -> usize {
         let disk = self.disk.lock();
         let keys: Vec<_> = rows_of(&disk.live, range).map(|(key, _)| key.clone()).collect();
@@ -149,7 +147,7 @@ impl MemEngine {
         count
     }
 
-    /// Batches that a crash would lose.
+    /// Number of batches that a crash would lose.
     #[must_use]
     pub fn unsynced(&self) -> usize {
         self.disk.lock().unsynced.len()
@@ -210,7 +208,7 @@ impl Engine for MemEngine {
 
     fn may_have(&self, key: &[u8]) -> bool {
         let disk = self.disk.lock();
-        // Of a disk that has crashed this handle knows nothing.
+        // A handle from before a crash has ended.
         disk.crashes != self.life || disk.live.contains_key(key)
     }
 
@@ -316,7 +314,7 @@ impl Disk {
     }
 }
 
-/// Keys and values are copied: a slice of the batch would keep all of it in memory.
+/// Keys and values are copied: a slice would keep the whole batch in memory.
 fn apply(batch: &Batch, rows: &mut Rows) {
     for operation in batch.operations() {
         match operation {
@@ -337,7 +335,7 @@ fn apply(batch: &Batch, rows: &mut Rows) {
     }
 }
 
-/// What is written again, or removed, is not damaged any more.
+/// Rows that are written again or removed are no longer damaged.
 fn forget_damage(batch: &Batch, damaged: &Damaged) {
     let mut damaged = damaged.lock();
     if damaged.is_empty() {
@@ -370,7 +368,7 @@ fn scan(rows: &Rows, damaged: &Damaged, range: &KeyRange, limit: ScanLimit) -> R
 }
 
 fn rows_of<'a>(rows: &'a Rows, range: &KeyRange) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Bytes)> + use<'a> {
-    // A map panics on a range that ends before it starts.
+    // A map panics on a range whose end is before its start.
     let to = match &range.to {
         Some(to) => Bound::Excluded(to.max(&range.from)),
         None => Bound::Unbounded,

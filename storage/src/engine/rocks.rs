@@ -40,22 +40,22 @@ use write::{Beside, WriteJob};
 use crate::log::vouch::{Vouch, WRITTEN_KEY, Written};
 
 const MEBI: usize = 1 << 20;
-/// Reads beside the hot path: rows that have left memory, and entries for replicas that lag.
+/// Reader threads: for rows that have left memory, and for entries of lagging replicas.
 const READERS: usize = 2;
 
-/// A RocksDB database. Clones share it; it is closed, and its threads have ended, when the last clone and the last
-/// view of it are gone.
+/// A RocksDB database. Clones share it. It is closed, and its threads have ended, when the last clone and the last view are
+/// dropped.
 #[derive(Clone)]
 pub struct RocksEngine {
     inner: Arc<Inner>,
 }
 
-/// The threads come before the database: fields are dropped in order, and each thread holds the database too.
+/// The threads are declared before the database: fields are dropped in order, and each thread also holds the database.
 struct Inner {
     writer: Workers<WriteJob>,
     readers: Workers<ReadJob>,
     counters: Arc<Counters>,
-    /// Of the log alone.
+    /// Only for the log.
     vouch: Option<Arc<Mutex<VouchFile>>>,
     flavour: Flavour,
     marker: Arc<Marker>,
@@ -63,16 +63,16 @@ struct Inner {
     db: Arc<DB>,
 }
 
-/// What a database may take of memory and descriptors.
+/// Limits on a database's memory and descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RocksBounds {
-    /// Bytes of a buffer for what is written; a full one becomes a file.
+    /// Size of a write buffer in bytes; a full buffer becomes a file.
     pub write_buffer: usize,
-    /// Most buffers, with those that are becoming files; writes wait when there would be more.
+    /// Most write buffers, including those being flushed. Writes wait at this limit.
     pub write_buffers: u8,
-    /// Bytes of blocks that have been read and are kept.
+    /// Size of the block cache in bytes.
     pub blocks: usize,
-    /// Files that are kept open beside those that are being written; others are opened anew when they are read. `None`: all.
+    /// Most open files other than those being written; others are reopened for each read. `None` means no limit.
     pub files: Option<u32>,
 }
 
@@ -90,7 +90,7 @@ struct Counters {
     written_bytes: AtomicU64,
 }
 
-/// How a database makes things durable.
+/// How a database makes writes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flavour {
     Log,
@@ -98,16 +98,16 @@ enum Flavour {
 }
 
 impl RocksEngine {
-    /// Opens the log database in the folder `path`, which is made when missing. Blocks.
+    /// Opens the log database in the folder `path`, which is created if it does not exist. Blocking.
     ///
     /// # Errors
-    /// If it cannot be opened: another process has it open, or it is damaged. One in which damage was met is damaged until
-    /// [`try_again`](Self::try_again) says otherwise.
+    /// If another process has it open, or it is damaged. A database in which damage was found counts as damaged until
+    /// [`try_again`](Self::try_again) is called.
     pub fn open_log(path: &Path) -> Result<Self, EngineError> {
         Self::open_log_within(path, RocksBounds { blocks: 8 * MEBI, ..RocksBounds::default() })
     }
 
-    /// The same within other bounds. Blocks.
+    /// Like [`open_log`](Self::open_log), with other limits. Blocking.
     ///
     /// # Errors
     /// As [`open_log`](Self::open_log).
@@ -115,15 +115,15 @@ impl RocksEngine {
         Self::open(path, Flavour::Log, bounds)
     }
 
-    /// Opens the state database in the folder `path`, which is made when missing. Blocks.
+    /// Opens the state database in the folder `path`, which is created if it does not exist. Blocking.
     ///
     /// # Errors
-    /// As [`open_log`](Self::open_log). One whose writing has met damage is damaged for good.
+    /// See [`open_log`](Self::open_log). If a write has found damage, the database is damaged for good.
     pub fn open_state(path: &Path) -> Result<Self, EngineError> {
         Self::open_state_within(path, RocksBounds::default())
     }
 
-    /// The same within other bounds. Blocks.
+    /// Like [`open_state`](Self::open_state), with other limits. Blocking.
     ///
     /// # Errors
     /// As [`open_log`](Self::open_log).
@@ -131,13 +131,13 @@ impl RocksEngine {
         Self::open(path, Flavour::State, bounds)
     }
 
-    /// Lets the database in the folder `path` be opened again although damage was met in it.
+    /// Allows the database in the folder `path` to be opened again after damage was found.
     pub fn try_again(path: &Path) {
         Marker::of(path).clear();
     }
 
-    /// What was left beside the log database in the folder `path`, which is not open, and need not be whole; `None` if there is
-    /// none that can be read. Blocks.
+    /// The vouch next to the log database in the folder `path`, which must not be open, and may be damaged; `None` if there is
+    /// no readable one. Blocking.
     ///
     /// # Errors
     /// If the disk fails.
@@ -145,8 +145,8 @@ impl RocksEngine {
         VouchFile::read(path)
     }
 
-    /// Makes the folder `to`, which must not exist, a database of its own with everything written so far; files that do
-    /// not change are shared. For tests and tools: blocks, and flushes.
+    /// Makes the folder `to`, which must not exist, a copy of the database with everything written so far. Files that do not
+    /// change are shared. For tests and tools: blocks, and flushes.
     ///
     /// # Errors
     /// If the disk fails, or `to` exists.
@@ -159,7 +159,7 @@ impl RocksEngine {
             Flavour::Log => log_options(bounds),
             Flavour::State => state_options(bounds),
         };
-        // Without a bound every file stays open.
+        // Without a limit every file stays open.
         options.set_max_open_files(bounds.files.map_or(-1, |files| i32::try_from(files).unwrap_or(i32::MAX)));
         let marker = Arc::new(Marker::of(path));
         if let Some(damage) = marker.found().or_else(|| read::without_list(path)) {
@@ -218,14 +218,14 @@ impl RocksEngine {
         read: impl FnOnce(&DB) -> Result<T, EngineError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, EngineError>> {
         let (done, answer) = tokio::sync::oneshot::channel();
-        // The rows of a state are put in order one replica at a time, those of a log are not.
+        // Damaged rows of a state are repaired one replica at a time. A damaged log is lost as a whole, so it is marked.
         let marker = (self.inner.flavour == Flavour::Log).then(|| self.inner.marker.clone());
         self.inner.readers.submit(Box::new(move |db: &DB| {
             let found = read(db);
             if let (Err(EngineError::Damaged(damage)), Some(marker)) = (&found, marker) {
                 marker.set(damage);
             }
-            // Nobody waits any more: nothing is lost.
+            // The receiver is gone if the caller has left.
             let _ = done.send(found);
         }));
         async { answer.await.unwrap_or(Err(EngineError::Closed)) }.boxed()
@@ -278,13 +278,13 @@ impl Engine for RocksEngine {
         async move {
             self.write(batch, Durability::Synced).await?;
             self.read(move |db| {
-                // Files with nothing else go unread; the rest is merged.
+                // Files with nothing else are skipped; the rest is compacted.
                 db.delete_file_in_range(&from, &to).map_err(failure)?;
                 db.compact_range(Some(&from), Some(&to));
                 Ok(())
             })
             .await?;
-            // A merge does not say itself that it has met damage.
+            // A compaction does not itself report damage.
             self.flush().await
         }
         .boxed()
@@ -324,13 +324,13 @@ impl Engine for RocksEngine {
     }
 }
 
-/// Batches behind damage may say that others were durable which are not there any more: then those are vouched for.
+/// Batches behind damage may show that other batches were durable that are missing now. These are then vouched for.
 fn learn(db: &DB, file: &mut VouchFile, behind: Vec<Written>) -> Result<(), EngineError> {
     let row = db.get(WRITTEN_KEY).map_err(failure)?.map(|frame| Written::open(frame.into())).transpose();
     let found = row.map_err(|reason| EngineError::Damaged(format!("the number of the last batch: {reason}")))?;
     let found = found.map_or(0, |row| row.number);
     if found > 0 && file.is_new() {
-        // A log that has a number was written by a release that vouches for it.
+        // A log with batch numbers was written by a release that vouches.
         tracing::warn!(
             batches = found,
             effect = "if damage has cut off the end of the log, this start does not notice it, and acknowledged orders may be missing on \
@@ -345,7 +345,7 @@ fn learn(db: &DB, file: &mut VouchFile, behind: Vec<Written>) -> Result<(), Engi
         return Ok(());
     }
     file.write(vouch.encode())?;
-    // Of the damaged log nothing is left by now.
+    // Nothing is left of the damaged log now.
     file.sync()
 }
 
@@ -355,7 +355,7 @@ fn common_options(bounds: RocksBounds) -> Options {
     options.set_write_buffer_size(bounds.write_buffer);
     options.set_max_write_buffer_number(bounds.write_buffers.into());
     options.set_max_background_jobs(2);
-    // Background files are written out bit by bit: one large write-back would stand before the next sync.
+    // Background files are written out bit by bit: one large write-back would delay the next sync.
     options.set_bytes_per_sync(MEBI as u64);
     options.set_avoid_unnecessary_blocking_io(true);
     options.set_log_level(LogLevel::Warn);
@@ -370,7 +370,7 @@ fn log_options(bounds: RocksBounds) -> Options {
     let mut options = common_options(bounds);
     options.set_compression_type(DBCompressionType::None);
     options.set_recycle_log_file_num(4);
-    // Recycling needs a recovery that ends at the first record which does not follow; the default, written out.
+    // Recycling requires a recovery that stops at the first inconsistent record: the default, stated explicitly.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_manual_wal_flush(true);
     let mut blocks = BlockBasedOptions::default();
@@ -379,7 +379,7 @@ fn log_options(bounds: RocksBounds) -> Options {
     options
 }
 
-/// The last level of the state database holds its oldest and largest run; all others will be merged again.
+/// The last level of the state database has its oldest and largest run; all other runs will be compacted again.
 const LEVELS: [DBCompressionType; 7] = {
     let mut levels = [DBCompressionType::None; 7];
     levels[6] = DBCompressionType::Lz4;
@@ -389,9 +389,9 @@ const LEVELS: [DBCompressionType; 7] = {
 fn state_options(bounds: RocksBounds) -> Options {
     let mut options = common_options(bounds);
     options.set_compression_type(DBCompressionType::Lz4);
-    // A checkpoint of each replica is a file of its own, soon merged: compressing it first is work done twice. Files of
-    // about one size are merged: every checkpoint touches all tables from end to end, so that merging it into a level would
-    // write that level over and over.
+    // Each replica's checkpoint is a file of its own and is soon compacted, so compressing it first would be wasted work. Files
+    // of similar size are compacted together: every checkpoint touches whole tables, so compacting it into a level would
+    // rewrite that level every time.
     options.set_compression_per_level(&LEVELS);
     options.set_compaction_style(DBCompactionStyle::Universal);
     options.set_level_zero_file_num_compaction_trigger(8);
@@ -405,7 +405,7 @@ fn state_options(bounds: RocksBounds) -> Options {
     options
 }
 
-/// Of a file that a checkpoint becomes: not compressed, like everything that is soon merged.
+/// The options of a checkpoint's file: not compressed, like everything that is soon compacted.
 fn checkpoint_options() -> Options {
     let mut options = Options::default();
     options.set_compression_type(DBCompressionType::None);
@@ -417,7 +417,7 @@ fn checkpoint_options() -> Options {
 /// cache beside the rows' blocks, so that the cache bounds them: parts that nobody asks for leave it first.
 fn state_blocks() -> BlockBasedOptions {
     let mut blocks = BlockBasedOptions::default();
-    // A key that is new is looked for in every file. One false answer in a thousand: a read is dearer than the memory.
+    // A new key is looked up in every file. One false positive in a thousand: a read costs more than the memory.
     blocks.set_bloom_filter(14.0, false);
     blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
     blocks.set_partition_filters(true);
@@ -435,7 +435,7 @@ fn failure(error: rocksdb::Error) -> EngineError {
     }
 }
 
-/// RocksDB has one kind for all that the operating system says. The lock is taken first, before any other file is touched.
+/// RocksDB has one error kind for all operating system errors. The lock is taken first, before any other file is opened.
 fn in_words(text: String) -> EngineError {
     let locked_elsewhere = text.starts_with("IO error: While lock file:") && text.contains("Resource temporarily unavailable");
     if text.contains("No space left on device") {
@@ -451,7 +451,7 @@ fn threads_missing(error: std::io::Error) -> EngineError {
     EngineError::Disk(format!("cannot start a thread: {error}"))
 }
 
-/// RocksDB keeps all its files in one flat folder. One that vanishes meanwhile counts nothing.
+/// RocksDB keeps all its files in one flat folder. A file that vanishes meanwhile counts 0.
 fn folder_bytes(path: &Path) -> u64 {
     let Ok(files) = std::fs::read_dir(path) else { return 0 };
     files.flatten().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
