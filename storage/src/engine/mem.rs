@@ -51,7 +51,7 @@ struct Disk {
     damaged: Damaged,
     stats: EngineStats,
     vouch: Option<Bytes>,
-    /// The content when [`remember`](Self::remember) was called, and the batches since.
+    /// The content when [`remember`](MemEngine::remember) was called, and the batches since.
     history: Option<(Arc<Rows>, Vec<Batch>)>,
 }
 
