@@ -12,6 +12,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("peers", "ids of several other nodes"),
     ("leader", "id of the node that leads the shard; absent if none is known"),
     ("shard", "number of the shard, or of the Raft group that stores it; 0 is the meta group"),
+    ("other_shard", "number of the shard at the other end of a stream"),
     ("replica", "number of a replica on this node"),
     ("order", "id of an order"),
     ("request", "id of a client's request, as in the header X-Request-Id"),
@@ -51,6 +52,8 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("connections", "client connections that this node accepts"),
     ("items", "items of a batch"),
     ("unknown", "items of a batch whose outcome is unknown"),
-    ("number", "number of a call on its connection"),
-    ("operation", "kind of a message between nodes"),
+    ("number", "number of a call on its connection, or of a request to another node"),
+    ("operation", "kind of a message between nodes, or the tag of a request to another node"),
+    ("version", "version of a request to another node"),
+    ("log", "log time"),
 ];

@@ -130,7 +130,7 @@ impl NodeGrid {
         metrics::forwarded(started.elapsed().as_secs_f64());
         let said = request::response::<R>(came);
         if let Err(error @ (RequestError::Unreadable | RequestError::NotUnderstood(_))) = &said {
-            tracing::warn!(node, request = R::TAG, version = R::VERSION, number, %error, "a request to another node failed");
+            tracing::warn!(peer = node, operation = R::TAG, version = R::VERSION, number, %error, "request to another node failed");
         }
         said
     }

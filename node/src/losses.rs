@@ -44,10 +44,10 @@ pub(crate) async fn tell(grid: NodeGrid, log: Arc<dyn Engine>) {
         let others: Vec<_> = grid.node.shards().into_iter().filter(|other| *other != shard).map(|other| (other, 0)).collect();
         if !others.is_empty() {
             while let Err(failure) = grid.route(StepStream(shard, Step::Restart(others.clone()))).await {
-                tracing::info!(shard.id = %shard, ?failure, "a shard is not told yet that it has lost entries");
+                tracing::info!(%shard, error = ?failure, "accepted loss not recorded by the shard yet");
                 tokio::time::sleep(AGAIN).await;
             }
-            tracing::warn!(shard.id = %shard, "a shard has lost entries, as was accepted: its streams to all others are stopped");
+            tracing::warn!(%shard, effect = "its streams to all other shards are stopped", "accepted loss of entries recorded");
         }
         if let Err(error) = records.remove(&loss_record(shard)).await {
             return grid.node.fail(format!("what was accepted as lost cannot be forgotten: {error}"));

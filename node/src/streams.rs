@@ -248,7 +248,7 @@ impl Pair<'_> {
         for at in [0, 1] {
             self.step(at, Step::Agree(self.of[1 - at], restarted[1 - at].0)).await?;
         }
-        tracing::warn!(shards = ?self.of, "the streams between two shards were started anew");
+        tracing::warn!(shard = %self.of[0], other_shard = %self.of[1], "streams between two shards started anew");
         Ok(found)
     }
 

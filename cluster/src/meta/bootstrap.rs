@@ -34,10 +34,10 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::agreement::{Agreement, Differences};
 use super::spec::{ClusterSpec, SpecError};
+use super::waiting::Waiting;
 use crate::ids::{ClusterId, NodeId};
 use crate::mesh::Mesh;
 
@@ -46,9 +46,6 @@ const PROBE: Duration = Duration::from_millis(1_000);
 const PAUSE: Duration = Duration::from_millis(50);
 /// Longest time for which a node that needs no answer waits for one before it starts.
 const GREETING: Duration = Duration::from_millis(300);
-/// A founding that waits logs the missing nodes after this time, and again after each `SILENCE`.
-const FIRST_WORD: Duration = Duration::from_secs(2);
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// Body of a probe that requests a [`FullReport`]. Earlier versions ignore the body and answer with a [`Report`].
 pub(super) const FULL: &[u8] = &[2];
@@ -410,24 +407,6 @@ impl Bootstrapper {
             (peer, answer.ok().and_then(|report| FullReport::read(&report)))
         });
         join_all(asked).await.into_iter().collect()
-    }
-}
-
-/// Logs from time to time which nodes a founding waits for.
-#[derive(Default)]
-struct Waiting {
-    due: Option<Instant>,
-}
-
-impl Waiting {
-    fn tell(&mut self, node: NodeId, why: &str) {
-        let now = Instant::now();
-        // Nodes that are started together answer within this time.
-        if now < *self.due.get_or_insert(now + FIRST_WORD) {
-            return;
-        }
-        self.due = Some(now + SILENCE);
-        tracing::warn!(node, "waiting: {why}");
     }
 }
 

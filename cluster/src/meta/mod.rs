@@ -8,6 +8,7 @@ mod bootstrap;
 mod machine;
 mod map;
 mod spec;
+mod waiting;
 
 pub use agreement::{Agreement, Difference, Differences, asked};
 pub use bootstrap::{BootstrapError, Bootstrapper, Founded, IdentityStore, record_founding};

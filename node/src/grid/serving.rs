@@ -30,7 +30,7 @@ macro_rules! dispatch {
 /// Answers one frame.
 pub(crate) async fn answer(grid: &NodeGrid, mut body: Bytes) -> Bytes {
     let Some(header) = Header::take(&mut body) else { return not_understood("a frame without a header".to_owned()) };
-    tracing::trace!(?header, "a request of another node");
+    tracing::trace!(operation = header.tag, version = header.version, number = header.number, "request of another node");
     dispatch!(
         grid, header, body,
         led: [

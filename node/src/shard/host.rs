@@ -216,7 +216,7 @@ impl ShardHost {
                 return;
             }
         };
-        tracing::info!(shard.id = %self.shard, term, "leading");
+        tracing::info!(shard = %self.shard, term, "leading");
         let mut work = JoinSet::new();
         let of = |what: &str| format!("shard {}, term {term}: {what}", self.shard);
         work.spawn(node.or_fails(of("delivering messages"), mailbox::pump(Arc::clone(&lead))));
@@ -254,7 +254,7 @@ impl ShardHost {
     pub(crate) fn close(&self) {
         if let Some(leading) = self.leading.write().take() {
             leading.lead.replica.has_front(None);
-            tracing::info!(shard.id = %self.shard, term = leading.lead.term, "no longer leading");
+            tracing::info!(shard = %self.shard, term = leading.lead.term, "no longer leading");
         }
         self.changed.send_replace(false);
     }

@@ -123,7 +123,7 @@ async fn fly(lead: Arc<Lead>, to: GroupId) -> GroupId {
         return to;
     }
     if lead.stopped.go_on(to) {
-        tracing::info!(shard.id = %lead.shard, %to, "the stream to a shard goes on");
+        tracing::info!(shard = %lead.shard, other_shard = %to, "stream between shards goes on");
     }
     if high > before.trimmed && lead.batcher.ask(Command::Trim { to, high }).await.is_err() {
         tokio::time::sleep(REST).await;
@@ -135,8 +135,7 @@ async fn fly(lead: Arc<Lead>, to: GroupId) -> GroupId {
 fn stopped(lead: &Lead, to: GroupId, why: Misfit) {
     if lead.stopped.stop(to, lead.node.time.now(), why) {
         metrics::stream_stopped(lead.shard);
-        tracing::error!(shard.id = %lead.shard, %to, %why,
-            "the stream to a shard is stopped, because one of the two has lost entries: `ordergrid cluster streams reconcile` \
-             starts it anew");
+        let advice = "`ordergrid cluster streams reconcile` starts it anew";
+        tracing::error!(shard = %lead.shard, other_shard = %to, error = %why, advice, "stream between shards is stopped");
     }
 }
