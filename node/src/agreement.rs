@@ -7,8 +7,8 @@ use std::time::Duration;
 use ordergrid_cluster::{Agreement, Mesh, asked};
 
 use crate::context::NodeContext;
-use crate::metrics;
-use crate::report::Reporter;
+use crate::operators::report::Reporter;
+use crate::telemetry::metrics;
 
 /// Pause between two rounds of asking.
 const PAUSE: Duration = Duration::from_secs(5);

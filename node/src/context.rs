@@ -12,7 +12,7 @@ use ordergrid_domain::{Command, GroupId, Outcome, Rejection, Slot, Timestamp};
 use tokio::sync::{oneshot, watch};
 
 use crate::clocks::GridTime;
-use crate::elsewhere::Elsewhere;
+use crate::peers::elsewhere::Elsewhere;
 use crate::peers::{Peers, ShardAnswer, ShardCall, Waiter};
 use crate::rules::kept;
 use crate::shard::{Fates, HoldSink, Landings, Question, ShardHost, ShardMessage};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use ordergrid_cluster::{Bootstrapper, ClusterId, ClusterSpec, Founded, Mesh, MetaView, record_founding};
 use ordergrid_domain::GroupId;
 
+use crate::adapters::Identity;
 use crate::config::NodeConfig;
 use crate::front::Front;
-use crate::glue::Identity;
 use crate::node::StartError;
 use crate::platform::Platform;
 

@@ -12,8 +12,8 @@ use ordergrid_domain::GroupId;
 use tokio::time::Instant;
 
 use crate::context::NodeContext;
-use crate::metrics;
-use crate::report::Reporter;
+use crate::operators::report::Reporter;
+use crate::telemetry::metrics;
 
 /// Evaluates the checks every `pause` until dropped. A starting node has `grace` to become ready.
 pub(crate) async fn watch(node: Arc<NodeContext>, reporter: Arc<Reporter>, pause: Duration, grace: Duration) {

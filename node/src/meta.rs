@@ -5,9 +5,9 @@ use std::sync::Arc;
 use ordergrid_cluster::{ClusterId, ClusterSpec, GroupRef, MetaView};
 
 use crate::context::NodeContext;
-use crate::mend;
+use crate::recovery::mend;
+use crate::recovery::wholeness::Wholeness;
 use crate::replicas::Replicas;
-use crate::wholeness::Wholeness;
 
 /// Checks that the meta group has the same cluster as this disk. If not, the disk holds data of two clusters.
 pub(crate) async fn watch_founding(

@@ -19,24 +19,25 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::adapters::{self, HttpAccept, WireFrames};
 use crate::agreement;
 use crate::clocks::{self, GridTime, Rules};
 use crate::config::NodeConfig;
 use crate::context::NodeContext;
-use crate::elsewhere::Elsewhere;
 use crate::founding::{bootstrap, moved, prove};
 use crate::front::Front;
-use crate::glue::{self, HttpAccept, WireFrames};
-use crate::grid::{self, GridLimits, NodeGrid};
+use crate::front::grid::{self, GridLimits, NodeGrid};
 use crate::health;
-use crate::lost_log::{self, Damage};
+use crate::meta;
+use crate::operators::report::{Member, RenderMetrics, Reporter};
+use crate::peers::elsewhere::Elsewhere;
 use crate::peers::{self, PeerService, Peers};
 use crate::platform::Platform;
-use crate::refill::RefillService;
+use crate::recovery::lost_log::{self, Damage};
+use crate::recovery::refill::RefillService;
+use crate::recovery::{copies, losses, mend, scrub, twins};
 use crate::replicas::{Forsaken, MetaRows, MetaSeat, Replicas, Seats, owners};
-use crate::report::{Member, RenderMetrics, Reporter};
 use crate::shard::{BatchLimits, LeadLimits, ShardHost};
-use crate::{copies, losses, mend, meta, scrub, twins};
 
 /// Most requests that wait for the same idempotency key.
 const WAITING_PER_KEY: usize = 64;
@@ -158,7 +159,7 @@ impl Node {
         let founded = bootstrap(&config, &platform, &spec, &mesh, &front).await?;
         let cluster = founded.cluster;
         let map = Arc::new(spec.shard_map());
-        let writer = glue::log_writer(&platform, &config);
+        let writer = adapters::log_writer(&platform, &config);
         let refills = RefillService::start(&mesh);
         let replicas = Arc::new(Replicas::new(&config, &platform, &mesh, &refills, &front, &writer, &map));
         let mut work = JoinSet::new();
@@ -198,7 +199,7 @@ impl Node {
         work.spawn(clocks::give_way(Arc::clone(&context), Arc::clone(&router), config.group.election_max));
         work.spawn(meta::watch(Arc::clone(&context), replicas, meta, Arc::clone(&meta_rows.whole)));
         work.spawn(scrub::scrub(Arc::clone(&context), meta_rows, config.scrub));
-        work.spawn(glue::watch_log(Arc::clone(&context), writer));
+        work.spawn(adapters::watch_log(Arc::clone(&context), writer));
         work.spawn(losses::tell(grid.clone(), Arc::clone(&platform.log_engine)));
         let (settled, paused) = watch::channel(false);
         work.spawn(balance(Arc::clone(&router), config.id, BalancerConfig::default(), paused));

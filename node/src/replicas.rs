@@ -15,18 +15,18 @@ use ordergrid_domain::{GroupId, Slot};
 use ordergrid_storage::{Engine, EngineError, LogStore, LogWriter, StateRows};
 use parking_lot::RwLock;
 
-use crate::aside::{self, Notes};
+use crate::adapters::{self, GridCodec};
 use crate::config::NodeConfig;
 use crate::front::Front;
-use crate::glue::{self, GridCodec};
-use crate::mend;
 use crate::node::StartError;
 use crate::platform::Platform;
-use crate::recall::Recall;
-use crate::refill::RefillService;
+use crate::recovery::aside::{self, Notes};
+use crate::recovery::mend;
+use crate::recovery::recall::Recall;
+use crate::recovery::refill::RefillService;
+use crate::recovery::wholeness::Wholeness;
 use crate::room::{RowBudget, RowRoom};
 use crate::shard::{Seat, ShardReplica};
-use crate::wholeness::Wholeness;
 
 /// Pause before the next attempt to refill the meta group.
 const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
@@ -89,7 +89,7 @@ impl Replicas {
             state: Arc::clone(&platform.state_engine),
             log: Arc::clone(&platform.log_engine),
             notes: Notes::new(&platform.log_engine),
-            clocks: Arc::new(glue::LeaseClocks(Arc::clone(&platform.clock))),
+            clocks: Arc::new(adapters::LeaseClocks(Arc::clone(&platform.clock))),
             mesh: mesh.clone(),
             refills: refills.clone(),
             front: Arc::clone(front),
@@ -198,7 +198,7 @@ impl Replicas {
     pub(crate) fn vacant(&self, group: GroupId) -> Seat {
         let whole = Arc::new(Wholeness::new(group));
         let number = self.own(group).expect("only shards with a replica here have a seat");
-        let replica = self.replica(group, Arc::new(glue::NoRows), &whole);
+        let replica = self.replica(group, Arc::new(adapters::NoRows), &whole);
         Seat { group: vacant(group, number), replica, whole }
     }
 
@@ -210,7 +210,7 @@ impl Replicas {
 
     async fn store(&self, group: GroupId, whole: &Arc<Wholeness>) -> Result<Arc<dyn StateStore>, StartError> {
         let replica = self.own(group).ok_or_else(|| missing(group))?;
-        let opened = glue::state_store(Arc::clone(&self.state), replica, whole).await;
+        let opened = adapters::state_store(Arc::clone(&self.state), replica, whole).await;
         opened.map_err(|reason| failed(group, reason))
     }
 
@@ -253,10 +253,10 @@ impl Replicas {
         let recall = Recall { mesh, writer, refills, front, group, replica, others: self.others(group) };
         loop {
             recall.run().await?;
-            match glue::log_store(writer, replica, &self.config).await {
+            match adapters::log_store(writer, replica, &self.config).await {
                 Ok(log) => return Ok(log),
                 // The disk was found to be an older copy meanwhile.
-                Err(_) if glue::is_forgotten::<TokioRuntime>(writer, replica).await.unwrap_or(false) => {}
+                Err(_) if adapters::is_forgotten::<TokioRuntime>(writer, replica).await.unwrap_or(false) => {}
                 Err(error) => return Err(error.to_string()),
             }
         }
@@ -293,7 +293,7 @@ impl Replicas {
         let replica = self.own(group).ok_or("there is no replica of it here")?;
         StateRows::destroy(self.state.as_ref(), replica).await.map_err(|error| error.to_string())?;
         let whole = Arc::new(Wholeness::new(group));
-        glue::state_store(Arc::clone(&self.state), replica, &whole).await.map_err(|error| error.to_string())
+        adapters::state_store(Arc::clone(&self.state), replica, &whole).await.map_err(|error| error.to_string())
     }
 
     /// The damage for which the state database refuses all writes, if it does.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::{footprint, metrics};
+use crate::telemetry::{footprint, metrics};
 
 /// How often the process is held against its limit.
 const LOOK: Duration = Duration::from_secs(1);

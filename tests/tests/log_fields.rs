@@ -1,10 +1,10 @@
-//! Log events can be queried: their fields have the names of `node/src/fields.rs`, and their messages are short and constant.
+//! Log events can be queried: their fields have the names of `node/src/telemetry/fields.rs`, and their messages are short and constant.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-#[path = "../../node/src/fields.rs"]
+#[path = "../../node/src/telemetry/fields.rs"]
 #[expect(unreachable_pub, reason = "the node's crate exports it")]
 mod fields;
 
@@ -101,7 +101,7 @@ fn fields_and_messages_of_log_events_are_those_of_the_list() -> std::io::Result<
     assert!(count > 50, "the sources have {count} events");
     let known: BTreeSet<_> = KNOWN.iter().map(|(file, fault)| ((*file).to_owned(), (*fault).to_owned())).collect();
     let new: Vec<_> = found.difference(&known).collect();
-    assert!(new.is_empty(), "other than node/src/fields.rs has it, or a message that is long or varies: {new:?}");
+    assert!(new.is_empty(), "other than node/src/telemetry/fields.rs has it, or a message that is long or varies: {new:?}");
     let mended: Vec<_> = known.difference(&found).collect();
     assert!(mended.is_empty(), "no longer there, so no longer excused: {mended:?}");
     Ok(())

@@ -18,8 +18,8 @@ use tokio::sync::watch;
 
 use super::agree::{Interval, agreed};
 use super::own::{OwnClock, Question, Reading, Right, Rules, Told};
-use crate::metrics;
 use crate::platform::Clock;
+use crate::telemetry::metrics;
 
 /// A peer's report older than this, in milliseconds, does not count.
 const FRESH_MS: i64 = 10_000;

@@ -4,7 +4,7 @@ use ordergrid_api::{Account, Linger, ServeConfig};
 use ordergrid_cluster::{Agreement, GroupConfig, MeshConfig};
 
 use super::{NodeConfig, Size, Span};
-use crate::descriptors;
+use crate::platform::descriptors;
 
 /// Smaller checkpoints would be mostly overhead.
 const LEAST_CHECKPOINT: u64 = 1 << 20;

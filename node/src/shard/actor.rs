@@ -22,7 +22,7 @@ use super::order_actor::{NewOrders, OrderActor};
 use super::proposal::Reply;
 use super::skus::Skus;
 use super::{ShardMessage, answer, refuse};
-use crate::metrics;
+use crate::telemetry::metrics;
 
 /// The behaviour; everything that changes is in [`ShardState`].
 pub(crate) struct ShardActor;

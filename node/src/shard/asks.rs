@@ -9,7 +9,7 @@ use ordergrid_domain::{AttemptId, Command, GroupId, SkuId};
 
 use super::lead::Lead;
 use super::{Fates, Question};
-use crate::metrics;
+use crate::telemetry::metrics;
 
 /// How often a leader looks for holds that have been tentative for too long.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -16,7 +16,7 @@ use super::callers::Caller;
 use super::landings::Landings;
 use super::proposal::{Proposal, Reply};
 use crate::clocks::GridTime;
-use crate::metrics;
+use crate::telemetry::metrics;
 
 /// Pause before an entry that the leader could not take at the moment is tried again.
 const PAUSE: Duration = Duration::from_millis(10);

@@ -14,8 +14,8 @@ use super::lead::{Lead, LeadLimits};
 use super::replica::ShardReplica;
 use super::{ShardMessage, asks, mailbox, skus, timers};
 use crate::context::NodeContext;
-use crate::metrics;
-use crate::wholeness::Wholeness;
+use crate::recovery::wholeness::Wholeness;
+use crate::telemetry::metrics;
 
 /// A led shard: its front door and its background work, which ends when this is dropped.
 pub(crate) struct Leading {

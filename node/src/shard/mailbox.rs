@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::lead::Lead;
 use super::stopped::Misfit;
-use crate::metrics;
+use crate::telemetry::metrics;
 
 /// Most messages in one run.
 const RUN: usize = 1_024;

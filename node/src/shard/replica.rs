@@ -21,10 +21,10 @@ use tokio::sync::{oneshot, watch};
 use super::landings::Landings;
 use super::proposal::{Proposal, Reply};
 use super::{ShardMessage, answer};
-use crate::metrics;
+use crate::recovery::wholeness::Wholeness;
 use crate::room::RowBudget;
 use crate::rules::kept;
-use crate::wholeness::Wholeness;
+use crate::telemetry::metrics;
 
 /// Entries between two looks at the memory budget.
 const EVICT_EVERY: u64 = 64;
@@ -496,7 +496,7 @@ mod tests {
     use ordergrid_storage::MemEngine;
 
     use super::*;
-    use crate::glue::state_store;
+    use crate::adapters::state_store;
     use crate::room::RowRoom;
 
     /// As after a snapshot that ends at an audit entry: nobody applies that entry here any more.

@@ -16,7 +16,7 @@ use super::landings::Landings;
 use super::lead::Lead;
 use super::proposal::Reply;
 use super::ticket::{Account, HoldTicket};
-use crate::metrics;
+use crate::telemetry::metrics;
 
 /// What a SKU's actor is told.
 pub(crate) enum SkuMessage {

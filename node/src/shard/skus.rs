@@ -17,7 +17,7 @@ use super::landings::Landings;
 use super::lead::Lead;
 use super::sku_actor::{SkuActor, SkuMessage, Wanted, decide, hold_command};
 use super::ticket::Account;
-use crate::metrics;
+use crate::telemetry::metrics;
 
 /// A SKU with traffic.
 struct SkuSlot {

@@ -7,7 +7,7 @@ use ordergrid_domain::machine::Stream;
 use ordergrid_domain::{GroupId, Timestamp};
 use parking_lot::Mutex;
 
-use crate::metrics;
+use crate::telemetry::metrics;
 
 /// What does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

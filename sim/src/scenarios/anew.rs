@@ -6,7 +6,7 @@ use futures::FutureExt;
 use ordergrid_api::wire::cluster::Health;
 use ordergrid_api::wire::{CancelOrder, LineUnits, Reconciliation, StreamState};
 use ordergrid_domain::order::CancelReason;
-use ordergrid_node::offline::loss_record;
+use ordergrid_node::recovery::offline::loss_record;
 use ordergrid_storage::NodeRecords;
 
 use super::setup::Setup;
