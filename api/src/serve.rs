@@ -29,7 +29,7 @@ use activity::{Activity, Patience, Watched};
 use outgoing::Outgoing;
 pub(crate) use outgoing::PIECE;
 use parting::{Lingering, Parting};
-use places::{Place, Places, Seldom};
+use places::{ConnectionPlace, Places, Seldom};
 
 mod activity;
 mod outgoing;
@@ -193,15 +193,15 @@ impl Server {
 
     fn take(&mut self, stream: Box<dyn Stream>, peer: String) {
         match self.places.take() {
-            Place::Taken(place, memory) => {
+            ConnectionPlace::Taken(place, memory) => {
                 let shared = self.shared.clone();
                 self.tasks.spawn(async move {
                     connection(stream, &peer, memory, shared).await;
                     drop(place);
                 });
             }
-            Place::Refused(place) => drop(self.tasks.spawn(places::refuse(stream, place))),
-            Place::Closed => {}
+            ConnectionPlace::Refused(place) => drop(self.tasks.spawn(places::refuse(stream, place))),
+            ConnectionPlace::Closed => {}
         }
     }
 

@@ -20,10 +20,10 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::encoding::{decode_snapshot_meta, encode_snapshot_meta};
-use crate::grid::{CommittedLeaderId, EntryBody, Grid, Host, LogId, RaftEntry, SnapshotMeta, StoredMembership};
 use crate::ids::{EntryId, ReplicaId};
 use crate::machine::{DirtyRows, Machine};
 use crate::metrics;
+use crate::raft_types::{CommittedLeaderId, EntryBody, Host, LogId, RaftEntry, RaftTypes, SnapshotMeta, StoredMembership};
 use crate::state::{Install, StateStore, StateView};
 
 /// Approximate bytes per chunk when rows are copied between stores.
@@ -230,7 +230,7 @@ fn next_index(meta: &SnapshotMeta) -> u64 {
     meta.last_log_id.map_or(0, |id| id.index + 1)
 }
 
-impl<RT: AsyncRuntime> RaftStateMachine<Grid<RT>> for Applier<RT> {
+impl<RT: AsyncRuntime> RaftStateMachine<RaftTypes<RT>> for Applier<RT> {
     type SnapshotData = SnapshotData;
     type SnapshotBuilder = CheckpointBuilder;
 
@@ -240,7 +240,7 @@ impl<RT: AsyncRuntime> RaftStateMachine<Grid<RT>> for Applier<RT> {
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
     where
-        S: Stream<Item = Result<EntryResponder<Grid<RT>>, io::Error>> + Unpin + OptionalSend,
+        S: Stream<Item = Result<EntryResponder<RaftTypes<RT>>, io::Error>> + Unpin + OptionalSend,
     {
         let (started, mut first) = (tokio::time::Instant::now(), true);
         while let Some(next) = entries.next().await {
@@ -368,7 +368,7 @@ pub struct CheckpointBuilder {
     guard: Option<OwnedMutexGuard<()>>,
 }
 
-impl<RT: AsyncRuntime> RaftSnapshotBuilder<Grid<RT>> for CheckpointBuilder {
+impl<RT: AsyncRuntime> RaftSnapshotBuilder<RaftTypes<RT>> for CheckpointBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<GridSnapshot, io::Error> {

@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::grid::{EntryBody, Host, LeaderId, LogId, Membership, RaftEntry, SnapshotMeta, StoredMembership, Vote};
 use crate::packed::{Packed, Payload};
+use crate::raft_types::{EntryBody, Host, LeaderId, LogId, Membership, RaftEntry, SnapshotMeta, StoredMembership, Vote};
 
 const BLANK: u8 = 0;
 const PAYLOAD: u8 = 1;

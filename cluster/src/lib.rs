@@ -17,7 +17,6 @@
 mod applier;
 mod balancer;
 pub mod encoding;
-mod grid;
 mod group;
 mod ids;
 mod machine;
@@ -26,6 +25,7 @@ mod meta;
 pub mod metrics;
 mod network;
 mod packed;
+mod raft_types;
 mod router;
 mod runtime;
 mod state;
@@ -34,9 +34,6 @@ mod wire;
 pub use applier::{Applier, CheckpointBuilder, SnapshotData};
 pub use balancer::{BalancerConfig, balance};
 pub use encoding::DecodeError;
-pub use grid::{
-    CommittedLeaderId, EntryBody, Grid, Host, LeaderId, LogId, Membership, RaftEntry, SnapshotMeta, StoredMembership, Vote,
-};
 pub use group::{
     Admission, BarrierError, Clocks, ConfigError, Group, GroupConfig, GroupParts, GroupRef, GroupStatus, Leadership, Member,
     Promised, ProposeError, Recalled, Role, StartError, Stopped, TooFew, TransferError, Vouched, at_once, recall, start_group,
@@ -50,6 +47,9 @@ pub use meta::{
     MetaView, NodeSpec, Placement, Shard, ShardMap, SpecError, asked, found_meta, founding_of, record_founding,
 };
 pub use packed::{Packed, Payload};
+pub use raft_types::{
+    CommittedLeaderId, EntryBody, Host, LeaderId, LogId, Membership, RaftEntry, RaftTypes, SnapshotMeta, StoredMembership, Vote,
+};
 pub use router::{Route, Router};
 pub use runtime::Prompt;
 pub use state::{Install, Row, StateStore, StateView, StoreError};

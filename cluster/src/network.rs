@@ -30,12 +30,12 @@ use parking_lot::Mutex;
 
 use crate::applier::{GridSnapshot, SnapshotData};
 use crate::encoding::{DecodeError, decode_vote};
-use crate::grid::{Grid, Host, LogId, Vote};
 use crate::group::GroupConfig;
 use crate::group::guard::{Forged, Told, plausible};
 use crate::ids::{NodeId, ReplicaId};
 use crate::mesh::{CallError, Lane, Mesh, Operation, Pending, Status, request};
 use crate::metrics;
+use crate::raft_types::{Host, LogId, RaftTypes, Vote};
 use crate::state::StateView;
 use crate::wire;
 
@@ -66,7 +66,7 @@ impl<RT: AsyncRuntime + Send + Sync> Network<RT> {
     }
 }
 
-impl<RT: AsyncRuntime + Send + Sync> RaftNetworkFactory<Grid<RT>> for Network<RT> {
+impl<RT: AsyncRuntime + Send + Sync> RaftNetworkFactory<RaftTypes<RT>> for Network<RT> {
     type Network = Client<RT>;
 
     async fn new_client(&mut self, target: ReplicaId, node: &Host) -> Client<RT> {
@@ -115,7 +115,7 @@ enum Failed {
 
 impl Failed {
     /// openraft backs off at once after `Unreachable`, which is right if nothing was sent.
-    fn rpc<RT: AsyncRuntime + Send + Sync>(&self) -> RPCError<Grid<RT>> {
+    fn rpc<RT: AsyncRuntime + Send + Sync>(&self) -> RPCError<RaftTypes<RT>> {
         match self {
             Self::Call(CallError::NotSent(_)) | Self::Refused(_) => RPCError::Unreachable(Unreachable::new(self)),
             Self::Call(CallError::Unknown) | Self::Answer(_) | Self::Forged(_) => RPCError::Network(NetworkError::new(self)),
@@ -149,7 +149,7 @@ impl<RT: AsyncRuntime + Send + Sync> Client<RT> {
     }
 
     /// Queues one request and returns the context that is needed to read its answer.
-    async fn send(&self, request: AppendEntriesRequest<Grid<RT>>, deadline: Duration) -> Sent {
+    async fn send(&self, request: AppendEntriesRequest<RaftTypes<RT>>, deadline: Duration) -> Sent {
         let mut message = self.message(Operation::Append);
         let entries = wire::put_append(&request, self.config.bytes_per_message, &mut message);
         if entries > 0 {
@@ -166,9 +166,9 @@ impl<RT: AsyncRuntime + Send + Sync> Client<RT> {
 
 /// Checks that a follower can give this answer to entries. openraft trusts answers, and an impossible one ends its task.
 fn honest<RT: AsyncRuntime + Send + Sync>(
-    answer: AppendEntriesResponse<Grid<RT>>,
+    answer: AppendEntriesResponse<RaftTypes<RT>>,
     sent: Option<&LogId>,
-) -> Result<AppendEntriesResponse<Grid<RT>>, Forged> {
+) -> Result<AppendEntriesResponse<RaftTypes<RT>>, Forged> {
     match &answer {
         AppendEntriesResponse::HigherVote(vote) => plausible(vote)?,
         AppendEntriesResponse::PartialSuccess(upto) if upto.as_ref() > sent => return Err(Forged::Index),
@@ -205,13 +205,13 @@ struct Sent {
 
 impl Sent {
     /// Waits for the answer. Returns it, and whether the stream continues after it.
-    async fn answer<RT>(self, deadline: Duration) -> (Result<StreamAppendResult<Grid<RT>>, RPCError<Grid<RT>>>, bool)
+    async fn answer<RT>(self, deadline: Duration) -> (Result<StreamAppendResult<RaftTypes<RT>>, RPCError<RaftTypes<RT>>>, bool)
     where
         RT: AsyncRuntime + Send + Sync,
     {
         let answer = async {
             let body = answered(self.pending?, deadline).await?;
-            Ok::<AppendEntriesResponse<Grid<RT>>, Failed>(honest(wire::take_append_answer(body)?, self.last.as_ref())?)
+            Ok::<AppendEntriesResponse<RaftTypes<RT>>, Failed>(honest(wire::take_append_answer(body)?, self.last.as_ref())?)
         };
         match answer.await {
             // openraft assumes that a request can conflict only if entries precede it.
@@ -227,14 +227,14 @@ impl Sent {
     }
 }
 
-impl<RT: AsyncRuntime + Send + Sync> RaftNetworkV2<Grid<RT>> for Client<RT> {
+impl<RT: AsyncRuntime + Send + Sync> RaftNetworkV2<RaftTypes<RT>> for Client<RT> {
     type SnapshotData = SnapshotData;
 
     async fn append_entries(
         &mut self,
-        rpc: AppendEntriesRequest<Grid<RT>>,
+        rpc: AppendEntriesRequest<RaftTypes<RT>>,
         option: RPCOption,
-    ) -> Result<AppendEntriesResponse<Grid<RT>>, RPCError<Grid<RT>>> {
+    ) -> Result<AppendEntriesResponse<RaftTypes<RT>>, RPCError<RaftTypes<RT>>> {
         let deadline = self.append_deadline(&option);
         let sent = self.send(rpc, deadline).await;
         let (last, cut) = (sent.last, sent.cut);
@@ -253,9 +253,12 @@ impl<RT: AsyncRuntime + Send + Sync> RaftNetworkV2<Grid<RT>> for Client<RT> {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Grid<RT>>, RPCError<Grid<RT>>>>, RPCError<Grid<RT>>>>
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<RaftTypes<RT>>, RPCError<RaftTypes<RT>>>>, RPCError<RaftTypes<RT>>>,
+    >
     where
-        S: Stream<Item = AppendEntriesRequest<Grid<RT>>> + OptionalSend + Unpin + 'static,
+        S: Stream<Item = AppendEntriesRequest<RaftTypes<RT>>> + OptionalSend + Unpin + 'static,
     {
         let deadline = self.append_deadline(&option);
         let window = self.config.messages_in_flight;
@@ -285,9 +288,9 @@ impl<RT: AsyncRuntime + Send + Sync> RaftNetworkV2<Grid<RT>> for Client<RT> {
 
     async fn vote(
         &mut self,
-        rpc: VoteRequest<Grid<RT>>,
+        rpc: VoteRequest<RaftTypes<RT>>,
         option: RPCOption,
-    ) -> Result<VoteResponse<Grid<RT>>, RPCError<Grid<RT>>> {
+    ) -> Result<VoteResponse<RaftTypes<RT>>, RPCError<RaftTypes<RT>>> {
         let mut message = self.message(Operation::Vote);
         wire::put_vote_request(&rpc, &mut message);
         self.ask_vote(message, option.hard_ttl()).await.map_err(|failed| failed.rpc())
@@ -295,9 +298,9 @@ impl<RT: AsyncRuntime + Send + Sync> RaftNetworkV2<Grid<RT>> for Client<RT> {
 
     async fn pre_vote(
         &mut self,
-        rpc: VoteRequest<Grid<RT>>,
+        rpc: VoteRequest<RaftTypes<RT>>,
         option: RPCOption,
-    ) -> Result<VoteResponse<Grid<RT>>, RPCError<Grid<RT>>> {
+    ) -> Result<VoteResponse<RaftTypes<RT>>, RPCError<RaftTypes<RT>>> {
         let mut message = self.message(Operation::PreVote);
         wire::put_vote_request(&rpc, &mut message);
         self.ask_vote(message, option.hard_ttl()).await.map_err(|failed| failed.rpc())
@@ -309,7 +312,7 @@ impl<RT: AsyncRuntime + Send + Sync> RaftNetworkV2<Grid<RT>> for Client<RT> {
         snapshot: GridSnapshot,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
-    ) -> Result<SnapshotResponse<Grid<RT>>, StreamingError<Grid<RT>>> {
+    ) -> Result<SnapshotResponse<RaftTypes<RT>>, StreamingError<RaftTypes<RT>>> {
         let mut cancel = std::pin::pin!(cancel);
         tokio::select! {
             biased;
@@ -324,9 +327,9 @@ impl<RT: AsyncRuntime + Send + Sync> RaftNetworkV2<Grid<RT>> for Client<RT> {
 
     async fn transfer_leader(
         &mut self,
-        req: TransferLeaderRequest<Grid<RT>>,
+        req: TransferLeaderRequest<RaftTypes<RT>>,
         option: RPCOption,
-    ) -> Result<TransferLeaderResponse<Grid<RT>>, RPCError<Grid<RT>>> {
+    ) -> Result<TransferLeaderResponse<RaftTypes<RT>>, RPCError<RaftTypes<RT>>> {
         let mut message = self.message(Operation::Transfer);
         wire::put_transfer(&req, &mut message);
         let body = self.call(Lane::Control, message, option.hard_ttl()).await.map_err(|failed| failed.rpc())?;
@@ -362,9 +365,9 @@ impl<RT: AsyncRuntime + Send + Sync> Client<RT> {
         Failed::Forged(forged)
     }
 
-    async fn ask_vote(&self, message: BytesMut, deadline: Duration) -> Result<VoteResponse<Grid<RT>>, Failed> {
+    async fn ask_vote(&self, message: BytesMut, deadline: Duration) -> Result<VoteResponse<RaftTypes<RT>>, Failed> {
         let body = self.call(Lane::Control, message, deadline).await?;
-        let answer: VoteResponse<Grid<RT>> = wire::take_vote_answer(body)?;
+        let answer: VoteResponse<RaftTypes<RT>> = wire::take_vote_answer(body)?;
         plausible(&answer.vote).map_err(|forged| self.refused(forged))?;
         Ok(answer)
     }

@@ -21,7 +21,7 @@ use crate::encoding::{
     DecodeError, decode_entry, encode_entry, encode_snapshot_meta, encode_vote, encoded_len, put_optional_log_id, take_flag,
     take_optional_log_id, take_slice, take_snapshot_meta, take_u8, take_u32, take_u64, take_vote, whole,
 };
-use crate::grid::{Grid, LogId, RaftEntry, SnapshotMeta, Vote};
+use crate::raft_types::{LogId, RaftEntry, RaftTypes, SnapshotMeta, Vote};
 use crate::state::Row;
 
 /// Appends a length. A frame's limit keeps lengths far below 4 GiB.
@@ -31,7 +31,7 @@ fn put_len(len: usize, out: &mut BytesMut) {
 
 /// Appends a request with as many of its entries as fit into `limit` bytes, but at least one. Returns how many.
 pub(crate) fn put_append<RT: AsyncRuntime>(
-    request: &AppendEntriesRequest<Grid<RT>>,
+    request: &AppendEntriesRequest<RaftTypes<RT>>,
     limit: usize,
     out: &mut BytesMut,
 ) -> usize {
@@ -56,7 +56,7 @@ pub(crate) fn put_append<RT: AsyncRuntime>(
     fitting
 }
 
-pub(crate) fn take_append<RT: AsyncRuntime>(body: Bytes) -> Result<AppendEntriesRequest<Grid<RT>>, DecodeError> {
+pub(crate) fn take_append<RT: AsyncRuntime>(body: Bytes) -> Result<AppendEntriesRequest<RaftTypes<RT>>, DecodeError> {
     whole(body, "append", |body| {
         let vote = take_vote(body)?;
         let prev_log_id = take_optional_log_id(body)?;
@@ -71,7 +71,7 @@ pub(crate) fn take_append<RT: AsyncRuntime>(body: Bytes) -> Result<AppendEntries
     })
 }
 
-pub(crate) fn append_answer<RT: AsyncRuntime>(answer: &AppendEntriesResponse<Grid<RT>>) -> Bytes {
+pub(crate) fn append_answer<RT: AsyncRuntime>(answer: &AppendEntriesResponse<RaftTypes<RT>>) -> Bytes {
     let mut out = BytesMut::new();
     match answer {
         AppendEntriesResponse::Success => out.put_u8(0),
@@ -88,7 +88,7 @@ pub(crate) fn append_answer<RT: AsyncRuntime>(answer: &AppendEntriesResponse<Gri
     out.freeze()
 }
 
-pub(crate) fn take_append_answer<RT: AsyncRuntime>(body: Bytes) -> Result<AppendEntriesResponse<Grid<RT>>, DecodeError> {
+pub(crate) fn take_append_answer<RT: AsyncRuntime>(body: Bytes) -> Result<AppendEntriesResponse<RaftTypes<RT>>, DecodeError> {
     whole(body, "append answer", |body| {
         Ok(match take_u8(body, "append answer")? {
             0 => AppendEntriesResponse::Success,
@@ -100,13 +100,13 @@ pub(crate) fn take_append_answer<RT: AsyncRuntime>(body: Bytes) -> Result<Append
     })
 }
 
-pub(crate) fn put_vote_request<RT: AsyncRuntime>(request: &VoteRequest<Grid<RT>>, out: &mut BytesMut) {
+pub(crate) fn put_vote_request<RT: AsyncRuntime>(request: &VoteRequest<RaftTypes<RT>>, out: &mut BytesMut) {
     encode_vote(&request.vote, out);
     put_optional_log_id(request.last_log_id.as_ref(), out);
     out.put_u8(u8::from(request.leadership_transfer));
 }
 
-pub(crate) fn take_vote_request<RT: AsyncRuntime>(body: Bytes) -> Result<VoteRequest<Grid<RT>>, DecodeError> {
+pub(crate) fn take_vote_request<RT: AsyncRuntime>(body: Bytes) -> Result<VoteRequest<RaftTypes<RT>>, DecodeError> {
     whole(body, "vote request", |body| {
         let vote = take_vote(body)?;
         let mut request = VoteRequest::new(vote, take_optional_log_id(body)?);
@@ -115,7 +115,7 @@ pub(crate) fn take_vote_request<RT: AsyncRuntime>(body: Bytes) -> Result<VoteReq
     })
 }
 
-pub(crate) fn vote_answer<RT: AsyncRuntime>(answer: &VoteResponse<Grid<RT>>) -> Bytes {
+pub(crate) fn vote_answer<RT: AsyncRuntime>(answer: &VoteResponse<RaftTypes<RT>>) -> Bytes {
     let mut out = BytesMut::new();
     encode_vote(&answer.vote, &mut out);
     out.put_u8(u8::from(answer.vote_granted));
@@ -123,7 +123,7 @@ pub(crate) fn vote_answer<RT: AsyncRuntime>(answer: &VoteResponse<Grid<RT>>) -> 
     out.freeze()
 }
 
-pub(crate) fn take_vote_answer<RT: AsyncRuntime>(body: Bytes) -> Result<VoteResponse<Grid<RT>>, DecodeError> {
+pub(crate) fn take_vote_answer<RT: AsyncRuntime>(body: Bytes) -> Result<VoteResponse<RaftTypes<RT>>, DecodeError> {
     whole(body, "vote answer", |body| {
         let vote = take_vote(body)?;
         let granted = take_flag(body, "vote answer")?;
@@ -131,13 +131,13 @@ pub(crate) fn take_vote_answer<RT: AsyncRuntime>(body: Bytes) -> Result<VoteResp
     })
 }
 
-pub(crate) fn put_transfer<RT: AsyncRuntime>(request: &TransferLeaderRequest<Grid<RT>>, out: &mut BytesMut) {
+pub(crate) fn put_transfer<RT: AsyncRuntime>(request: &TransferLeaderRequest<RaftTypes<RT>>, out: &mut BytesMut) {
     encode_vote(request.from_leader(), out);
     out.put_u64_le(*request.to_node_id());
     put_optional_log_id(request.last_log_id(), out);
 }
 
-pub(crate) fn take_transfer<RT: AsyncRuntime>(body: Bytes) -> Result<TransferLeaderRequest<Grid<RT>>, DecodeError> {
+pub(crate) fn take_transfer<RT: AsyncRuntime>(body: Bytes) -> Result<TransferLeaderRequest<RaftTypes<RT>>, DecodeError> {
     whole(body, "transfer", |body| {
         let from = take_vote(body)?;
         let to = take_u64(body, "transfer")?;
@@ -197,7 +197,7 @@ pub(crate) fn vote_bytes(vote: &Vote) -> Bytes {
 }
 
 /// The last log id that a request covers.
-pub(crate) fn last_of<RT: AsyncRuntime>(request: &AppendEntriesRequest<Grid<RT>>, entries: usize) -> Option<LogId> {
+pub(crate) fn last_of<RT: AsyncRuntime>(request: &AppendEntriesRequest<RaftTypes<RT>>, entries: usize) -> Option<LogId> {
     match entries {
         0 => request.prev_log_id,
         count => Some(request.entries[count - 1].log_id),
@@ -216,10 +216,10 @@ mod tests {
     use openraft::TokioRuntime;
 
     use super::*;
-    use crate::grid::EntryBody;
     use crate::packed::{Packed, Payload};
+    use crate::raft_types::EntryBody;
 
-    type Request = AppendEntriesRequest<Grid<TokioRuntime>>;
+    type Request = AppendEntriesRequest<RaftTypes<TokioRuntime>>;
 
     fn log_id(term: u64, index: u64) -> LogId {
         LogId { leader_id: term.into(), index }
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn answers_survive_the_wire() {
-        let answers: [AppendEntriesResponse<Grid<TokioRuntime>>; 5] = [
+        let answers: [AppendEntriesResponse<RaftTypes<TokioRuntime>>; 5] = [
             AppendEntriesResponse::Success,
             AppendEntriesResponse::PartialSuccess(Some(log_id(1, 2))),
             AppendEntriesResponse::PartialSuccess(None),
@@ -275,7 +275,7 @@ mod tests {
         for answer in answers {
             assert_eq!(take_append_answer(append_answer(&answer)).unwrap(), answer);
         }
-        let granted: VoteResponse<Grid<TokioRuntime>> = VoteResponse::new(Vote::new(3, 1), Some(log_id(2, 2)), true);
+        let granted: VoteResponse<RaftTypes<TokioRuntime>> = VoteResponse::new(Vote::new(3, 1), Some(log_id(2, 2)), true);
         assert_eq!(take_vote_answer(vote_answer(&granted)).unwrap(), granted);
     }
 

@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use openraft::AsyncRuntime;
 use ordergrid_cluster::{
-    Clocks, ClusterId, ClusterSpec, DirtyRows, EntryBody, Grid, IdentityStore, Install, Listener, LogId, NodeId, Promised,
-    RaftEntry, Row, StateStore, StateView, StoreError, Vote, WireCodec, encoding, founding_of,
+    Clocks, ClusterId, ClusterSpec, DirtyRows, EntryBody, IdentityStore, Install, Listener, LogId, NodeId, Promised, RaftEntry,
+    RaftTypes, Row, StateStore, StateView, StoreError, Vote, WireCodec, encoding, founding_of,
 };
 use ordergrid_domain::GroupId;
 use ordergrid_storage::{
@@ -54,7 +54,7 @@ impl WireCodec for WireFrames {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct GridCodec;
 
-impl<RT: AsyncRuntime> EntryCodec<Grid<RT>> for GridCodec {
+impl<RT: AsyncRuntime> EntryCodec<RaftTypes<RT>> for GridCodec {
     fn encode_entry(&self, entry: &RaftEntry, out: &mut BytesMut) {
         encoding::encode_entry(entry, out);
     }
@@ -108,20 +108,20 @@ pub(crate) async fn log_store<RT: AsyncRuntime>(
     writer: &LogWriter,
     replica: u64,
     config: &NodeConfig,
-) -> io::Result<LogStore<Grid<RT>, GridCodec>> {
+) -> io::Result<LogStore<RaftTypes<RT>, GridCodec>> {
     let limits = LogLimits { tail_bytes: config.log_tail, ..LogLimits::default() };
     LogStore::open(writer.clone(), replica, GridCodec, limits).await
 }
 
 /// Whether a replica has forgotten its promises because its log was lost.
 pub(crate) async fn is_forgotten<RT: AsyncRuntime>(writer: &LogWriter, replica: u64) -> io::Result<bool> {
-    LogStore::<Grid<RT>, GridCodec>::is_forgotten(writer, replica, &GridCodec).await
+    LogStore::<RaftTypes<RT>, GridCodec>::is_forgotten(writer, replica, &GridCodec).await
 }
 
 /// Records an upper bound of its promises.
 pub(crate) async fn remember<RT: AsyncRuntime>(writer: &LogWriter, replica: u64, promised: &Promised) -> io::Result<()> {
     let Promised { vote, last } = promised;
-    LogStore::<Grid<RT>, GridCodec>::remember(writer, replica, &GridCodec, Some(vote), last.as_ref()).await
+    LogStore::<RaftTypes<RT>, GridCodec>::remember(writer, replica, &GridCodec, Some(vote), last.as_ref()).await
 }
 
 /// Stops the node if the log fails: a log that has failed once cannot be trusted again.
@@ -350,12 +350,12 @@ mod tests {
 
     struct Pair;
 
-    impl StoreBuilder<Grid<TokioRuntime>, LogStore<Grid<TokioRuntime>, GridCodec>, Applier<TokioRuntime>, ()> for Pair {
+    impl StoreBuilder<RaftTypes<TokioRuntime>, LogStore<RaftTypes<TokioRuntime>, GridCodec>, Applier<TokioRuntime>, ()> for Pair {
         async fn build(
             &self,
         ) -> Result<
-            ((), LogStore<Grid<TokioRuntime>, GridCodec>, Applier<TokioRuntime>),
-            openraft::StorageError<Grid<TokioRuntime>>,
+            ((), LogStore<RaftTypes<TokioRuntime>, GridCodec>, Applier<TokioRuntime>),
+            openraft::StorageError<RaftTypes<TokioRuntime>>,
         > {
             let writer = LogWriter::start(Arc::new(MemEngine::new()), WriterLimits::default(), |task| {
                 drop(tokio::spawn(task));

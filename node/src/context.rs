@@ -37,7 +37,7 @@ pub(crate) struct NodeContext {
 }
 
 /// Where a shard is led.
-pub(crate) enum Place {
+pub(crate) enum LedAt {
     /// Here.
     Here(Arc<crate::shard::Leading>),
     /// On that node.
@@ -101,16 +101,16 @@ impl NodeContext {
     }
 
     /// Where `shard` is led as far as this node knows.
-    pub(crate) fn place(&self, shard: GroupId) -> Place {
-        let Some(host) = self.host(shard) else { return self.elsewhere.leader(shard).map_or(Place::Nowhere, Place::There) };
+    pub(crate) fn place(&self, shard: GroupId) -> LedAt {
+        let Some(host) = self.host(shard) else { return self.elsewhere.leader(shard).map_or(LedAt::Nowhere, LedAt::There) };
         if let Some(leading) = host.leading() {
-            return Place::Here(leading);
+            return LedAt::Here(leading);
         }
         match host.group().leadership().borrow().leader {
-            Some(leader) if leader != self.id => Place::There(leader),
+            Some(leader) if leader != self.id => LedAt::There(leader),
             // A replica whose rows are damaged leads nothing and knows nobody.
-            _ if !host.is_whole() => self.elsewhere.leader(shard).map_or(Place::Nowhere, Place::There),
-            _ => Place::Nowhere,
+            _ if !host.is_whole() => self.elsewhere.leader(shard).map_or(LedAt::Nowhere, LedAt::There),
+            _ => LedAt::Nowhere,
         }
     }
 
@@ -122,8 +122,8 @@ impl NodeContext {
     /// Who leads a shard, if it is another node and known here: what somebody is told who asked the wrong one.
     pub(crate) fn leader_there(&self, shard: GroupId) -> Option<NodeId> {
         match self.host(shard).map(|_| self.place(shard))? {
-            Place::There(node) => Some(node),
-            Place::Here(_) | Place::Nowhere => None,
+            LedAt::There(node) => Some(node),
+            LedAt::Here(_) | LedAt::Nowhere => None,
         }
     }
 
@@ -190,61 +190,61 @@ impl NodeContext {
     /// Asks a shard's leader, wherever it is, for holds that came together.
     pub(crate) fn hold(&self, shard: GroupId, requests: Vec<(HoldRequest, HoldSink)>) {
         match self.place(shard) {
-            Place::Here(leading) => hold_here(&leading, requests),
-            Place::There(node) => {
+            LedAt::Here(leading) => hold_here(&leading, requests),
+            LedAt::There(node) => {
                 for (request, sink) in requests {
                     self.peers.send(node, ShardCall::Hold(shard, request), Waiter::Hold(sink));
                 }
             }
-            Place::Nowhere => refuse_holds(requests),
+            LedAt::Nowhere => refuse_holds(requests),
         }
     }
 
     /// Asks a shard's leader to release. May be lost: the SKUs will ask.
     pub(crate) fn release(&self, shard: GroupId, release: Release) {
         match self.place(shard) {
-            Place::Here(leading) => {
+            LedAt::Here(leading) => {
                 let reply = crate::shard::Reply::Nobody;
                 leading.lead.batcher.propose(Command::Release(release), reply);
             }
-            Place::There(node) => self.peers.send(node, ShardCall::Release(shard, release), Waiter::Nobody),
-            Place::Nowhere => {}
+            LedAt::There(node) => self.peers.send(node, ShardCall::Release(shard, release), Waiter::Nobody),
+            LedAt::Nowhere => {}
         }
     }
 
     /// Delivers a run of a stream; the highest number that the destination has applied, if it answered.
     pub(crate) async fn deliver(&self, shard: GroupId, run: Deliver) -> Option<u64> {
         match self.place(shard) {
-            Place::Here(leading) => deliver_here(&leading, run).await,
-            Place::There(node) => match self.call(node, ShardCall::Deliver(shard, run)).await? {
+            LedAt::Here(leading) => deliver_here(&leading, run).await,
+            LedAt::There(node) => match self.call(node, ShardCall::Deliver(shard, run)).await? {
                 ShardAnswer::Delivered(high) => Some(high),
                 _ => None,
             },
-            Place::Nowhere => None,
+            LedAt::Nowhere => None,
         }
     }
 
     /// Asks a shard how far it has applied the stream from another one.
     pub(crate) async fn applied(&self, shard: GroupId, from: GroupId) -> Option<u64> {
         match self.place(shard) {
-            Place::Here(leading) => applied_here(&leading, from).await,
-            Place::There(node) => match self.call(node, ShardCall::Applied(shard, from)).await? {
+            LedAt::Here(leading) => applied_here(&leading, from).await,
+            LedAt::There(node) => match self.call(node, ShardCall::Applied(shard, from)).await? {
                 ShardAnswer::Delivered(high) => Some(high),
                 _ => None,
             },
-            Place::Nowhere => None,
+            LedAt::Nowhere => None,
         }
     }
 
     /// Asks an order shard what became of attempts.
     pub(crate) async fn ask(&self, shard: GroupId, question: Question) -> Option<Fates> {
         match self.place(shard) {
-            Place::Here(leading) => ask_here(&leading, question).await,
-            Place::There(node) => match self.call(node, ShardCall::Ask(shard, question)).await? {
+            LedAt::Here(leading) => ask_here(&leading, question).await,
+            LedAt::There(node) => match self.call(node, ShardCall::Ask(shard, question)).await? {
                 ShardAnswer::Fates(fates) => Some(fates),
                 _ => None,
             },
-            Place::Nowhere => None,
+            LedAt::Nowhere => None,
         }
     }
 

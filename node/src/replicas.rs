@@ -7,8 +7,8 @@ use futures::future::{BoxFuture, join_all};
 use openraft::impls::TokioRuntime;
 use openraft::storage::RaftLogStorage;
 use ordergrid_cluster::{
-    Admission, Clocks, ClusterId, ClusterSpec, Grid, GroupParts, GroupRef, Machine, Mesh, MetaMachine, MetaView, NodeId,
-    Placement, ShardMap, StateStore, at_once, found_meta, start_group, vacant,
+    Admission, Clocks, ClusterId, ClusterSpec, GroupParts, GroupRef, Machine, Mesh, MetaMachine, MetaView, NodeId, Placement,
+    RaftTypes, ShardMap, StateStore, at_once, found_meta, start_group, vacant,
 };
 use ordergrid_domain::machine::{ShardConfig, SlotOwners};
 use ordergrid_domain::{GroupId, Slot};
@@ -247,7 +247,7 @@ impl Replicas {
     }
 
     /// Opens the log of a replica that does not run, once its promises are known.
-    async fn log_of(&self, group: GroupId) -> Result<LogStore<Grid<TokioRuntime>, GridCodec>, String> {
+    async fn log_of(&self, group: GroupId) -> Result<LogStore<RaftTypes<TokioRuntime>, GridCodec>, String> {
         let replica = self.own(group).ok_or("there is no replica of it here")?;
         let (mesh, writer, refills, front) = (&self.mesh, &self.writer, &self.refills, &*self.front);
         let recall = Recall { mesh, writer, refills, front, group, replica, others: self.others(group) };
@@ -284,7 +284,8 @@ impl Replicas {
     /// The last index purged from the log of a replica that does not run; 0 if none was.
     pub(crate) async fn purged(&self, group: GroupId) -> Result<u64, String> {
         let mut log = self.log_of(group).await?;
-        let state = RaftLogStorage::<Grid<TokioRuntime>>::get_log_state(&mut log).await.map_err(|error| error.to_string())?;
+        let state =
+            RaftLogStorage::<RaftTypes<TokioRuntime>>::get_log_state(&mut log).await.map_err(|error| error.to_string())?;
         Ok(state.last_purged_log_id.map_or(0, |purged| purged.index))
     }
 

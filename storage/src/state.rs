@@ -194,7 +194,7 @@ impl StateRows {
         let show = move |to: RowSink<'_>| {
             // The key of the head sorts before those of the rows.
             to(&keys::head(replica), Some(&sealed(&written)));
-            let mut key = keys::RowKey::new(replica, written.generation);
+            let mut key = keys::PrefixedKey::new(replica, written.generation);
             rows.show(&mut |row, value| to(key.of(row), value));
         };
         shared.switch(&mut turn, head, || shared.engine.write_rows(Box::new(show))).await?;

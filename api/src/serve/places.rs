@@ -39,7 +39,7 @@ pub(super) struct Places {
 }
 
 /// The decision about a connection.
-pub(super) enum Place {
+pub(super) enum ConnectionPlace {
     /// The connection is accepted. It holds a slot and memory for as long as it lives.
     Taken(OwnedSemaphorePermit, Taken),
     /// The connection is refused with an answer.
@@ -55,10 +55,10 @@ impl Places {
         Self { most, free, refusals, account, told: Seldom::default() }
     }
 
-    pub(super) fn take(&mut self) -> Place {
+    pub(super) fn take(&mut self) -> ConnectionPlace {
         let short_of = match Arc::clone(&self.free).try_acquire_owned() {
             Ok(place) => match self.account.take(Use::Connections, CONNECTION) {
-                Ok(memory) => return Place::Taken(place, memory),
+                Ok(memory) => return ConnectionPlace::Taken(place, memory),
                 Err(_) => "the memory for connections is used up: limits.requests",
             },
             Err(_) => "the number of connections is at its limit: limits.connections, or the limit of open files",
@@ -67,7 +67,7 @@ impl Places {
         if self.told.now() {
             tracing::warn!(limit = self.most, error = short_of, "connections refused");
         }
-        Arc::clone(&self.refusals).try_acquire_owned().map_or(Place::Closed, Place::Refused)
+        Arc::clone(&self.refusals).try_acquire_owned().map_or(ConnectionPlace::Closed, ConnectionPlace::Refused)
     }
 }
 

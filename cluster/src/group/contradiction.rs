@@ -9,8 +9,8 @@ use openraft::AsyncRuntime;
 use openraft::raft::AppendEntriesRequest;
 use tokio::sync::watch;
 
-use crate::grid::{Grid, LogId};
 use crate::ids::EntryId;
+use crate::raft_types::{LogId, RaftTypes};
 
 /// The reason why this replica must stop, once there is one.
 pub(super) struct Contradicted(watch::Sender<Option<String>>);
@@ -39,7 +39,7 @@ impl Contradicted {
 }
 
 /// The entry in a leader's request that contradicts the last applied one.
-pub(super) fn in_request<RT: AsyncRuntime>(request: &AppendEntriesRequest<Grid<RT>>, applied: EntryId) -> Option<LogId> {
+pub(super) fn in_request<RT: AsyncRuntime>(request: &AppendEntriesRequest<RaftTypes<RT>>, applied: EntryId) -> Option<LogId> {
     let before = request.prev_log_id.filter(|id| contradicts(id, applied));
     let newest = || request.entries.iter().map(|entry| entry.log_id).take_while(|id| id.index <= applied.index).last();
     before.or_else(|| newest().filter(|id| contradicts(id, applied)))
@@ -54,7 +54,7 @@ pub(super) fn contradicts(id: &LogId, applied: EntryId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grid::CommittedLeaderId;
+    use crate::raft_types::CommittedLeaderId;
 
     #[test]
     fn only_another_log_has_such_an_entry() {

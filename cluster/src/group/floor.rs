@@ -14,8 +14,8 @@ use tokio::sync::watch;
 
 use super::handle::Handle;
 use super::{Group, closed};
-use crate::grid::LogId;
 use crate::mesh::Operation;
+use crate::raft_types::LogId;
 
 /// The last entry that a replica vouched for, while its log does not reach it; `None` otherwise.
 pub type Vouched = watch::Receiver<Option<LogId>>;

@@ -13,9 +13,9 @@ use ordergrid_domain::GroupId;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::grid::{LogId, RaftEntry, SnapshotMeta, Vote};
 use crate::ids::{NodeId, ReplicaId};
 use crate::metrics;
+use crate::raft_types::{LogId, RaftEntry, SnapshotMeta, Vote};
 
 /// Highest term accepted. 35,000 elections a second would reach it in a year.
 const MOST_TERM: u64 = 1 << 40;
@@ -195,7 +195,7 @@ fn within(id: Option<&LogId>, term: u64) -> Result<(), Forged> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grid::{EntryBody, StoredMembership};
+    use crate::raft_types::{EntryBody, StoredMembership};
 
     const MAX: u64 = u64::MAX;
 

@@ -32,16 +32,16 @@ use super::{
     closed,
 };
 use crate::applier::Shared;
-use crate::grid::{Grid, Vote};
 use crate::ids::{EntryId, NodeId, ReplicaId};
 use crate::mesh::{Mesh, RaftPeer};
 use crate::metrics::Proposal;
 use crate::packed::{Packed, Payload};
+use crate::raft_types::{RaftTypes, Vote};
 
 /// openraft's metrics of a replica. Kept, because a subscription costs more than a read.
 pub(crate) struct Reports<RT: AsyncRuntime> {
-    pub(super) server: WatchReceiverOf<Grid<RT>, RaftServerMetrics<Grid<RT>>>,
-    data: WatchReceiverOf<Grid<RT>, RaftDataMetrics<Grid<RT>>>,
+    pub(super) server: WatchReceiverOf<RaftTypes<RT>, RaftServerMetrics<RaftTypes<RT>>>,
+    data: WatchReceiverOf<RaftTypes<RT>, RaftDataMetrics<RaftTypes<RT>>>,
 }
 
 impl<RT: AsyncRuntime + Send + Sync> Reports<RT> {
@@ -71,7 +71,7 @@ pub(crate) struct Handle<RT: AsyncRuntime + Send + Sync> {
     pub(super) transferring: AtomicBool,
     pub(super) barriers: Mutex<Barriers>,
     /// Detects jumps of the machine's clocks.
-    pub(super) steady: Steady<InstantOf<Grid<RT>>>,
+    pub(super) steady: Steady<InstantOf<RaftTypes<RT>>>,
     /// The last entry that the log vouched for, while the log is being refilled up to it.
     pub(super) vouched: Vouched,
     /// Set when a leader's log contradicts the entries applied here.
@@ -118,7 +118,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
         let margin = self.config.lease_margin + Duration::from_millis(UNNOTICED_MS.unsigned_abs());
         let lease = self.config.election_max.saturating_sub(margin);
         let acked = self.reports.data.borrow_watched().last_quorum_acked;
-        let now = <Grid<RT> as TypeConfigExt>::now();
+        let now = <RaftTypes<RT> as TypeConfigExt>::now();
         acked.is_some_and(|acked| now < *acked + lease && self.steady.since(*acked, now))
             && self.shared.applied_term() == leadership.term
     }
@@ -129,7 +129,7 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
     }
 
     /// Why a proposal was refused before it was appended.
-    fn refusal(&self, forward: &ForwardToLeader<Grid<RT>>) -> ProposeError {
+    fn refusal(&self, forward: &ForwardToLeader<RaftTypes<RT>>) -> ProposeError {
         match forward.reason {
             ForwardReason::LeaseExpired | ForwardReason::LeadershipTransfer => ProposeError::NotReady,
             ForwardReason::NotLeader => {
@@ -151,12 +151,12 @@ impl<RT: AsyncRuntime + Send + Sync> Handle<RT> {
             }
         }
         let acked = self.reports.data.borrow_watched().last_quorum_acked;
-        Some(acked.is_some_and(|acked| <Grid<RT> as TypeConfigExt>::now() <= *acked + self.config.election_max))
+        Some(acked.is_some_and(|acked| <RaftTypes<RT> as TypeConfigExt>::now() <= *acked + self.config.election_max))
     }
 
     async fn outcome(
         self: Arc<Self>,
-        answer: impl Future<Output = Option<Result<EntryId, ClientWriteError<Grid<RT>>>>>,
+        answer: impl Future<Output = Option<Result<EntryId, ClientWriteError<RaftTypes<RT>>>>>,
         started: Instant,
     ) -> Result<EntryId, ProposeError> {
         let outcome = match answer.await {
@@ -333,7 +333,7 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
         let led = self.led();
         let watched = self.raft.metrics();
         let metrics = watched.borrow_watched();
-        let index = |id: &Option<crate::grid::LogId>| id.as_ref().map_or(0, |id| id.index);
+        let index = |id: &Option<crate::raft_types::LogId>| id.as_ref().map_or(0, |id| id.index);
         let stopped = metrics.running_state.is_err() || *self.closing.borrow();
         let membership = metrics.membership_config.membership();
         let voters: Vec<ReplicaId> = membership.voter_ids().collect();

@@ -23,14 +23,14 @@ use super::hearing::Hearing;
 use super::watchdog::Heard;
 use crate::applier::{Applier, Shared, SnapshotData};
 use crate::encoding::DecodeError;
-use crate::grid::{Grid, SnapshotMeta, Vote};
 use crate::ids::{NodeId, ReplicaId};
 use crate::mesh::{Operation, RaftPeer, Status};
+use crate::raft_types::{RaftTypes, SnapshotMeta, Vote};
 use crate::state::{Install, Row};
 use crate::wire;
 
 /// openraft's handle with our types in it.
-pub(crate) type Raft<RT> = openraft::Raft<Grid<RT>, Applier<RT>>;
+pub(crate) type Raft<RT> = openraft::Raft<RaftTypes<RT>, Applier<RT>>;
 
 pub(crate) struct GroupPeer<RT: AsyncRuntime + Send + Sync> {
     group: GroupId,
@@ -123,19 +123,19 @@ impl<RT: AsyncRuntime + Send + Sync> GroupPeer<RT> {
         let raft = self.raft.clone();
         Ok(match operation {
             Operation::Append => {
-                let request: AppendEntriesRequest<Grid<RT>> = wire::take_append(body)?;
+                let request: AppendEntriesRequest<RaftTypes<RT>> = wire::take_append(body)?;
                 let (previous, committed) = (request.prev_log_id.as_ref(), request.leader_commit.as_ref());
                 self.known(from, |known| known.append(&request.vote, previous, &request.entries, committed))?;
                 self.heard.committed(committed.map(|committed| committed.index));
                 append(raft, self.shared.clone(), self.hearing.clone(), self.contradicted.clone(), request).boxed()
             }
             Operation::Vote | Operation::PreVote => {
-                let request: VoteRequest<Grid<RT>> = wire::take_vote_request(body)?;
+                let request: VoteRequest<RaftTypes<RT>> = wire::take_vote_request(body)?;
                 self.known(from, |known| known.candidate(&request.vote, request.last_log_id.as_ref()))?;
                 if operation == Operation::Vote { vote(raft, request).boxed() } else { pre_vote(raft, request).boxed() }
             }
             Operation::Transfer => {
-                let request: TransferLeaderRequest<Grid<RT>> = wire::take_transfer(body)?;
+                let request: TransferLeaderRequest<RaftTypes<RT>> = wire::take_transfer(body)?;
                 let (leader, to) = (request.from_leader(), *request.to_node_id());
                 self.known(from, |known| known.transfer(leader, to, request.last_log_id()))?;
                 transfer(raft, request).boxed()
@@ -229,7 +229,7 @@ async fn append<RT: AsyncRuntime + Send + Sync>(
     shared: Arc<Shared>,
     hearing: Arc<Hearing>,
     contradicted: Arc<Contradicted>,
-    request: AppendEntriesRequest<Grid<RT>>,
+    request: AppendEntriesRequest<RaftTypes<RT>>,
 ) -> Answer {
     if let Some(applied) = shared.applied_id()
         && let Some(theirs) = contradiction::in_request(&request, applied)
@@ -244,17 +244,17 @@ async fn append<RT: AsyncRuntime + Send + Sync>(
     Ok(wire::append_answer(&answer))
 }
 
-async fn vote<RT: AsyncRuntime + Send + Sync>(raft: Raft<RT>, request: VoteRequest<Grid<RT>>) -> Answer {
+async fn vote<RT: AsyncRuntime + Send + Sync>(raft: Raft<RT>, request: VoteRequest<RaftTypes<RT>>) -> Answer {
     let answer = raft.vote(request).await.map_err(failed)?;
     Ok(wire::vote_answer(&answer))
 }
 
-async fn pre_vote<RT: AsyncRuntime + Send + Sync>(raft: Raft<RT>, request: VoteRequest<Grid<RT>>) -> Answer {
+async fn pre_vote<RT: AsyncRuntime + Send + Sync>(raft: Raft<RT>, request: VoteRequest<RaftTypes<RT>>) -> Answer {
     let answer = raft.pre_vote(request).await.map_err(failed)?;
     Ok(wire::vote_answer(&answer))
 }
 
-async fn transfer<RT: AsyncRuntime + Send + Sync>(raft: Raft<RT>, request: TransferLeaderRequest<Grid<RT>>) -> Answer {
+async fn transfer<RT: AsyncRuntime + Send + Sync>(raft: Raft<RT>, request: TransferLeaderRequest<RaftTypes<RT>>) -> Answer {
     let answer = raft.handle_transfer_leader(request).await.map_err(failed)?;
     Ok(Bytes::copy_from_slice(&[u8::from(answer.is_err())]))
 }

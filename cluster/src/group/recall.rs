@@ -19,8 +19,8 @@
 //! longer leads. But every majority must still contain a replica that knows its promises; otherwise nobody can tell what the
 //! others have lost together.
 
-use crate::grid::{LogId, Vote};
 use crate::ids::ReplicaId;
+use crate::raft_types::{LogId, Vote};
 
 /// The promises that bind a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

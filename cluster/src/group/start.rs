@@ -25,11 +25,11 @@ use super::lease::{Clocks, Steady};
 use super::watchdog;
 use super::{GroupConfig, GroupRef, Leadership, closed};
 use crate::applier::Applier;
-use crate::grid::{EntryBody, Grid, Host, LogId, Vote};
 use crate::ids::{EntryId, NodeId, ReplicaId};
 use crate::machine::Machine;
 use crate::mesh::Mesh;
 use crate::network::{MESSAGE_OVERHEAD, Network};
+use crate::raft_types::{EntryBody, Host, LogId, RaftTypes, Vote};
 use crate::state::StateStore;
 
 /// The parts of a replica, apart from its log.
@@ -103,7 +103,7 @@ pub enum StartError {
 pub async fn start_group<RT, LS>(parts: GroupParts, mut log: LS) -> Result<GroupRef, StartError>
 where
     RT: AsyncRuntime + Send + Sync,
-    LS: RaftLogStorage<Grid<RT>>,
+    LS: RaftLogStorage<RaftTypes<RT>>,
 {
     let GroupParts { group, replica, founders, preferred, config, machine, store, mesh, vouched, clocks, admission } = parts;
     config.validate()?;
@@ -186,7 +186,7 @@ async fn agree<RT, LS>(
 ) -> Result<(), StartError>
 where
     RT: AsyncRuntime + Send + Sync,
-    LS: RaftLogStorage<Grid<RT>>,
+    LS: RaftLogStorage<RaftTypes<RT>>,
 {
     forget_superseded(group, log, applied).await?;
     raise_vote(replica, applied, log).await?;
@@ -200,7 +200,7 @@ where
 async fn forget_superseded<RT, LS>(group: GroupId, log: &mut LS, applied: Option<LogId>) -> io::Result<()>
 where
     RT: AsyncRuntime + Send + Sync,
-    LS: RaftLogStorage<Grid<RT>>,
+    LS: RaftLogStorage<RaftTypes<RT>>,
 {
     let Some(applied) = applied else { return Ok(()) };
     let state = log.get_log_state().await?;
@@ -226,7 +226,7 @@ where
 async fn raise_vote<RT, LS>(replica: ReplicaId, applied: Option<LogId>, log: &mut LS) -> io::Result<()>
 where
     RT: AsyncRuntime + Send + Sync,
-    LS: RaftLogStorage<Grid<RT>>,
+    LS: RaftLogStorage<RaftTypes<RT>>,
 {
     let Some(last) = log.get_log_state().await?.last_log_id.max(applied) else { return Ok(()) };
     let vote = log.get_log_reader().await.read_vote().await?;
@@ -242,7 +242,7 @@ where
 async fn refuse_lost<RT, LS>(log: &mut LS, applied: Option<LogId>, vouched: Option<LogId>) -> Result<(), StartError>
 where
     RT: AsyncRuntime + Send + Sync,
-    LS: RaftLogStorage<Grid<RT>>,
+    LS: RaftLogStorage<RaftTypes<RT>>,
 {
     let found = log.get_log_state().await?.last_log_id.max(applied);
     match vouched {
@@ -257,7 +257,7 @@ where
 async fn refuse_missing<RT, LS>(log: &mut LS, applied: Option<LogId>) -> Result<(), StartError>
 where
     RT: AsyncRuntime + Send + Sync,
-    LS: RaftLogStorage<Grid<RT>>,
+    LS: RaftLogStorage<RaftTypes<RT>>,
 {
     let purged = log.get_log_state().await?.last_purged_log_id;
     purged.filter(|purged| Some(*purged) > applied).map_or(Ok(()), |purged| {
@@ -269,7 +269,7 @@ where
 async fn show_last<RT, LS>(machine: &dyn Machine, log: &mut LS) -> io::Result<()>
 where
     RT: AsyncRuntime + Send + Sync,
-    LS: RaftLogStorage<Grid<RT>>,
+    LS: RaftLogStorage<RaftTypes<RT>>,
 {
     const NEWEST: u64 = 8;
     let state = log.get_log_state().await?;

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::frame::{self, FrameReader, Hello, Message, Operation, PROTOCOL, Status, Verdict, Welcome};
+use super::frame::{self, FrameReader, Hello, HelloReply, Message, Operation, PROTOCOL, Status, Welcome};
 use super::lane::Lane;
 use super::transport::{Listener, Stream};
 use super::{Inner, RAFT_PREFIX};
@@ -63,7 +63,7 @@ pub(super) struct Incoming {
 }
 
 /// A peer's connection for a lane. Dropped when the connection ends.
-struct Place<'a> {
+struct LanePlace<'a> {
     incoming: &'a Incoming,
     key: (NodeId, u8),
     end: Arc<Notify>,
@@ -71,12 +71,12 @@ struct Place<'a> {
 
 impl Incoming {
     /// Registers a peer's connection for a lane, and closes the one that was there.
-    fn take(&self, key: (NodeId, u8)) -> Place<'_> {
+    fn take(&self, key: (NodeId, u8)) -> LanePlace<'_> {
         let end = Arc::new(Notify::new());
         if let Some(before) = self.places.lock().insert(key, Arc::clone(&end)) {
             before.notify_one();
         }
-        Place { incoming: self, key, end }
+        LanePlace { incoming: self, key, end }
     }
 
     /// Closes every connection that a peer has opened.
@@ -87,7 +87,7 @@ impl Incoming {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for LanePlace<'_> {
     fn drop(&mut self) {
         let mut places = self.incoming.places.lock();
         if places.get(&self.key).is_some_and(|end| Arc::ptr_eq(end, &self.end)) {
@@ -135,17 +135,17 @@ where
     }
     let mine = mesh.cluster();
     let verdict = if hello.protocol != PROTOCOL {
-        Verdict::OtherProtocol
+        HelloReply::OtherProtocol
     } else if hello.to != mesh.node {
-        Verdict::OtherNode
+        HelloReply::OtherNode
     } else if mine.is_some() && hello.cluster.is_some() && mine != hello.cluster {
-        Verdict::OtherCluster
+        HelloReply::OtherCluster
     } else {
-        Verdict::Welcome
+        HelloReply::Welcome
     };
     let welcome = Welcome { verdict, node: mesh.node, cluster: mine };
     frame::write_one(write, &*mesh.codec, &frame::welcome(&welcome)).await?;
-    if verdict == Verdict::Welcome {
+    if verdict == HelloReply::Welcome {
         return Ok(hello);
     }
     tracing::warn!(node = mesh.node, peer = hello.from, ?verdict, "peer refused");

@@ -115,7 +115,7 @@ pub(super) struct Hello {
 
 /// The verdict on a hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum HelloReply {
     Welcome = 0,
     OtherProtocol = 1,
     OtherNode = 2,
@@ -125,7 +125,7 @@ pub(super) enum Verdict {
 /// The answer to a hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Welcome {
-    pub(super) verdict: Verdict,
+    pub(super) verdict: HelloReply,
     pub(super) node: NodeId,
     pub(super) cluster: Option<ClusterId>,
 }
@@ -211,10 +211,10 @@ fn try_parse(mut body: Bytes) -> Option<Message> {
         }),
         WELCOME => Message::Welcome(Welcome {
             verdict: match body.try_get_u8().ok()? {
-                0 => Verdict::Welcome,
-                1 => Verdict::OtherProtocol,
-                2 => Verdict::OtherNode,
-                3 => Verdict::OtherCluster,
+                0 => HelloReply::Welcome,
+                1 => HelloReply::OtherProtocol,
+                2 => HelloReply::OtherNode,
+                3 => HelloReply::OtherCluster,
                 _ => return None,
             },
             node: body.try_get_u64_le().ok()?,
@@ -348,7 +348,7 @@ mod tests {
         number(&mut asked, 7);
         asked.put_slice(b"body");
         let introduced = Hello { protocol: 1, lane: 2, from: 3, to: 4, cluster: Some(ClusterId(0x0102_0304_0506_0708)) };
-        let welcomed = Welcome { verdict: Verdict::OtherCluster, node: 9, cluster: None };
+        let welcomed = Welcome { verdict: HelloReply::OtherCluster, node: 9, cluster: None };
         let cases = [
             (asked, Message::Request { id: 7, operation: Operation::Vote, body: Bytes::from_static(b"body") }),
             (

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::frame::{self, FrameReader, Hello, Message, Operation, PROTOCOL, Status, Verdict};
+use super::frame::{self, FrameReader, Hello, HelloReply, Message, Operation, PROTOCOL, Status};
 use super::transport::Stream;
 use super::{Inner, MeshConfig};
 use crate::ids::{ClusterId, NodeId};
@@ -288,13 +288,13 @@ async fn introduce(mesh: &Inner, line: &Line, addr: &str, mine: Option<ClusterId
         return Err(frame::broken("no welcome"));
     };
     let refusal = match (welcome.verdict, mine, welcome.cluster) {
-        (Verdict::OtherProtocol, ..) => format!("it speaks another protocol than {PROTOCOL}"),
-        (Verdict::OtherNode, ..) => format!("node {} lives there", welcome.node),
-        (Verdict::OtherCluster, _, Some(theirs)) => format!("it belongs to cluster {theirs}"),
-        (Verdict::Welcome, Some(mine), Some(theirs)) if mine != theirs => format!("it belongs to cluster {theirs}"),
-        (Verdict::Welcome, ..) if welcome.node != line.peer => format!("node {} lives there", welcome.node),
-        (Verdict::Welcome, ..) => return Ok((reader, write)),
-        (Verdict::OtherCluster, ..) => "it belongs to another cluster".to_owned(),
+        (HelloReply::OtherProtocol, ..) => format!("it speaks another protocol than {PROTOCOL}"),
+        (HelloReply::OtherNode, ..) => format!("node {} lives there", welcome.node),
+        (HelloReply::OtherCluster, _, Some(theirs)) => format!("it belongs to cluster {theirs}"),
+        (HelloReply::Welcome, Some(mine), Some(theirs)) if mine != theirs => format!("it belongs to cluster {theirs}"),
+        (HelloReply::Welcome, ..) if welcome.node != line.peer => format!("node {} lives there", welcome.node),
+        (HelloReply::Welcome, ..) => return Ok((reader, write)),
+        (HelloReply::OtherCluster, ..) => "it belongs to another cluster".to_owned(),
     };
     tracing::warn!(node = mesh.node, peer = line.peer, address = addr, error = refusal, "peer identity mismatch");
     Err(io::Error::new(io::ErrorKind::PermissionDenied, refusal))

@@ -148,13 +148,13 @@ pub enum BootstrapError {
 
 /// A node's progress through bootstrapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-enum Stage {
+enum FoundingStage {
     Empty,
     Bootstrapping(ClusterId),
     Established(ClusterId),
 }
 
-impl Stage {
+impl FoundingStage {
     fn cluster(self) -> Option<ClusterId> {
         match self {
             Self::Empty => None,
@@ -168,19 +168,19 @@ enum Record {
     V1 {
         node: NodeId,
         name: String,
-        stage: Stage,
+        stage: FoundingStage,
     },
     /// With the description that the cluster was founded with.
     V2 {
         node: NodeId,
-        stage: Stage,
+        stage: FoundingStage,
         spec: ClusterSpec,
     },
 }
 
 /// The identity that a disk holds.
 struct Loaded {
-    stage: Stage,
+    stage: FoundingStage,
     /// The description that the cluster was founded with, if the disk holds it.
     founding: Option<ClusterSpec>,
     /// Whether the record contains the description.
@@ -202,14 +202,14 @@ pub struct Founded {
 /// The answer to a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 struct Report {
-    stage: Stage,
+    stage: FoundingStage,
     fingerprint: u64,
 }
 
 /// Like [`Report`], with the settings that must be the same on every node.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) struct FullReport {
-    stage: Stage,
+    stage: FoundingStage,
     fingerprint: u64,
     pub(super) says: Agreement,
 }
@@ -273,7 +273,7 @@ impl Bootstrapper {
         let stage = watch::Sender::new(loaded.stage);
         self.mesh.set_peers(self.spec.nodes.iter().map(|node| (node.id, node.mesh_addr.clone())));
         self.answer_probes(stage.subscribe());
-        if let Stage::Established(cluster) = loaded.stage {
+        if let FoundingStage::Established(cluster) = loaded.stage {
             return self.go_on(&loaded, cluster).await;
         }
         let cluster = self.found(&stage, loaded.forgotten).await?;
@@ -298,12 +298,12 @@ impl Bootstrapper {
     }
 
     /// Runs the table at the top of this file, step by step.
-    async fn found(&self, stage: &watch::Sender<Stage>, forgotten: bool) -> Result<ClusterId, BootstrapError> {
+    async fn found(&self, stage: &watch::Sender<FoundingStage>, forgotten: bool) -> Result<ClusterId, BootstrapError> {
         let says = self.says();
         let mut waiting = Waiting::default();
         loop {
             let current = *stage.borrow();
-            if let Stage::Established(cluster) = current {
+            if let FoundingStage::Established(cluster) = current {
                 return Ok(cluster);
             }
             let reports = self.probe(PROBE).await;
@@ -316,9 +316,9 @@ impl Bootstrapper {
                     continue;
                 }
                 Step::Refuse(refusal) => return Err(refusal),
-                Step::Draw => Stage::Bootstrapping(self.fresh),
-                Step::Adopt(cluster) => Stage::Bootstrapping(cluster),
-                Step::Establish(cluster) => Stage::Established(cluster),
+                Step::Draw => FoundingStage::Bootstrapping(self.fresh),
+                Step::Adopt(cluster) => FoundingStage::Bootstrapping(cluster),
+                Step::Establish(cluster) => FoundingStage::Established(cluster),
             };
             self.save(next, &self.spec).await?;
             // Reported to peers only once it is on disk.
@@ -358,8 +358,8 @@ impl Bootstrapper {
         // Nothing is founded until every node has the identity on disk. Until then a mistake in the description can be
         // corrected.
         let founding = match (stage, spec) {
-            (Stage::Established(_), None) => self.store.founding().await?.map(|(_, spec)| spec),
-            (Stage::Established(_), spec) => spec,
+            (FoundingStage::Established(_), None) => self.store.founding().await?.map(|(_, spec)| spec),
+            (FoundingStage::Established(_), spec) => spec,
             _ => None,
         };
         Ok(Loaded { stage, founding, recorded, forgotten: false })
@@ -372,18 +372,18 @@ impl Bootstrapper {
         let founding = if forgotten { self.store.founding().await? } else { None };
         Ok(match founding {
             Some((cluster, spec)) => {
-                Loaded { stage: Stage::Established(cluster), founding: Some(spec), recorded: false, forgotten }
+                Loaded { stage: FoundingStage::Established(cluster), founding: Some(spec), recorded: false, forgotten }
             }
-            None => Loaded { stage: Stage::Empty, founding: None, recorded: false, forgotten },
+            None => Loaded { stage: FoundingStage::Empty, founding: None, recorded: false, forgotten },
         })
     }
 
-    async fn save(&self, stage: Stage, spec: &ClusterSpec) -> Result<(), BootstrapError> {
+    async fn save(&self, stage: FoundingStage, spec: &ClusterSpec) -> Result<(), BootstrapError> {
         let record = Record::V2 { node: self.node, stage, spec: spec.clone() };
         Ok(self.store.save(super::encode(record)).await?)
     }
 
-    fn answer_probes(&self, stage: watch::Receiver<Stage>) {
+    fn answer_probes(&self, stage: watch::Receiver<FoundingStage>) {
         let (fingerprint, says) = (self.spec.fingerprint(), self.says());
         self.mesh.serve_probe(Arc::new(move |_, asked| {
             let stage = *stage.borrow();
@@ -433,20 +433,20 @@ pub async fn record_founding(
     moved: bool,
 ) -> Result<(), BootstrapError> {
     as_founded(configured, &founding, moved)?;
-    let record = Record::V2 { node, stage: Stage::Established(cluster), spec: founding };
+    let record = Record::V2 { node, stage: FoundingStage::Established(cluster), spec: founding };
     Ok(store.save(super::encode(record)).await?)
 }
 
 /// Decides the next step: the table at the top of this file.
-fn decide(mine: Stage, forgotten: bool, me: NodeId, fingerprint: u64, says: &Agreement, reports: &Reports) -> Step {
+fn decide(mine: FoundingStage, forgotten: bool, me: NodeId, fingerprint: u64, says: &Agreement, reports: &Reports) -> Step {
     let answered: Vec<(NodeId, &FullReport)> =
         reports.iter().filter_map(|(peer, report)| Some((*peer, report.as_ref()?))).collect();
     let all_answered = answered.len() == reports.len();
     let established = answered.iter().find_map(|(peer, report)| match report.stage {
-        Stage::Established(cluster) => Some((*peer, cluster)),
+        FoundingStage::Established(cluster) => Some((*peer, cluster)),
         _ => None,
     });
-    if let (Stage::Empty, false, Some((peer, cluster))) = (mine, forgotten, established) {
+    if let (FoundingStage::Empty, false, Some((peer, cluster))) = (mine, forgotten, established) {
         return Step::Refuse(BootstrapError::DiskLost { peer, cluster });
     }
     for (peer, report) in &answered {
@@ -468,15 +468,15 @@ fn decide(mine: Stage, forgotten: bool, me: NodeId, fingerprint: u64, says: &Agr
         }
     }
     match (mine, known) {
-        (Stage::Empty, Some(cluster)) if established.is_some() => Step::Establish(cluster),
-        (Stage::Empty, Some(cluster)) if all_answered => Step::Adopt(cluster),
-        (Stage::Empty, None) if all_answered && reports.keys().all(|peer| me < *peer) => Step::Draw,
-        (Stage::Bootstrapping(cluster), _) => {
-            let all_have_it = all_answered && answered.iter().all(|(_, report)| report.stage != Stage::Empty);
+        (FoundingStage::Empty, Some(cluster)) if established.is_some() => Step::Establish(cluster),
+        (FoundingStage::Empty, Some(cluster)) if all_answered => Step::Adopt(cluster),
+        (FoundingStage::Empty, None) if all_answered && reports.keys().all(|peer| me < *peer) => Step::Draw,
+        (FoundingStage::Bootstrapping(cluster), _) => {
+            let all_have_it = all_answered && answered.iter().all(|(_, report)| report.stage != FoundingStage::Empty);
             if established.is_some() || all_have_it { Step::Establish(cluster) } else { Step::Wait }
         }
-        (Stage::Established(cluster), _) => Step::Establish(cluster),
-        (Stage::Empty, _) => Step::Wait,
+        (FoundingStage::Established(cluster), _) => Step::Establish(cluster),
+        (FoundingStage::Empty, _) => Step::Wait,
     }
 }
 
@@ -487,11 +487,11 @@ mod tests {
     const A: ClusterId = ClusterId(1);
     const B: ClusterId = ClusterId(2);
 
-    fn report(stage: Stage, fingerprint: u64) -> FullReport {
+    fn report(stage: FoundingStage, fingerprint: u64) -> FullReport {
         FullReport { stage, fingerprint, says: Agreement::default() }
     }
 
-    fn step(mine: Stage, forgotten: bool, me: NodeId, theirs: [Option<Stage>; 2]) -> String {
+    fn step(mine: FoundingStage, forgotten: bool, me: NodeId, theirs: [Option<FoundingStage>; 2]) -> String {
         let peers = (1..=3).filter(|node| *node != me);
         let reports = peers.zip(theirs).map(|(peer, stage)| (peer, stage.map(|stage| report(stage, 7)))).collect();
         match decide(mine, forgotten, me, 7, &Agreement::default(), &reports) {
@@ -507,7 +507,7 @@ mod tests {
 
     #[test]
     fn the_rules_of_bootstrapping() {
-        use Stage::{Bootstrapping as Boot, Empty, Established as Est};
+        use FoundingStage::{Bootstrapping as Boot, Empty, Established as Est};
         let (none, empty) = (None, Some(Empty));
         let (boot_a, boot_b, est_a) = (Some(Boot(A)), Some(Boot(B)), Some(Est(A)));
         #[rustfmt::skip]
@@ -552,34 +552,34 @@ mod tests {
     fn a_node_alone_founds_at_once() {
         let alone = BTreeMap::new();
         let says = Agreement::default();
-        assert!(matches!(decide(Stage::Empty, false, 5, 7, &says, &alone), Step::Draw));
-        assert!(matches!(decide(Stage::Bootstrapping(A), false, 5, 7, &says, &alone), Step::Establish(A)));
+        assert!(matches!(decide(FoundingStage::Empty, false, 5, 7, &says, &alone), Step::Draw));
+        assert!(matches!(decide(FoundingStage::Bootstrapping(A), false, 5, 7, &says, &alone), Step::Establish(A)));
     }
 
     #[test]
     fn another_description_is_refused_and_what_is_other_named() {
         let says = Agreement::default().and("bootstrap.shards", 4);
-        let refused = |report| match decide(Stage::Empty, false, 1, 7, &says, &BTreeMap::from([(2, Some(report))])) {
+        let refused = |report| match decide(FoundingStage::Empty, false, 1, 7, &says, &BTreeMap::from([(2, Some(report))])) {
             Step::Refuse(refusal) => refusal.to_string(),
             step => format!("{step:?}"),
         };
-        let other = FullReport { says: Agreement::default().and("bootstrap.shards", 5), ..report(Stage::Empty, 8) };
+        let other = FullReport { says: Agreement::default().and("bootstrap.shards", 5), ..report(FoundingStage::Empty, 8) };
         let named = refused(other);
         assert!(named.contains(": bootstrap.shards is 4 here and 5 on node 2; stop all nodes"), "{named}");
         // A peer of an earlier version only shows that something differs.
-        assert_eq!(refused(report(Stage::Empty, 8)), "node 2 was started with another description of the cluster");
+        assert_eq!(refused(report(FoundingStage::Empty, 8)), "node 2 was started with another description of the cluster");
     }
 
     #[test]
     fn records_and_reports_keep_their_bytes() {
-        let stage = Stage::Bootstrapping(ClusterId(5));
+        let stage = FoundingStage::Bootstrapping(ClusterId(5));
         let record = Record::V1 { node: 3, name: "shop".into(), stage };
         assert_eq!(&*super::super::encode(record), b"\x00\x03\x04shop\x01\x05");
         let spec = crate::meta::spec::tests::spec(1, 4);
         let record = Record::V2 { node: 3, stage, spec };
         let expected = b"\x01\x03\x01\x05\x04shop\x01\x01\x02n1\x01a\x06mesh-1\x06http-1\x04";
         assert_eq!(&*super::super::encode(record), expected);
-        let short = Report { stage: Stage::Established(ClusterId(5)), fingerprint: 9 };
+        let short = Report { stage: FoundingStage::Established(ClusterId(5)), fingerprint: 9 };
         assert_eq!(&*super::super::encode(short), b"\x02\x05\x09");
         let full = FullReport { says: Agreement::default().and("a", 1), ..report(short.stage, 9) };
         assert_eq!(&*super::super::encode(&full), b"\x02\x05\x09\x01\x01a\x011");

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{StorageError, TokioRuntime};
-use ordergrid_cluster::{Applier, Grid};
+use ordergrid_cluster::{Applier, RaftTypes};
 
 use crate::support::GROUP;
 use crate::support::log::MemLog;
 use crate::support::store::{MemStore, Tally};
 
-type Config = Grid<TokioRuntime>;
+type Config = RaftTypes<TokioRuntime>;
 
 struct Builder;
 

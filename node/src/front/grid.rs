@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::clocks;
-use crate::context::{NodeContext, Place};
+use crate::context::{LedAt, NodeContext};
 use crate::front::reads;
 use crate::operators::repair;
 use crate::operators::streams;
@@ -94,10 +94,10 @@ impl NodeGrid {
         let patience = asked + self.limits.leader;
         loop {
             let said = match self.node.place(shard) {
-                Place::Here(leading) => request.clone().handle(self, &leading, asked).await,
-                Place::There(node) => self.call_leader(shard, node, &request).await,
-                Place::Nowhere if self.node.is_lost(shard) => return Err(Failure::refused(Refusal::Damaged)),
-                Place::Nowhere => Err(Failure::refused(Refusal::NoLeader)),
+                LedAt::Here(leading) => request.clone().handle(self, &leading, asked).await,
+                LedAt::There(node) => self.call_leader(shard, node, &request).await,
+                LedAt::Nowhere if self.node.is_lost(shard) => return Err(Failure::refused(Refusal::Damaged)),
+                LedAt::Nowhere => Err(Failure::refused(Refusal::NoLeader)),
             };
             if !said.as_ref().is_err_and(lost) || Instant::now() >= patience {
                 return said;

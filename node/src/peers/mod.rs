@@ -16,7 +16,7 @@ use ordergrid_domain::command::{Deliver, Release};
 use ordergrid_domain::placing::{HoldRequest, HoldResult};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::context::{NodeContext, Place, applied_here, ask_here, deliver_here, hold_here};
+use crate::context::{LedAt, NodeContext, applied_here, ask_here, deliver_here, hold_here};
 use crate::peers::elsewhere::Elsewhere;
 use crate::shard::{Fates, HoldCaller, HoldSink, Landings, Leading, Question};
 
@@ -210,7 +210,7 @@ fn begin<'a>(node: &'a NodeContext, call: ShardCall, holds: &mut Holds) -> BoxFu
     let ShardCall::Hold(shard, request) = call else { return Box::pin(answer(node, call)) };
     // Holds are answered where the shard is led, never sent on: a call is forwarded at most once.
     let not_here = || ShardAnswer::NotHere(node.leader_there(shard));
-    let Place::Here(leading) = node.place(shard) else { return Box::pin(std::future::ready(not_here())) };
+    let LedAt::Here(leading) = node.place(shard) else { return Box::pin(std::future::ready(not_here())) };
     if request.items.is_empty() {
         return Box::pin(std::future::ready(ShardAnswer::Held(Vec::new())));
     }
@@ -224,22 +224,22 @@ async fn answer(node: &NodeContext, call: ShardCall) -> ShardAnswer {
     match call {
         ShardCall::Hold(..) => unreachable!("holds are gathered before"),
         ShardCall::Release(shard, release) => {
-            let Place::Here(_) = node.place(shard) else { return ShardAnswer::NotHere(node.leader_there(shard)) };
+            let LedAt::Here(_) = node.place(shard) else { return ShardAnswer::NotHere(node.leader_there(shard)) };
             node.release(shard, release);
             ShardAnswer::Noted
         }
         ShardCall::Deliver(shard, run) => match node.place(shard) {
-            Place::Here(leading) => {
+            LedAt::Here(leading) => {
                 deliver_here(&leading, run).await.map_or(ShardAnswer::NotHere(None), ShardAnswer::Delivered)
             }
             _ => ShardAnswer::NotHere(node.leader_there(shard)),
         },
         ShardCall::Ask(shard, question) => match node.place(shard) {
-            Place::Here(leading) => ask_here(&leading, question).await.map_or(ShardAnswer::NotHere(None), ShardAnswer::Fates),
+            LedAt::Here(leading) => ask_here(&leading, question).await.map_or(ShardAnswer::NotHere(None), ShardAnswer::Fates),
             _ => ShardAnswer::NotHere(node.leader_there(shard)),
         },
         ShardCall::Applied(shard, from) => match node.place(shard) {
-            Place::Here(leading) => {
+            LedAt::Here(leading) => {
                 applied_here(&leading, from).await.map_or(ShardAnswer::NotHere(None), ShardAnswer::Delivered)
             }
             _ => ShardAnswer::NotHere(node.leader_there(shard)),

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use openraft::impls::TokioRuntime;
 use openraft::storage::RaftLogStorage;
-use ordergrid_cluster::{EntryId, Grid, Promised, Vote, encoding};
+use ordergrid_cluster::{EntryId, Promised, RaftTypes, Vote, encoding};
 use ordergrid_domain::GroupId;
 use ordergrid_storage::log::VouchedFor;
 use ordergrid_storage::{
@@ -260,7 +260,7 @@ impl Offline {
     }
 
     /// The last vouch of the lost log.
-    fn vouched(&self, group: GroupId, replica: u64) -> Result<VouchedFor<Grid<TokioRuntime>>, OfflineError> {
+    fn vouched(&self, group: GroupId, replica: u64) -> Result<VouchedFor<RaftTypes<TokioRuntime>>, OfflineError> {
         let folder = lost_log::folder(&self.data);
         let lost = if self.log.is_err() { Some(folder) } else { aside::newest(&folder) };
         let vouch = match &lost {
@@ -326,7 +326,7 @@ async fn opened(writer: &LogWriter, replica: u64) -> io::Result<Option<Log>> {
     Log::open(writer.clone(), replica, GridCodec, LogLimits::default()).await.map(Some)
 }
 
-type Log = LogStore<Grid<TokioRuntime>, GridCodec>;
+type Log = LogStore<RaftTypes<TokioRuntime>, GridCodec>;
 
 /// The last entry of a replica's state.
 async fn applied(engine: &Arc<dyn Engine>, replica: u64) -> io::Result<Option<EntryId>> {

@@ -61,7 +61,7 @@ pub(crate) struct ShardReplica {
     /// (index, state hash) of the last audit entries.
     audits: Mutex<VecDeque<(u64, u64)>>,
     stages: metrics::ApplyStages,
-    shown: Shown,
+    shown: PublishedState,
     /// The stamp of the last entry that was in the log at the start, in milliseconds.
     logged: AtomicU64,
     /// Steps of evicting that are left after a checkpoint.
@@ -73,7 +73,7 @@ pub(crate) struct ShardReplica {
 }
 
 /// What is asked so often that nobody should wait for the machine to hear it: as of the last change.
-struct Shown {
+struct PublishedState {
     dirty_bytes: AtomicU64,
     resident_bytes: AtomicU64,
     has_undelivered: AtomicBool,
@@ -85,7 +85,7 @@ struct Shown {
 
 const NEVER: u64 = u64::MAX;
 
-impl Shown {
+impl PublishedState {
     fn new() -> Self {
         Self {
             dirty_bytes: AtomicU64::new(0),
@@ -121,7 +121,7 @@ impl ShardReplica {
             applied,
             audits,
             stages,
-            shown: Shown::new(),
+            shown: PublishedState::new(),
             logged: AtomicU64::new(0),
             tidying,
             settled: AtomicU64::new(0),

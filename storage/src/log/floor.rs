@@ -13,7 +13,7 @@ use openraft::RaftTypeConfig;
 use openraft::alias::{LogIdOf, VoteOf};
 
 use super::error::DamagedLog;
-use super::vouch::Mark;
+use super::vouch::ReplicaMark;
 use super::{BoxError, EntryCodec, keys};
 use crate::codec::{Kind, open_bytes, seal_with};
 use crate::engine::Batch;
@@ -43,7 +43,7 @@ pub(super) fn put_forgotten(batch: &mut Batch, replica: u64) {
 }
 
 /// Adds the floor of `replica` to a batch.
-pub(super) fn put(batch: &mut Batch, replica: u64, mark: &Mark) {
+pub(super) fn put(batch: &mut Batch, replica: u64, mark: &ReplicaMark) {
     batch.put_with(&keys::floor(replica), |out| {
         seal_with(Kind::FLOOR, out, |out| {
             out.put_u16_le(u16::try_from(mark.vote.len()).expect("a vote is a few dozen bytes"));
@@ -83,12 +83,12 @@ where
 }
 
 /// Encodes what a replica has.
-pub(super) fn mark<C, K>(codec: &K, vote: Option<&VoteOf<C>>, last: Option<&LogIdOf<C>>) -> Mark
+pub(super) fn mark<C, K>(codec: &K, vote: Option<&VoteOf<C>>, last: Option<&LogIdOf<C>>) -> ReplicaMark
 where
     C: RaftTypeConfig,
     K: EntryCodec<C>,
 {
-    let mut encoded = Mark::default();
+    let mut encoded = ReplicaMark::default();
     if let Some(vote) = vote {
         let mut out = BytesMut::new();
         codec.encode_vote(vote, &mut out);
@@ -118,7 +118,7 @@ mod tests {
             batch.operations().map(body).collect::<Vec<_>>()
         };
         let mut batch = Batch::new();
-        put(&mut batch, 1, &Mark { vote: Bytes::from_static(b"v"), last: Bytes::from_static(b"ab") });
+        put(&mut batch, 1, &ReplicaMark { vote: Bytes::from_static(b"v"), last: Bytes::from_static(b"ab") });
         put_forgotten(&mut batch, 2);
         assert_eq!(bodies(&batch), [&b"\x01\x00vab"[..], b"\xff\xff"]);
     }

@@ -18,13 +18,13 @@ const FLOOR: u8 = 6;
 
 /// A replica's key, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct KeyParts {
     pub(super) replica: u64,
     pub(super) kind: u8,
     pub(super) index: u64,
 }
 
-impl Place {
+impl KeyParts {
     pub(super) fn key(&self) -> Key {
         key(self.replica, self.kind, self.index)
     }
@@ -90,11 +90,11 @@ pub(super) fn index_of(key: &[u8]) -> Option<u64> {
 }
 
 /// Decodes a replica's key; `None` for a record of the node, whose key begins with a replica id that is never assigned.
-pub(super) fn place(key: &[u8]) -> Option<Place> {
+pub(super) fn place(key: &[u8]) -> Option<KeyParts> {
     let (replica, rest) = key.split_first_chunk()?;
     let (kind, index) = rest.split_first()?;
     let (replica, index) = (u64::from_be_bytes(*replica), u64::from_be_bytes(index.try_into().ok()?));
-    (replica != u64::MAX).then_some(Place { replica, kind: *kind, index })
+    (replica != u64::MAX).then_some(KeyParts { replica, kind: *kind, index })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::floor::{self, Floor};
 use super::tail::Tail;
-use super::vouch::Mark;
+use super::vouch::ReplicaMark;
 use super::watermark::Watermark;
 use super::writer::{LogWriter, Progress};
 use super::{EntryCodec, LogLimits};
@@ -61,7 +61,7 @@ where
     }
 
     /// What the replica vouches for with its current log. Below a floor this is the floor: another loss must not lower it.
-    pub(super) fn mark(&self, log: &Log<C>, vote: Option<&VoteOf<C>>) -> Option<(u64, Option<Mark>)> {
+    pub(super) fn mark(&self, log: &Log<C>, vote: Option<&VoteOf<C>>) -> Option<(u64, Option<ReplicaMark>)> {
         let below = log.floor.as_ref().and_then(|floor| floor.last.as_ref());
         let last = log.last.as_ref().max(below);
         Some((self.replica, Some(floor::mark(&self.codec, vote.or(log.vote.as_ref()), last))))

@@ -10,7 +10,7 @@ use std::ops::Range;
 /// them. The proposer keeps their number small.
 #[derive(Debug)]
 pub(super) struct Tail<E> {
-    slots: VecDeque<Slot<E>>,
+    slots: VecDeque<TailCell<E>>,
     /// Index of the first entry in memory, or of the next one if there is none.
     first: u64,
     /// Sum of the encoded sizes.
@@ -22,7 +22,7 @@ pub(super) struct Tail<E> {
 }
 
 #[derive(Debug)]
-struct Slot<E> {
+struct TailCell<E> {
     entry: E,
     /// Encoded size in bytes.
     size: usize,
@@ -56,14 +56,14 @@ impl<E: Clone> Tail<E> {
         let last = self.slots.back().map_or(0, |slot| slot.request);
         assert!(request >= last, "AcknowledgedIsDurable: request {request} writes what follows request {last}");
         self.bytes += size;
-        self.slots.push_back(Slot { entry, size, request, awaited });
+        self.slots.push_back(TailCell { entry, size, request, awaited });
     }
 
     /// Adds the entry before the first one, for recovery, which reads backwards.
     pub(super) fn push_front(&mut self, entry: E, size: usize) {
         self.first = self.first.checked_sub(1).expect("no entry comes before index 0");
         self.bytes += size;
-        self.slots.push_front(Slot { entry, size, request: 0, awaited: false });
+        self.slots.push_front(TailCell { entry, size, request: 0, awaited: false });
     }
 
     /// Copies the entries of `indexes`, which must be in memory, to `out`, up to `budget` bytes. The first entry in `out` is
@@ -128,7 +128,7 @@ impl<E: Clone> Tail<E> {
     }
 
     /// Whether the first entry, which this is, may go.
-    fn may_go(&self, slot: &Slot<E>) -> bool {
+    fn may_go(&self, slot: &TailCell<E>) -> bool {
         slot.request <= self.written && (!slot.awaited || self.first < self.given)
     }
 

@@ -21,19 +21,19 @@ pub(crate) const WRITTEN_KEY: &[u8] = b"\xff\xff\xff\xff\xff\xff\xff\xffwritten"
 
 /// What a replica has: its vote and its last log id, encoded by an [`EntryCodec`](super::EntryCodec); empty if there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct ReplicaMark {
     pub(super) vote: Bytes,
     pub(super) last: Bytes,
 }
 
 /// Marks by replica; `None` for a replica that was removed for good.
-pub(super) type Marks = BTreeMap<u64, Option<Mark>>;
+pub(super) type Marks = BTreeMap<u64, Option<ReplicaMark>>;
 
 /// A vouch: the number of the last durable batch, and what the replicas had with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Vouch {
     pub(crate) number: u64,
-    pub(super) marks: BTreeMap<u64, Mark>,
+    pub(super) marks: BTreeMap<u64, ReplicaMark>,
 }
 
 /// The row in a batch: its number, the last batch that was durable when it was written, and the marks that have become durable
@@ -105,7 +105,7 @@ impl Written {
     }
 }
 
-fn put_mark(replica: u64, mark: Option<&Mark>, out: &mut BytesMut) {
+fn put_mark(replica: u64, mark: Option<&ReplicaMark>, out: &mut BytesMut) {
     out.put_u64_le(replica);
     out.put_u8(u8::from(mark.is_some()));
     for field in mark.iter().flat_map(|mark| [&mark.vote, &mark.last]) {
@@ -119,14 +119,14 @@ fn take_marks(body: &mut Bytes) -> Option<Marks> {
     (0..count).map(|_| take_mark(body)).collect()
 }
 
-fn take_mark(body: &mut Bytes) -> Option<(u64, Option<Mark>)> {
+fn take_mark(body: &mut Bytes) -> Option<(u64, Option<ReplicaMark>)> {
     let replica = take_u64(body)?;
     let there = body.try_get_u8().ok()? == 1;
     let mut field = || {
         let length = usize::from(body.try_get_u16_le().ok()?);
         (body.len() >= length).then(|| body.split_to(length))
     };
-    let mark = if there { Some(Mark { vote: field()?, last: field()? }) } else { None };
+    let mark = if there { Some(ReplicaMark { vote: field()?, last: field()? }) } else { None };
     Some((replica, mark))
 }
 
@@ -140,7 +140,7 @@ pub(super) struct Account {
     number: u64,
     durable: u64,
     /// What the replicas have with the last batch.
-    marks: BTreeMap<u64, Mark>,
+    marks: BTreeMap<u64, ReplicaMark>,
     /// Changes since the last sync, and since the last row that reported them.
     written: Marks,
     untold: Marks,
@@ -237,8 +237,8 @@ impl Account {
 mod tests {
     use super::*;
 
-    fn mark(vote: &'static [u8], last: &'static [u8]) -> Mark {
-        Mark { vote: Bytes::from_static(vote), last: Bytes::from_static(last) }
+    fn mark(vote: &'static [u8], last: &'static [u8]) -> ReplicaMark {
+        ReplicaMark { vote: Bytes::from_static(vote), last: Bytes::from_static(last) }
     }
 
     fn hex(bytes: &[u8]) -> String {

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::stopped;
-use super::vouch::{Account, Mark, Marks};
+use super::vouch::{Account, Marks, ReplicaMark};
 use crate::engine::{Batch, Durability, Engine, EngineError};
 use crate::metrics;
 
@@ -90,7 +90,7 @@ pub(super) struct Request {
     pub(super) sync: bool,
     pub(super) group: Arc<dyn Progress>,
     /// The replica's new mark, or its removal; `None` if neither changes.
-    pub(super) mark: Option<(u64, Option<Mark>)>,
+    pub(super) mark: Option<(u64, Option<ReplicaMark>)>,
     /// The batch gets a number above this one.
     pub(super) above: u64,
 }
@@ -204,28 +204,28 @@ impl LogWriter {
     }
 
     /// Waits for a slot in the queue for a request of `bytes` bytes. Dropping the slot releases it.
-    pub(super) async fn slot(&self, bytes: usize) -> io::Result<Slot<'_>> {
+    pub(super) async fn slot(&self, bytes: usize) -> io::Result<QueuePlace<'_>> {
         let kibibytes = self.room.kibibytes(bytes);
         let room = self.room.permits.acquire_many(kibibytes).await.map_err(|_| stopped())?;
         let place = self.queue.reserve().await.map_err(|_| stopped())?;
-        Ok(Slot { place, room: Some(room), kibibytes })
+        Ok(QueuePlace { place, room: Some(room), kibibytes })
     }
 
     /// A slot for a request too small to count, if one is free now.
-    pub(super) fn slot_now(&self) -> Option<Slot<'_>> {
+    pub(super) fn slot_now(&self) -> Option<QueuePlace<'_>> {
         let place = self.queue.try_reserve().ok()?;
-        Some(Slot { place, room: None, kibibytes: 0 })
+        Some(QueuePlace { place, room: None, kibibytes: 0 })
     }
 }
 
 /// A slot in the queue.
-pub(super) struct Slot<'a> {
+pub(super) struct QueuePlace<'a> {
     place: mpsc::Permit<'a, Queued>,
     room: Option<SemaphorePermit<'a>>,
     kibibytes: u32,
 }
 
-impl Slot<'_> {
+impl QueuePlace<'_> {
     pub(super) fn queue(self, request: Request) {
         self.place.send(Queued { request, kibibytes: self.kibibytes });
         if let Some(room) = self.room {

@@ -27,7 +27,7 @@ impl Install {
     /// If the disk fails.
     pub async fn put(&mut self, rows: Vec<Row>) -> Result<(), StateError> {
         let mut batch = Batch::new();
-        let mut prefixed = keys::RowKey::new(self.shared.replica, self.generation);
+        let mut prefixed = keys::PrefixedKey::new(self.shared.replica, self.generation);
         for (key, value) in &rows {
             batch.put(prefixed.of(key), value);
         }

@@ -69,9 +69,9 @@ pub(super) fn all(replica: u64) -> (Prefix, Prefix) {
 }
 
 /// Builds the keys of many rows in one buffer.
-pub(super) struct RowKey(Vec<u8>);
+pub(super) struct PrefixedKey(Vec<u8>);
 
-impl RowKey {
+impl PrefixedKey {
     pub(super) fn new(replica: u64, generation: u64) -> Self {
         Self(prefix(replica, ROW, generation).to_vec())
     }
@@ -93,7 +93,7 @@ mod tests {
         let hex = |key: &[u8]| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         assert_eq!(hex(&head(258)), "0000000000000102010000000000000000");
         assert_eq!(hex(&row(1, 2, b"ab")), "00000000000000010200000000000000026162");
-        assert_eq!(RowKey::new(1, 2).of(b"ab"), row(1, 2, b"ab"));
+        assert_eq!(PrefixedKey::new(1, 2).of(b"ab"), row(1, 2, b"ab"));
     }
 
     #[test]

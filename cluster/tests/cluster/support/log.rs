@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{AsyncRuntime, OptionalSend};
-use ordergrid_cluster::{Grid, LogId, Promised, RaftEntry, Vote};
+use ordergrid_cluster::{LogId, Promised, RaftEntry, RaftTypes, Vote};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -73,7 +73,7 @@ impl MemLog {
     }
 }
 
-impl<RT: AsyncRuntime> RaftLogReader<Grid<RT>> for MemLog {
+impl<RT: AsyncRuntime> RaftLogReader<RaftTypes<RT>> for MemLog {
     async fn try_get_log_entries<RB>(&mut self, range: RB) -> Result<Vec<RaftEntry>, io::Error>
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
@@ -96,10 +96,10 @@ impl<RT: AsyncRuntime> RaftLogReader<Grid<RT>> for MemLog {
     }
 }
 
-impl<RT: AsyncRuntime> RaftLogStorage<Grid<RT>> for MemLog {
+impl<RT: AsyncRuntime> RaftLogStorage<RaftTypes<RT>> for MemLog {
     type LogReader = Self;
 
-    async fn get_log_state(&mut self) -> Result<LogState<Grid<RT>>, io::Error> {
+    async fn get_log_state(&mut self) -> Result<LogState<RaftTypes<RT>>, io::Error> {
         let inner = self.0.lock();
         let last = inner.entries.last_key_value().map(|(_, entry)| entry.log_id);
         Ok(LogState { last_purged_log_id: inner.purged, last_log_id: last.or(inner.purged) })
@@ -123,7 +123,7 @@ impl<RT: AsyncRuntime> RaftLogStorage<Grid<RT>> for MemLog {
         Ok(self.0.lock().committed)
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Grid<RT>>) -> Result<(), io::Error>
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<RaftTypes<RT>>) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,

@@ -15,14 +15,14 @@ use crate::serve::ServeArgs;
 #[derive(Debug, Subcommand)]
 pub(crate) enum OfflineCommand {
     /// Show the replicas of the node, and the log entries that they have vouched for and lost
-    Status(Place),
+    Status(DataArgs),
     /// Go on without the lost entries of a shard's log; without --yes, only show what is lost
     AcceptLoss(AcceptArgs),
 }
 
 /// The node.
 #[derive(Args, Debug)]
-pub(crate) struct Place {
+pub(crate) struct DataArgs {
     /// The node's configuration, a TOML file
     #[arg(long, value_name = "FILE", env = "ORDERGRID_CONFIG")]
     config: PathBuf,
@@ -35,7 +35,7 @@ pub(crate) struct Place {
 #[derive(Args, Debug)]
 pub(crate) struct AcceptArgs {
     #[command(flatten)]
-    place: Place,
+    place: DataArgs,
     /// The shard; 0 is the meta group. Repeatable
     #[arg(long, value_name = "N", required_unless_present_any = ["all", "log"])]
     shard: Vec<u32>,
@@ -128,7 +128,7 @@ struct Done {
     accepted: bool,
 }
 
-impl Place {
+impl DataArgs {
     fn load(&self) -> Result<NodeConfig, VerbFailure> {
         let args = ServeArgs::of(self.config.clone(), self.data.clone());
         let loaded = args.load(environment());

@@ -13,7 +13,7 @@ use super::requests::{
     PlaceOrders, PreviewRepair, ReadDisk, ReadOrder, ReadOrders, ReadSku, RepairShard, ReportNode, StepStream, TakeCut,
     TellClock,
 };
-use crate::context::Place;
+use crate::context::LedAt;
 use crate::peers::{decode, encode};
 
 /// Finds the request of a header among those that are known.
@@ -60,7 +60,7 @@ async fn answer_led<R: LeaderRequest>(grid: &NodeGrid, body: &[u8]) -> Bytes {
     let Some(request) = decode::<R>(body) else { return unreadable::<R>() };
     let Some(shard) = request.shard(&grid.node) else { return unreadable::<R>() };
     let answered = match grid.node.place(shard) {
-        Place::Here(leading) => handled(grid, &leading, request).await,
+        LedAt::Here(leading) => handled(grid, &leading, request).await,
         _ => Answered::Elsewhere(grid.node.leader_there(shard)),
     };
     encode(&answered)

@@ -71,12 +71,12 @@ struct TracePart {
 #[derive(Debug, Serialize)]
 struct BootstrapPart<'a> {
     shards: u16,
-    nodes: &'a [Place],
+    nodes: &'a [Ports],
 }
 
 /// A node's description in the cluster.
 #[derive(Clone, Debug, Serialize)]
-struct Place {
+struct Ports {
     id: u64,
     name: String,
     zone: String,
@@ -190,18 +190,18 @@ impl Running {
 }
 
 /// Free ports for every node. They are released for the nodes to bind.
-fn places(count: u8) -> anyhow::Result<Vec<Place>> {
+fn places(count: u8) -> anyhow::Result<Vec<Ports>> {
     let listen = || TcpListener::bind(("127.0.0.1", 0)).context("no port is free");
     let listeners: Vec<_> = (0..count).map(|_| Ok((listen()?, listen()?))).collect::<anyhow::Result<_>>()?;
     let place = |(id, (mesh, http)): (u64, &(TcpListener, TcpListener))| {
         let (name, zone) = (format!("n{id}"), format!("z{id}"));
-        Ok(Place { id, name, zone, mesh: mesh.local_addr()?.to_string(), http: format!("http://{}", http.local_addr()?) })
+        Ok(Ports { id, name, zone, mesh: mesh.local_addr()?.to_string(), http: format!("http://{}", http.local_addr()?) })
     };
     (1..).zip(&listeners).map(place).collect()
 }
 
 /// The configuration of one node, as text.
-fn file(own: &Place, all: &[Place], shards: u16, data: &Path) -> anyhow::Result<String> {
+fn file(own: &Ports, all: &[Ports], shards: u16, data: &Path) -> anyhow::Result<String> {
     let file = NodeFile {
         node: NodePart { id: own.id, name: &own.name, zone: &own.zone, data: &data.join(&own.name) },
         mesh: ListenPart { listen: &own.mesh },
@@ -212,7 +212,7 @@ fn file(own: &Place, all: &[Place], shards: u16, data: &Path) -> anyhow::Result<
     Ok(toml::to_string(&file)?)
 }
 
-fn spawn(own: &Place, all: &[Place], shards: u16, set: &[String], data: &Path) -> anyhow::Result<Running> {
+fn spawn(own: &Ports, all: &[Ports], shards: u16, set: &[String], data: &Path) -> anyhow::Result<Running> {
     std::fs::create_dir_all(data)?;
     let (config, log) = (data.join(format!("{}.toml", own.name)), data.join(format!("{}.log", own.name)));
     std::fs::write(&config, file(own, all, shards, data)?)?;

@@ -40,43 +40,43 @@ impl From<&LogId> for EntryId {
 
 /// The Raft type config of every group. `RT` is the async runtime: tokio's in production, a seeded wrapper in the simulation.
 /// The derives are written by hand, because derived ones would require `RT` to be `Clone`, `Ord` and so on.
-pub struct Grid<RT>(PhantomData<fn() -> RT>);
+pub struct RaftTypes<RT>(PhantomData<fn() -> RT>);
 
-impl<RT> Clone for Grid<RT> {
+impl<RT> Clone for RaftTypes<RT> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<RT> Copy for Grid<RT> {}
+impl<RT> Copy for RaftTypes<RT> {}
 
-impl<RT> Default for Grid<RT> {
+impl<RT> Default for RaftTypes<RT> {
     fn default() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<RT> fmt::Debug for Grid<RT> {
+impl<RT> fmt::Debug for RaftTypes<RT> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Grid")
+        f.write_str("RaftTypes")
     }
 }
 
-impl<RT> PartialEq for Grid<RT> {
+impl<RT> PartialEq for RaftTypes<RT> {
     fn eq(&self, _other: &Self) -> bool {
         true
     }
 }
 
-impl<RT> Eq for Grid<RT> {}
+impl<RT> Eq for RaftTypes<RT> {}
 
-impl<RT> PartialOrd for Grid<RT> {
+impl<RT> PartialOrd for RaftTypes<RT> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<RT> Ord for Grid<RT> {
+impl<RT> Ord for RaftTypes<RT> {
     fn cmp(&self, _other: &Self) -> Ordering {
         Ordering::Equal
     }
@@ -93,7 +93,7 @@ impl fmt::Display for Host {
     }
 }
 
-impl<RT> RaftTypeConfig for Grid<RT>
+impl<RT> RaftTypeConfig for RaftTypes<RT>
 where
     RT: AsyncRuntime,
 {
