@@ -237,7 +237,7 @@ async fn a_grid_keeps_what_it_was_founded_with() {
     assert_eq!(founded, Founded { cluster: ClusterId(100), proven: true });
     for shards in [16, 2] {
         let refused = with_shards(shards, &disk).await.unwrap_err().to_string();
-        let named = format!("bootstrap.shards is {shards} in the configuration and 4 as founded; put back");
+        let named = format!("bootstrap.shards is {shards} in the configuration and 4 as founded; restore");
         assert!(refused.contains(&named), "{refused}");
     }
     assert_eq!(with_shards(4, &disk).await.unwrap(), founded);

@@ -31,7 +31,7 @@ async fn a_replica_of_a_log_that_was_begun_anew_does_not_open_before_it_knows_wh
             assert!(Store::is_forgotten(&writer, replica, &TestCodec).await.expect("the disk works"));
             let refused = Store::open(writer.clone(), replica, TestCodec, LogLimits::default()).await;
             let refused = refused.map(drop).expect_err("nobody has told it yet").to_string();
-            assert!(refused.contains("begun anew"), "{refused}");
+            assert!(refused.contains("was created anew"), "{refused}");
         }
         assert!(!Store::is_forgotten(&writer, 3, &TestCodec).await.expect("the disk works"), "it was not there before");
         let (vote, last) = (Vote::new(7, 1), log_id(6, 40));
