@@ -2,7 +2,7 @@
 //!
 //! A node starts a [`Mesh`], runs a [`Bootstrapper`], starts a [`Group`] per replica with [`start_group`], and routes with a
 //! [`Router`]. It provides a [`Transport`], a [`WireCodec`], and for each replica a log (openraft's `RaftLogStorage` over
-//! [`Grid`], encoded with `encoding`), a [`StateStore`] and a [`Machine`].
+//! [`RaftTypes`], encoded with `encoding`), a [`StateStore`] and a [`Machine`].
 //!
 //! | Module | Decides |
 //! |---|---|

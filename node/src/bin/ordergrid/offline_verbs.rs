@@ -169,7 +169,8 @@ fn lost(found: &Found, accepted: bool) -> String {
     let verb = if accepted { "the loss is accepted of" } else { "lost" };
     let mut out = format!("shard {}: {verb} {entries}\n", found.shard);
     if !accepted && found.replicas > 1 {
-        let others = "the other replicas refill it when the node starts: accept the loss only if they are gone for good, or have lost theirs too, and of one node alone";
+        let others = "the other replicas refill it when the node starts. Accept the loss only if they are gone for good, or have lost \
+                      entries too: then on those nodes of which `offline status` finds the most entries, and on as many as are a majority";
         out += &format!("shard {}: {others}\n", found.shard);
     }
     out
