@@ -41,7 +41,7 @@ heading() { printf '\n== %s\n' "$*"; }
 heading "A grid of $nodes node(s), data in $folder"
 # It tells that it serves by one line on its standard output; the pipe ends if it dies first.
 mkfifo "$folder/ready"
-"$program" dev --nodes "$nodes" --port 0 --data "$folder/data" -o json > "$folder/ready" 2> "$log" &
+"$program" dev --nodes "$nodes" --shards 4 --port 0 --data "$folder/data" -o json > "$folder/ready" 2> "$log" &
 pid=$!
 exec 3< "$folder/ready"
 IFS= read -r -t 120 ready <&3 || fail "the grid did not become ready"

@@ -107,7 +107,7 @@ impl Grid {
             let Seat { id, http, mesh, .. } = seat;
             let data = dir.path().join(format!("n{id}"));
             let text = format!(
-                "[node]\nid = {id}\ndata = {data:?}\n[mesh]\nlisten = \"{}\"\n[http]\nlisten = \"{}\"\n{more}\n[bootstrap]\n{members}",
+                "[node]\nid = {id}\ndata = {data:?}\n[mesh]\nlisten = \"{}\"\n[http]\nlisten = \"{}\"\n{more}\n[bootstrap]\nshards = 4\n{members}",
                 mesh.address, http.address
             );
             fs::write(&seat.config, text)?;
@@ -343,7 +343,8 @@ impl Dev {
     pub fn restart(&mut self, nodes: usize) -> Result<()> {
         ensure!(self.process.is_none(), "it is running");
         let mut command = Command::new(program()?);
-        command.args(["dev", "-o", "json", "--port", "0", "--nodes", &nodes.to_string(), "--data"]).arg(self.data());
+        command.args(["dev", "-o", "json", "--port", "0", "--nodes", &nodes.to_string(), "--shards", "4", "--data"]);
+        command.arg(self.data());
         let process = Process::start("dev", command, &self.dir.path().join("dev.log"))?;
         self.urls = process.ready()?.endpoints;
         ensure!(self.urls.len() == nodes, "{nodes} nodes were asked for, the endpoints are {:?}", self.urls);

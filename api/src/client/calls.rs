@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use bytes::Bytes;
 use hyper::header::HeaderValue;
 use ordergrid_domain::{FulfilmentId, Key, OrderId, RefundId, SkuId, UserId};
 
@@ -28,6 +29,11 @@ impl Call {
     #[must_use]
     pub fn place_batch(batch: &PlaceBatch) -> Self {
         Self::of(Route::PlaceBatch, &[]).with_json(batch)
+    }
+
+    /// The same for a body that is written down already; `minimal`: answered with ids and statuses.
+    pub(super) fn place_written(batch: Bytes, minimal: bool) -> Self {
+        Self::asking(Route::PlaceBatch, &[], if minimal { "?return=minimal" } else { "" }).with_body(batch)
     }
 
     /// `POST /v1/commands/batch`; each command carries its own key.

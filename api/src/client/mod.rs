@@ -2,10 +2,12 @@
 //!
 //! The network is injected ([`Connector`]), so that the same client runs over TCP and inside the simulation. It starts no
 //! tasks and no threads: a connection is driven by the call that uses it. Read next: `lane` (one connection), `pool`
-//! (endpoints, fail-over, retries), `calls` (one method per route); `streams` is HTTP/2, for load tools.
+//! (endpoints, fail-over, retries), `calls` (one method per route), `coalesce` (many callers, few requests); `streams` is
+//! HTTP/2, for load tools.
 
 mod answer;
 mod calls;
+mod coalesce;
 mod connect;
 mod endpoint;
 mod lane;
@@ -20,6 +22,7 @@ mod tcp;
 mod tests;
 
 pub use answer::{Answer, CallError, Refusal};
+pub use coalesce::{CoalesceOptions, Coalescer};
 pub use connect::{Connector, Stream};
 pub use endpoint::{Endpoint, EndpointError};
 pub use lane::{Broken, Lane, RawAnswer};

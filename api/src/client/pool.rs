@@ -86,7 +86,7 @@ impl Client {
     /// # Errors
     /// [`CallError`]: refused, not sent, or unknown; or this version cannot parse the answer.
     pub async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<Answer<T>, CallError> {
-        self.send(call, &self.shared.options.retry).await?.read()
+        self.send(call, self.policy()).await?.read()
     }
 
     /// Sends a call, with retries by the policy, each to the next node. If the future is dropped, the outcome of a call that
@@ -96,20 +96,39 @@ impl Client {
     /// [`CallError`]. If any attempt may have taken effect, only a success or a final refusal removes the doubt.
     pub async fn send(&self, call: &Call, policy: &RetryPolicy) -> Result<RawAnswer, CallError> {
         let shared = &*self.shared;
-        let started = Instant::now();
         let first_node = shared.next_node.fetch_add(1, Ordering::Relaxed);
+        let node = |tried: u32| shared.node(first_node.wrapping_add(tried as usize - 1));
+        self.retried(policy, call.may_be_repeated(), |tried, limit| shared.attempt(node(tried), call, limit)).await
+    }
+
+    /// The policy of calls that name none.
+    pub(super) fn policy(&self) -> &RetryPolicy {
+        &self.shared.options.retry
+    }
+
+    /// Makes attempts, numbered from 1 and each with its time limit, until one is done or there is to be no further one.
+    pub(super) async fn retried<F>(
+        &self,
+        policy: &RetryPolicy,
+        may_be_repeated: bool,
+        attempt: impl Fn(u32, Duration) -> F,
+    ) -> Result<RawAnswer, CallError>
+    where
+        F: Future<Output = Result<RawAnswer, CallError>>,
+    {
+        let shared = &*self.shared;
+        let started = Instant::now();
         let mut in_doubt = false;
         for tried in 1.. {
-            let node = shared.node(first_node.wrapping_add(tried as usize - 1));
             let left = policy.patience.saturating_sub(started.elapsed());
-            let error = match shared.attempt(node, call, policy.attempt_timeout.min(left)).await {
+            let error = match attempt(tried, policy.attempt_timeout.min(left)).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             let wait = policy.wait(&error, tried, started.elapsed(), shared.nodes.len(), shared.chance());
             in_doubt |= error.outcome_unknown();
             match wait {
-                Some(wait) if call.may_be_repeated() => sleep(wait).await,
+                Some(wait) if may_be_repeated => sleep(wait).await,
                 _ => return Err(if in_doubt { error.after_doubt() } else { error }),
             }
         }

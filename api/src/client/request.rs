@@ -88,6 +88,12 @@ impl Call {
         self.with_body(sonic_rs::to_vec(body).expect("wire types have string keys only").into())
     }
 
+    /// The body, empty if there is none.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
     /// Whether a retry cannot take effect twice: the request only reads, sets a state, or carries a key.
     #[must_use]
     pub fn may_be_repeated(&self) -> bool {

@@ -160,8 +160,13 @@ fn dirty(settings: &Settings) -> Size {
 
 fn tail(settings: &Settings) -> Size {
     // The meta group has a replica too.
-    let replicas = settings.bootstrap.as_ref().map_or(1, |bootstrap| usize::from(bootstrap.shards)) + 1;
+    let replicas = settings.bootstrap.as_ref().map_or(1, |bootstrap| usize::from(shards(bootstrap))) + 1;
     settings.log.tail.unwrap_or_else(|| Size(split(settings).tail(replicas)))
+}
+
+/// As typed, or one for each node.
+fn shards(typed: &BootstrapSettings) -> u16 {
+    typed.shards.unwrap_or_else(|| u16::try_from(typed.nodes.len().max(1)).unwrap_or(u16::MAX))
 }
 
 fn check_times(settings: &Settings, broken: &mut Broken) {
@@ -250,7 +255,6 @@ fn check_url(key: &str, url: &str, broken: &mut Broken) {
 }
 
 fn bootstrap(typed: &BootstrapSettings, own: &NodeConfig, broken: &mut Broken) -> BootstrapConfig {
-    broken.within("bootstrap.shards", &typed.shards, 1..=4_096);
     let mut nodes: Vec<_> = typed.nodes.iter().map(node).collect();
     if nodes.is_empty() {
         let http = own.http.advertise.clone().unwrap_or_else(|| format!("http://{}", own.http.listen));
@@ -280,7 +284,9 @@ fn bootstrap(typed: &BootstrapSettings, own: &NodeConfig, broken: &mut Broken) -
     check_distinct("mesh address", nodes.iter().map(|node| node.mesh.clone()), broken);
     check_distinct("URL", nodes.iter().map(|node| node.http.clone()), broken);
     check_own(&nodes, own, broken);
-    BootstrapConfig { shards: typed.shards, nodes, moved: typed.moved }
+    let shards = shards(typed);
+    broken.within("bootstrap.shards", &shards, 1..=4_096);
+    BootstrapConfig { shards, nodes, moved: typed.moved }
 }
 
 fn check_distinct(what: &str, values: impl Iterator<Item = String>, broken: &mut Broken) {
@@ -325,7 +331,7 @@ pub(super) fn typed(bootstrap: &BootstrapConfig) -> BootstrapSettings {
         http: node.http.clone(),
     };
     let nodes = bootstrap.nodes.iter().map(node).collect();
-    BootstrapSettings { shards: bootstrap.shards, nodes, moved: bootstrap.moved }
+    BootstrapSettings { shards: Some(bootstrap.shards), nodes, moved: bootstrap.moved }
 }
 
 fn limits(settings: &Settings) -> Limits {

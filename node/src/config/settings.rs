@@ -259,9 +259,10 @@ pub(super) enum Reads {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BootstrapSettings {
-    /// Number of shards, 1 to 4096. It cannot be changed after the founding.
-    #[serde(default = "default_shards")]
-    pub(super) shards: u16,
+    /// Number of shards, 1 to 4096. Default: one for each node, which suits nodes of about two processors each. It cannot be changed
+    /// after the founding.
+    #[serde(default)]
+    pub(super) shards: Option<u16>,
     /// Allow names, zones and addresses of nodes to differ from those at the founding. Set it on every node.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) moved: bool,
@@ -286,10 +287,6 @@ pub(super) struct BootstrapNodeSettings {
     pub(super) mesh: String,
     /// Its `http.advertise`: a URL.
     pub(super) http: String,
-}
-
-fn default_shards() -> u16 {
-    4
 }
 
 fn default_zone() -> String {

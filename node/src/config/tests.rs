@@ -60,7 +60,7 @@ fn three_lines_are_a_node() {
     let checkpoint_bytes = config.memory.dirty();
     assert_eq!(config.group, GroupConfig { checkpoint_bytes, ..GroupConfig::default() }, "the cluster's own defaults");
     let bootstrap = config.bootstrap.expect("the section is there");
-    assert_eq!(bootstrap.shards, 4);
+    assert_eq!(bootstrap.shards, 1, "one for each node");
     assert_eq!(bootstrap.nodes.len(), 1, "this node alone");
     assert_eq!(bootstrap.nodes[0].mesh, config.mesh.advertise);
 }

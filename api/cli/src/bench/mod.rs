@@ -29,7 +29,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use ordergrid_api::client::{Call, Client, ClientOptions, Connector, Endpoint, RetryPolicy};
+use ordergrid_api::client::{Call, Client, ClientOptions, CoalesceOptions, Coalescer, Connector, Endpoint, RetryPolicy};
 use ordergrid_api::wire::cluster::ShardStatus;
 use ordergrid_api::wire::{Verdict, VerifyReport};
 use time::OffsetDateTime;
@@ -38,7 +38,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 pub use machine::Machine;
-pub use options::{BenchArgs, BenchOptions, Lines, Route, Workload};
+pub use options::{BenchArgs, BenchOptions, Coalescing, Lines, Route, Workload};
 pub use profile::{CpuPart, Profile, ProfileStage};
 pub use progress::Progress;
 pub use report::{BenchReport, Cost, Course, Document, Flash, Latencies, RunReport, ScheduleReport, Setup, StageReport};
@@ -46,7 +46,7 @@ pub use report::{BenchReport, Cost, Course, Document, Flash, Latencies, RunRepor
 use self::machine::CpuTimes;
 use self::meters::Meters;
 use self::pace::{Pace, Schedule, Timer, Window};
-use self::pipe::{Pipe, Target, Trunk};
+use self::pipe::{DEADLINE, Pipe, Target, Trunk};
 use self::report::Measured;
 use self::tally::Book;
 use self::worker::Worker;
@@ -187,9 +187,10 @@ async fn all_ended(workers: &mut JoinSet<()>) {
     }
 }
 
-/// Starts all connections.
+/// Starts all connections, or all callers whose orders are gathered.
 fn workers(options: &BenchOptions, subject: &Subject, turns: &[usize], pace: &Arc<Pace>, book: &Arc<Book>) -> JoinSet<()> {
     let mut workers = JoinSet::new();
+    let gathered = options.gather.map(|gather| (gather, coalescer(options, gather, subject, turns, &mut workers)));
     let mut start = |number: u32, pipe: Pipe| {
         let worker = Worker::new(number, options, pipe, Arc::clone(pace), Arc::clone(book));
         workers.spawn(worker.run());
@@ -198,6 +199,10 @@ fn workers(options: &BenchOptions, subject: &Subject, turns: &[usize], pace: &Ar
         let turn = turns[connection as usize % turns.len()];
         Target::new(&subject.endpoints, turn, Arc::clone(&subject.connector))
     };
+    if let Some((gather, coalescer)) = gathered {
+        (0..gather.callers).for_each(|caller| start(caller, Pipe::Gathered(coalescer.clone())));
+        return workers;
+    }
     for connection in 0..options.connections {
         let Some(streams) = options.streams else {
             start(connection, Pipe::Own(target(connection), None));
@@ -209,6 +214,30 @@ fn workers(options: &BenchOptions, subject: &Subject, turns: &[usize], pace: &Ar
         }
     }
     workers
+}
+
+/// Gathers the orders of all callers; its work is one of the workers.
+fn coalescer(
+    options: &BenchOptions,
+    gather: Coalescing,
+    subject: &Subject,
+    turns: &[usize],
+    workers: &mut JoinSet<()>,
+) -> Coalescer {
+    let endpoints: Vec<_> = turns.iter().map(|turn| subject.endpoints[*turn].clone()).collect();
+    let settings = ClientOptions { retry: RetryPolicy::once(DEADLINE), seed: options.run, ..ClientOptions::default() };
+    let client = Client::new(&endpoints, Arc::clone(&subject.connector), settings);
+    let (coalescer, work) = Coalescer::new(
+        client,
+        CoalesceOptions {
+            orders: gather.orders as usize,
+            requests: options.connections as usize,
+            minimal: true,
+            ..CoalesceOptions::default()
+        },
+    );
+    workers.spawn(work);
+    coalescer
 }
 
 /// Runs `bench` against the endpoints; a grid of its own is the business of the binary, which then calls [`run`].

@@ -36,8 +36,16 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u8).range(0..=99), value_name = "PERCENT")]
     pub reads: u8,
     /// Number of connections, each with one request in flight; with --rate, a request uses the most recently used free one
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
-    pub connections: u32,
+    /// [default: 64; with --coalesce 4]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
+    pub connections: Option<u32>,
+    /// Callers that come one by one: each has one order in flight, and the client gathers their orders into requests of up to
+    /// --batch orders
+    #[arg(long, conflicts_with = "http2")]
+    pub coalesce: bool,
+    /// With --coalesce: number of callers
+    #[arg(long, default_value_t = 2_048, value_parser = clap::value_parser!(u32).range(1..=1_000_000), requires = "coalesce", value_name = "N")]
+    pub callers: u32,
     /// Which nodes the connections go to
     #[arg(long, value_enum, default_value_t = Route::Leaders, value_name = "NODES")]
     pub to: Route,
@@ -47,9 +55,9 @@ pub struct BenchArgs {
     /// Requests in flight per HTTP/2 connection
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256), value_name = "N")]
     pub streams: u32,
-    /// Orders per request; 1 sends each order as a request of its own
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
-    pub batch: u32,
+    /// Orders per request; 1 sends each order as a request of its own [default: 1; with --coalesce up to 1000]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
+    pub batch: Option<u32>,
     /// Length of a measured run
     #[arg(long, default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub duration: Duration,
@@ -84,7 +92,7 @@ pub struct BenchArgs {
     #[arg(long, value_parser = nodes, value_name = "1|3|5")]
     pub nodes: Option<u8>,
     /// With --nodes: number of shards
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1_024), requires = "nodes", value_name = "N")]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_024), requires = "nodes", value_name = "N")]
     pub shards: u16,
     /// With --nodes: set a configuration key on every node, such as limits.memory=2GiB; may be repeated
     #[arg(long = "set", requires = "nodes", value_name = "KEY=VALUE")]
@@ -117,8 +125,10 @@ pub struct BenchOptions {
     pub to: Route,
     /// Requests under way on one HTTP/2 connection; none: HTTP/1.1, where it is one.
     pub streams: Option<u32>,
-    /// Orders per request.
+    /// Orders per request; 1 if they are gathered.
     pub batch: u32,
+    /// Orders of callers that come one by one are gathered.
+    pub gather: Option<Coalescing>,
     /// Length of the measured window.
     pub duration: Duration,
     /// Time before it.
@@ -135,6 +145,15 @@ pub struct BenchOptions {
     pub title: Option<String>,
     /// Sets this run's idempotency keys apart from those of every other, and seeds its draws.
     pub run: u64,
+}
+
+/// How orders of callers that come one by one are gathered into requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coalescing {
+    /// Callers, each with one order under way, at least 1.
+    pub callers: u32,
+    /// Most orders in a request, at least 1.
+    pub orders: u32,
 }
 
 /// What is asked for.
@@ -233,7 +252,13 @@ impl BenchArgs {
         let usage = |detail: &str| Err(VerbFailure::new(Exit::Usage, "usage", detail));
         let lines = self.lines.unwrap_or(Lines::just(if self.workload == Workload::Cart { 3 } else { 1 }));
         let one_sku = matches!(self.workload, Workload::Hot | Workload::Flash);
-        if self.batch > 1 && self.workload == Workload::ReadMix {
+        if self.coalesce && matches!(self.workload, Workload::ReadMix | Workload::Lifecycle) {
+            return usage("--coalesce gathers orders that are placed; this workload does more");
+        }
+        let orders = self.batch.unwrap_or(if self.coalesce { 1_000 } else { 1 });
+        let gather = self.coalesce.then_some(Coalescing { callers: self.callers, orders });
+        let batch = if self.coalesce { 1 } else { orders };
+        if batch > 1 && self.workload == Workload::ReadMix {
             return usage("--batch places only; the workload read-mix reads as well");
         }
         if one_sku && lines != Lines::just(1) {
@@ -256,10 +281,11 @@ impl BenchArgs {
             lines,
             units: self.units,
             reads: self.reads,
-            connections: self.connections,
+            connections: self.connections.unwrap_or(if self.coalesce { 4 } else { 64 }),
             to: self.to,
             streams: self.http2.then_some(self.streams),
-            batch: self.batch,
+            batch,
+            gather,
             duration: self.duration,
             warmup: if self.total.is_some() { Duration::ZERO } else { self.warmup },
             runs: self.runs,
@@ -331,6 +357,10 @@ mod tests {
         assert_eq!(options("--workload cart").expect("cart").lines, Lines::just(3));
         assert_eq!(options("--workload cart --lines 1-5").expect("carts").lines, Lines { least: 1, most: 5 });
         assert_eq!(options("--http2").expect("http2").streams, Some(8));
+        assert_eq!((plain.connections, plain.batch, plain.gather), (64, 1, None));
+        let gathered = options("--coalesce --callers 100").expect("gathered");
+        let gather = Some(Coalescing { callers: 100, orders: 1_000 });
+        assert_eq!((gathered.connections, gathered.batch, gathered.gather), (4, 1, gather));
         let total = options("--total 100 --workload lifecycle --batch 10").expect("a total");
         assert_eq!((total.total, total.warmup), (Some(100), Duration::ZERO));
     }
@@ -339,6 +369,9 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for line in [
             "--batch 2 --workload read-mix",
+            "--coalesce --workload lifecycle",
+            "--coalesce --http2",
+            "--callers 5",
             "--workload hot --lines 2",
             "--workload flash --lines 1-2",
             "--workload cart --skus 2",

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ordergrid_api::client::{Broken, Call, CallError, Connector, Endpoint, Lane, RawAnswer, Streams};
+use ordergrid_api::client::{Broken, Call, CallError, Coalescer, Connector, Endpoint, Lane, RawAnswer, RetryPolicy, Streams};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 /// Deadline of one request.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 const NO_ANSWER: &str = "no answer in time";
 
 /// Where one worker's requests go.
@@ -18,6 +18,8 @@ pub(super) enum Pipe {
     Own(Target, Option<Lane>),
     /// An HTTP/2 connection that it shares.
     Shared(Arc<Trunk>),
+    /// Requests that gather the orders of many workers; only for orders with their keys inside.
+    Gathered(Coalescer),
 }
 
 /// Which node, and how to reach it.
@@ -79,6 +81,7 @@ impl Pipe {
         let asked = match self {
             Self::Own(target, lane) => ask_alone(target, lane, call).await,
             Self::Shared(trunk) => ask_together(trunk, call).await,
+            Self::Gathered(coalescer) => return coalescer.send(call.body().clone(), &RetryPolicy::once(DEADLINE)).await,
         };
         let only_reads = call.only_reads();
         asked.map_err(|broken| CallError::of_broken(broken, only_reads))?.done(only_reads)

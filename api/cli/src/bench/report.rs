@@ -114,8 +114,11 @@ pub struct Setup {
     pub users: u32,
     /// Lines of an order, the fewest and the most.
     pub lines: (u32, u32),
-    /// Orders per request.
+    /// Orders per request; with callers the most.
     pub batch: u32,
+    /// Callers whose orders were gathered into requests, each with one order under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callers: Option<u32>,
     /// Connections.
     pub connections: u32,
     /// Which nodes they went to: `leaders` of shards, or `all`.
@@ -330,6 +333,9 @@ fn title(options: &BenchOptions, grid: Option<(u8, u16)>) -> String {
     if options.batch > 1 {
         words.push(format!("batches of {}", options.batch));
     }
+    if let Some(gather) = options.gather {
+        words.push(format!("{} callers coalesced", units::count(u64::from(gather.callers))));
+    }
     if options.streams.is_some() {
         words.push("HTTP/2".to_owned());
     }
@@ -363,7 +369,8 @@ impl Setup {
             skus: options.workload.skus(options.skus),
             users: options.users,
             lines: (options.lines.least, options.lines.most),
-            batch: options.batch,
+            batch: options.gather.map_or(options.batch, |gather| gather.orders),
+            callers: options.gather.map(|gather| gather.callers),
             connections: options.connections,
             to: options.to.word().to_owned(),
             streams: options.streams.unwrap_or(1),

@@ -21,6 +21,7 @@ pub(super) fn options(workload: Workload) -> BenchOptions {
         to: Route::All,
         streams: None,
         batch: 1,
+        gather: None,
         duration: Duration::from_secs(10),
         warmup: Duration::from_secs(2),
         runs: 1,
@@ -226,6 +227,25 @@ async fn a_batch_of_lifecycles_takes_each_step_together_and_pays_for_every_line(
     assert_eq!((paid.len(), shipped.len()), (12, 8));
     let keys: BTreeSet<_> = commands.iter().map(|one| one["idempotency_key"].as_str().expect("a key")).collect();
     assert_eq!(keys.len(), commands.len(), "every command has a key of its own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_of_callers_that_come_one_by_one_are_gathered() {
+    let network = grid(|asked| {
+        let orders = asked.json()["orders"].as_array().expect("a batch").len();
+        let result = json!({"status": 201, "order": {"id": "17"}});
+        Told::json(200, &json!({"results": vec![result; orders]}))
+    });
+    let gather = Some(Coalescing { callers: 10, orders: 4 });
+    let report =
+        bench(&BenchOptions { gather, total: Some(100), warmup: Duration::ZERO, ..options(Workload::Uniform) }, &network).await;
+    assert_eq!((report.placed, report.refused, report.unknown, report.latencies["place"].count), (100, 0, 0, 100));
+    assert_eq!((report.setup.callers, report.setup.batch, report.setup.connections), (Some(10), 4, 3));
+    let batches: Vec<_> = network.asked().into_iter().filter(|asked| asked.path.starts_with("/v1/orders/batch")).collect();
+    let orders = |asked: &Asked| asked.json()["orders"].as_array().expect("a batch").clone();
+    assert!(batches.iter().all(|asked| orders(asked).len() <= 4) && batches.len() < 50, "{} requests", batches.len());
+    let keys: BTreeSet<_> = batches.iter().flat_map(orders).map(|order| order["idempotency_key"].to_string()).collect();
+    assert_eq!(keys.len(), 100, "every order has a key of its own");
 }
 
 #[tokio::test(start_paused = true)]

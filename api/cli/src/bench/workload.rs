@@ -46,6 +46,8 @@ pub(super) struct Orders {
     users: u32,
     lines: Lines,
     batch: u32,
+    /// An order that is placed by itself has its key inside.
+    gathered: bool,
     /// Requests in a hundred that read.
     reads: u8,
     placed: VecDeque<OrderId>,
@@ -66,6 +68,7 @@ impl Orders {
             users: options.users,
             lines: options.lines,
             batch: options.batch,
+            gathered: options.gather.is_some(),
             reads: if options.workload == Workload::ReadMix { options.reads } else { 0 },
             placed: VecDeque::new(),
             lines_drawn: Vec::new(),
@@ -141,6 +144,9 @@ impl Orders {
     fn one(&mut self) -> Bytes {
         self.orders += 1;
         self.buffer.extend_from_slice(b"{");
+        if self.gathered {
+            self.inner_key();
+        }
         self.order();
         self.buffer.split().freeze()
     }
@@ -150,13 +156,18 @@ impl Orders {
         self.buffer.extend_from_slice(br#"{"orders":["#);
         for at in 0..self.batch {
             self.orders += 1;
-            let (run, worker, orders) = (self.run, self.worker, self.orders);
-            let comma = if at == 0 { "" } else { "," };
-            write!(self.buffer, r#"{comma}{{"idempotency_key":"{run:x}-{worker}-{orders}","#).expect(GROWS);
+            self.buffer.extend_from_slice(if at == 0 { b"{" } else { b",{" });
+            self.inner_key();
             self.order();
         }
         self.buffer.extend_from_slice(b"]}");
         self.buffer.split().freeze()
+    }
+
+    /// The key of the last order, as a field of it.
+    fn inner_key(&mut self) {
+        let (run, worker, orders) = (self.run, self.worker, self.orders);
+        write!(self.buffer, r#""idempotency_key":"{run:x}-{worker}-{orders}","#).expect(GROWS);
     }
 
     /// What follows the key, up to the closing brace.

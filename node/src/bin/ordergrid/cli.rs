@@ -136,7 +136,7 @@ fn dev(args: &DevArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit, Ver
     let announce = |endpoints: &[String]| {
         let folder: &Folder = opened.get().expect("nodes serve only after their folder was opened");
         screen.data(&match global.output {
-            Format::Table => dev::welcome(args.shards, endpoints, folder),
+            Format::Table => dev::welcome(endpoints, folder),
             Format::Json => ready_line(endpoints, &folder.path().display().to_string()),
         });
     };

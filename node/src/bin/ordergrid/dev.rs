@@ -26,18 +26,18 @@ const SHAPE_FILE: &str = "grid.json";
 /// A grid in one process.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DevArgs {
-    /// Number of nodes: 1 or 3.
-    #[arg(long, default_value_t = 1, value_name = "1|3", value_parser = crate::cli::one_or_three)]
-    pub(crate) nodes: u16,
+    /// Number of nodes: 1 or 3. Default: 1, or as many as the data folder has.
+    #[arg(long, value_name = "1|3", value_parser = crate::cli::one_or_three)]
+    pub(crate) nodes: Option<u16>,
     /// Folder of the data, kept afterwards. Default: a temporary folder, removed on a clean exit.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// HTTP port of the first node, the others follow; 0 takes free ones.
     #[arg(long, default_value_t = 8080)]
     pub(crate) port: u16,
-    /// Number of shards.
-    #[arg(long, default_value_t = 4)]
-    pub(crate) shards: u16,
+    /// Number of shards. Default: 1, which is the fastest on a machine of a few processors, or as many as the data folder has.
+    #[arg(long)]
+    pub(crate) shards: Option<u16>,
     /// Set a configuration key on every node, such as limits.memory=2GiB; repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = crate::cli::assignment)]
     pub(crate) set: Vec<(String, String)>,
@@ -107,8 +107,9 @@ impl DevArgs {
         if let Some(before) = &before {
             self.agree(before, folder)?;
         }
-        let listeners = self.bind(before.as_ref())?;
-        let shape = self.shape(&listeners)?;
+        let (nodes, shards) = self.size(before.as_ref());
+        let listeners = self.bind(nodes, before.as_ref())?;
+        let shape = shape(shards, &listeners)?;
         let configs = self.configs(folder, &shape)?;
         // From here on the folder holds a grid.
         remember(folder, &shape)?;
@@ -116,10 +117,16 @@ impl DevArgs {
         Ok(Running::start(parts).await?)
     }
 
+    /// Number of nodes and of shards: as asked, else as before, else one.
+    fn size(&self, before: Option<&Shape>) -> (u16, u16) {
+        let (nodes, shards) = before.map_or((1, 1), |shape| (shape.nodes, shape.shards));
+        (self.nodes.unwrap_or(nodes), self.shards.unwrap_or(shards))
+    }
+
     /// Checks that the shape has not changed: a grid keeps its number of nodes and shards.
     fn agree(&self, before: &Shape, folder: &Path) -> anyhow::Result<()> {
-        if (before.nodes, before.shards) != (self.nodes, self.shards) {
-            let (nodes, shards) = (before.nodes, before.shards);
+        let (nodes, shards) = (before.nodes, before.shards);
+        if self.size(Some(before)) != (nodes, shards) {
             bail!(
                 "{} holds a grid with --nodes {nodes} --shards {shards}: start it with these, or use another folder",
                 folder.display()
@@ -129,7 +136,7 @@ impl DevArgs {
     }
 
     /// Binds the requested ports, else the previous ones if they are free, else any.
-    fn bind(&self, before: Option<&Shape>) -> anyhow::Result<Vec<Listeners>> {
+    fn bind(&self, nodes: u16, before: Option<&Shape>) -> anyhow::Result<Vec<Listeners>> {
         let bind = |index: u16| {
             let of = |ports: &Vec<u16>| ports.get(usize::from(index)).copied();
             let http = match self.port {
@@ -141,17 +148,7 @@ impl DevArgs {
             };
             Ok(Listeners { http, mesh: again(before.and_then(|shape| of(&shape.mesh)))? })
         };
-        (0..self.nodes).map(bind).collect()
-    }
-
-    fn shape(&self, listeners: &[Listeners]) -> io::Result<Shape> {
-        let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
-        Ok(Shape {
-            nodes: self.nodes,
-            shards: self.shards,
-            http: listeners.iter().map(|of| port(&of.http)).collect::<io::Result<_>>()?,
-            mesh: listeners.iter().map(|of| port(&of.mesh)).collect::<io::Result<_>>()?,
-        })
+        (0..nodes).map(bind).collect()
     }
 
     /// The configuration of every node.
@@ -160,6 +157,15 @@ impl DevArgs {
         let config = |node: &BootstrapNode| NodeConfig::of(node.id, folder.join(&node.name), &bootstrap, &self.set);
         Ok(bootstrap.nodes.iter().map(config).collect::<Result<_, _>>()?)
     }
+}
+
+/// The shape of a grid whose nodes listen here.
+fn shape(shards: u16, listeners: &[Listeners]) -> io::Result<Shape> {
+    let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
+    let http = listeners.iter().map(|of| port(&of.http)).collect::<io::Result<Vec<_>>>()?;
+    let mesh = listeners.iter().map(|of| port(&of.mesh)).collect::<io::Result<_>>()?;
+    let nodes = u16::try_from(http.len()).expect("three at most");
+    Ok(Shape { nodes, shards, http, mesh })
 }
 
 /// The configuration and platform of every node.
@@ -219,9 +225,12 @@ fn remember(folder: &Path, shape: &Shape) -> anyhow::Result<()> {
 }
 
 /// The message for the user when the grid is ready.
-pub(crate) fn welcome(shards: u16, endpoints: &[String], data: &Folder) -> String {
-    let nodes = if endpoints.len() == 1 { "1 node" } else { "3 nodes" };
-    let mut text = format!("OrderGrid is ready: {nodes} and {shards} shards in this process.\n\n");
+pub(crate) fn welcome(endpoints: &[String], data: &Folder) -> String {
+    let counted = |number: usize, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
+    let nodes = counted(endpoints.len(), "node");
+    let shape = remembered(data.path()).ok().flatten();
+    let shards = shape.map_or_else(String::new, |shape| format!(" and {}", counted(usize::from(shape.shards), "shard")));
+    let mut text = format!("OrderGrid is ready: {nodes}{shards} in this process.\n\n");
     for (number, url) in (1..).zip(endpoints) {
         writeln!(text, "  n{number}    {url}").expect("writing to a string cannot fail");
     }
@@ -249,14 +258,14 @@ mod tests {
     use super::*;
 
     fn args(nodes: u16, port: u16) -> DevArgs {
-        DevArgs { nodes, data: None, port, shards: 4, set: Vec::new() }
+        DevArgs { nodes: Some(nodes), data: None, port, shards: None, set: Vec::new() }
     }
 
     #[test]
     fn every_node_listens_somewhere_else_and_knows_where_the_others_do() {
         let args = args(3, 0);
-        let listeners = args.bind(None).expect("ports are free");
-        let shape = args.shape(&listeners).expect("they listen");
+        let listeners = args.bind(3, None).expect("ports are free");
+        let shape = shape(4, &listeners).expect("they listen");
         let bootstrap = bootstrap(&shape);
         for node in &bootstrap.nodes {
             NodeConfig::of(node.id, "/data", &bootstrap, &[]).expect("addresses, names and ids are distinct");
@@ -272,6 +281,9 @@ mod tests {
         remember(folder.path(), &shape).expect("the folder can be written");
         assert_eq!(remembered(folder.path()).expect("it was written"), Some(shape.clone()));
         args(1, 0).agree(&shape, folder.path()).expect("the same grid");
+        assert_eq!((args(1, 0).size(Some(&shape)), args(3, 0).size(None)), ((1, 4), (3, 1)));
+        let nothing_said = DevArgs { nodes: None, ..args(1, 0) };
+        assert_eq!((nothing_said.size(Some(&shape)), nothing_said.size(None)), ((1, 4), (1, 1)));
         let wrong = args(3, 0).agree(&shape, folder.path()).expect_err("another grid").to_string();
         assert!(wrong.contains("--nodes 1 --shards 4"), "{wrong}");
         std::fs::write(folder.path().join(SHAPE_FILE), "{}").expect("the folder can be written");
@@ -296,7 +308,7 @@ mod tests {
         assert_ne!(other.local_addr().expect("it listens").port(), port);
         let wrong = listen(port).expect_err("it is taken").to_string();
         assert!(wrong.contains(&port.to_string()) && wrong.contains("--port 0"), "{wrong}");
-        assert!(args(3, u16::MAX).bind(None).is_err(), "there is no port after the last");
+        assert!(args(3, u16::MAX).bind(3, None).is_err(), "there is no port after the last");
     }
 
     #[test]
@@ -319,7 +331,7 @@ mod tests {
     #[test]
     fn the_first_steps_name_the_first_url() {
         let endpoints = ["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()];
-        let text = welcome(4, &endpoints, &Folder::Kept("/data".into()));
+        let text = welcome(&endpoints, &Folder::Kept("/data".into()));
         assert_eq!(text.matches("curl -X PUT http://127.0.0.1:1/v1/skus/LAMP").count(), 1, "{text}");
         assert!(text.contains("n2    http://127.0.0.1:2\n") && text.contains("/data (kept)"), "{text}");
         assert!(!text.contains("URL"), "{text}");

@@ -194,6 +194,12 @@ fn how(bench: &BenchReport) -> String {
     let grid = setup.nodes.map_or(asked, |nodes| counted(nodes.into(), "node") + " on this machine");
     let shards = setup.shards.map(|shards| format!(", {}", counted(shards.into(), "shard"))).unwrap_or_default();
     let streams = if setup.streams > 1 { format!(" of {} streams", setup.streams) } else { String::new() };
+    let orders = match setup.callers {
+        Some(callers) => {
+            format!("{} gathered into up to {}", counted(callers.into(), "caller"), counted(setup.batch.into(), "order"))
+        }
+        None => counted(setup.batch.into(), "order"),
+    };
     let lines = match setup.lines {
         (least, most) if least == most => counted(least.into(), "line"),
         (least, most) => format!("{least} to {most} lines"),
@@ -202,12 +208,11 @@ fn how(bench: &BenchReport) -> String {
     let runs =
         if rates.len() > 1 { format!("; the median of {} runs: {}", rates.len(), rates.join(", ")) } else { String::new() };
     format!(
-        "{} loop over HTTP/{}, {}{streams}{}, {} a request, {lines} an order, {}; {grid}{shards}; {} s after {} s of warm-up{runs}.",
+        "{} loop over HTTP/{}, {}{streams}{}, {orders} a request, {lines} an order, {}; {grid}{shards}; {} s after {} s of warm-up{runs}.",
         if setup.r#loop == "open" { "Open" } else { "Closed" },
         setup.http,
         counted(setup.connections.into(), "connection"),
         setup.whither(),
-        counted(setup.batch.into(), "order"),
         counted(setup.skus.into(), "SKU"),
         setup.duration_s,
         setup.warm_up_s,
