@@ -5,6 +5,7 @@
 //! to the sync. The *state* has no write-ahead log: a batch is durable once its memtable is on disk, and a memtable has whole
 //! batches in the order of writing. A checkpoint may also be written as a file of its own (`ingest`).
 
+mod direct;
 mod ingest;
 mod marker;
 mod priority;
@@ -157,7 +158,7 @@ impl RocksEngine {
     fn open(path: &Path, flavour: Flavour, bounds: RocksBounds) -> Result<Self, EngineError> {
         let mut options = match flavour {
             Flavour::Log => log_options(bounds),
-            Flavour::State => state_options(bounds),
+            Flavour::State => state_options(bounds, path),
         };
         // Without a limit every file stays open.
         options.set_max_open_files(bounds.files.map_or(-1, |files| i32::try_from(files).unwrap_or(i32::MAX)));
@@ -386,8 +387,9 @@ const LEVELS: [DBCompressionType; 7] = {
     levels
 };
 
-fn state_options(bounds: RocksBounds) -> Options {
+fn state_options(bounds: RocksBounds, path: &Path) -> Options {
     let mut options = common_options(bounds);
+    direct::merge(&mut options, path, bounds);
     options.set_compression_type(DBCompressionType::Lz4);
     // Each replica's checkpoint is a file of its own and is soon compacted, so compressing it first would be wasted work. Files
     // of similar size are compacted together: every checkpoint touches whole tables, so compacting it into a level would
