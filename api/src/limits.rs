@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::account::Account;
 
+/// Bytes of a piece of an answer. A client must read one piece within the idle timeout.
+pub(crate) const PIECE: usize = 64 << 10;
+
 /// Limits of requests.
 #[derive(Clone, Debug)]
 pub struct Limits {

@@ -27,7 +27,6 @@ use crate::metrics;
 use crate::routes::Routes;
 use activity::{Activity, Patience, Watched};
 use outgoing::Outgoing;
-pub(crate) use outgoing::PIECE;
 use parting::{Lingering, Parting};
 use places::{ConnectionPlace, Places, Seldom};
 

@@ -9,13 +9,14 @@
 //! | `group` | what a replica does: propose, read, lead, checkpoint, transfer leadership |
 //! | `applier` | how a machine and its rows become openraft's state machine |
 //! | `mesh` | how nodes communicate: lanes, frames, identities, deadlines |
-//! | `network`, `wire` | how consensus communicates over the mesh |
+//! | `group::network`, `wire` | how consensus communicates over the mesh |
 //! | `meta` | what a cluster is and how it is founded |
 //! | `router`, `balancer` | who serves a slot, and who should |
 //! | `grid`, `encoding`, `runtime` | openraft's type parameters, and their byte formats |
 
 mod applier;
 mod balancer;
+mod config_error;
 pub mod encoding;
 mod group;
 mod ids;
@@ -23,7 +24,6 @@ mod machine;
 mod mesh;
 mod meta;
 pub mod metrics;
-mod network;
 mod packed;
 mod raft_types;
 mod router;
@@ -33,11 +33,12 @@ mod wire;
 
 pub use applier::{Applier, CheckpointBuilder, SnapshotData};
 pub use balancer::{BalancerConfig, balance};
+pub use config_error::ConfigError;
 pub use encoding::DecodeError;
 pub use group::{
-    Admission, BarrierError, Clocks, ConfigError, Group, GroupConfig, GroupParts, GroupRef, GroupStatus, Leadership, Member,
-    Promised, ProposeError, Recalled, Role, StartError, Stopped, TooFew, TransferError, Vouched, at_once, recall, start_group,
-    vacant, whole,
+    Admission, BarrierError, Clocks, Group, GroupConfig, GroupParts, GroupRef, GroupStatus, Leadership, Member, Promised,
+    ProposeError, Recalled, Role, StartError, Stopped, TooFew, TransferError, Vouched, at_once, recall, start_group, vacant,
+    whole,
 };
 pub use ids::{ClusterId, EntryId, NodeId, ReplicaId};
 pub use machine::{DirtyRows, Machine, MachineError};

@@ -19,8 +19,8 @@ use super::{Api, reply};
 use crate::account::Taken;
 use crate::fault::{Fault, kinds};
 use crate::grid::{Answer, Failure, Grid, Refusal, Reply, UnknownCause};
-use crate::metrics::Stage;
 use crate::request_id::RequestId;
+use crate::routes::meters::Stage;
 use crate::wire::OrderWords;
 use crate::wire::written::Writer;
 

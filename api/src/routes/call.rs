@@ -19,8 +19,8 @@ use crate::account::Taken;
 use crate::body;
 use crate::fault::{Fault, kinds};
 use crate::grid::{ReadOptions, Token};
-use crate::metrics::Stage;
 use crate::request_id::RequestId;
+use crate::routes::meters::Stage;
 use crate::wire::{GRID_TOKEN, IDEMPOTENCY_KEY, WireText};
 
 static KEY: HeaderName = HeaderName::from_static(IDEMPOTENCY_KEY);

@@ -14,7 +14,7 @@ use super::{Api, Ended, reply};
 use crate::check;
 use crate::fault::{Fault, kinds};
 use crate::grid::OrderChanged;
-use crate::metrics::Stage;
+use crate::routes::meters::Stage;
 use crate::wire::canonical::{Canon, Meaning};
 use crate::wire::{self, FulfilmentChanged};
 

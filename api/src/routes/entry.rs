@@ -10,10 +10,10 @@ use percent_encoding::percent_decode_str;
 
 use super::call::Call;
 use super::commands::{self, OrderAsk};
+use super::meters::Work;
 use super::{Api, Ended, Route, skus};
 use crate::fault::kinds::{self, Kind};
 use crate::fault::{Fault, nothing_by};
-use crate::metrics::Work;
 use crate::wire::WireText;
 use crate::wire::canonical::Canon;
 

@@ -12,7 +12,7 @@ use crate::body;
 use crate::check;
 use crate::fault::{Fault, kinds};
 use crate::grid::{Answer, Failure, ReadOptions, UserOrders, UserOrdersQuery};
-use crate::metrics::Stage;
+use crate::routes::meters::Stage;
 use crate::wire::canonical::Canon;
 use crate::wire::{self, PlaceLine, PlaceOrder, ShortLine, WireText};
 

@@ -16,7 +16,7 @@ use super::{Api, reply};
 use crate::account::{Taken, Use};
 use crate::fault::Fault;
 use crate::grid::{Answer, Failure, ReadOptions, UserOrders, UserOrdersQuery};
-use crate::serve::PIECE;
+use crate::limits::PIECE;
 use crate::wire::written::Writer;
 
 /// Approximate memory of one run: see [`UserOrders`].

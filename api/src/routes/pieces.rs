@@ -12,7 +12,7 @@ use ordergrid_domain::Order;
 use ordergrid_domain::command::Created;
 
 use crate::account::{Account, Taken, Use};
-use crate::serve::PIECE;
+use crate::limits::PIECE;
 use crate::wire::written::Writer;
 
 /// Texts up to this size are not accounted for separately: each connection's account includes one.

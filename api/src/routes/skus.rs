@@ -10,7 +10,7 @@ use super::call::Call;
 use super::entry::SkuReader;
 use super::{Api, Ended, reply};
 use crate::fault::Fault;
-use crate::metrics::Stage;
+use crate::routes::meters::Stage;
 use crate::wire::Sku;
 use crate::wire::canonical::{Canon, Meaning};
 

@@ -11,9 +11,9 @@ use axum::http::Method;
 use ordergrid_domain::{FulfilmentId, OrderId, RefundId, SkuId, UserId};
 
 use super::entry::{Class, Does, Idempotency, OrderReader, PathId, RequestBody, RouteEntry};
+use super::meters::Work;
 use super::{batch, commands, operators, orders, skus};
 use crate::fault::kinds;
-use crate::metrics::Work;
 use crate::wire::{
     AdjustStock, CancelOrder, CommandBatch, CompleteOrder, DeliverFulfilment, PayOrder, PickOrder, PlaceBatch, PlaceOrder,
     PutSku, ReceiveStock, RefundOrder, RefundOutcome, ShipFulfilment, UnpickFulfilment,

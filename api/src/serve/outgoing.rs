@@ -10,9 +10,7 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::activity::Answering;
 use crate::account::Taken;
-
-/// Bytes of a piece. A client must read one piece within the idle timeout.
-pub(crate) const PIECE: usize = 64 << 10;
+use crate::limits::PIECE;
 
 /// The body of an answer.
 pub(super) struct Outgoing {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy, StepDownPolicy};
 
+use crate::config_error::ConfigError;
+
 /// Settings of a replica. With the defaults a group survives fsync stalls of several hundred milliseconds and fails over in
 /// about two seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,11 +83,6 @@ impl Default for GroupConfig {
         }
     }
 }
-
-/// Two settings contradict each other.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the settings are not valid: {0}")]
-pub struct ConfigError(pub(crate) String);
 
 impl GroupConfig {
     /// Checks the settings against each other.

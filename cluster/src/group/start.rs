@@ -14,7 +14,6 @@ use tokio::sync::watch;
 
 use super::admission::{self, Admission};
 use super::checkpoint::{self, dirty_limit, gate_on_log};
-use super::config::ConfigError;
 use super::contradiction::Contradicted;
 use super::floor::{self, Vouched};
 use super::guard::Told;
@@ -22,13 +21,14 @@ use super::handle::{Handle, Reports};
 use super::hearing::Hearing;
 use super::leadership;
 use super::lease::{Clocks, Steady};
+use super::network::{MESSAGE_OVERHEAD, Network};
 use super::watchdog;
 use super::{GroupConfig, GroupRef, Leadership, closed};
 use crate::applier::Applier;
+use crate::config_error::ConfigError;
 use crate::ids::{EntryId, NodeId, ReplicaId};
 use crate::machine::Machine;
 use crate::mesh::Mesh;
-use crate::network::{MESSAGE_OVERHEAD, Network};
 use crate::raft_types::{EntryBody, Host, LogId, RaftTypes, Vote};
 use crate::state::StateStore;
 

@@ -1,7 +1,7 @@
 //! Calls between nodes over a few long-lived connections.
 //!
 //! A call starts in `lane` (the client side: queue, connection, numbered requests) and arrives in `accept` (the server side:
-//! checks the peer, finds the group or service, answers). `frame` has the messages. Consensus uses `crate::network`, the node
+//! checks the peer, finds the group or service, answers). `frame` has the messages. Consensus uses `crate::group::network`, the node
 //! uses [`Mesh::call`] and [`Mesh::serve`].
 
 mod accept;
@@ -28,7 +28,7 @@ pub use lane::CallError;
 pub(crate) use lane::{Lane, Pending};
 pub use transport::{Listener, Stream, Transport, WireCodec};
 
-use crate::group::ConfigError;
+use crate::config_error::ConfigError;
 use crate::ids::{ClusterId, NodeId, ReplicaId};
 
 /// Bytes in front of every message of consensus: the group and the target replica.

@@ -13,9 +13,9 @@ use super::{Count, Item, Told, answered, fill, its_own, respond, sort, turned_aw
 use crate::body;
 use crate::fault::{Fault, kinds};
 use crate::grid::{Grid, OrderChanged};
-use crate::metrics::Stage;
 use crate::routes::call::Call;
 use crate::routes::commands::Target;
+use crate::routes::meters::Stage;
 use crate::routes::{Api, Ended, reply};
 use crate::wire::canonical::Canon;
 use crate::wire::text;

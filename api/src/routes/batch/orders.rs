@@ -12,8 +12,8 @@ use super::{Count, Item, Told, answered, fill, its_own, respond, sort, turned_aw
 use crate::body;
 use crate::fault::{Fault, kinds};
 use crate::grid::Grid;
-use crate::metrics::Stage;
 use crate::routes::call::Call;
+use crate::routes::meters::Stage;
 use crate::routes::{Api, Ended, orders};
 use crate::wire::canonical::Canon;
 use crate::wire::{PlaceBatch, PlaceOrder};

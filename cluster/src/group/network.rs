@@ -28,10 +28,10 @@ use openraft::{AsyncRuntime, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use ordergrid_domain::GroupId;
 use parking_lot::Mutex;
 
+use super::GroupConfig;
+use super::guard::{Forged, Told, plausible};
 use crate::applier::{GridSnapshot, SnapshotData};
 use crate::encoding::{DecodeError, decode_vote};
-use crate::group::GroupConfig;
-use crate::group::guard::{Forged, Told, plausible};
 use crate::ids::{NodeId, ReplicaId};
 use crate::mesh::{CallError, Lane, Mesh, Operation, Pending, Status, request};
 use crate::metrics;
