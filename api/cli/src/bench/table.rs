@@ -11,8 +11,9 @@ impl BenchReport {
     pub fn table(&self, paint: Paint) -> String {
         let setup = &self.setup;
         let under_way = u64::from(setup.connections) * u64::from(setup.streams);
+        let orders = if setup.batch == 1 { "order" } else { "orders" };
         let mut text = format!(
-            "{}\n{} SKUs  {} requests under way{}, {} orders each  {} s after {} s of warm-up\n",
+            "{}\n{} SKUs  {} requests under way{}, {} {orders} each  {} s after {} s of warm-up\n",
             paint.bold(&format!("BENCH {}", self.title)),
             units::count(u64::from(setup.skus)),
             units::count(under_way),
@@ -131,7 +132,7 @@ mod tests {
     fn the_report_as_people_see_it() {
         let expected = "\
 BENCH uniform, 1 node
-10,000 SKUs  64 requests under way, 1 orders each  2 s after 0.5 s of warm-up
+10,000 SKUs  64 requests under way, 1 order each  2 s after 0.5 s of warm-up
 orders/s                           1,234
 placed                             2,469
 refused                                1
