@@ -67,8 +67,8 @@ pub trait Grid: Send + Sync + 'static {
     /// Starts the streams between shards anew that are stopped; with `dry_run` only tells what does not fit together.
     fn reconcile_streams(&self, dry_run: bool) -> BoxFuture<'_, Reply<Reconciliation>>;
 
-    /// Verifies the laws over the whole cluster, at one index per shard.
-    fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>>;
+    /// Verifies the laws over the whole cluster, at one index per shard. What takes longer than `within` is told as not judged.
+    fn verify(&self, within: Duration) -> BoxFuture<'_, Reply<VerifyReport>>;
 
     /// The metrics of this process as Prometheus text. Needs no quorum.
     fn metrics(&self) -> String;

@@ -423,6 +423,7 @@ async fn clocks_are_shown_and_one_is_accepted() {
         ("/admin/v1/cluster/clock/repair?yes=true", 400, "unknown_parameter"),
         ("/admin/v1/cluster/clock/accept", 422, "invalid_parameter"),
         ("/admin/v1/cluster/clock/accept?right=both", 422, "invalid_parameter"),
+        ("/admin/v1/cluster/verify?within_ms=soon", 422, "invalid_parameter"),
         ("/admin/v1/cluster/clock/accept?left=wall", 400, "unknown_parameter"),
     ] {
         let told = site.send(request("POST", path, &[], "")).await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, pending, ready};
@@ -324,7 +325,7 @@ impl Grid for Scripted {
         })
     }
 
-    fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>> {
+    fn verify(&self, _: Duration) -> BoxFuture<'_, Reply<VerifyReport>> {
         self.answers(|_| {
             let violations = vec!["SKU A: 3 promised, 2 on hand".to_owned()];
             let report = VerifyReport {

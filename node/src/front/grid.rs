@@ -356,8 +356,8 @@ impl Grid for NodeGrid {
         Box::pin(streams::every_pair(self, dry_run))
     }
 
-    fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>> {
-        Box::pin(crate::operators::verify::verify(self))
+    fn verify(&self, within: Duration) -> BoxFuture<'_, Reply<VerifyReport>> {
+        Box::pin(crate::operators::verify::verify(self, within))
     }
 
     fn metrics(&self) -> String {
