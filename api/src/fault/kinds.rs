@@ -48,6 +48,7 @@ kinds! {
     MISSING_IDEMPOTENCY_KEY      400 "missing_idempotency_key"      refused never "An idempotency key is required";
     INVALID_IDEMPOTENCY_KEY      400 "invalid_idempotency_key"      refused never "The idempotency key is not valid";
     INVALID_IF_MATCH             400 "invalid_if_match"             refused never "The header If-Match is not valid";
+    MALFORMED_PATH               400 "malformed_path"               refused never "The path has an escape that is not valid";
     INVALID_GRID_TOKEN           400 "invalid_grid_token"           refused never "The header Grid-Token is not valid";
     INCOMPLETE_BODY              400 "incomplete_body"              refused never "The body ended too early";
     NO_SUCH_ROUTE                404 "no_such_route"                refused never "There is nothing at this path";

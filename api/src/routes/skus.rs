@@ -9,10 +9,10 @@ use ordergrid_domain::command::{SkuAction, SkuCommand};
 use super::call::Call;
 use super::entry::SkuReader;
 use super::{Api, Ended, reply};
-use crate::fault::Fault;
+use crate::fault::{Fault, kinds};
 use crate::metrics::Stage;
-use crate::wire::Sku;
 use crate::wire::canonical::{Canon, Meaning};
+use crate::wire::{Sku, identifier};
 
 /// `GET /v1/skus/{id}`
 pub(super) async fn sku(api: Arc<Api>, mut call: Call) -> Ended {
@@ -31,6 +31,10 @@ pub(super) async fn command(api: Arc<Api>, mut call: Call, read: SkuReader) -> E
     let [] = call.query([])?;
     let bytes = call.body(&api, api.limits.body_bytes).await?;
     let (action, body_hash) = read(&bytes, &mut Canon::new())?;
+    if matches!(action, SkuAction::Put { .. }) {
+        // A SKU that is there under an id of before can be read, and its stock changed.
+        identifier::check(sku.as_str()).map_err(|detail| Fault::new(&kinds::INVALID_SKU, detail).at("sku"))?;
+    }
     let expect_version = call.expected_version()?;
     call.ends(&api, Stage::Parse);
     let command = SkuCommand { sku, key, body_hash, expect_version, action };

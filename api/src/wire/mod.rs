@@ -8,6 +8,7 @@ mod answer;
 pub mod canonical;
 pub mod clock;
 pub mod cluster;
+pub(crate) mod identifier;
 pub mod order;
 pub mod problem;
 pub mod repair;
