@@ -183,10 +183,17 @@ const CHANGE: &[&Kind] = &[
     &kinds::TIMED_OUT,
 ];
 /// Errors of every command on an order.
-const ORDER_COMMAND: &[&Kind] =
-    &[&kinds::INVALID_IF_MATCH, &kinds::STALE_VERSION, &kinds::NO_SUCH_ORDER, &kinds::WRONG_PHASE, &kinds::HISTORY_FULL];
+const ORDER_COMMAND: &[&Kind] = &[
+    &kinds::INVALID_IF_MATCH,
+    &kinds::INVALID_IF_NONE_MATCH,
+    &kinds::STALE_VERSION,
+    &kinds::NO_SUCH_ORDER,
+    &kinds::WRONG_PHASE,
+    &kinds::HISTORY_FULL,
+];
 /// Errors of every command on a SKU.
-const SKU_COMMAND: &[&Kind] = &[&kinds::INVALID_IF_MATCH, &kinds::STALE_VERSION, &kinds::INVALID_SKU];
+const SKU_COMMAND: &[&Kind] =
+    &[&kinds::INVALID_IF_MATCH, &kinds::INVALID_IF_NONE_MATCH, &kinds::STALE_VERSION, &kinds::INVALID_SKU];
 
 /// Most parameters of a path.
 const PARAMS: usize = 2;

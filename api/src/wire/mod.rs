@@ -29,7 +29,7 @@ pub use order::{
     Address, Batch, BatchOrder, BatchResult, Fulfilment, FulfilmentChanged, Happening, Line, Order, OrderWords, Part, Payment,
     Refund, RefundPart, StatusHistory, UserOrders,
 };
-pub use problem::{Problem, ShortLine};
+pub use problem::{Figures, Problem, ShortLine};
 pub use repair::{AskedRepair, ClockRepair, Deadlines, RepairState, ShardRepair};
 pub use request::{
     AdjustStock, CancelOrder, Command, CommandBatch, CompleteOrder, DeliverFulfilment, LineUnits, PayOrder, PickOrder,

@@ -155,7 +155,8 @@ impl State {
             return Err(Rejection::StaleVersion { expected, actual: order.version }.into());
         }
         let (created, _) = order.command(command.operator, &command.action, NOW)?;
-        Ok(Answer::new(OrderChanged { order: Arc::new(order.clone()), created }, TOKEN))
+        let version = order.version;
+        Ok(Answer::new(OrderChanged { order: Arc::new(order.clone()), created, version }, TOKEN))
     }
 
     fn command_sku(&mut self, command: SkuCommand) -> Reply<SkuChanged> {
@@ -164,7 +165,10 @@ impl State {
         let name = Text::new("?").expect("a valid text");
         let sku = self.skus.entry(command.sku.clone()).or_insert_with(|| Sku::new(command.sku, name));
         match command.action {
-            SkuAction::Put { name } => sku.name = name,
+            SkuAction::Create { .. } if !created => {
+                return Err(Rejection::StaleVersion { expected: 0, actual: sku.version }.into());
+            }
+            SkuAction::Put { name } | SkuAction::Create { name } => sku.name = name,
             SkuAction::Receive { warehouse, quantity } => {
                 let buckets = Buckets { on_hand: quantity, received: quantity, ..Buckets::default() };
                 sku.stock = vec![(warehouse, buckets)];
@@ -176,7 +180,8 @@ impl State {
             }
         }
         sku.version += u64::from(!created);
-        Ok(Answer::new(SkuChanged { sku: Box::new(sku.clone()), created }, TOKEN))
+        let version = sku.version;
+        Ok(Answer::new(SkuChanged { sku: Box::new(sku.clone()), created, version }, TOKEN))
     }
 
     fn orders_of(&mut self, query: UserOrdersQuery) -> UserOrders {
