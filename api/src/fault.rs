@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::account::Full;
 use crate::fault::kinds::{Kind, OVERLOADED};
 use crate::grid::{Failure, Refusal, UnknownCause};
-use crate::wire::{PROBLEM_JSON, ShortLine};
+use crate::wire::{Figures, PROBLEM_JSON, ShortLine};
 
 pub mod kinds;
 
@@ -32,6 +32,7 @@ struct Told {
     retry_after: Option<Duration>,
     lines: Vec<ShortLine>,
     cursor: Option<String>,
+    figures: Figures,
     nothing_happened: bool,
 }
 
@@ -44,6 +45,7 @@ impl Fault {
             retry_after: None,
             lines: Vec::new(),
             cursor: None,
+            figures: Figures::default(),
             nothing_happened: false,
         }))
     }
@@ -66,6 +68,13 @@ impl Fault {
     #[must_use]
     pub(crate) fn go_on_with(mut self, cursor: String) -> Self {
         self.0.cursor = Some(cursor);
+        self
+    }
+
+    /// Adds what the detail says in words, for programs.
+    #[must_use]
+    pub(crate) fn with(mut self, figures: Figures) -> Self {
+        self.0.figures = figures;
         self
     }
 
@@ -112,6 +121,7 @@ impl Fault {
             request_id,
             lines: &self.0.lines,
             cursor: self.0.cursor.as_deref(),
+            figures: &self.0.figures,
         }
     }
 
@@ -164,6 +174,8 @@ pub(crate) struct ProblemBody<'a> {
     lines: &'a [ShortLine],
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<&'a str>,
+    #[serde(flatten)]
+    figures: &'a Figures,
 }
 
 impl ProblemBody<'_> {
@@ -183,7 +195,7 @@ pub(crate) struct MinimalProblem {
 
 impl From<Rejection> for Fault {
     fn from(rejection: Rejection) -> Self {
-        let fault = Self::new(kind_of_rejection(&rejection), rejection.to_string());
+        let fault = Self::new(kind_of_rejection(&rejection), rejection.to_string()).with(Figures::of(&rejection));
         match param_of(&rejection) {
             Some(param) => fault.at(param),
             None => fault,

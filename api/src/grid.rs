@@ -67,8 +67,8 @@ pub trait Grid: Send + Sync + 'static {
     /// Starts the streams between shards anew that are stopped; with `dry_run` only tells what does not fit together.
     fn reconcile_streams(&self, dry_run: bool) -> BoxFuture<'_, Reply<Reconciliation>>;
 
-    /// Verifies the laws over the whole cluster, at one index per shard.
-    fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>>;
+    /// Verifies the laws over the whole cluster, at one index per shard. What takes longer than `within` is told as not judged.
+    fn verify(&self, within: Duration) -> BoxFuture<'_, Reply<VerifyReport>>;
 
     /// The metrics of this process as Prometheus text. Needs no quorum.
     fn metrics(&self) -> String;
@@ -168,6 +168,8 @@ pub struct OrderChanged {
     pub order: Arc<Order>,
     /// What the command created. A replay returns it again.
     pub created: Option<Created>,
+    /// The version of the order that the command made. A replay returns it again.
+    pub version: u64,
 }
 
 /// A SKU after a command.
@@ -177,6 +179,8 @@ pub struct SkuChanged {
     pub sku: Box<Sku>,
     /// Whether the command created the SKU.
     pub created: bool,
+    /// The version of the SKU that the command made. A replay returns it again.
+    pub version: u64,
 }
 
 /// Why a request failed. Each case says whether the request may have taken effect.
@@ -242,8 +246,8 @@ pub enum Refusal {
     /// The node that must answer is unreachable, and nothing was sent to it.
     #[error("the node that leads the shard cannot be reached")]
     Unreachable,
-    /// The read's token is ahead of what this replica has applied in time.
-    #[error("this replica has not applied the write of the token yet")]
+    /// The read's token is ahead of the shard's log.
+    #[error("the token is ahead of the shard's log: no answer has carried it, or the shard has lost entries since")]
     TokenAhead,
     /// The stored rows of the shard are damaged on this node, and no other node is known to have them.
     #[error("the stored rows of the shard are damaged on the node that was asked")]

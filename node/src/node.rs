@@ -33,6 +33,7 @@ use crate::operators::report::{Member, RenderMetrics, Reporter};
 use crate::peers::elsewhere::Elsewhere;
 use crate::peers::{self, PeerService, Peers};
 use crate::platform::Platform;
+use crate::recovery::losses::LostEntries;
 use crate::recovery::lost_log::{self, Damage};
 use crate::recovery::refill::RefillService;
 use crate::recovery::{copies, losses, mend, scrub, twins};
@@ -78,6 +79,14 @@ pub enum StartError {
         /// Whether another start repairs it.
         again: bool,
     },
+    /// Logs have lost entries, and this node is the only one that had them.
+    #[error(
+        "the log is damaged, and these entries are lost: {}; they were acknowledged, and no other node has them; a copy of the data \
+         folder that was made since, while the node was stopped, would have them; `ordergrid offline status --config FILE` shows what \
+         is left, and `ordergrid offline accept-loss --config FILE --all --yes` goes on without them",
+        losses::InWords(.0)
+    )]
+    Lost(Vec<LostEntries>),
     /// A replica does not start.
     #[error("group {group}: {reason}")]
     Group {
@@ -166,7 +175,10 @@ impl Node {
         let asking = copies::Asking::of(&config, &mesh, &writer, &map, platform.entropy.next_u64()).await?;
         let asked = asking.begin(|task| drop(work.spawn(task))).await?;
         replicas.await_admission(asked.admission);
-        let MetaSeat { group: meta, rows: meta_rows, founding } = replicas.meta(&spec, cluster).await?;
+        let MetaSeat { group: meta, rows: meta_rows, founding } = match replicas.meta(&spec, cluster).await {
+            Err(StartError::Lost(lost)) => return Err(replicas.also_lost(lost).await),
+            started => started?,
+        };
         let founding = founding.shared();
         if !founded.proven {
             prove(&config, &platform, &spec, cluster, founding.clone().await).await?;

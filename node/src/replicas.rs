@@ -21,6 +21,7 @@ use crate::front::Front;
 use crate::node::StartError;
 use crate::platform::Platform;
 use crate::recovery::aside::{self, Notes};
+use crate::recovery::losses::LostEntries;
 use crate::recovery::mend;
 use crate::recovery::recall::Recall;
 use crate::recovery::refill::RefillService;
@@ -162,8 +163,23 @@ impl Replicas {
     /// Starts every shard with a replica on this node. A shard with damaged rows gets a vacant seat.
     pub(crate) async fn shards(&self) -> Result<Seats, StartError> {
         let here = self.map.shards.iter().filter(|shard| shard.replica_on(self.config.id).is_some());
-        let started = here.map(|shard| async move { Ok((shard.group, self.shard_or_vacant(shard.group).await?)) });
-        join_all(started).await.into_iter().collect()
+        let started =
+            here.map(|shard| async move { Ok::<_, StartError>((shard.group, self.shard_or_vacant(shard.group).await?)) });
+        let started = join_all(started).await;
+        let lost = |one: &Result<_, StartError>| match one {
+            Err(StartError::Lost(lost)) => lost.clone(),
+            _ => Vec::new(),
+        };
+        let lost: Vec<_> = started.iter().flat_map(lost).collect();
+        if lost.is_empty() { started.into_iter().collect() } else { Err(StartError::Lost(lost)) }
+    }
+
+    /// What the shards have lost besides the meta group: whoever is to decide about it sees all of it at once.
+    pub(crate) async fn also_lost(&self, mut lost: Vec<LostEntries>) -> StartError {
+        if let Err(StartError::Lost(more)) = self.shards().await {
+            lost.extend(more);
+        }
+        StartError::Lost(lost)
     }
 
     async fn shard_or_vacant(&self, group: GroupId) -> Result<Seat, StartError> {
@@ -224,7 +240,8 @@ impl Replicas {
     ) -> Result<GroupRef, StartError> {
         let placements = self.placements(group);
         let replica = self.own(group).ok_or_else(|| missing(group))?;
-        let log = self.log_of(group).await.map_err(|why| failed(group, why))?;
+        let mut log = self.log_of(group).await.map_err(|why| failed(group, why))?;
+        tell_shorter(group, &mut log).await?;
         let parts = GroupParts {
             group,
             replica,
@@ -238,11 +255,17 @@ impl Replicas {
             clocks: Arc::clone(&self.clocks),
             admission: self.admission.read().clone(),
         };
-        start_group::<TokioRuntime, _>(parts, log).await.map_err(|error| {
-            if matches!(error, ordergrid_cluster::StartError::StateMissing { .. }) {
-                whole.damaged(&error.to_string());
+        start_group::<TokioRuntime, _>(parts, log).await.map_err(|error| match error {
+            ordergrid_cluster::StartError::Lost { found, vouched } => {
+                let found = found.map(|found| found.index);
+                StartError::Lost(vec![LostEntries { shard: group, found, vouched: vouched.index }])
             }
-            failed(group, error)
+            error => {
+                if matches!(error, ordergrid_cluster::StartError::StateMissing { .. }) {
+                    whole.damaged(&error.to_string());
+                }
+                failed(group, error)
+            }
         })
     }
 
@@ -383,6 +406,20 @@ fn failed(group: GroupId, reason: impl std::fmt::Display) -> StartError {
 
 fn missing(group: GroupId) -> StartError {
     failed(group, "the map has no replica of it on this node")
+}
+
+/// Says which shard's log lacks entries that it vouched for.
+async fn tell_shorter(group: GroupId, log: &mut LogStore<RaftTypes<TokioRuntime>, GridCodec>) -> Result<(), StartError> {
+    let Some(vouched) = *log.floor().borrow() else { return Ok(()) };
+    let state = RaftLogStorage::<RaftTypes<TokioRuntime>>::get_log_state(log).await.map_err(|error| failed(group, error))?;
+    tracing::error!(
+        shard = %group,
+        found = state.last_log_id.map(|last| last.index),
+        vouched = vouched.index,
+        effect = "the replica neither votes nor leads until a leader has refilled its log",
+        "log shorter than vouched for"
+    );
+    Ok(())
 }
 
 /// The shard that owns each slot.

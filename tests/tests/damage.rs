@@ -38,14 +38,21 @@ async fn a_node_alone_refuses_to_start_until_the_loss_is_accepted() -> Result<()
     let (status, lines) = process.finish()?;
     assert!(!status.success() && lines.iter().all(|line| !line.contains("\"ready\":true")), "{status}: {lines:?}");
     let said = lines.join("\n") + &fs::read_to_string(log)?;
-    assert!(said.contains("its log is damaged"), "it says why: {said}");
+    assert!(said.contains("the log is damaged") && said.contains("offline status"), "it says why: {said}");
 
     let config = grid.config(1).display().to_string();
     let cli = grid.cli()?;
     let offline = |verb: &[&str]| cli.run(&[&["offline"], verb, &["--config", &config]].concat());
     let found = offline(&["status"])?.json()?;
-    let lost = found["replicas"].as_array().context("replicas")?.iter().filter(|replica| !replica["vouched"].is_null());
-    ensure!(lost.count() > 0, "a shard has lost something: {found}");
+    let lost: Vec<_> =
+        found["replicas"].as_array().context("replicas")?.iter().filter(|replica| !replica["vouched"].is_null()).collect();
+    ensure!(!lost.is_empty(), "a shard has lost something: {found}");
+    for replica in lost {
+        let group = if replica["shard"] == 0 { "the meta group".to_owned() } else { format!("shard {}", replica["shard"]) };
+        let from = replica["log"].as_u64().max(replica["state"].as_u64()).map_or(0, |last| last + 1);
+        let names = format!("{group} {from} to {}", replica["vouched"]);
+        assert!(said.contains(&names), "the refusal says `{names}`: {said}");
+    }
     let asked = offline(&["accept-loss", "--all"])?;
     assert_eq!(asked.code, Some(6), "without --yes: {}", asked.stdout);
     let accepted = offline(&["accept-loss", "--all", "--yes"])?;

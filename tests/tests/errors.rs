@@ -194,6 +194,7 @@ async fn what_cannot_be_read() -> Result<()> {
         post(400, "missing_idempotency_key", format!("{sku}/adjust"), json!({"delta": 1})).without_key(),
         post(400, "invalid_idempotency_key", ORDERS, &good).without_key().header("Idempotency-Key", &"k".repeat(256)),
         post(400, "invalid_if_match", format!("{order}/cancel"), &cancel).header("If-Match", "1"),
+        get(400, "malformed_path", "/v1/skus/100%"),
         get(400, "invalid_grid_token", order.clone()).header("Grid-Token", "yesterday"),
         post(415, "unsupported_encoding", ORDERS, &good).header("Content-Encoding", "gzip"),
     ];
@@ -335,6 +336,9 @@ async fn what_is_not_possible_now() -> Result<()> {
     let World { pending, paid, picked, shipped, parcel, refund, .. } = &world;
     let everything = json!({});
     let cancel = json!({"reason": "user"});
+    let seen = Http::connect(&world.dev.urls()[0]).await?.get(&format!("{ORDERS}/{pending}")).await?;
+    let token = seen.header("grid-token").context("a token")?;
+    let shard = token.split(':').next().context("a shard")?;
     let failed = json!({"provider_payment_id": "pi_paid", "status": "failed", "amount": 300, "currency": "GBP"});
     let rows = vec![
         post(409, "out_of_stock", ORDERS, lines(line_with("quantity", json!(1_000)))),
@@ -352,6 +356,11 @@ async fn what_is_not_possible_now() -> Result<()> {
         post(409, "wrong_refund_state", of(shipped, &format!("refunds/{refund}")), json!({"status": "failed"})),
         post(409, "would_oversell", "/v1/skus/A/adjust", json!({"delta": -20, "reason": "damaged"})),
         post(412, "stale_version", of(pending, "cancel"), &cancel).header("If-Match", "\"99\""),
+        row(412, "stale_version", Method::PUT, "/v1/skus/A", json!({"name": "again"})).header("If-None-Match", "*"),
+        post(400, "invalid_if_none_match", of(pending, "cancel"), &cancel).header("If-None-Match", "*"),
+        get(503, "token_ahead", format!("{ORDERS}/{pending}")).header("Grid-Token", &format!("{shard}:{}", u64::MAX)),
+        get(503, "token_ahead", format!("{ORDERS}/{pending}?consistency=stale"))
+            .header("Grid-Token", &format!("{shard}:{}", 1 << 40)),
     ];
     world.refuses(rows).await
 }

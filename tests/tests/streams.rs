@@ -112,11 +112,9 @@ async fn streams_that_an_accepted_loss_has_stopped_are_told_and_started_anew() -
         units(&done, "surplus"),
         units(&done, "orderless")
     );
-    until("the grid is whole again", async || {
-        let status = grid.cli()?.run(&["cluster", "status"])?;
-        Ok((status.code == Some(0) && status.json()?["health"] == "healthy").then_some(()))
-    })
-    .await?;
+    // What was started anew is told so at once.
+    let status = ends(&grid.cli()?.run(&["cluster", "status"])?, 0)?;
+    ensure!(status["health"] == "healthy", "{status}");
     let again = ends(&grid.cli()?.run(&[&reconcile[..], &["--yes"]].concat())?, 0)?;
     ensure!(again["streams"].as_array().context("streams")?.iter().all(|stream| stream["state"] == "sound"), "{again}");
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use ordergrid_api::client::{Call, RetryPolicy};
-use ordergrid_api::wire::{Check, ClusterStatus, Health, NodeStatus, Verdict, VerifyReport};
+use ordergrid_api::wire::{Check, ClusterStatus, Health, LawReport, NodeStatus, Verdict, VerifyReport};
 
 use super::screen::Paint;
 use super::table::{Align, Table};
@@ -20,6 +20,8 @@ const VERIFY_PATIENCE: Duration = Duration::from_secs(30 * 60);
 #[derive(Clone, Debug, Subcommand)]
 pub enum ClusterCommand {
     /// Show nodes, shards and health; exit 7 if a shard has no quorum, 10 if a stream between shards is stopped
+    ///
+    /// A grid that is DEGRADED because a node is down serves everything, and ends with 0.
     Status,
     /// Show the nodes' clocks, accept one as right, and set back a log time that ran ahead
     #[command(subcommand)]
@@ -28,6 +30,8 @@ pub enum ClusterCommand {
     #[command(subcommand)]
     Streams(super::streams::StreamsCommand),
     /// Prove the laws of stock, order and money on the running grid; exit 10 if one is broken, 11 if one could not be judged
+    ///
+    /// What is not judged within --timeout counts as not judged. Without it the limit is 30 minutes.
     Verify,
 }
 
@@ -50,7 +54,9 @@ pub(super) async fn verb(command: &ClusterCommand, context: &Context<'_>) -> End
             // Every row is looked at: one attempt may take as long as the whole call.
             let patience = context.global.timeout.unwrap_or(VERIFY_PATIENCE);
             let policy = RetryPolicy { attempt_timeout: patience, ..RetryPolicy::patient(patience) };
-            let Some(answer) = context.ask_under(&Call::cluster_verify(), &policy).await? else { return Ok(Exit::Done) };
+            let Some(answer) = context.ask_under(&Call::cluster_verify(context.global.timeout), &policy).await? else {
+                return Ok(Exit::Done);
+            };
             let report = answer.clone().read::<VerifyReport>()?.value;
             context.show(&answer, || verify_table(&report, context.screen.paint()));
             Ok(verdict(&report))
@@ -135,8 +141,8 @@ fn node_row(node: &NodeStatus) -> [String; 8] {
         node.name.clone(),
         node.zone.clone(),
         node.state.clone(),
-        units::count(u64::from(node.leaders)),
-        units::count(u64::from(node.replicas)),
+        known(node.reachable.then_some(u64::from(node.leaders)), units::count),
+        known(node.reachable.then_some(u64::from(node.replicas)), units::count),
         known(node.disk_bytes, units::size),
         known(node.lag, units::count),
         known(node.uptime_seconds, units::age),
@@ -177,11 +183,23 @@ fn verify_table(report: &VerifyReport, paint: Paint) -> String {
         for violation in &law.violations {
             text += &format!("{} {}: {violation}\n", paint.bad("VIOLATION"), law.law);
         }
-        for why in &law.unjudged {
-            text += &format!("{} {}: {why}\n", paint.doubtful("NOT JUDGED"), law.law);
-        }
+    }
+    for (why, laws) in unjudged(&report.laws) {
+        text += &format!("{} {}: {why}\n", paint.doubtful("NOT JUDGED"), laws.join(", "));
     }
     text
+}
+
+/// Why something was not judged, each reason once, with the laws that it keeps from being judged.
+fn unjudged(laws: &[LawReport]) -> Vec<(&str, Vec<&str>)> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (law, why) in laws.iter().flat_map(|law| law.unjudged.iter().map(|why| (law.law.as_str(), why.as_str()))) {
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, laws)) => laws.push(law),
+            None => reasons.push((why, vec![law])),
+        }
+    }
+    reasons
 }
 
 #[cfg(test)]
@@ -215,7 +233,7 @@ mod tests {
 CLUSTER shop-eu  DEGRADED  2 zones  3 nodes  1 shard  v1.4.0   orders 2,214/s
 NODE  ZONE  STATE        LEADERS  REPLICAS    DISK  LAG  UPTIME
 n1    a     not_ready         16        48  210 GB    0     12d
-n2    b     unreachable        0        48       -    -       -
+n2    b     unreachable        -         -       -    -       -
 n3    b     clock_skew         0        48       -    -       -
 NOW shard 1 has no leader that a quorum answers
 NOW n1 fails shards_led: no leader is heard of for shards 1
@@ -234,6 +252,8 @@ NOW n2 does not answer at http://h2:1
             "laws": [
                 {"law": "NoOversell", "ok": true, "violations": []},
                 {"law": "HoldsAddUp", "ok": false, "violations": ["sku 85123A: reserved 3, its holds 2"]},
+                {"law": "EventsGapless", "ok": false, "violations": [], "unjudged": ["shard 2: unread"]},
+                {"law": "Heals", "ok": false, "violations": [], "unjudged": ["shard 2: unread", "shard 3: unread"]},
                 {"law": "ReplicasAgree", "ok": false, "violations": [], "unjudged": ["shard 1: no mark: why"]},
             ],
             "in_flight": {"tentative_holds": 1, "undelivered_messages": 0, "running_attempts": 0},
@@ -244,6 +264,8 @@ BROKEN  0 shards at one index each
 LAW            HOLDS       VIOLATIONS
 NoOversell     yes                  0
 HoldsAddUp     NO                   1
+EventsGapless  not judged           0
+Heals          not judged           0
 ReplicasAgree  not judged           0
 COUNT
 orders                           15,829
@@ -252,6 +274,8 @@ under way: tentative holds            1
 under way: undelivered messages       0
 under way: running attempts           0
 VIOLATION HoldsAddUp: sku 85123A: reserved 3, its holds 2
+NOT JUDGED EventsGapless, Heals: shard 2: unread
+NOT JUDGED Heals: shard 3: unread
 NOT JUDGED ReplicasAgree: shard 1: no mark: why
 ";
         assert_eq!(verify_table(&report, Paint::plain()), expected);

@@ -94,11 +94,8 @@ pub(crate) struct Context<'a> {
 /// How a verb ends: with a code, or with an error that is still to be told.
 pub(crate) type Ended = Result<Exit, VerbFailure>;
 
-/// How a verb ends that has only shown what it would do: well, if that was asked for.
-pub(crate) fn not_done(asked: bool, what: &str, hint: &str) -> Ended {
-    if asked {
-        return Ok(Exit::Done);
-    }
+/// How a verb ends that has only shown what it would do, without having been asked for no more than that.
+pub(crate) fn not_done(what: &str, hint: &str) -> Ended {
     Err(VerbFailure::new(Exit::Unsafe, "not_confirmed", what).with_hint(hint))
 }
 

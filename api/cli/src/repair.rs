@@ -27,7 +27,7 @@ pub struct RepairArgs {
     /// a moment before the clocks were wrong would let things expire too early.
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<Timestamp>,
-    /// Only show which deadlines were set in the wrong time and where they would go; exit 0
+    /// Only show which deadlines were set in the wrong time and where they would go; exit 0, or 11 if a shard could not be asked
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
     /// Do it
@@ -47,6 +47,10 @@ pub(super) async fn verb(args: &RepairArgs, context: &Context<'_>) -> Ended {
     let Some(answer) = context.ask_under(&call, &policy).await? else { return Ok(Exit::Done) };
     let repair = answer.clone().read::<ClockRepair>()?.value;
     context.show(&answer, || table(&repair, context.screen.paint()));
+    if args.dry_run {
+        let asked = !repair.any(RepairState::Unknown) && !repair.any(RepairState::Refused);
+        return Ok(if asked { Exit::Done } else { Exit::Unjudged });
+    }
     if repair.any(RepairState::Unknown) {
         let hint = "run it again: a shard that is repaired is not changed twice";
         let failed = VerbFailure::new(Exit::Unknown, "not_answered", "not every shard has answered");
@@ -60,7 +64,7 @@ pub(super) async fn verb(args: &RepairArgs, context: &Context<'_>) -> Ended {
         return Ok(Exit::Done);
     }
     let hint = "nothing has changed; with --yes log time goes back, and the deadlines that move come nearer";
-    not_done(args.dry_run, "log time is not set back without --yes", hint)
+    not_done("log time is not set back without --yes", hint)
 }
 
 fn table(repair: &ClockRepair, paint: Paint) -> String {

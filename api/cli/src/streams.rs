@@ -28,13 +28,18 @@ pub enum StreamsCommand {
     /// as far as there are any, and an order that falls short is cancelled if unpaid, or waits for them. Without --yes it only shows
     /// what does not fit, and exits with 6. With it, exit 6 if a stream was refused, 8 if a shard did not answer; said again, it
     /// begins anew.
+    ///
+    /// A line of the table is about the orders of shard FROM and the SKUs of shard TO. UNITS MISSING: orders count on them, and
+    /// they are not held; they are held again. SURPLUS: they are held for orders that have shipped them or given them up; they
+    /// leave the shelf or become free. WITHOUT ORDER: they are held for orders that do not exist; they become free. ORDERS UNKEPT: the number of
+    /// orders whose holds the SKUs' shard does not know to be theirs, or to be paid; it is told.
     Reconcile(ReconcileArgs),
 }
 
 /// Whether.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct ReconcileArgs {
-    /// Only show what does not fit together; exit 0
+    /// Only show what does not fit together; exit 0, or 11 if a shard could not be asked
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
     /// Do it
@@ -51,6 +56,10 @@ pub(super) async fn verb(command: &StreamsCommand, context: &Context<'_>) -> End
     let Some(answer) = context.ask_under(&call, &policy).await? else { return Ok(Exit::Done) };
     let found = answer.clone().read::<Reconciliation>()?.value;
     context.show(&answer, || table(&found, context.screen.paint()));
+    if args.dry_run {
+        let asked = !found.any(StreamState::Unknown) && !found.any(StreamState::Refused);
+        return Ok(if asked { Exit::Done } else { Exit::Unjudged });
+    }
     if found.any(StreamState::Unknown) {
         let failed = VerbFailure::new(Exit::Unknown, "not_answered", "not every shard has answered");
         return Err(failed.with_hint("ask again: a stream that is not finished is begun anew, and is stopped until then"));
@@ -63,7 +72,7 @@ pub(super) async fn verb(command: &StreamsCommand, context: &Context<'_>) -> End
         return Ok(Exit::Done);
     }
     let hint = "nothing has changed; with --yes what orders count on is held again, and what is held for lost orders is free";
-    not_done(args.dry_run, "no stream is started anew without --yes", hint)
+    not_done("no stream is started anew without --yes", hint)
 }
 
 fn table(found: &Reconciliation, paint: Paint) -> String {
@@ -84,7 +93,10 @@ fn table(found: &Reconciliation, paint: Paint) -> String {
             StreamState::Refused => "REFUSED",
             StreamState::Unknown => "NOT KNOWN",
         };
-        let figures = [stream.missing.units, stream.surplus.units, stream.orderless.units, stream.unkept].map(units::count);
+        // Nothing is known of shards that were not compared.
+        let compared = !matches!(stream.state, StreamState::Refused | StreamState::Unknown);
+        let figure = |figure| if compared { units::count(figure) } else { "-".to_owned() };
+        let figures = [stream.missing.units, stream.surplus.units, stream.orderless.units, stream.unkept].map(figure);
         let [missing, surplus, orderless, unkept] = figures;
         let (from, to) = (stream.from.to_string(), stream.to.to_string());
         table.row([from, to, state.to_owned(), missing, surplus, orderless, unkept]);
@@ -132,6 +144,7 @@ mod tests {
              "missing": {"count": 1, "units": 1200, "first": [{"order": "77", "sku": "A", "units": 1200}]},
              "orderless": {"count": 1011, "units": 2022, "first": first}},
             {"from": "2", "to": "1", "state": "sound"},
+            {"from": "2", "to": "3", "state": "refused", "why": "no leader"},
         ]}))
         .expect("an answer as a node sends it");
         let lost: String =
@@ -141,9 +154,11 @@ mod tests {
 FROM  TO  STATE                UNITS MISSING  SURPLUS  WITHOUT ORDER  ORDERS UNKEPT
    1   2  can be started anew          1,200        0          2,022              4
    2   1  nothing to do                    0        0              0              0
+   2   3  REFUSED                          -        -              -              -
 ORDER 77: 1,200 of A: it counts on them, and they are not held
 {lost}and 1,001 more: they are held, and the order does not exist
 NOW from shard 1 to shard 2: why
+NOW from shard 2 to shard 3: no leader
 "
         );
         assert_eq!(table(&found, Paint::plain()), expected);

@@ -237,15 +237,16 @@ async fn what_changes_the_time_of_a_grid_needs_yes() {
         json!({"dry_run": true, "shards": shards})
     };
     #[rustfmt::skip]
-    let cases: [Asked; 11] = [
+    let cases: [Asked; 12] = [
         ("accept wall",           "accept?right=wall&dry_run=true",  clock(false),                   6, "not_confirmed"),
         ("accept wall --dry-run", "accept?right=wall&dry_run=true",  clock(false),                   0, ""),
+        ("accept wall",           "accept?right=wall&dry_run=true",  clock(true),                    0, ""),
         ("accept wall --yes",     "accept?right=wall&dry_run=false", clock(true),                    0, ""),
         ("accept log --yes",      "accept?right=log&dry_run=false",  clock(false),                  10, ""),
         ("repair",                "repair?dry_run=true",             repair(&["ahead", "sound"]),    6, "not_confirmed"),
         ("repair",                "repair?dry_run=true",             repair(&["sound", "sound"]),    0, ""),
         ("repair --dry-run",      "repair?dry_run=true",             repair(&["ahead", "sound"]),    0, ""),
-        ("repair --dry-run",      "repair?dry_run=true",             repair(&["ahead", "refused"]),  6, "not_safe"),
+        ("repair --dry-run",      "repair?dry_run=true",             repair(&["ahead", "refused"]), 11, ""),
         ("repair --yes",          "repair?dry_run=false",            repair(&["repaired", "sound"]), 0, ""),
         ("repair --yes",          "repair?dry_run=false",            repair(&["refused", "sound"]),  6, "not_safe"),
         ("repair --yes",          "repair?dry_run=false",            repair(&["refused", "unknown"]), 8, "not_answered"),
@@ -275,6 +276,7 @@ async fn curl_shows_the_call_and_sends_nothing() {
         ("cluster status", "/admin/v1/cluster/status"),
         ("cluster clock status", "/admin/v1/cluster/clock"),
         ("cluster verify", "/admin/v1/cluster/verify"),
+        ("cluster verify --timeout 3s", "/admin/v1/cluster/verify?within_ms=3000"),
     ] {
         let left = run_line(&format!("{line} --curl --endpoint http://n1:80"), &nobody()).await;
         assert_eq!(left, Left { code: 0, data: format!("curl -sS 'http://n1:80{url}'\n"), talk: String::new() });

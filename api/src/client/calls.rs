@@ -1,6 +1,7 @@
 //! The routes of the client: the request of each ([`Call`], to be sent or shown), and a method of [`Client`] for each.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
@@ -171,10 +172,11 @@ impl Call {
         Self::asking(Route::Reconcile, &[], &format!("?dry_run={dry_run}"))
     }
 
-    /// `GET /admin/v1/cluster/verify`.
+    /// `GET /admin/v1/cluster/verify`. What is not judged `within` that time is told as not judged; without it the node decides.
     #[must_use]
-    pub fn cluster_verify() -> Self {
-        Self::of(Route::ClusterVerify, &[])
+    pub fn cluster_verify(within: Option<Duration>) -> Self {
+        let within = within.map(|within| format!("?within_ms={}", within.as_millis())).unwrap_or_default();
+        Self::asking(Route::ClusterVerify, &[], &within)
     }
 }
 
@@ -283,7 +285,7 @@ impl Client {
 
     /// Verifies the laws.
     pub async fn cluster_verify(&self) -> Ended<VerifyReport> {
-        self.ask(&Call::cluster_verify()).await
+        self.ask(&Call::cluster_verify(None)).await
     }
 
     /// Accepts a clock as right.

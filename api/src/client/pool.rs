@@ -118,7 +118,7 @@ impl Client {
     {
         let shared = &*self.shared;
         let started = Instant::now();
-        let mut in_doubt = false;
+        let (mut in_doubt, mut refused) = (false, None);
         for tried in 1.. {
             let left = policy.patience.saturating_sub(started.elapsed());
             let error = match attempt(tried, policy.attempt_timeout.min(left)).await {
@@ -129,7 +129,12 @@ impl Client {
             in_doubt |= error.outcome_unknown();
             match wait {
                 Some(wait) if may_be_repeated => sleep(wait).await,
-                _ => return Err(if in_doubt { error.after_doubt() } else { error }),
+                _ if in_doubt => return Err(error.after_doubt()),
+                // A node that was not reached says less than one that has refused before.
+                _ => return Err(refused.filter(|_| matches!(error, CallError::Unreachable(_))).unwrap_or(error)),
+            }
+            if matches!(error, CallError::Refused(_)) {
+                refused = Some(error);
             }
         }
         unreachable!("the policy ends before the attempts can no longer be counted")

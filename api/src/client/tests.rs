@@ -88,6 +88,19 @@ async fn when_nobody_can_be_reached_nothing_has_changed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_that_was_heard_is_told_though_the_last_node_was_not_reached() {
+    let network = Scripted::new(|_| Told::problem(503, "no_leader", true));
+    network.stop("a");
+    // One attempt at a node that is away is the last one, for each number of attempts.
+    for attempts in 2..6 {
+        let policy = RetryPolicy { attempts, ..RetryPolicy::default() };
+        let client = client(&network, &["a", "b"], policy);
+        let error = ask(&client, &post()).await.expect_err("nobody leads");
+        assert_eq!(error.code(), "no_leader", "{attempts}: {error:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn doubt_stays_when_the_grid_goes_away() {
     let network = Scripted::in_turn(vec![Told::HangUp]);
     let client = client(&network, &["a"], RetryPolicy::default());

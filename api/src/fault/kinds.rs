@@ -48,6 +48,8 @@ kinds! {
     MISSING_IDEMPOTENCY_KEY      400 "missing_idempotency_key"      refused never "An idempotency key is required";
     INVALID_IDEMPOTENCY_KEY      400 "invalid_idempotency_key"      refused never "The idempotency key is not valid";
     INVALID_IF_MATCH             400 "invalid_if_match"             refused never "The header If-Match is not valid";
+    INVALID_IF_NONE_MATCH        400 "invalid_if_none_match"        refused never "The header If-None-Match is not valid";
+    MALFORMED_PATH               400 "malformed_path"               refused never "The path has an escape that is not valid";
     INVALID_GRID_TOKEN           400 "invalid_grid_token"           refused never "The header Grid-Token is not valid";
     INCOMPLETE_BODY              400 "incomplete_body"              refused never "The body ended too early";
     NO_SUCH_ROUTE                404 "no_such_route"                refused never "There is nothing at this path";
@@ -131,7 +133,7 @@ kinds! {
     HOLD_TIMED_OUT               503 "hold_timed_out"               refused later "The stock could not be held in time";
     UNREACHABLE                  503 "unreachable"                  refused later "The shard's leader cannot be reached";
     NOT_ANSWERED                 503 "not_answered"                 refused later "The read was not answered";
-    TOKEN_AHEAD                  503 "token_ahead"                  refused later "This replica is behind the token";
+    TOKEN_AHEAD                  503 "token_ahead"                  refused later "The token is ahead of the shard's log";
     DAMAGED                      503 "damaged"                      refused later "What is stored of the shard is damaged";
     OUTCOME_UNKNOWN              503 "outcome_unknown"              unknown later "The outcome is not known";
     TIMED_OUT                    504 "timed_out"                    unknown later "There was no answer in time";

@@ -22,7 +22,7 @@ use crate::grid::{Answer, Failure, Grid, Refusal, Reply, UnknownCause};
 use crate::request_id::RequestId;
 use crate::routes::meters::Stage;
 use crate::wire::OrderWords;
-use crate::wire::written::Writer;
+use crate::wire::written::{OfCommand, Writer};
 
 pub(super) use commands::command;
 pub(super) use orders::place;
@@ -147,6 +147,8 @@ struct Told<T> {
     status: fn(&T) -> StatusCode,
     order: fn(&T) -> &Order,
     created: fn(&T) -> Option<Created>,
+    /// The version that a command made.
+    version: fn(&T) -> Option<u64>,
 }
 
 /// The answer to the batch. The memory taken for the body also covers its items.
@@ -192,7 +194,7 @@ impl<T: Send + Unpin + 'static> Parts for Results<T> {
             }
         }
         if let Some(answer) = &self.item
-            && json.part((self.told.order)(&answer.value), None, &mut self.line)
+            && json.part((self.told.order)(&answer.value), OfCommand::default(), &mut self.line)
         {
             json.raw("}");
             self.item = None;
@@ -211,6 +213,7 @@ impl<T> Results<T> {
         json.number(begin, (self.told.status)(&answer.value).as_u16());
         if answer.replayed {
             json.raw(",\"replayed\":true");
+            json.replayed((self.told.version)(&answer.value));
         }
         json.number(",\"token\":\"", answer.token.shard);
         json.number(":", answer.token.index);

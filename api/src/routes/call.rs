@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_ENCODING, HeaderName, IF_MATCH};
+use axum::http::header::{CONTENT_ENCODING, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
@@ -95,8 +95,24 @@ impl Call {
         Key::read(text).map_err(invalid_key)
     }
 
-    /// The version of `If-Match: "7"`; `None` for `*` or without the header.
+    /// Whether the object must not be there yet: `If-None-Match: *`.
+    pub(super) fn must_be_new(&self) -> Result<bool, Fault> {
+        let invalid = |detail: &'static str| Fault::new(&kinds::INVALID_IF_NONE_MATCH, detail).at("If-None-Match");
+        match single(&self.head.headers, &IF_NONE_MATCH).map_err(invalid)? {
+            None => Ok(false),
+            Some(_) if self.head.headers.contains_key(IF_MATCH) => Err(invalid("does not go together with If-Match")),
+            Some(value) if value.as_bytes() == b"*" => Ok(true),
+            Some(_) => Err(invalid("must be *")),
+        }
+    }
+
+    /// The version of `If-Match: "7"`; `None` for `*` or without the header. Of what is changed, and so is there,
+    /// `If-None-Match` can only be a mistake.
     pub(super) fn expected_version(&self) -> Result<Option<u64>, Fault> {
+        if self.head.headers.contains_key(IF_NONE_MATCH) {
+            let fault = Fault::new(&kinds::INVALID_IF_NONE_MATCH, "is understood where a SKU is created, and not here");
+            return Err(fault.at("If-None-Match"));
+        }
         let invalid = || Fault::new(&kinds::INVALID_IF_MATCH, "must be one version in quotes, as \"7\"").at("If-Match");
         let Some(value) = single(&self.head.headers, &IF_MATCH).map_err(|_| invalid())? else {
             return Ok(None);

@@ -16,6 +16,7 @@ use crate::fault::{Fault, kinds};
 use crate::grid::OrderChanged;
 use crate::routes::meters::Stage;
 use crate::wire::canonical::{Canon, Meaning};
+use crate::wire::written::OfCommand;
 use crate::wire::{self, FulfilmentChanged};
 
 /// A path of an order command: its route, and the ids in the path, which are valid.
@@ -117,21 +118,26 @@ pub(super) async fn command(api: Arc<Api>, mut call: Call, reader: OrderReader) 
     let answer = api.done(api.grid.command_order(command)).await;
     call.ends(&api, Stage::Grid);
     let answer = answer?;
-    let OrderChanged { order, created } = &answer.value;
-    let response = match picked(&answer.value) {
+    let replayed_version = answer.replayed.then_some(answer.value.version);
+    let OrderChanged { order, created, .. } = &answer.value;
+    let response = match picked(&answer.value, replayed_version) {
         Some(body) => reply::versioned(api.account(), StatusCode::CREATED, &answer, order.version, &body),
-        None => reply::changed(api.account(), reply::created_or_ok(created.is_some()), &answer, order, *created),
+        None => {
+            let of = OfCommand { created: *created, replayed_version };
+            reply::changed(api.account(), reply::created_or_ok(created.is_some()), &answer, order, of)
+        }
     };
     call.ends(&api, Stage::Write);
     Ok(response)
 }
 
 /// The fulfilment that was created, together with its order.
-fn picked(changed: &OrderChanged) -> Option<FulfilmentChanged> {
+fn picked(changed: &OrderChanged, replayed_version: Option<u64>) -> Option<FulfilmentChanged> {
     let order: &Order = &changed.order;
     let Some(Created::Fulfilment(id)) = changed.created else {
         return None;
     };
     let fulfilment = order.fulfilments.iter().find(|fulfilment| fulfilment.number == id.number)?;
-    Some(FulfilmentChanged { fulfilment: wire::Fulfilment::of(order, fulfilment), order: order.into() })
+    let fulfilment = wire::Fulfilment::of(order, fulfilment);
+    Some(FulfilmentChanged { fulfilment, order: wire::Order::changed(order, None, replayed_version) })
 }

@@ -6,7 +6,7 @@ use axum::http::Method;
 use futures::future::BoxFuture;
 use ordergrid_domain::command::SkuAction;
 use ordergrid_domain::{FulfilmentId, OrderId, RefundId, SkuId, UserId};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{PercentDecode, percent_decode_str};
 
 use super::call::Call;
 use super::commands::{self, OrderAsk};
@@ -127,7 +127,8 @@ impl RouteEntry {
             Does::OrderCommand(_) => ORDER_COMMAND,
             Does::SkuCommand(_) => SKU_COMMAND,
         };
-        [ANY, query, body, key, grid, command, self.errors].into_iter().flatten().copied()
+        let path = if self.params.is_empty() { nothing } else { PATH };
+        [ANY, path, query, body, key, grid, command, self.errors].into_iter().flatten().copied()
     }
 
     /// Answers a request.
@@ -142,6 +143,8 @@ impl RouteEntry {
 
 /// Errors of every route.
 const ANY: &[&Kind] = &[&kinds::INTERNAL_ERROR, &kinds::OVERLOADED, &kinds::TOO_MANY_CONNECTIONS];
+/// Errors of routes with ids in their path.
+const PATH: &[&Kind] = &[&kinds::MALFORMED_PATH];
 /// Errors of routes that use the query.
 const QUERY: &[&Kind] = &[&kinds::UNKNOWN_PARAMETER, &kinds::INVALID_PARAMETER];
 /// Errors of routes with a body.
@@ -180,10 +183,17 @@ const CHANGE: &[&Kind] = &[
     &kinds::TIMED_OUT,
 ];
 /// Errors of every command on an order.
-const ORDER_COMMAND: &[&Kind] =
-    &[&kinds::INVALID_IF_MATCH, &kinds::STALE_VERSION, &kinds::NO_SUCH_ORDER, &kinds::WRONG_PHASE, &kinds::HISTORY_FULL];
+const ORDER_COMMAND: &[&Kind] = &[
+    &kinds::INVALID_IF_MATCH,
+    &kinds::INVALID_IF_NONE_MATCH,
+    &kinds::STALE_VERSION,
+    &kinds::NO_SUCH_ORDER,
+    &kinds::WRONG_PHASE,
+    &kinds::HISTORY_FULL,
+];
 /// Errors of every command on a SKU.
-const SKU_COMMAND: &[&Kind] = &[&kinds::INVALID_IF_MATCH, &kinds::STALE_VERSION, &kinds::INVALID_SKU];
+const SKU_COMMAND: &[&Kind] =
+    &[&kinds::INVALID_IF_MATCH, &kinds::INVALID_IF_NONE_MATCH, &kinds::STALE_VERSION, &kinds::INVALID_SKU];
 
 /// Most parameters of a path.
 const PARAMS: usize = 2;
@@ -275,14 +285,30 @@ impl PathId for SkuId {
 
 /// An id that the grid created. A text that is not an id refers to nothing.
 fn existing<T: WireText>(segment: &str, kind: &'static Kind, what: &str) -> Result<T, Fault> {
-    let given = percent_decode_str(segment).decode_utf8_lossy();
+    let given = unescaped(segment)?.decode_utf8_lossy();
     T::read(&given).map_err(|_| nothing_by(kind, what, &given))
 }
 
 /// An id that a client chose: `BANK%20CHARGES` is `BANK CHARGES`.
 fn valid<T: WireText>(segment: &str, kind: &'static Kind, param: &'static str) -> Result<T, Fault> {
-    let given = percent_decode_str(segment).decode_utf8().map_err(|_| Fault::new(kind, "is not UTF-8").at(param))?;
+    let given = unescaped(segment)?.decode_utf8().map_err(|_| Fault::new(kind, "is not UTF-8").at(param))?;
     T::read(&given).map_err(|detail| Fault::new(kind, detail).at(param))
+}
+
+/// The bytes of a segment. Each percent sign begins an escape of two hexadecimal digits.
+fn unescaped(segment: &str) -> Result<PercentDecode<'_>, Fault> {
+    let broken = segment.split('%').skip(1).find(|after| {
+        let digits = after.as_bytes().get(..2);
+        !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    });
+    match broken {
+        None => Ok(percent_decode_str(segment)),
+        Some(after) => {
+            let escape: String = after.chars().take(2).collect();
+            let detail = format!("`%{escape}` is no escape of two hexadecimal digits; a percent sign itself is `%25`");
+            Err(Fault::new(&kinds::MALFORMED_PATH, detail))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Routes of operators and probes. Liveness, readiness and metrics need no quorum.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use ordergrid_domain::Timestamp;
@@ -93,10 +94,15 @@ fn said(name: &'static str, value: Option<&str>) -> Result<bool, Fault> {
     }
 }
 
-/// `POST /admin/v1/cluster/verify`, and `GET`: it changes nothing. A violation is part of the answer, not an error.
+/// `POST /admin/v1/cluster/verify?within_ms=`, and `GET`: it changes nothing. A violation is part of the answer, not an error, and
+/// so is what was not judged within the time that the caller waits.
 pub(super) async fn verify(api: Arc<Api>, call: Call) -> Ended {
-    let [] = call.query([])?;
-    let answer = api.at_length(api.grid.verify(), api.limits.verify_patience).await;
+    let [within] = call.query(["within_ms"])?;
+    let within = within.map(|text| u64::read(&text)).transpose();
+    let within = within.map_err(|wrong| Fault::new(&kinds::INVALID_PARAMETER, wrong).at("within_ms"))?;
+    let most = api.limits.verify_patience;
+    let within = within.map_or(most, |within| Duration::from_millis(within).min(most));
+    let answer = api.at_length(api.grid.verify(within), most).await;
     let answer = answer.map_err(|failure| Fault::from(failure).of_a_read())?;
     Ok(reply::json(api.account(), StatusCode::OK, &answer.value, 4_096))
 }

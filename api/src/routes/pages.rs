@@ -17,7 +17,7 @@ use crate::account::{Taken, Use};
 use crate::fault::Fault;
 use crate::grid::{Answer, Failure, ReadOptions, UserOrders, UserOrdersQuery};
 use crate::limits::PIECE;
-use crate::wire::written::Writer;
+use crate::wire::written::{OfCommand, Writer};
 
 /// Approximate memory of one run: see [`UserOrders`].
 const RUN: u64 = 512 << 10;
@@ -113,7 +113,7 @@ impl Page {
         if begins && std::mem::replace(&mut self.written, true) {
             json.raw(",");
         }
-        if !json.part(&order, None, &mut self.line) {
+        if !json.part(&order, OfCommand::default(), &mut self.line) {
             self.order = Some(order);
         }
     }

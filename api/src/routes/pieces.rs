@@ -9,11 +9,10 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::Frame;
 use ordergrid_domain::Order;
-use ordergrid_domain::command::Created;
 
 use crate::account::{Account, Taken, Use};
 use crate::limits::PIECE;
-use crate::wire::written::Writer;
+use crate::wire::written::{OfCommand, Writer};
 
 /// Texts up to this size are not accounted for separately: each connection's account includes one.
 const SMALL: usize = 16 << 10;
@@ -100,23 +99,23 @@ impl<P: Parts> hyper::body::Body for Pieces<P> {
 /// A large order.
 pub(super) struct LargeOrder {
     order: Arc<Order>,
-    created: Option<Created>,
+    of: OfCommand,
     line: Option<usize>,
     complete: bool,
 }
 
 impl LargeOrder {
     /// The order, if it is large.
-    pub(super) fn of(order: &Arc<Order>, created: Option<Created>) -> Option<Self> {
+    pub(super) fn of(order: &Arc<Order>, of: OfCommand) -> Option<Self> {
         let large = order.lines.len() > MANY || order.metadata.len() > MANY;
-        large.then(|| Self { order: Arc::clone(order), created, line: None, complete: false })
+        large.then(|| Self { order: Arc::clone(order), of, line: None, complete: false })
     }
 }
 
 impl Parts for LargeOrder {
     fn write(&mut self, json: &mut Writer<'_>) -> bool {
         if !self.complete {
-            self.complete = json.part(&self.order, self.created, &mut self.line);
+            self.complete = json.part(&self.order, self.of, &mut self.line);
         }
         !self.complete
     }

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use ordergrid_domain::Order;
-use ordergrid_domain::command::Created;
 use serde::Serialize;
 
 use super::pieces::{self, LargeOrder};
 use crate::account::{Account, Use};
 use crate::grid::{Answer, Token};
-use crate::wire::written::Writer;
+use crate::wire::written::{OfCommand, Writer};
 use crate::wire::{GRID_AGE, GRID_TOKEN, IDEMPOTENT_REPLAYED, JSON};
 
 static TOKEN: HeaderName = HeaderName::from_static(GRID_TOKEN);
@@ -54,19 +53,19 @@ pub(super) fn versioned<T>(
 
 /// An answer with an order.
 pub(super) fn order<T>(account: &Account, status: StatusCode, answer: &Answer<T>, order: &Arc<Order>) -> Response<Body> {
-    changed(account, status, answer, order, None)
+    changed(account, status, answer, order, OfCommand::default())
 }
 
-/// An answer with an order after a command, and the id of what the command created.
+/// An answer with an order after a command, and what is to be said of the command.
 pub(super) fn changed<T>(
     account: &Account,
     status: StatusCode,
     answer: &Answer<T>,
     order: &Arc<Order>,
-    created: Option<Created>,
+    of: OfCommand,
 ) -> Response<Body> {
-    let response = match LargeOrder::of(order, created) {
-        None => written(account, status, USUAL_BYTES, |json| json.changed(order, created)),
+    let response = match LargeOrder::of(order, of) {
+        None => written(account, status, USUAL_BYTES, |json| json.changed(order, of)),
         Some(large) => {
             let taken = account.owe(Use::Answers, order.bytes_in_memory());
             with(status, pieces::in_pieces(account, usize::MAX, large, Some(taken)))

@@ -14,6 +14,7 @@ impl From<&domain::Order> for Order {
             user_id: order.user.clone(),
             reference: order.reference.clone(),
             created: None,
+            replayed_version: None,
             phase: order.phase,
             status: order.status(),
             payment_status: order.payment_status(),
@@ -43,10 +44,10 @@ impl From<&domain::Order> for Order {
 }
 
 impl Order {
-    /// The order after a command, with what the command created.
+    /// The order after a command, with what the command created, and the version that it made if it was done before.
     #[must_use]
-    pub fn changed(order: &domain::Order, created: Option<Created>) -> Self {
-        Self { created: created.and_then(created_id), ..order.into() }
+    pub fn changed(order: &domain::Order, created: Option<Created>, replayed_version: Option<u64>) -> Self {
+        Self { created: created.and_then(created_id), replayed_version, ..order.into() }
     }
 }
 

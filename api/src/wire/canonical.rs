@@ -267,6 +267,11 @@ mod tests {
         "[a-z0-9 \"\u{e9}]{1,30}".prop_map(Value::from)
     }
 
+    /// White space is no end of an identifier.
+    fn identifier() -> impl Strategy<Value = Value> {
+        "[a-z0-9\"\u{e9}]([a-z0-9 \"\u{e9}]{0,28}[a-z0-9\"\u{e9}])?".prop_map(Value::from)
+    }
+
     fn maybe(of: impl Strategy<Value = Value> + 'static) -> impl Strategy<Value = Option<Value>> {
         proptest::option::of(of)
     }
@@ -277,12 +282,11 @@ mod tests {
     }
 
     fn line() -> impl Strategy<Value = Value> {
-        (text(), 1..9_u64, 0..9_i64, maybe((0..9_i64).prop_map(Value::from)), maybe((0..9_i64).prop_map(Value::from))).prop_map(
-            |(sku, quantity, price, discount, tax)| {
+        (identifier(), 1..9_u64, 0..9_i64, maybe((0..9_i64).prop_map(Value::from)), maybe((0..9_i64).prop_map(Value::from)))
+            .prop_map(|(sku, quantity, price, discount, tax)| {
                 let required = [("sku", Some(sku)), ("quantity", Some(json!(quantity))), ("unit_price", Some(json!(price)))];
                 object([&required[..], &[("discount", discount), ("tax", tax)]].concat())
-            },
-        )
+            })
     }
 
     fn order() -> impl Strategy<Value = Value> {
@@ -291,8 +295,9 @@ mod tests {
         let pairs = pairs.prop_map(|pairs| Value::Object(pairs.into_iter().collect()));
         let amount = || maybe((0..3_i64).prop_map(Value::from));
         let address = (maybe(text()), maybe(text())).prop_map(|(city, phone)| object(vec![("city", city), ("phone", phone)]));
-        (text(), lines, maybe(pairs), amount(), amount(), amount(), maybe(text()), maybe(address)).prop_map(
-            |(user, lines, metadata, discount, fee, total, reference, ship_to)| {
+        let names = (identifier(), maybe(identifier()));
+        (names, lines, maybe(pairs), amount(), amount(), amount(), maybe(address)).prop_map(
+            |((user, reference), lines, metadata, discount, fee, total, ship_to)| {
                 object(vec![
                     ("user_id", Some(user)),
                     ("currency", Some(json!("GBP"))),

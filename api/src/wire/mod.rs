@@ -8,6 +8,7 @@ mod answer;
 pub mod canonical;
 pub mod clock;
 pub mod cluster;
+pub(crate) mod identifier;
 pub mod order;
 pub mod problem;
 pub mod repair;
@@ -28,7 +29,7 @@ pub use order::{
     Address, Batch, BatchOrder, BatchResult, Fulfilment, FulfilmentChanged, Happening, Line, Order, OrderWords, Part, Payment,
     Refund, RefundPart, StatusHistory, UserOrders,
 };
-pub use problem::{Problem, ShortLine};
+pub use problem::{Figures, Problem, ShortLine};
 pub use repair::{AskedRepair, ClockRepair, Deadlines, RepairState, ShardRepair};
 pub use request::{
     AdjustStock, CancelOrder, Command, CommandBatch, CompleteOrder, DeliverFulfilment, LineUnits, PayOrder, PickOrder,

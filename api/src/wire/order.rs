@@ -50,6 +50,9 @@ pub struct Order {
     /// The id of the fulfilment or refund that the answered command created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
+    /// Only where a command is answered that was done before: the version that it made then. All else is as of now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed_version: Option<u64>,
     /// The stored phase.
     #[serde(with = "text")]
     pub phase: Phase,
@@ -249,7 +252,7 @@ pub struct FulfilmentChanged {
     /// The fulfilment.
     #[serde(flatten)]
     pub fulfilment: Fulfilment,
-    /// The order now.
+    /// The order now. If it was picked before, its `replayed_version` is the version that this made.
     pub order: Order,
 }
 
@@ -323,6 +326,9 @@ pub struct BatchResult {
     /// Whether the key was used before with the same body: this is the first answer again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replayed: bool,
+    /// The version that a command made when its key was first used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed_version: Option<u64>,
     /// The `Grid-Token` that a separate request would have had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,

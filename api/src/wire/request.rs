@@ -6,7 +6,7 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::order::Address;
-use super::text;
+use super::{identifier, text};
 
 fn is_zero(amount: &i64) -> bool {
     *amount == 0
@@ -24,10 +24,10 @@ pub struct PlaceOrder {
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<Key>,
     /// The user who places the order.
-    #[serde(with = "text")]
+    #[serde(with = "identifier")]
     pub user_id: UserId,
     /// The client's own reference of the order, unique per user.
-    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "identifier::option", skip_serializing_if = "Option::is_none")]
     pub reference: Option<Reference>,
     /// Currency of every amount of the order.
     #[serde(with = "text")]
@@ -87,7 +87,7 @@ impl PlaceOrder {
 #[serde(deny_unknown_fields)]
 pub struct PlaceLine {
     /// The SKU.
-    #[serde(with = "text")]
+    #[serde(with = "identifier")]
     pub sku: SkuId,
     /// Units, 1 to 1,000,000,000.
     pub quantity: u64,
@@ -137,7 +137,7 @@ pub struct Command {
 #[serde(deny_unknown_fields)]
 pub struct PayOrder {
     /// The provider's id of the payment. A payment is counted once per id.
-    #[serde(with = "text")]
+    #[serde(with = "identifier")]
     pub provider_payment_id: ProviderPaymentId,
     /// The payment's current state.
     #[serde(with = "text")]

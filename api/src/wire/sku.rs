@@ -23,6 +23,9 @@ pub struct Sku {
     pub stock: Stock,
     /// Stock per warehouse, sorted by name.
     pub warehouses: Vec<WarehouseStock>,
+    /// Only where a command is answered that was done before: the version that it made then. All else is as of now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed_version: Option<u64>,
 }
 
 /// The buckets. `available = on_hand - unavailable - reserved - committed`.
@@ -113,6 +116,7 @@ impl Sku {
             index,
             stock: warehouses.iter().fold(Stock::default(), |sum, one| sum.plus(one.stock)),
             warehouses,
+            replayed_version: None,
         }
     }
 }

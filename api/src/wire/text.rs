@@ -98,6 +98,7 @@ impl WireText for Key {
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("must be visible ASCII characters only".to_owned());
         }
+        super::identifier::check(text)?;
         Self::new(text).map_err(|error| error.to_string())
     }
 
@@ -328,6 +329,7 @@ mod tests {
         assert!(Key::read("order-17:é").is_err());
         assert!(Key::read("two words").is_err());
         assert!(Key::read(&"k".repeat(256)).is_err());
+        assert!(Key::read(".").is_err() && Key::read("..").is_err() && Key::read("...").is_ok());
         assert_eq!(Key::read("k-1").map(|key| written(&key)), Ok("k-1".to_owned()));
     }
 }

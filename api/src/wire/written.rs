@@ -12,6 +12,15 @@ use super::{Address, Fulfilment, Payment, Refund, created_id};
 /// Number of lines that are written at a time, if an order is written in parts.
 const LINES_AT_ONCE: usize = 16;
 
+/// What an answer says of the command beside the order.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OfCommand {
+    /// What it created.
+    pub(crate) created: Option<Created>,
+    /// The version that it made, if it was done before.
+    pub(crate) replayed_version: Option<u64>,
+}
+
 /// Appends JSON to a buffer. Names are passed with their punctuation, for example `,"name":`.
 pub(crate) struct Writer<'a>(pub(crate) &'a mut Vec<u8>);
 
@@ -66,18 +75,18 @@ impl Writer<'_> {
         }
     }
 
-    /// An order after a command, with what the command created.
-    pub(crate) fn changed(&mut self, order: &Order, created: Option<Created>) {
-        self.head(order, created);
+    /// An order after a command, with what is to be said of the command.
+    pub(crate) fn changed(&mut self, order: &Order, of: OfCommand) {
+        self.head(order, of);
         self.lines(order, 0, order.lines.len());
         self.tail(order);
     }
 
     /// Writes the next part of such an order: some lines at a time. `at` is the next line, or `None` before the first part.
     /// Returns true once the order is complete; `at` is then `None` again.
-    pub(crate) fn part(&mut self, order: &Order, created: Option<Created>, at: &mut Option<usize>) -> bool {
+    pub(crate) fn part(&mut self, order: &Order, of: OfCommand, at: &mut Option<usize>) -> bool {
         let from = at.unwrap_or_else(|| {
-            self.head(order, created);
+            self.head(order, of);
             0
         });
         let to = order.lines.len().min(from + LINES_AT_ONCE);
@@ -91,11 +100,11 @@ impl Writer<'_> {
         true
     }
 
-    fn head(&mut self, order: &Order, created: Option<Created>) {
+    fn head(&mut self, order: &Order, of: OfCommand) {
         self.text("{\"id\":", &order.id);
         self.text(",\"user_id\":", &order.user);
         self.some(",\"reference\":", order.reference.as_ref());
-        self.created(created);
+        self.of_command(of);
         self.text(",\"phase\":", &order.phase);
         self.text(",\"status\":", &order.status());
         self.text(",\"payment_status\":", &order.payment_status());
@@ -139,11 +148,24 @@ impl Writer<'_> {
         }
     }
 
+    /// The id of what a command created, if it has one, and the version of a replay.
+    fn of_command(&mut self, of: OfCommand) {
+        self.created(of.created);
+        self.replayed(of.replayed_version);
+    }
+
     /// The id of what a command created, if it has one.
     pub(crate) fn created(&mut self, created: Option<Created>) {
         if let Some(id) = created.and_then(created_id) {
             self.raw(",\"created\":");
             self.quoted(&id);
+        }
+    }
+
+    /// The version that a replayed command made.
+    pub(crate) fn replayed(&mut self, version: Option<u64>) {
+        if let Some(version) = version {
+            self.number(",\"replayed_version\":", version);
         }
     }
 
@@ -275,17 +297,18 @@ mod tests {
     fn it_is_what_the_wire_type_says_down_to_the_order_of_names() {
         for order in [plain(&["85123A"]), full(), plain(&["85123A"; 3 * LINES_AT_ONCE]), plain(&["b"; LINES_AT_ONCE + 1])] {
             let mut written = Vec::new();
-            Writer(&mut written).changed(&order, None);
+            Writer(&mut written).changed(&order, OfCommand::default());
             let expected = serde_json::to_string(&crate::wire::Order::from(&order)).expect("it can be written");
             assert_eq!(String::from_utf8(written).expect("it is text"), expected);
             let (mut parts, mut at) = (Vec::new(), None);
-            while !Writer(&mut parts).part(&order, None, &mut at) {}
+            while !Writer(&mut parts).part(&order, OfCommand::default(), &mut at) {}
             assert_eq!(String::from_utf8(parts).expect("it is text"), expected, "part by part");
             for created in [Created::Fulfilment(order.fulfilment_id(1)), Created::Refund(order.refund_id(2)), Created::Payment]
             {
                 let mut written = Vec::new();
-                Writer(&mut written).changed(&order, Some(created));
-                let expected = serde_json::to_string(&crate::wire::Order::changed(&order, Some(created)));
+                let of = OfCommand { created: Some(created), replayed_version: Some(3) };
+                Writer(&mut written).changed(&order, of);
+                let expected = serde_json::to_string(&crate::wire::Order::changed(&order, Some(created), Some(3)));
                 assert_eq!(String::from_utf8(written).expect("it is text"), expected.expect("it can be written"));
             }
         }

@@ -336,6 +336,30 @@ async fn skus() {
 }
 
 #[tokio::test]
+async fn a_sku_may_be_told_to_be_new() {
+    let site = Site::new();
+    let put = |header, value| request("PUT", "/v1/skus/A", &[(header, value)], r#"{"name":"a"}"#);
+    assert_eq!(site.send(put("if-none-match", "*")).await.status, 201);
+    let told = site.send(put("if-none-match", "*")).await;
+    assert_eq!((told.status, told.problem()), (412, ("stale_version".to_owned(), Some("If-None-Match".to_owned()))));
+    assert_eq!(
+        (told.json()["current_version"].as_u64(), told.text("detail").as_str()),
+        (Some(1), "the SKU exists, at version 1")
+    );
+    let both = [("if-none-match", "*"), ("if-match", "\"1\"")];
+    let invalid = [
+        put("if-none-match", "\"1\""),
+        request("PUT", "/v1/skus/A", &both, r#"{"name":"a"}"#),
+        request("POST", "/v1/skus/A/receive", &[("idempotency-key", "k"), ("if-none-match", "*")], r#"{"quantity":1}"#),
+        request("POST", "/v1/orders/9/complete", &[("idempotency-key", "k"), ("if-none-match", "*")], "{}"),
+    ];
+    for refused in invalid {
+        let told = site.send(refused).await;
+        assert_eq!((told.status, told.problem().0.as_str()), (400, "invalid_if_none_match"), "{}", told.json());
+    }
+}
+
+#[tokio::test]
 async fn a_version_may_be_expected() {
     let site = Site::new();
     let id = site.placed("k1").await;
@@ -423,6 +447,7 @@ async fn clocks_are_shown_and_one_is_accepted() {
         ("/admin/v1/cluster/clock/repair?yes=true", 400, "unknown_parameter"),
         ("/admin/v1/cluster/clock/accept", 422, "invalid_parameter"),
         ("/admin/v1/cluster/clock/accept?right=both", 422, "invalid_parameter"),
+        ("/admin/v1/cluster/verify?within_ms=soon", 422, "invalid_parameter"),
         ("/admin/v1/cluster/clock/accept?left=wall", 400, "unknown_parameter"),
     ] {
         let told = site.send(request("POST", path, &[], "")).await;

@@ -68,6 +68,9 @@ async fn orders_with_a_wrong_value() {
         ("/user_id",                json!(""),                      "invalid_user_id",        "user_id"),
         ("/user_id",                json!(long),                    "invalid_user_id",        "user_id"),
         ("/user_id",                json!("a\nb"),                  "invalid_user_id",        "user_id"),
+        ("/user_id",                json!(" 17850"),                "invalid_user_id",        "user_id"),
+        ("/reference",              json!("R1\u{200b}"),            "invalid_reference",      "reference"),
+        ("/lines/0/sku",            json!("Cafe\u{301}"),           "invalid_sku",            "lines[0].sku"),
         ("/user_id",                json!(null),                    "invalid_user_id",        "user_id"),
         ("/currency",               json!("pounds"),                "invalid_currency",       "currency"),
         ("/currency",               json!("gbp"),                   "invalid_currency",       "currency"),
@@ -276,6 +279,12 @@ async fn urls_that_lead_nowhere() {
         ("GET",    "/v1/skus/%ff",                        422, "invalid_sku"),
         ("GET",    "/v1/skus/a%0Ab",                      422, "invalid_sku"),
         ("GET",    "/v1/users/%ff/orders",                422, "invalid_user_id"),
+        ("GET",    "/v1/users/%/orders",                  400, "malformed_path"),
+        ("GET",    "/v1/skus/100%",                       400, "malformed_path"),
+        ("GET",    "/v1/skus/a%2",                        400, "malformed_path"),
+        ("GET",    "/v1/skus/a%+1b",                      400, "malformed_path"),
+        ("GET",    "/v1/orders/%zz",                      400, "malformed_path"),
+        ("POST",   "/v1/orders/9/refunds/%g1",            400, "malformed_path"),
     ];
     for (method, path, status, code) in rows {
         let told = site.send(request(method, path, &[("idempotency-key", "k")], "{}")).await;

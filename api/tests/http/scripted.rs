@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, pending, ready};
@@ -154,7 +155,8 @@ impl State {
             return Err(Rejection::StaleVersion { expected, actual: order.version }.into());
         }
         let (created, _) = order.command(command.operator, &command.action, NOW)?;
-        Ok(Answer::new(OrderChanged { order: Arc::new(order.clone()), created }, TOKEN))
+        let version = order.version;
+        Ok(Answer::new(OrderChanged { order: Arc::new(order.clone()), created, version }, TOKEN))
     }
 
     fn command_sku(&mut self, command: SkuCommand) -> Reply<SkuChanged> {
@@ -163,7 +165,10 @@ impl State {
         let name = Text::new("?").expect("a valid text");
         let sku = self.skus.entry(command.sku.clone()).or_insert_with(|| Sku::new(command.sku, name));
         match command.action {
-            SkuAction::Put { name } => sku.name = name,
+            SkuAction::Create { .. } if !created => {
+                return Err(Rejection::StaleVersion { expected: 0, actual: sku.version }.into());
+            }
+            SkuAction::Put { name } | SkuAction::Create { name } => sku.name = name,
             SkuAction::Receive { warehouse, quantity } => {
                 let buckets = Buckets { on_hand: quantity, received: quantity, ..Buckets::default() };
                 sku.stock = vec![(warehouse, buckets)];
@@ -175,7 +180,8 @@ impl State {
             }
         }
         sku.version += u64::from(!created);
-        Ok(Answer::new(SkuChanged { sku: Box::new(sku.clone()), created }, TOKEN))
+        let version = sku.version;
+        Ok(Answer::new(SkuChanged { sku: Box::new(sku.clone()), created, version }, TOKEN))
     }
 
     fn orders_of(&mut self, query: UserOrdersQuery) -> UserOrders {
@@ -324,7 +330,7 @@ impl Grid for Scripted {
         })
     }
 
-    fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>> {
+    fn verify(&self, _: Duration) -> BoxFuture<'_, Reply<VerifyReport>> {
         self.answers(|_| {
             let violations = vec!["SKU A: 3 promised, 2 on hand".to_owned()];
             let report = VerifyReport {

@@ -70,10 +70,10 @@ pub enum StartError {
     Recover(#[from] io::Error),
     /// The log has lost entries that it vouched for, and no other replica has them.
     #[error(
-        "its log is damaged: the last entry found is {}, and it vouched for all up to {vouched}; what is missing was acknowledged, \
-         and no other replica has it; `ordergrid offline accept-loss --config FILE --all --yes`, with this node's configuration as \
-         FILE, accepts the loss",
-        found.map_or_else(|| "none".to_owned(), |found| found.to_string())
+        "its log is damaged: the last entry found is {}, and it vouched for all up to {}; what is missing was acknowledged, and no \
+         other replica has it",
+        found.map_or_else(|| "none".to_owned(), |found| found.index.to_string()),
+        vouched.index
     )]
     Lost {
         /// The last entry that is there, in the log or in the state.

@@ -246,6 +246,11 @@ pub enum SkuAction {
         /// In whose words.
         reason: Option<Text>,
     },
+    /// Create the catalogue row; refused if there is one, as another version than 0.
+    Create {
+        /// Its name.
+        name: Text,
+    },
 }
 
 /// Ask for units of one SKU, summed over the lines of an order.
@@ -360,6 +365,8 @@ pub enum Outcome {
         created: Option<Created>,
         /// The key had been used with the same body.
         replayed: bool,
+        /// The version that the command made, now or when the key was first used.
+        version: u64,
     },
     /// A command on a SKU was done.
     Sku {
@@ -369,6 +376,8 @@ pub enum Outcome {
         created: bool,
         /// The key had been used with the same body.
         replayed: bool,
+        /// The version that the command made, now or when the key was first used.
+        version: u64,
     },
     /// The units are held, now or already.
     Held {

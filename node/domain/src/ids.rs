@@ -151,11 +151,11 @@ macro_rules! text_id {
 
 text_id!(
     /// A buyer. The orders of a user live in the user's slot.
-    UserId, 128
+    UserId, 255
 );
 text_id!(
     /// A stock keeping unit. Letter case counts; spaces are allowed (`BANK CHARGES`).
-    SkuId, 128
+    SkuId, 255
 );
 text_id!(
     /// A place that stock is in. Only [`WarehouseId::default`] exists so far; the formats know many.

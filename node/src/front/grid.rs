@@ -171,6 +171,21 @@ impl NodeGrid {
         Some(host)
     }
 
+    /// What the leader answers to a read. What it has applied is all there is: a token of a later entry was given by nobody, or the
+    /// entry was lost since.
+    async fn current<T, R>(&self, request: R, options: &ReadOptions) -> Reply<T>
+    where
+        R: LeaderRequest<Response = Answer<T>>,
+    {
+        let read = self.route(request).await?;
+        match options.token {
+            Some(token) if token.shard == read.token.shard && token.index > read.token.index => {
+                Err(Failure::refused(Refusal::TokenAhead))
+            }
+            _ => Ok(read),
+        }
+    }
+
     /// The answer of a replica that may be behind, with how old it may be: since its last entry, which overstates it on an idle
     /// shard. `None` where its rows are damaged: another replica has them.
     fn aged<T>(&self, host: &ShardHost, read: Reply<T>) -> Option<Reply<T>> {
@@ -237,9 +252,9 @@ async fn command_orders_here(
 fn order_changed(shard: GroupId, landed: Result<Landed, NotLanded>) -> Result<Answer<OrderChanged>, Failure> {
     let landed = landed.map_err(not_landed)?;
     match landed.outcome {
-        Outcome::Order { order, created, replayed } => {
+        Outcome::Order { order, created, replayed, version } => {
             let token = answer::token(shard, landed.at.index);
-            Ok(Answer { replayed, ..Answer::new(OrderChanged { order, created }, token) })
+            Ok(Answer { replayed, ..Answer::new(OrderChanged { order, created, version }, token) })
         }
         Outcome::Rejected(rejection) => Err(Failure::Rejected(rejection)),
         other => unreachable!("a command on an order is answered as an order or rejected, not {other:?}"),
@@ -249,9 +264,9 @@ fn order_changed(shard: GroupId, landed: Result<Landed, NotLanded>) -> Result<An
 async fn command_sku_here(leading: &Leading, command: SkuCommand) -> Result<Answer<SkuChanged>, Failure> {
     let landed = leading.lead.batcher.ask(Command::Sku(Box::new(command))).await.map_err(not_landed)?;
     match landed.outcome {
-        Outcome::Sku { sku, created, replayed } => {
+        Outcome::Sku { sku, created, replayed, version } => {
             let token = answer::token(leading.lead.shard, landed.at.index);
-            Ok(Answer { replayed, ..Answer::new(SkuChanged { sku, created }, token) })
+            Ok(Answer { replayed, ..Answer::new(SkuChanged { sku, created, version }, token) })
         }
         Outcome::Rejected(rejection) => Err(Failure::Rejected(rejection)),
         other => unreachable!("a command on a SKU is answered as a SKU or rejected, not {other:?}"),
@@ -296,7 +311,7 @@ impl Grid for NodeGrid {
             {
                 return read;
             }
-            self.route(ReadOrder(id)).await
+            self.current(ReadOrder(id), &options).await
         })
     }
 
@@ -308,7 +323,7 @@ impl Grid for NodeGrid {
             {
                 return read;
             }
-            self.route(ReadOrders(query)).await
+            self.current(ReadOrders(query), &options).await
         })
     }
 
@@ -328,7 +343,7 @@ impl Grid for NodeGrid {
             {
                 return read;
             }
-            self.route(ReadSku(id)).await
+            self.current(ReadSku(id), &options).await
         })
     }
 
@@ -356,8 +371,8 @@ impl Grid for NodeGrid {
         Box::pin(streams::every_pair(self, dry_run))
     }
 
-    fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>> {
-        Box::pin(crate::operators::verify::verify(self))
+    fn verify(&self, within: Duration) -> BoxFuture<'_, Reply<VerifyReport>> {
+        Box::pin(crate::operators::verify::verify(self, within))
     }
 
     fn metrics(&self) -> String {

@@ -8,6 +8,7 @@ pub(crate) mod reads;
 pub(crate) mod user_orders;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery};
@@ -128,8 +129,8 @@ impl Grid for Front {
         self.ask(move |node| node.reconcile_streams(dry_run))
     }
 
-    fn verify(&self) -> BoxFuture<'_, Reply<VerifyReport>> {
-        self.ask(Grid::verify)
+    fn verify(&self, within: Duration) -> BoxFuture<'_, Reply<VerifyReport>> {
+        self.ask(move |node| node.verify(within))
     }
 
     fn metrics(&self) -> String {

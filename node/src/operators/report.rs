@@ -87,23 +87,14 @@ impl Reporter {
             Some(format!("shard {} is damaged ({}); {}", host.shard, damage.what, damage.doing))
         });
         let damaged = damaged.collect::<Vec<_>>().join("; ");
-        let below = |group: GroupRef| {
-            let status = group.status();
-            Some(format!("{} ({} of {})", status.group, status.last_log, status.vouched?.index))
-        };
-        let refilled: Vec<_> =
-            std::iter::once(Arc::clone(&self.meta)).chain(node.hosts().map(|host| host.group())).filter_map(below).collect();
+        let short = shorter_logs(std::iter::once(Arc::clone(&self.meta)).chain(node.hosts().map(|host| host.group())));
         let clocks = node.time.seen();
         vec![
             check("running", !node.draining() && node.failed().borrow().is_none(), stops(node)),
             led("meta_group_led", [Arc::clone(&self.meta)].into_iter(), node.id),
             led("shards_led", node.hosts().map(|host| host.group()), node.id),
             check("state_whole", damaged.is_empty(), damaged),
-            check(
-                "logs_whole",
-                refilled.is_empty(),
-                list("the log has lost entries and is being refilled for shards", &refilled),
-            ),
+            check("logs_whole", short.is_empty(), short),
             // Where nobody else could do better, a doubtful clock is told and does not keep the node from serving.
             check("clocks_agree", !clocks.gives_way(), words(&clocks).unwrap_or_default()),
             self.settings_agree(),
@@ -199,6 +190,27 @@ fn streams_flow(node: &NodeContext) -> Check {
 fn stream_status(stream: &StoppedStream) -> StoppedStreamStatus {
     let StoppedStream { from, to, since, why } = stream;
     StoppedStreamStatus { from: from.0, to: to.0, since: *since, why: why.to_string() }
+}
+
+/// The replicas whose logs have lost entries, in words. Only a leader refills them, and where too many have lost theirs there is none.
+fn shorter_logs(groups: impl Iterator<Item = GroupRef>) -> String {
+    let (mut refilled, mut waiting) = (Vec::new(), Vec::new());
+    for group in groups {
+        let status = group.status();
+        let Some(vouched) = status.vouched else { continue };
+        let among = if group.led() { &mut refilled } else { &mut waiting };
+        among.push(format!("{} ({} of {})", status.group, status.last_log, vouched.index));
+    }
+    shorter(&refilled, &waiting)
+}
+
+fn shorter(refilled: &[String], waiting: &[String]) -> String {
+    let waits = list("the log has lost entries, and no leader is there to refill it, for shards", waiting);
+    let advice = "; if the other nodes run, their logs are damaged too, and `ordergrid offline status` on each stopped node says \
+                  which has the most";
+    let told = [list("the log has lost entries and is being refilled for shards", refilled), waits];
+    let told: Vec<_> = told.into_iter().filter(|told| !told.is_empty()).collect();
+    told.join("; ") + if waiting.is_empty() { "" } else { advice }
 }
 
 fn stops(node: &NodeContext) -> String {
@@ -401,4 +413,20 @@ fn shard_status(group: GroupId, range: Option<(u16, u16)>, voters: usize, report
     let leader = leader.filter(|leader| works(group, term, *leader, voters, reports));
     let (first_slot, last_slot) = range.unzip();
     ShardStatus { shard: group.0, first_slot, last_slot, leader, term, replicas }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_said_to_be_refilled_only_where_somebody_can() {
+        let one = |text: &str| vec![text.to_owned()];
+        assert_eq!(shorter(&[], &[]), "");
+        assert_eq!(shorter(&one("1 (3 of 9)"), &[]), "the log has lost entries and is being refilled for shards 1 (3 of 9)");
+        let told = shorter(&one("1 (3 of 9)"), &one("2 (4 of 8)"));
+        assert!(told.contains("is being refilled for shards 1 (3 of 9); the log has lost entries, and no leader"), "{told}");
+        assert!(told.contains("for shards 2 (4 of 8); if the other nodes run") && told.contains("offline status"), "{told}");
+        assert!(!shorter(&[], &one("2 (4 of 8)")).contains("is being refilled"));
+    }
 }

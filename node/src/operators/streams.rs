@@ -16,7 +16,7 @@ use ordergrid_domain::{Command, GroupId, Outcome, Timestamp};
 use crate::front::grid::NodeGrid;
 use crate::front::grid::requests::StepStream;
 use crate::operators::verify::cuts::Cut;
-use crate::shard::{Leading, Misfit, ShardHost};
+use crate::shard::{Leading, Misfit, ShardHost, compare_ends};
 
 /// Orders whose claims share a command.
 const CLAIMS: usize = 256;
@@ -36,6 +36,8 @@ pub(crate) enum Step {
     Holds(GroupId),
     /// What orders count on at another shard that holds this for them; claimed, if the stream was restarted.
     Claim(GroupId, Vec<HeldUnits>, Option<Restarted>),
+    /// See whether the stream to another shard goes on, so that status tells it.
+    Compare(GroupId),
 }
 
 /// When a stream was restarted: orders with ids of `before` or later came later, and so did changes stamped `at` or later.
@@ -118,6 +120,10 @@ pub(crate) async fn here(grid: &NodeGrid, leading: &Leading, step: Step) -> Resu
                 }
             }
             Ok(Stepped::Found(Found::from(&mismatch)))
+        }
+        Step::Compare(to) => {
+            compare_ends(lead, to).await;
+            Ok(Stepped::Agreed)
         }
     }
 }
@@ -247,6 +253,10 @@ impl Pair<'_> {
         let found = self.compared([Some(restarted[0].1), Some(restarted[1].1)]).await?;
         for at in [0, 1] {
             self.step(at, Step::Agree(self.of[1 - at], restarted[1 - at].0)).await?;
+        }
+        for at in [0, 1] {
+            // The streams go on, whether or not that is seen before this is answered.
+            let _ = self.step(at, Step::Compare(self.of[1 - at])).await;
         }
         tracing::warn!(shard = %self.of[0], other_shard = %self.of[1], "streams between two shards started anew");
         Ok(found)

@@ -43,8 +43,9 @@ type Proof = BoxFuture<'static, Arc<VerifyReport>>;
 #[derive(Default)]
 pub(crate) struct Verifier(Mutex<Option<WeakShared<Proof>>>);
 
-/// Verifies the laws, or waits for the running verification. It ends if nobody waits for it any more.
-pub(crate) async fn verify(grid: &NodeGrid) -> Reply<VerifyReport> {
+/// Verifies the laws, or waits for the running verification. It ends if nobody waits for it any more. What is not done `within` the
+/// time that the caller waits is not judged.
+pub(crate) async fn verify(grid: &NodeGrid, within: Duration) -> Reply<VerifyReport> {
     let proof = {
         let mut running = grid.verifier.0.lock();
         let joined = running.as_ref().and_then(WeakShared::upgrade).filter(|proof| proof.peek().is_none());
@@ -55,8 +56,24 @@ pub(crate) async fn verify(grid: &NodeGrid) -> Reply<VerifyReport> {
             proof
         })
     };
-    let report = proof.await;
-    Ok(Answer::new(VerifyReport::clone(&report), Token::default()))
+    // The rest of the time is for the answer. A verification keeps to the node's own limit by itself.
+    let patience = if within < grid.limits.verify { within.mul_f64(0.9) } else { within };
+    let report = match tokio::time::timeout(patience, proof).await {
+        Ok(report) => VerifyReport::clone(&report),
+        Err(_) => not_in_time(within),
+    };
+    Ok(Answer::new(report, Token::default()))
+}
+
+/// The report of a verification that the caller cannot wait for.
+fn not_in_time(within: Duration) -> VerifyReport {
+    let why = format!("the verification takes longer than the {} ms that it was given", within.as_millis());
+    let mut report = report(Vec::new(), None, std::slice::from_ref(&why));
+    let late = |law: &str| LawReport::new(law, Vec::new(), vec![why.clone()]);
+    report.laws.retain(|law| law.law != Law::ReplicasAgree.name());
+    report.laws.extend([late(Law::ReplicasAgree.name()), late("StateWhole")]);
+    report.ok = false;
+    report
 }
 
 async fn prove(grid: &NodeGrid) -> VerifyReport {
@@ -133,14 +150,14 @@ async fn take(grid: &NodeGrid, shard: &Shard) -> Result<Taken, String> {
         let cut = cut.map_err(|_| "its rows were not written in time".to_owned())?;
         return cut.map(Taken::Here).map_err(|failed| in_words(Some(failed)));
     }
-    let mut last = None;
+    let mut last = "no replica could be asked".to_owned();
     for replica in &shard.replicas {
         match grid.cut_on(replica.node, shard.group).await {
             Ok((number, moment)) => return Ok(Taken::There(replica.node, number, moment)),
-            Err(failed) => last = Some(failed),
+            Err(why) => last = format!("the replica on node {}: {why}", replica.node),
         }
     }
-    Err(in_words(last))
+    Err(last)
 }
 
 /// Reads all rows, shard by shard. The second result says why some could not be read.
@@ -154,7 +171,8 @@ async fn read(grid: &NodeGrid, taken: AllTaken, latest: Instant) -> (Option<Audi
             }
             Ok(Taken::There(node, number, _)) => {
                 let within = latest.saturating_duration_since(Instant::now());
-                grid.audit_on(node, shard, number, within).await.map_err(|failed| in_words(Some(failed)))
+                let audit = grid.audit_on(node, shard, number, within).await;
+                audit.map_err(|why| format!("the replica on node {node}: {why}"))
             }
             Err(why) => Err(why),
         };
@@ -248,6 +266,15 @@ mod tests {
         let text = |law: &Law| if broken.contains(law) { vec!["a text".to_owned()] } else { Vec::new() };
         let torn = torn.iter().map(|(from, to)| (GroupId(*from), GroupId(*to))).collect();
         Some(AuditReport { laws: PROVEN.iter().map(|law| (*law, text(law))).collect(), torn, ..AuditReport::default() })
+    }
+
+    #[test]
+    fn what_takes_longer_than_it_was_given_is_not_judged() {
+        let report = not_in_time(Duration::from_secs(3));
+        assert_eq!(report.verdict(), Verdict::Unjudged);
+        let told = |law: &LawReport| !law.ok && law.unjudged[0].contains("3000 ms");
+        assert!(report.laws.iter().all(told), "{report:?}");
+        assert_eq!(report.laws.len(), PROVEN.len() + 2, "every law is told");
     }
 
     #[test]

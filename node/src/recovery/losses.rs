@@ -1,10 +1,11 @@
-//! Losses that an operator has accepted: written down while the node is stopped, and told to the shards that have lost entries.
+//! Lost log entries: how a start that they forbid names them, and losses that an operator has accepted: written down while the node is stopped, and told to the shards that have lost entries.
 //!
 //! A shard cannot know itself that it has lost entries: what is left of its log looks whole. Its streams would go on with numbers that
 //! were used before, and their messages would be taken for old ones. So it is written down which shards went on without what they
 //! had, and once such a shard is led its streams to all others are restarted: they are stopped then, and told to be, until an
 //! operator has them started anew (`streams`).
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,31 @@ use ordergrid_storage::{Engine, NodeRecords, RecordError};
 use crate::front::grid::NodeGrid;
 use crate::front::grid::requests::StepStream;
 use crate::operators::streams::Step;
+use crate::recovery::aside::named;
+
+/// Log entries of a shard that are lost, and of which no other replica is known to have a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostEntries {
+    /// The shard.
+    pub shard: GroupId,
+    /// The last entry that is left, in the log or in the state.
+    pub found: Option<u64>,
+    /// The last entry that there was.
+    pub vouched: u64,
+}
+
+/// All that a start has found to be lost, in words.
+pub(crate) struct InWords<'a>(pub(crate) &'a [LostEntries]);
+
+impl fmt::Display for InWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, LostEntries { shard, found, vouched }) in self.0.iter().enumerate() {
+            let (comma, from) = (if nth == 0 { "" } else { ", " }, found.map_or(0, |found| found + 1));
+            write!(f, "{comma}{} {from} to {vouched}", named(*shard))?;
+        }
+        Ok(())
+    }
+}
 
 /// Pause before a shard is told again that was not reached.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -52,5 +78,17 @@ pub(crate) async fn tell(grid: NodeGrid, log: Arc<dyn Engine>) {
         if let Err(error) = records.remove(&loss_record(shard)).await {
             return grid.node.fail(format!("what was accepted as lost cannot be forgotten: {error}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shard_that_has_lost_entries_is_named_with_them() {
+        let lost = |shard, found, vouched| LostEntries { shard: GroupId(shard), found, vouched };
+        let lost = [lost(0, None, 7), lost(2, Some(170), 175)];
+        assert_eq!(InWords(&lost).to_string(), "the meta group 0 to 7, shard 2 171 to 175");
     }
 }

@@ -22,7 +22,7 @@ const RUN: usize = 1_024;
 const RUN_BYTES: usize = 1 << 20;
 /// How long a stream rests after a run that did not arrive.
 const REST: Duration = Duration::from_millis(100);
-/// How often the destination of a stopped stream is asked whether it goes on.
+/// How often the destination of a stopped stream, or one that did not answer, is asked again.
 const STOPPED: Duration = Duration::from_secs(1);
 /// How often the two ends of a stream that has nothing to deliver are compared. Only so is it told that they do not fit before
 /// anybody needs the stream.
@@ -49,9 +49,30 @@ impl Due {
         self.0.values().min().copied()
     }
 
-    fn compared(&mut self, shard: GroupId) {
+    /// The ends are being compared.
+    fn begun(&mut self, shard: GroupId) {
         self.0.insert(shard, Instant::now() + COMPARE);
     }
+
+    /// A comparison that proved nothing, or found that the ends do not fit, is due again soon.
+    fn ended(&mut self, shard: GroupId, ended: Ended) {
+        match ended {
+            Ended::Fits => {}
+            Ended::Stopped => drop(self.0.insert(shard, Instant::now())),
+            Ended::Unheard => drop(self.0.insert(shard, Instant::now() + STOPPED)),
+        }
+    }
+}
+
+/// How a flight ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// The two ends fit together.
+    Fits,
+    /// They do not; the stream has rested for [`STOPPED`].
+    Stopped,
+    /// The destination did not answer.
+    Unheard,
 }
 
 /// Delivers every stream of a led shard, one run at a time per destination, until dropped.
@@ -73,7 +94,7 @@ pub(crate) async fn pump(lead: Arc<Lead>) {
             }
         }
         for to in due.now() {
-            due.compared(to);
+            due.begun(to);
             if busy.insert(to) {
                 flights.push(fly(Arc::clone(&lead), to));
             }
@@ -85,9 +106,10 @@ pub(crate) async fn pump(lead: Arc<Lead>) {
         // A flight that has landed leaves its stream to be looked at again, whatever is applied.
         while !(rested && landed) {
             tokio::select! {
-                Some(to) = flights.next(), if !flights.is_empty() => {
+                Some((to, ended)) = flights.next(), if !flights.is_empty() => {
                     landed = true;
                     busy.remove(&to);
+                    due.ended(to, ended);
                 }
                 () = &mut rest, if !rested => rested = true,
                 () = &mut comparing, if rested => break,
@@ -102,33 +124,50 @@ pub(crate) async fn pump(lead: Arc<Lead>) {
 
 /// One run: delivered, applied there, trimmed here. Of a stopped stream, and where nothing is to be delivered, the two ends are
 /// compared instead.
-async fn fly(lead: Arc<Lead>, to: GroupId) -> GroupId {
+async fn fly(lead: Arc<Lead>, to: GroupId) -> (GroupId, Ended) {
     let before = lead.replica.machine().stream(to);
     let run =
         if lead.stopped.has(to) { Ok(None) } else { lead.replica.machine().outbox(to, before.trimmed + 1, RUN, RUN_BYTES) };
     // Trimmed further meanwhile: the next look sees it.
-    let Ok(run) = run else { return to };
+    let Ok(run) = run else { return (to, Ended::Fits) };
     let high = match run {
         Some(run) => lead.node.deliver(to, run).await,
         None => lead.node.applied(to, lead.shard).await,
     };
     let Some(high) = high else {
         tokio::time::sleep(REST).await;
-        return to;
+        return (to, Ended::Unheard);
     };
-    let after = lead.replica.machine().stream(to);
-    if let Some(why) = Misfit::of(&before, high, &after) {
-        stopped(&lead, to, why);
+    if !fits(&lead, &before, high) {
         tokio::time::sleep(STOPPED).await;
-        return to;
-    }
-    if lead.stopped.go_on(to) {
-        tracing::info!(shard = %lead.shard, other_shard = %to, "stream between shards goes on");
+        return (to, Ended::Stopped);
     }
     if high > before.trimmed && lead.batcher.ask(Command::Trim { to, high }).await.is_err() {
         tokio::time::sleep(REST).await;
     }
-    to
+    (to, Ended::Fits)
+}
+
+/// Compares the ends of a stream at once: what an operator has just started anew is not told as stopped any more.
+pub(crate) async fn compare_ends(lead: &Lead, to: GroupId) {
+    let before = lead.replica.machine().stream(to);
+    if let Some(high) = lead.node.applied(to, lead.shard).await {
+        fits(lead, &before, high);
+    }
+}
+
+/// Whether the destination, which has applied all up to `high`, fits to the stream. The stream is stopped, or goes on.
+fn fits(lead: &Lead, before: &Stream, high: u64) -> bool {
+    let to = before.to;
+    let after = lead.replica.machine().stream(to);
+    if let Some(why) = Misfit::of(before, high, &after) {
+        stopped(lead, to, why);
+        return false;
+    }
+    if lead.stopped.go_on(to) {
+        tracing::info!(shard = %lead.shard, other_shard = %to, "stream between shards goes on");
+    }
+    true
 }
 
 /// Rule 20: the stream is stopped until it is started anew. It never skips.
@@ -137,5 +176,23 @@ fn stopped(lead: &Lead, to: GroupId, why: Misfit) {
         metrics::stream_stopped(lead.shard);
         let advice = "`ordergrid cluster streams reconcile` starts it anew";
         tracing::error!(shard = %lead.shard, other_shard = %to, error = %why, advice, "stream between shards is stopped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_that_do_not_fit_or_were_not_heard_are_compared_again_soon() {
+        let (one, now) = (GroupId(2), Instant::now());
+        for (ended, again) in [(Ended::Fits, COMPARE), (Ended::Unheard, STOPPED), (Ended::Stopped, Duration::ZERO)] {
+            let mut due = Due(BTreeMap::from([(one, now)]));
+            assert_eq!(due.now(), [one]);
+            due.begun(one);
+            assert_eq!((due.now(), due.next()), (Vec::new(), Some(now + COMPARE)), "it is under way");
+            due.ended(one, ended);
+            assert_eq!(due.next(), Some(now + again), "{ended:?}");
+        }
     }
 }

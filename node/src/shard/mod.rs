@@ -43,6 +43,7 @@ pub(crate) use holds::{HoldCaller, HoldSink};
 pub(crate) use host::{Leading, Seat, ShardHost};
 pub(crate) use landings::Landings;
 pub(crate) use lead::LeadLimits;
+pub(crate) use mailbox::compare_ends;
 pub(crate) use proposal::{Landed, Proposal, Reply};
 pub(crate) use replica::ShardReplica;
 pub(crate) use stopped::{Misfit, StoppedStream};

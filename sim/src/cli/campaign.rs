@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 
+use super::hang::HangWatch;
 use super::one::{OneArguments, Told};
 use super::report::{Failure, Report};
 use super::{Drawn, HELD, Output, VIOLATED};
 
-/// A history that takes longer than this, in real time, hangs.
-const HANGS_AFTER: Duration = Duration::from_secs(120);
 /// How often a process is looked after.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -109,18 +108,18 @@ pub(super) fn told_by_process(mut process: Command) -> anyhow::Result<Told> {
     let mut process = process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut out = process.stdout.take().context("it has a standard output")?;
     let mut err = process.stderr.take().context("it has a standard error")?;
-    let began = Instant::now();
+    let (began, mut progress) = (Instant::now(), HangWatch::of(process.id()));
     let (said, complained, status) = std::thread::scope(|scope| -> anyhow::Result<_> {
         let said = scope.spawn(move || read_all(&mut out));
         let complained = scope.spawn(move || read_all(&mut err));
         let status = loop {
             if let Some(status) = process.try_wait()? {
-                break Some(status);
+                break Ok(status);
             }
-            if began.elapsed() > HANGS_AFTER {
+            if let Some(hangs) = progress.hangs(began.elapsed()) {
                 process.kill()?;
                 process.wait()?;
-                break None;
+                break Err(hangs);
             }
             std::thread::sleep(LOOK_EVERY);
         };
@@ -128,8 +127,8 @@ pub(super) fn told_by_process(mut process: Command) -> anyhow::Result<Told> {
         Ok((join(said), join(complained), status))
     })?;
     let why = match status {
-        Some(status) => format!("the process ended with {status} and said nothing: {}", complained.trim()),
-        None => format!("the process hung for {} s and was ended", HANGS_AFTER.as_secs()),
+        Ok(status) => format!("the process ended with {status} and said nothing: {}", complained.trim()),
+        Err(hangs) => format!("the process hung: it {hangs}, and was ended"),
     };
     Ok(serde_json::from_str(said.trim()).unwrap_or_else(|_| harness(why)))
 }

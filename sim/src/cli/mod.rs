@@ -5,6 +5,7 @@
 
 mod campaign;
 mod domain;
+mod hang;
 mod minimise;
 pub mod mutants;
 mod nightly;

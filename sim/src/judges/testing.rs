@@ -295,11 +295,11 @@ impl Shop {
                 let Said::Order(order) = *answer else { panic!("placing answers an order") };
                 let token = token.map(|token| format!("{}:{}", token.group, token.index));
                 let order = Some(ordergrid_api::wire::BatchOrder::Whole(Box::new(order)));
-                BatchResult { status: 201, replayed, token, created: None, order, error: None }
+                BatchResult { status: 201, replayed, replayed_version: None, token, created: None, order, error: None }
             }
             Ending::Refused { status, code, .. } => {
                 let error = Some(Problem { code, status, outcome: "refused".to_owned(), ..Problem::default() });
-                BatchResult { status, replayed: false, token: None, created: None, order: None, error }
+                BatchResult { status, replayed: false, replayed_version: None, token: None, created: None, order: None, error }
             }
             other => panic!("the shop always answers: {other:?}"),
         }
@@ -342,13 +342,21 @@ impl Shop {
     fn ending(&self, ask: &Ask, outcome: Outcome) -> Ending {
         let (said, replayed) = match outcome {
             Outcome::Placed { order, replayed } => (Said::Order((&*order).into()), replayed),
-            Outcome::Order { order, created: Some(Created::Fulfilment(id)), replayed } if matches!(ask, Ask::Pick(..)) => {
+            Outcome::Order { order, created: Some(Created::Fulfilment(id)), replayed, version }
+                if matches!(ask, Ask::Pick(..)) =>
+            {
                 let parcel = &order.fulfilments[id.number as usize - 1];
                 let fulfilment = Fulfilment::of(&order, parcel);
-                (Said::Fulfilment(FulfilmentChanged { fulfilment, order: (&*order).into() }), replayed)
+                let order = Order::changed(&order, None, replayed.then_some(version));
+                (Said::Fulfilment(FulfilmentChanged { fulfilment, order }), replayed)
             }
-            Outcome::Order { order, created, replayed } => (Said::Order(Order::changed(&order, created)), replayed),
-            Outcome::Sku { sku, replayed, .. } => (Said::Sku(Sku::new(&sku, self.index)), replayed),
+            Outcome::Order { order, created, replayed, version } => {
+                (Said::Order(Order::changed(&order, created, replayed.then_some(version))), replayed)
+            }
+            Outcome::Sku { sku, replayed, version, .. } => {
+                let replayed_version = replayed.then_some(version);
+                (Said::Sku(Sku { replayed_version, ..Sku::new(&sku, self.index) }), replayed)
+            }
             Outcome::Rejected(Rejection::OutOfStock { .. } | Rejection::OutOfStocks(_)) => return refused(409, "out_of_stock"),
             Outcome::Rejected(Rejection::KeyReused) => return refused(422, "idempotency_key_reused"),
             Outcome::Rejected(rejection) => return refused(409, &format!("{rejection}")),

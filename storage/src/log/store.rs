@@ -114,17 +114,6 @@ where
             }
             (floor.vote.filter(|vote| is_later::<C>(log.vote.as_ref(), vote)), below)
         };
-        if let Some(last) = &below {
-            let found = self.shared.log.read().last.as_ref().map_or_else(|| "none".to_owned(), LogIdOf::<C>::to_string);
-            let (replica, vouched) = (self.shared.replica, last.to_string());
-            tracing::error!(
-                replica,
-                found,
-                vouched,
-                effect = "the replica neither votes nor leads until a leader has refilled its log",
-                "log shorter than vouched for"
-            );
-        }
         self.shared.floor.send_replace(below);
         match vote {
             Some(vote) => self.save_vote(&vote).await,

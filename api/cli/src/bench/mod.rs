@@ -102,7 +102,7 @@ async fn run_by(
     if options.verify {
         progress.says("proving laws");
         let policy = RetryPolicy { attempt_timeout: VERIFY_PATIENCE, ..RetryPolicy::patient(VERIFY_PATIENCE) };
-        let proof = client.send(&Call::cluster_verify(), &policy).await?.read::<VerifyReport>()?.value;
+        let proof = client.send(&Call::cluster_verify(None), &policy).await?.read::<VerifyReport>()?.value;
         report.laws_hold = match proof.verdict() {
             Verdict::Holds => Some(true),
             Verdict::Broken => Some(false),

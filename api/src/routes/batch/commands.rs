@@ -45,6 +45,7 @@ pub(in crate::routes) async fn command(api: Arc<Api>, mut call: Call) -> Ended {
         status: |changed: &OrderChanged| reply::created_or_ok(changed.created.is_some()),
         order: |changed| &changed.order,
         created: |changed| changed.created,
+        version: |changed| Some(changed.version),
     };
     Ok(respond(&api, &mut call, items, minimal, told))
 }

@@ -50,7 +50,9 @@ pub(in crate::routes) async fn place(api: Arc<Api>, mut call: Call) -> Ended {
         };
         orders::of_place(failure, lines)
     });
-    let told = Told { status: |_| StatusCode::CREATED, order: |order: &Arc<Order>| order, created: |_| None };
+    // Placing answers exactly what it answered first.
+    let told =
+        Told { status: |_| StatusCode::CREATED, order: |order: &Arc<Order>| order, created: |_| None, version: |_| None };
     Ok(respond(&api, &mut call, items, minimal, told))
 }
 

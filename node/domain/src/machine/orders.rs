@@ -36,14 +36,14 @@ impl ShardMachine {
         let before = row.order.status();
         match self.change_order(&mut row, command) {
             Ok(Changed::Now { created, effects }) => {
-                let order = Arc::clone(&row.order);
+                let (order, version) = (Arc::clone(&row.order), row.order.version);
                 self.commit_change(key, row, before, effects);
-                Ok(Outcome::Order { order, created, replayed: false })
+                Ok(Outcome::Order { order, created, replayed: false, version })
             }
-            Ok(Changed::Before { created }) => {
+            Ok(Changed::Before { created, version }) => {
                 let order = Arc::clone(&row.order);
                 self.rows.give_back(&key, row);
-                Ok(Outcome::Order { order, created, replayed: true })
+                Ok(Outcome::Order { order, created, replayed: true, version })
             }
             Err(rejection) => {
                 self.rows.give_back(&key, row);
@@ -58,7 +58,7 @@ impl ShardMachine {
             if first.body_hash != command.body_hash {
                 return Err(Rejection::KeyReused);
             }
-            return Ok(Changed::Before { created: first.created });
+            return Ok(Changed::Before { created: first.created, version: first.version });
         }
         if let Some(expected) = command.expect_version.filter(|expected| *expected != row.order.version) {
             return Err(Rejection::StaleVersion { expected, actual: row.order.version });
@@ -159,7 +159,7 @@ enum Changed {
     /// It was done.
     Now { created: Option<Created>, effects: Effects },
     /// It had been done, under the same key.
-    Before { created: Option<Created> },
+    Before { created: Option<Created>, version: u64 },
 }
 
 fn index_of(status: Status) -> usize {

@@ -21,7 +21,7 @@ impl ShardMachine {
         self.own(command.sku.slot())?;
         let key = keys::sku(&command.sku);
         let name = match &command.action {
-            SkuAction::Put { name } => Some(name),
+            SkuAction::Put { name } | SkuAction::Create { name } => Some(name),
             SkuAction::Receive { .. } | SkuAction::Adjust { .. } => None,
         };
         let Some(sku) = self.rows.get::<Sku>(&key) else {
@@ -34,7 +34,7 @@ impl ShardMachine {
             if first.body_hash != command.body_hash {
                 return Err(Rejection::KeyReused);
             }
-            return Ok(Outcome::Sku { sku: Box::new(again), created: false, replayed: true });
+            return Ok(Outcome::Sku { sku: Box::new(again), created: false, replayed: true, version: first.version });
         }
         if let Some(expected) = command.expect_version.filter(|expected| *expected != version) {
             return Err(Rejection::StaleVersion { expected, actual: version });
@@ -42,6 +42,7 @@ impl ShardMachine {
         // On a copy, so that a refusal leaves the row as it was, clean and unencoded.
         let mut changed = again;
         let renamed = match &command.action {
+            SkuAction::Create { .. } => return Err(Rejection::StaleVersion { expected: 0, actual: version }),
             SkuAction::Put { name } => changed.rename(name),
             SkuAction::Receive { warehouse, quantity } => changed.receive(warehouse, *quantity).map(|()| true)?,
             SkuAction::Adjust { warehouse, delta, .. } => changed.adjust(warehouse, *delta).map(|()| true)?,
@@ -49,8 +50,9 @@ impl ShardMachine {
         if renamed {
             *self.rows.get_mut::<Sku>(&key).expect("the SKU was just read") = changed.clone();
         }
-        self.remember_sku_key(record, command.body_hash, changed.version);
-        Ok(Outcome::Sku { sku: Box::new(changed), created: false, replayed: false })
+        let version = changed.version;
+        self.remember_sku_key(record, command.body_hash, version);
+        Ok(Outcome::Sku { sku: Box::new(changed), created: false, replayed: false, version })
     }
 
     fn create_sku(&mut self, command: &SkuCommand, key: RowKey, sku: Sku) -> Result<Outcome, Rejection> {
@@ -58,10 +60,11 @@ impl ShardMachine {
             return Err(Rejection::StaleVersion { expected, actual: 0 });
         }
         let record = command.key.as_ref().map(|client| keys::sku_key(&command.sku, client));
-        self.remember_sku_key(record, command.body_hash, sku.version);
+        let version = sku.version;
+        self.remember_sku_key(record, command.body_hash, version);
         self.rows.put_decoded(key, Box::new(sku.clone()));
         self.meta.counts.skus += 1;
-        Ok(Outcome::Sku { sku: Box::new(sku), created: true, replayed: false })
+        Ok(Outcome::Sku { sku: Box::new(sku), created: true, replayed: false, version })
     }
 
     fn sku_key_row(&mut self, key: &RowKey) -> Option<SkuKeyRow> {

@@ -71,6 +71,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Err(code) => return code,
     };
     let ended = match verb {
+        Verb::Dev(_) | Verb::Serve(_) | Verb::Offline(_) if global.curl => Err(no_request()),
         Verb::Dev(args) => dev(&args, &global, &screen),
         Verb::Serve(args) => serve(&args, &global, &screen),
         Verb::Offline(command) => command.run(&global, &screen),
@@ -80,6 +81,12 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Client(command) => return client(command, &global, &screen),
     };
     ordergrid_cli::finish(ended, global.output, &screen)
+}
+
+/// A verb that sends nothing has no request to show, and was not asked to do its work.
+fn no_request() -> VerbFailure {
+    let detail = "--curl shows the request of a verb that makes one call to a grid; this verb makes none";
+    VerbFailure::new(Exit::Usage, "usage", detail)
 }
 
 fn serve(args: &ServeArgs, global: &GlobalArgs, screen: &Screen) -> Result<Exit, VerbFailure> {
@@ -240,6 +247,14 @@ mod tests {
         let endpoints = ["http://127.0.0.1:1".to_owned()];
         let line = ready_line(&endpoints, "/data");
         assert_eq!(line, "{\"ready\":true,\"endpoints\":[\"http://127.0.0.1:1\"],\"data\":\"/data\"}\n");
+    }
+
+    #[test]
+    fn verbs_that_send_nothing_refuse_to_show_a_request() {
+        for line in ["dev --curl", "serve --config x.toml --curl", "offline status --config x.toml --curl"] {
+            let arguments = std::iter::once("ordergrid").chain(line.split(' ')).map(OsString::from);
+            assert_eq!(run(arguments), Exit::Usage.code(), "{line}");
+        }
     }
 
     #[test]

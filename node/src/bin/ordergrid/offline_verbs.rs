@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use ordergrid_cli::{Exit, Format, GlobalArgs, Screen, VerbFailure};
 use ordergrid_node::NodeConfig;
 use ordergrid_node::recovery::offline::{Found, Offline, OfflineError};
@@ -33,17 +33,18 @@ pub(crate) struct DataArgs {
 
 /// The loss to accept.
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("what").required(true).args(["shard", "all", "log"]))]
 pub(crate) struct AcceptArgs {
     #[command(flatten)]
     place: DataArgs,
     /// The shard; 0 is the meta group. Repeatable
-    #[arg(long, value_name = "N", required_unless_present_any = ["all", "log"])]
+    #[arg(long, value_name = "N")]
     shard: Vec<u32>,
     /// Every shard that has lost entries
-    #[arg(long, conflicts_with = "shard")]
+    #[arg(long)]
     all: bool,
     /// The whole damaged log database: every shard goes on with its state database
-    #[arg(long, conflicts_with_all = ["shard", "all"])]
+    #[arg(long)]
     log: bool,
     /// Confirm: accept the loss
     #[arg(long)]

@@ -121,17 +121,19 @@ fn orders() -> Vec<String> {
     let token = Token { shard: 1, index: 300 };
     let placed = Answer::new(Arc::clone(&order), token);
     let created = Some(Created::Fulfilment(FulfilmentId { order: order.id, number: 1 }));
-    let changed = Answer { replayed: true, ..Answer::new(OrderChanged { order: Arc::clone(&order), created }, token) };
+    let changed =
+        Answer { replayed: true, ..Answer::new(OrderChanged { order: Arc::clone(&order), created, version: 2 }, token) };
     let page = UserOrders { orders: vec![order.as_ref().clone()], next: Some(order.id), total: Some(1) };
     let query = UserOrdersQuery { user: user(), status: None, page: 2, size: 20, cursor: Some(order.id) };
     let adjust = SkuAction::Adjust { warehouse: WarehouseId::default(), delta: -3, reason: None };
+    let sku_changed = SkuChanged { sku: sku.clone(), created: true, version: 2 };
     let no = Err(Failure::refused(Refusal::Overloaded));
     vec![
         row("PlaceOrder", PlaceOrder(Arc::new(request())), placed.clone()),
         row("PlaceOrders", PlaceOrders(vec![Arc::new(request())]), vec![Ok(placed.clone()), no]),
         row("CommandOrder", CommandOrder(order_command()), changed.clone()),
         row("CommandOrders", CommandOrders(vec![order_command()]), vec![Ok(changed)]),
-        row("CommandSku", CommandSku(sku_command(adjust)), Answer::new(SkuChanged { sku: sku.clone(), created: true }, token)),
+        row("CommandSku", CommandSku(sku_command(adjust)), Answer::new(sku_changed, token)),
         row("ReadOrder", ReadOrder(order.id), placed),
         row("ReadOrders", ReadOrders(query), Answer { age_ms: Some(5), ..Answer::new(page, token) }),
         row("ReadSku", ReadSku(sku_id()), Answer::new(sku, token)),

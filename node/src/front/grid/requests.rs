@@ -77,12 +77,12 @@ requests! {
     PlaceOrders(Vec<Arc<OrderRequest>>) 2 v 1 -> Vec<Result<Answer<Arc<Order>>, Failure>>,
         |this, node| Some(node.owner(this.0.first()?.user.slot()));
     /// A command on an order.
-    CommandOrder(OrderCommand) 3 v 1 -> Answer<OrderChanged>, |this, node| Some(node.owner(this.0.order.slot()));
+    CommandOrder(OrderCommand) 3 v 2 -> Answer<OrderChanged>, |this, node| Some(node.owner(this.0.order.slot()));
     /// Commands on orders of one shard.
-    CommandOrders(Vec<OrderCommand>) 4 v 1 -> Vec<Result<Answer<OrderChanged>, Failure>>,
+    CommandOrders(Vec<OrderCommand>) 4 v 2 -> Vec<Result<Answer<OrderChanged>, Failure>>,
         |this, node| Some(node.owner(this.0.first()?.order.slot()));
     /// A command on a SKU.
-    CommandSku(SkuCommand) 5 v 1 -> Answer<SkuChanged>, |this, node| Some(node.owner(this.0.sku.slot()));
+    CommandSku(SkuCommand) 5 v 2 -> Answer<SkuChanged>, |this, node| Some(node.owner(this.0.sku.slot()));
     /// Read an order.
     ReadOrder(OrderId) 6 v 1 -> Answer<Arc<Order>>, |this, node| Some(node.owner(this.0.slot()));
     /// Read a user's orders.

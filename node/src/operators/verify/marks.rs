@@ -102,7 +102,7 @@ async fn mark_once(grid: &NodeGrid, shard: &Shard) -> (Marked, bool) {
 async fn hash_at(grid: &NodeGrid, node: u64, shard: GroupId, index: u64) -> Result<HashAt, String> {
     match grid.node.host(shard).filter(|_| node == grid.node.id) {
         Some(host) => Ok(HashAt::of(&host.replica(), index, grid.limits.request).await),
-        None => grid.hash_at(node, shard, index).await.map_err(|failed| in_words(Some(failed))),
+        None => grid.hash_at(node, shard, index).await,
     }
 }
 

@@ -372,7 +372,7 @@ impl Oracle {
             self.touched.1.insert(command.order);
             return Ok(());
         };
-        let Outcome::Order { order, created, replayed: false } = outcome else {
+        let Outcome::Order { order, created, replayed: false, .. } = outcome else {
             return Err(Violation(format!("{:?} must be done, not {outcome:?}: {model:?}", command.action)));
         };
         Self::same_created(done.created, *created)?;

@@ -173,7 +173,7 @@ impl Oracle {
             return Ok(());
         }
         let delta = match &command.action {
-            SkuAction::Put { .. } => 0,
+            SkuAction::Put { .. } | SkuAction::Create { .. } => 0,
             SkuAction::Receive { quantity, .. } => quantity.0 as i64,
             SkuAction::Adjust { delta, .. } => *delta,
         };

@@ -44,8 +44,8 @@ fn a_command_is_replayed_with_what_it_created() {
     shard.one(act(order.id, "pick", pick()));
     let fulfilment = FulfilmentId { order: order.id, number: 1 };
     shard.one(act(order.id, "ship", OrderAction::Ship { fulfilment, carrier: None, tracking: None }));
-    let Outcome::Order { order: now, created, replayed } = shard.one(act(order.id, "pick", pick())) else { panic!() };
-    assert_eq!((created, replayed), (Some(Created::Fulfilment(fulfilment)), true));
+    let Outcome::Order { order: now, created, replayed, version } = shard.one(act(order.id, "pick", pick())) else { panic!() };
+    assert_eq!((created, replayed, version, now.version), (Some(Created::Fulfilment(fulfilment)), true, 3, 4));
     assert_eq!(*now, shard.order(order.id), "the order as it stands now");
     // A key of one order is no key of another.
     let second = shard.ordered("k2", &[(&a, 1)]);

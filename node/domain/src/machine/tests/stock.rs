@@ -57,7 +57,7 @@ fn stock_moves_as_told_and_once_per_key() {
     let a = sku_of(&shard.machine, 0);
     #[rustfmt::skip]
     let cases = [
-        // command               on hand, version after, replayed
+        // command               on hand, version now, replayed
         (put(&a),                  0,  1, false),
         (put(&a),                  0,  1, false),
         (receive(&a, "r1", 10),    10, 2, false),
@@ -66,9 +66,12 @@ fn stock_moves_as_told_and_once_per_key() {
         (adjust(&a, "a1", -15),    0,  4, false),
         (adjust(&a, "a1", -15),    0,  4, true),
         (adjust(&a, "a2", 7),      7,  5, false),
+        (receive(&a, "r1", 10),    7,  5, true),
     ];
     for (n, (command, on_hand, version, expected)) in cases.into_iter().enumerate() {
-        let Outcome::Sku { sku, replayed, .. } = shard.one(command) else { panic!("step {n} was refused") };
+        let Outcome::Sku { sku, replayed, version: made, .. } = shard.one(command) else { panic!("step {n} was refused") };
+        let first = if n == 8 { 2 } else { version };
+        assert_eq!(made, first, "step {n}: the version that the key has made, when it was first used");
         assert_eq!((sku.stock[0].1.on_hand.0, sku.version, replayed), (on_hand, version, expected), "step {n}");
         assert_eq!(*sku, shard.sku(&a), "step {n}");
         shard.machine.check();
@@ -84,6 +87,18 @@ fn a_put_creates_once_and_renames() {
     let Outcome::Sku { sku, created, .. } = shard.one(renamed) else { panic!() };
     assert_eq!((created, sku.name.as_str(), sku.version), (false, "other", 2));
     assert_eq!(shard.machine.counters().skus, 1);
+}
+
+#[test]
+fn what_is_to_be_created_is_refused_where_it_is_there() {
+    let mut shard = Shard::alone();
+    let a = sku_of(&shard.machine, 0);
+    let create = || sku_command(&a, "n", SkuAction::Create { name: text("new") });
+    assert!(matches!(shard.one(create()), Outcome::Sku { created: true, version: 1, .. }));
+    shard.one(receive(&a, "r1", 10));
+    let without_key = SkuCommand { key: None, ..create() };
+    assert_eq!(shard.one(without_key), Outcome::Rejected(Rejection::StaleVersion { expected: 0, actual: 2 }));
+    assert_eq!((shard.sku(&a).name, shard.machine.counters().skus), (text("new"), 1));
 }
 
 #[test]

@@ -83,13 +83,15 @@ fn changed(seen: &Sighting<'_, Order>, standard: &dyn Standard, told: Told) -> O
     if outcomes.is_empty() {
         return None;
     }
-    let fitting = |order: &domain::Order, created| {
+    let fitting = |order: &domain::Order, created, version: u64| {
         // A parcel's answer has its own id, and the order beside it.
-        let order = if matches!(seen.op.ask, Ask::Pick(..)) { order.into() } else { Order::changed(order, created) };
-        told.order(order) == *seen.what
+        let created = if matches!(seen.op.ask, Ask::Pick(..)) { None } else { created };
+        told.order(Order::changed(order, created, seen.replayed.then_some(version))) == *seen.what
     };
     let fits = outcomes.iter().any(|outcome| match outcome {
-        Outcome::Order { order, created, replayed } => *replayed == seen.replayed && fitting(order, *created),
+        Outcome::Order { order, created, replayed, version } => {
+            *replayed == seen.replayed && fitting(order, *created, *version)
+        }
         _ => false,
     });
     (!fits).then(|| format!("no outcome of entry {} of shard {}", token.index, token.group))
@@ -99,7 +101,10 @@ fn changed_sku(seen: &Sighting<'_, Sku>, standard: &dyn Standard) -> Option<Stri
     let token = seen.token?;
     let outcomes = standard.outcomes(GroupId(token.group), token.index);
     let fits = outcomes.iter().any(|outcome| match outcome {
-        Outcome::Sku { sku, replayed, .. } => *replayed == seen.replayed && Sku::new(sku, token.index) == *seen.what,
+        Outcome::Sku { sku, replayed, version, .. } => {
+            let replayed_version = replayed.then_some(*version);
+            *replayed == seen.replayed && Sku { replayed_version, ..Sku::new(sku, token.index) } == *seen.what
+        }
         _ => false,
     });
     (!fits && !outcomes.is_empty()).then(|| format!("no outcome of entry {} of shard {}", token.index, token.group))
