@@ -11,7 +11,7 @@ use bincode::{Decode, Encode};
 use futures::future::BoxFuture;
 use ordergrid_domain::command::{Created, OrderCommand, OrderRequest, SkuCommand};
 use ordergrid_domain::order::Status;
-use ordergrid_domain::{Order, OrderId, Rejection, Sku, SkuId, UserId};
+use ordergrid_domain::{Order, OrderId, Reference, Rejection, Sku, SkuId, UserId};
 
 use crate::wire::WireText;
 use crate::wire::clock::{AcceptClock, ClusterClock};
@@ -38,6 +38,9 @@ pub trait Grid: Send + Sync + 'static {
     /// more than some hundred kilobytes of memory, the answer holds only the first orders of it, at least one, and the cursor
     /// of the rest.
     fn orders_of(&self, query: UserOrdersQuery, options: ReadOptions) -> BoxFuture<'_, Reply<UserOrders>>;
+
+    /// The current orders that a query by reference finds, newest first.
+    fn orders_by_reference(&self, query: ReferenceQuery, options: ReadOptions) -> BoxFuture<'_, Reply<Vec<Order>>>;
 
     /// Executes a command on an order.
     fn command_order(&self, command: OrderCommand) -> BoxFuture<'_, Reply<OrderChanged>>;
@@ -148,6 +151,15 @@ pub struct UserOrdersQuery {
     pub size: u32,
     /// Only orders placed before this one, which is the last of the previous page.
     pub cursor: Option<OrderId>,
+}
+
+/// A query for the orders that have a reference, or had it last: one for each user.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ReferenceQuery {
+    /// The reference.
+    pub reference: Reference,
+    /// Only the order of this user.
+    pub user: Option<UserId>,
 }
 
 /// A page of a user's orders.

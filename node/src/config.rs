@@ -64,6 +64,8 @@ pub struct NodeConfig {
     pub log_tail: usize,
     /// How long a hold may be tentative: its validity, and the age at which its shard asks for its fate.
     pub hold_valid: Duration,
+    /// Whether a reference is good for one order of a user, whatever becomes of it.
+    pub references_once: bool,
     /// Largest trusted difference between this node's clock and a peer's.
     pub clock_skew: Duration,
     /// Largest trusted distance of the wall clock ahead of log time at a start.

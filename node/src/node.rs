@@ -373,6 +373,7 @@ fn lead_limits(config: &NodeConfig) -> LeadLimits {
         hold_validity: config.hold_valid,
         // The other half is for placing.
         hold_patience: LEADER_PATIENCE.min(config.hold_valid / 2),
+        references_once: config.references_once,
         idle: limits.actor_idle,
         request: limits.request,
         batch: BatchLimits {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use ordergrid_domain::order::{Order, Status};
-use ordergrid_domain::{Key, OrderId, Quantity, Rejection, SkuId};
+use ordergrid_domain::{Key, OrderId, Quantity, Reference, Rejection, SkuId, UserId};
 
 use super::call::Call;
 use super::{Api, Ended, pages, reply};
 use crate::body;
 use crate::check;
 use crate::fault::{Fault, kinds};
-use crate::grid::{Answer, Failure, ReadOptions, UserOrders, UserOrdersQuery};
+use crate::grid::{Answer, Failure, ReadOptions, ReferenceQuery, UserOrders, UserOrdersQuery};
 use crate::routes::meters::Stage;
 use crate::wire::canonical::Canon;
 use crate::wire::{self, PlaceLine, PlaceOrder, ShortLine, WireText};
@@ -131,7 +131,16 @@ const USUAL_PAGE: u32 = 20;
 
 /// `GET /v1/users/{id}/orders`
 pub(super) async fn of_user(api: Arc<Api>, mut call: Call) -> Ended {
-    let [status, page, size, cursor, consistency] = call.query(["status", "page", "size", "cursor", "consistency"])?;
+    let [reference, status, page, size, cursor, consistency] =
+        call.query(["reference", "status", "page", "size", "cursor", "consistency"])?;
+    if let Some(reference) = reference {
+        if [status, page, size, cursor, consistency].iter().any(Option::is_some) {
+            let fault = Fault::new(&kinds::INVALID_REFERENCE, "names one order of a user, and cannot be combined");
+            return Err(fault.at("reference"));
+        }
+        let user = Some(call.at()?);
+        return found(&api, call, ReferenceQuery { reference: named(&reference)?, user }).await;
+    }
     let options = call.read_options(consistency.as_deref())?;
     let size = number(&kinds::INVALID_SIZE, "size", size, USUAL_PAGE, LARGEST_PAGE)?;
     let paged = page.is_some();
@@ -148,6 +157,34 @@ pub(super) async fn of_user(api: Arc<Api>, mut call: Call) -> Ended {
     call.ends(&api, Stage::Grid);
     let response = pages::answer(&api, query, options, answer).await?;
     call.ends(&api, Stage::Write);
+    Ok(response)
+}
+
+/// `GET /v1/orders?reference=&user_id=`
+pub(super) async fn by_reference(api: Arc<Api>, call: Call) -> Ended {
+    let [reference, user] = call.query(["reference", "user_id"])?;
+    let missing = || Fault::new(&kinds::INVALID_REFERENCE, "is required").at("reference");
+    let reference = named(&reference.ok_or_else(missing)?)?;
+    let user = user.map(|text| UserId::read(&text)).transpose();
+    let user = user.map_err(|detail| Fault::new(&kinds::INVALID_USER_ID, detail).at("user_id"))?;
+    found(&api, call, ReferenceQuery { reference, user }).await
+}
+
+/// A reference that may have been given before identifiers were as strict as they are.
+fn named(reference: &str) -> Result<Reference, Fault> {
+    Reference::read(reference).map_err(|detail| Fault::new(&kinds::INVALID_REFERENCE, detail).at("reference"))
+}
+
+/// The orders of a reference, all of them: there are few.
+async fn found(api: &Api, mut call: Call, query: ReferenceQuery) -> Ended {
+    let options = call.read_options(None)?;
+    let answer = api.seen(api.grid.orders_by_reference(query, options)).await?;
+    call.ends(api, Stage::Grid);
+    let orders: Vec<wire::Order> = answer.value.iter().map(Into::into).collect();
+    let total = Some(orders.len() as u64);
+    let body = wire::UserOrders { orders, total, next_cursor: None };
+    let response = reply::json(api.account(), StatusCode::OK, &body, 4_096);
+    call.ends(api, Stage::Write);
     Ok(response)
 }
 

@@ -113,6 +113,12 @@ routes! {
         class: Shop, idempotency: ItemKeys, work: Batch,
         errors: [INVALID_COMMANDS TOO_MANY_COMMANDS NO_SUCH_ROUTE INVALID_PATH INVALID_IF_VERSION],
     }
+    OrdersByReference: GET "/v1/orders" {
+        summary: "find the orders that have a reference, or had it last: one for each user, or that of `user_id`",
+        at: (), body: (), does: handler(orders::by_reference),
+        class: Shop, idempotency: Reads, work: Read,
+        errors: [INVALID_REFERENCE INVALID_USER_ID INVALID_GRID_TOKEN TOKEN_AHEAD],
+    }
     Order: GET "/v1/orders/{id}" {
         summary: "read an order",
         at: OrderId, body: (), does: handler(orders::order),
@@ -130,7 +136,7 @@ routes! {
         at: UserId, body: (), does: handler(orders::of_user),
         class: Shop, idempotency: Reads, work: Read,
         errors: [
-            INVALID_USER_ID INVALID_STATUS INVALID_PAGE INVALID_SIZE INVALID_CURSOR PAGE_TOO_DEEP
+            INVALID_USER_ID INVALID_STATUS INVALID_PAGE INVALID_SIZE INVALID_CURSOR PAGE_TOO_DEEP INVALID_REFERENCE
             INVALID_CONSISTENCY INVALID_GRID_TOKEN TOKEN_AHEAD
         ],
     }

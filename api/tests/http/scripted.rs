@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, pending, ready};
 use ordergrid_api::grid::{
-    Answer, Failure, Grid, OrderChanged, ReadOptions, Reply, SkuChanged, Token, UserOrders, UserOrdersQuery,
+    Answer, Failure, Grid, OrderChanged, ReadOptions, ReferenceQuery, Reply, SkuChanged, Token, UserOrders, UserOrdersQuery,
 };
 use ordergrid_api::wire::{
     AcceptClock, AskedRepair, Check, ClockRepair, ClusterClock, ClusterStatus, Health, InFlight, LawReport, NodeClock,
@@ -229,6 +229,15 @@ impl Grid for Scripted {
             state.reads.push(options);
             state.queries.push(query.clone());
             Ok(Answer::new(state.orders_of(query), TOKEN))
+        })
+    }
+
+    fn orders_by_reference(&self, query: ReferenceQuery, options: ReadOptions) -> BoxFuture<'_, Reply<Vec<Order>>> {
+        self.answers(|state| {
+            state.reads.push(options);
+            let of = |order: &&Order| query.user.as_ref().is_none_or(|user| *user == order.user);
+            let named = state.orders.values().rev().filter(|order| order.reference.as_ref() == Some(&query.reference));
+            Ok(Answer::new(named.filter(of).cloned().collect(), TOKEN))
         })
     }
 

@@ -9,7 +9,7 @@ use ordergrid_cluster::GroupConfig;
 use ordergrid_domain::machine::KEY_RETENTION;
 
 use super::load::ConfigError;
-use super::settings::{BootstrapNodeSettings, BootstrapSettings, Reads, Settings};
+use super::settings::{BootstrapNodeSettings, BootstrapSettings, Reads, ReferenceReuse, Settings};
 use super::units::Size;
 use super::{
     BootstrapConfig, BootstrapNode, HttpAddress, Limits, MOST_NODES, MemorySplit, MeshAddress, NodeConfig, ScrubConfig,
@@ -78,6 +78,7 @@ pub(super) fn check(settings: &Settings) -> Result<NodeConfig, ConfigError> {
         scrub: ScrubConfig { rate: settings.scrub.rate.0, every: settings.scrub.every.0 },
         log_tail: tail(settings).bytes(),
         hold_valid: settings.orders.hold_valid.0,
+        references_once: settings.orders.reference_reuse == ReferenceReuse::Never,
         clock_skew: settings.clock.skew.0,
         clock_leap: settings.clock.leap.0,
         trace: TraceConfig { filter: settings.trace.filter.clone(), json: settings.trace.json },

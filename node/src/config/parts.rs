@@ -81,6 +81,7 @@ impl NodeConfig {
             .and("raft.election_max", Span(group.election_max))
             .and("raft.lease_margin", Span(group.lease_margin))
             .and("orders.hold_valid", Span(self.hold_valid))
+            .and("orders.reference_reuse", if self.references_once { "never" } else { "after_end" })
             .and("clock.skew", Span(self.clock_skew))
             .and("clock.leap", Span(self.clock_leap))
             .and("limits.frame", Size(limits.frame as u64))

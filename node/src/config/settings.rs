@@ -223,6 +223,9 @@ sections! {
     orders: OrderSettings {
         /// Time after which a shard asks for the fate of a hold whose order is not decided.
         hold_valid: Span = Span::s(10),
+        /// Whether the reference of an order may name another one of its user: `after_end`, once the order has run out or was
+        /// cancelled before anything was shipped, or `never`. It is asked where an order comes in, so it may change with time.
+        reference_reuse: ReferenceReuse = ReferenceReuse::AfterEnd,
     }
 
     /// Clocks.
@@ -252,6 +255,16 @@ pub(super) enum Reads {
     Lease,
     /// By asking a quorum.
     Quorum,
+}
+
+/// When the reference of an order may name another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ReferenceReuse {
+    /// Once the order has ended without a parcel.
+    AfterEnd,
+    /// Never.
+    Never,
 }
 
 /// The founding of a cluster, which happens only if the disks of all nodes named here are empty. Do not change it later, since

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery};
+use ordergrid_api::grid::{OrderChanged, ReferenceQuery, SkuChanged, UserOrders, UserOrdersQuery};
 use ordergrid_api::wire::cluster::{Check, ClusterStatus, VerifyReport};
 use ordergrid_api::wire::{AcceptClock, AskedRepair, ClockRepair, ClusterClock, NodeClock, Reconciliation};
 use ordergrid_api::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, UnknownCause};
@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use crate::clocks;
 use crate::context::{LedAt, NodeContext};
+use crate::front::by_reference::used_before;
 use crate::front::reads;
 use crate::operators::repair;
 use crate::operators::streams;
@@ -173,7 +174,7 @@ impl NodeGrid {
 
     /// What the leader answers to a read. What it has applied is all there is: a token of a later entry was given by nobody, or the
     /// entry was lost since.
-    async fn current<T, R>(&self, request: R, options: &ReadOptions) -> Reply<T>
+    pub(crate) async fn current<T, R>(&self, request: R, options: &ReadOptions) -> Reply<T>
     where
         R: LeaderRequest<Response = Answer<T>>,
     {
@@ -199,6 +200,9 @@ impl NodeGrid {
 }
 
 async fn place_here(leading: &Leading, request: Arc<OrderRequest>, asked: Instant) -> Result<Answer<Arc<Order>>, Failure> {
+    if let Some(refused) = used_before(&leading.lead, &request).await {
+        return Err(refused);
+    }
     let (caller, answer) = PlaceCaller::one();
     if leading.actor.send_message(ShardMessage::Place { request, caller, asked }).is_err() {
         return Err(Failure::refused(Refusal::NoLeader));
@@ -206,8 +210,24 @@ async fn place_here(leading: &Leading, request: Arc<OrderRequest>, asked: Instan
     outcome(answer).await?
 }
 
-/// One message and one waiter for orders that came together.
+/// Orders that came together, but for those whose reference was used before.
 async fn place_many_here(leading: &Leading, requests: Vec<Arc<OrderRequest>>, asked: Instant) -> Result<Vec<Placed>, Failure> {
+    let (mut good, mut refused) = (Vec::with_capacity(requests.len()), Vec::new());
+    for (index, request) in requests.into_iter().enumerate() {
+        match used_before(&leading.lead, &request).await {
+            None => good.push(request),
+            Some(failure) => refused.push((index, failure)),
+        }
+    }
+    let mut answers = place_together(leading, good, asked).await?;
+    for (index, failure) in refused {
+        answers.insert(index, Err(failure));
+    }
+    Ok(answers)
+}
+
+/// One message and one waiter for orders that came together.
+async fn place_together(leading: &Leading, requests: Vec<Arc<OrderRequest>>, asked: Instant) -> Result<Vec<Placed>, Failure> {
     if requests.is_empty() {
         return Ok(Vec::new());
     }
@@ -325,6 +345,10 @@ impl Grid for NodeGrid {
             }
             self.current(ReadOrders(query), &options).await
         })
+    }
+
+    fn orders_by_reference(&self, query: ReferenceQuery, options: ReadOptions) -> BoxFuture<'_, Reply<Vec<Order>>> {
+        Box::pin(crate::front::by_reference::everywhere(self, query, options))
     }
 
     fn command_order(&self, command: OrderCommand) -> BoxFuture<'_, Reply<OrderChanged>> {

@@ -3,6 +3,7 @@
 //! A founding waits for other nodes without a time limit, and probes must not wait with it.
 
 pub(crate) mod batches;
+pub(crate) mod by_reference;
 pub(crate) mod grid;
 pub(crate) mod reads;
 pub(crate) mod user_orders;
@@ -11,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery};
+use ordergrid_api::grid::{OrderChanged, ReferenceQuery, SkuChanged, UserOrders, UserOrdersQuery};
 use ordergrid_api::wire::cluster::{Check, ClusterStatus, VerifyReport};
 use ordergrid_api::wire::{AcceptClock, AskedRepair, ClockRepair, ClusterClock, Reconciliation};
 use ordergrid_api::{Failure, Grid, ReadOptions, Refusal, Reply};
@@ -84,6 +85,10 @@ impl Grid for Front {
 
     fn orders_of(&self, query: UserOrdersQuery, options: ReadOptions) -> BoxFuture<'_, Reply<UserOrders>> {
         self.ask(|node| node.orders_of(query, options))
+    }
+
+    fn orders_by_reference(&self, query: ReferenceQuery, options: ReadOptions) -> BoxFuture<'_, Reply<Vec<Order>>> {
+        self.ask(|node| node.orders_by_reference(query, options))
     }
 
     fn command_order(&self, command: OrderCommand) -> BoxFuture<'_, Reply<OrderChanged>> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ordergrid_api::grid::{UserOrders, UserOrdersQuery};
+use ordergrid_api::grid::{ReferenceQuery, UserOrders, UserOrdersQuery};
 use ordergrid_api::{Answer, Failure, Refusal};
 use ordergrid_cluster::StoreError;
 use ordergrid_domain::{GroupId, Order, OrderId, Rejection, Sku, SkuId};
@@ -42,7 +42,20 @@ pub(crate) async fn orders(
     }
 }
 
+/// Reads the orders that a query by reference finds.
+pub(crate) async fn referenced(
+    replica: &ShardReplica,
+    shard: GroupId,
+    query: &ReferenceQuery,
+) -> Result<Answer<Vec<Order>>, Failure> {
+    let token = answer::token(shard, *replica.applied().borrow());
+    match crate::front::by_reference::find(replica, query).await {
+        Ok(value) => Ok(Answer::new(value, token)),
+        Err(error) => Err(unreadable(&error)),
+    }
+}
+
 /// Damaged rows are intact on another node; a failed disk is another kind of error.
-fn unreadable(error: &StoreError) -> Failure {
+pub(crate) fn unreadable(error: &StoreError) -> Failure {
     Failure::refused(if error.is_damage() { Refusal::Damaged } else { Refusal::NotReady })
 }

@@ -29,6 +29,8 @@ pub(crate) struct LeadLimits {
     pub(crate) hold_validity: Duration,
     /// How long shards without a leader are asked for holds again.
     pub(crate) hold_patience: Duration,
+    /// A reference is good for one order of a user, whatever becomes of it.
+    pub(crate) references_once: bool,
     /// How long an entity actor may be idle.
     pub(crate) idle: Duration,
     /// How long a batch may take.

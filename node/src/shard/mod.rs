@@ -42,7 +42,7 @@ pub(crate) use callers::{Caller, Deadline, PlaceCaller, Placed};
 pub(crate) use holds::{HoldCaller, HoldSink};
 pub(crate) use host::{Leading, Seat, ShardHost};
 pub(crate) use landings::Landings;
-pub(crate) use lead::LeadLimits;
+pub(crate) use lead::{Lead, LeadLimits};
 pub(crate) use mailbox::compare_ends;
 pub(crate) use proposal::{Landed, Proposal, Reply};
 pub(crate) use replica::ShardReplica;

@@ -6,6 +6,7 @@
 //! told it something cannot be judged against it: such pairs are *torn*, look again.
 
 mod moment;
+mod references;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,15 +25,14 @@ use crate::money::Quantity;
 use crate::order::Order;
 use crate::repair::Scale;
 use crate::rows::keys::{self, MarkKey, OutboxKey, TimerKey};
-use crate::rows::kinds::{
-    AttemptRow, Counts, Held, HoldRow, LocalHold, Mark, Meta, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow,
-};
+use crate::rows::kinds::{AttemptRow, Counts, Held, HoldRow, LocalHold, Mark, Meta, OrderRow, PlacedRow, SkuKeyRow};
 use crate::rows::{
     ATTEMPT, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER,
 };
 use crate::sku::Sku;
 
 pub use moment::Moment;
+use references::References;
 pub use report::{AuditCounts, AuditReport, InFlight};
 
 /// Violations kept per law; more are only counted.
@@ -99,7 +99,7 @@ struct Shard {
     streams: Moment,
     queued: BTreeMap<GroupId, (u64, u64)>,
     keys: Sides,
-    references: Sides,
+    references: References,
     lists: Sides,
     timers: Sides,
     attempts: Sides,
@@ -197,12 +197,15 @@ impl Audit {
                 read_row::<()>(value)?;
                 let (_, order) = keys::listed(key)?;
                 let here = self.here();
-                here.lists.rows = here.lists.rows.wrapping_add(hash(key, order));
+                if key.get(1) == Some(&keys::BY_REFERENCE) {
+                    here.references.listed(key, order);
+                } else {
+                    here.lists.rows = here.lists.rows.wrapping_add(hash(key, order));
+                }
             }
             REFERENCE => {
-                let row: ReferenceRow = read_row(value)?;
-                let here = self.here();
-                here.references.rows = here.references.rows.wrapping_add(hash(key, row.order));
+                let row = read_row(value)?;
+                self.here().references.row(key, &row)?;
             }
             SKU_KEY => drop(read_row::<SkuKeyRow>(value)?),
             _ => return Err(BytesError::Key),
@@ -252,7 +255,7 @@ impl Audit {
         }
         if let Some(reference) = &order.reference {
             let key = keys::reference(&order.user, reference);
-            here.references.orders = here.references.orders.wrapping_add(hash(key.as_bytes(), id));
+            here.references.order(key.as_bytes(), id);
         }
         here.lists.orders = here.lists.orders.wrapping_add(hash(keys::list(&order.user, id).as_bytes(), id));
         for (kind, due) in &row.timers {
@@ -417,8 +420,13 @@ impl Audit {
     fn judge_shard(&mut self, id: GroupId, shard: &Shard) {
         let sides = [
             (Law::OneKeyOneOrder, "idempotency records", &shard.keys),
-            (Law::OneKeyOneOrder, "references", &shard.references),
+            (Law::OneKeyOneOrder, "references", &shard.references.named),
             (Law::ReadsAreCurrent, "the lists of users", if self.lists { &shard.lists } else { &Sides::default() }),
+            (
+                Law::ReadsAreCurrent,
+                "the lists of references",
+                if self.lists { &shard.references.lists } else { &Sides::default() },
+            ),
             (Law::TimersFire, "timers", if self.timers { &shard.timers } else { &Sides::default() }),
             (Law::Heals, "the index of attempts", &shard.attempts),
         ];

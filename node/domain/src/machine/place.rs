@@ -72,11 +72,20 @@ impl ShardMachine {
         }
         request.check()?;
         let reference = request.reference.as_ref().map(|reference| keys::reference(&request.user, reference));
-        if let Some(bytes) = reference.as_ref().and_then(|key| self.rows.bytes(key)) {
-            let row: ReferenceRow = read_row(bytes).expect("a stored reference decodes");
-            return Err(Rejection::ReferenceTaken(row.order));
-        }
+        let reference = reference.map(|key| self.free_reference(key)).transpose()?;
         Ok(Checked::New(NewRows { placed, reference }))
+    }
+
+    /// The key of a reference that no order has, or none that may still come to something, with what its row says of earlier orders.
+    fn free_reference(&mut self, key: RowKey) -> Result<(RowKey, Earlier), Rejection> {
+        let Some(bytes) = self.rows.bytes(&key) else { return Ok((key, Earlier::default())) };
+        let row: ReferenceRow = read_row(bytes).expect("a stored reference decodes");
+        let has = self.rows.get::<OrderRow>(&keys::order(row.order)).expect("a reference names an order that exists");
+        if has.order.frees_reference() {
+            Ok((key, Earlier { before: row.before.wrapping_add(row.order.0), listed: row.listed }))
+        } else {
+            Err(Rejection::ReferenceTaken(row.order))
+        }
     }
 
     fn placed_row(&mut self, key: &RowKey) -> Option<PlacedRow> {
@@ -142,8 +151,9 @@ impl ShardMachine {
         let local_holds = local.map(|found| self.take_local_holds(&order, found, &effects.stock));
         let record = PlacedRow { order: id, body_hash: place.request.body_hash, at: self.meta.time };
         self.rows.put_bytes(rows.placed, row_bytes(&mut self.scratch, &record));
-        if let Some(key) = rows.reference {
-            let row = ReferenceRow { order: id };
+        if let (Some((key, Earlier { before, listed })), Some(reference)) = (rows.reference, &place.request.reference) {
+            let row = ReferenceRow { order: id, before, listed: listed.wrapping_add(id.0) };
+            self.lists.add(&keys::by_reference(reference.as_str().as_bytes(), id));
             self.rows.put_bytes(key, row_bytes(&mut self.scratch, &row));
         }
         self.lists.add(&keys::list(&place.request.user, id));
@@ -181,7 +191,15 @@ enum Checked {
 
 struct NewRows {
     placed: RowKey,
-    reference: Option<RowKey>,
+    /// And what its row says of earlier orders.
+    reference: Option<(RowKey, Earlier)>,
+}
+
+/// The sums of a [`ReferenceRow`] over the orders that had the reference before.
+#[derive(Default)]
+struct Earlier {
+    before: u64,
+    listed: u64,
 }
 
 /// SKU ids in place of names that the proposer did not send.

@@ -8,7 +8,7 @@ use crate::command::{Command, Deliver, Entry, Message, Place};
 use crate::encoding::read_row;
 use crate::ids::{AttemptId, OrderId, SkuId};
 use crate::rows::keys::{self, MarkKey, TimerKey};
-use crate::rows::kinds::{Mark, OrderRow, PlacedRow};
+use crate::rows::kinds::{Mark, OrderRow, PlacedRow, ReferenceRow};
 use crate::rows::work::{Value, Work};
 use crate::rows::{RowKey, SKU};
 use crate::time::Timestamp;
@@ -209,8 +209,16 @@ impl Needs<'_> {
             Lookup::Found(_) | Lookup::Absent => {}
             Lookup::Cold(()) => self.load(placed),
         }
-        if let Some(reference) = &request.reference {
-            self.need(keys::reference(&request.user, reference));
+        let Some(reference) = &request.reference else { return };
+        let reference = keys::reference(&request.user, reference);
+        match self.machine.rows.find(&reference) {
+            Lookup::Found(Value::Bytes(bytes)) => {
+                // Whether the reference is free again, that order says.
+                let row: ReferenceRow = read_row(bytes).expect("a stored reference decodes");
+                self.need(keys::order(row.order));
+            }
+            Lookup::Found(_) | Lookup::Absent => {}
+            Lookup::Cold(()) => self.load(reference),
         }
     }
 

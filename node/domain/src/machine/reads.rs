@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::ShardMachine;
 use crate::encoding::read_row;
-use crate::ids::{AttemptId, Key, OrderId, SkuId, Text, UserId};
+use crate::ids::{AttemptId, Key, OrderId, Reference, SkuId, Text, UserId};
 use crate::money::Quantity;
 use crate::order::Order;
 use crate::rows::keys::{self, MarkKey};
-use crate::rows::kinds::{HoldRow, Mark, OrderRow, PlacedRow};
+use crate::rows::kinds::{HoldRow, Mark, OrderRow, PlacedRow, ReferenceRow};
 use crate::rows::work::{Value, Work};
-use crate::rows::{RowKey, list_of, listed_order};
+use crate::rows::{RowKey, list_of, list_of_reference, listed_order};
 use crate::sku::Sku;
 use crate::time::Timestamp;
 
@@ -76,6 +76,25 @@ impl ShardMachine {
             Lookup::Found(_) | Lookup::Absent => Lookup::Absent,
             Lookup::Cold(()) => Lookup::Cold(vec![key]),
         }
+    }
+
+    /// The order that has a reference of a user, or had it last, as it stands.
+    #[must_use]
+    pub fn referenced(&self, user: &UserId, reference: &Reference) -> Lookup<Order> {
+        let row = self.look(keys::reference(user, reference), |bytes| {
+            read_row::<ReferenceRow>(bytes).expect("a stored reference decodes").order
+        });
+        match row {
+            Lookup::Found(order) => self.order(order),
+            Lookup::Absent => Lookup::Absent,
+            Lookup::Cold(keys) => Lookup::Cold(keys),
+        }
+    }
+
+    /// Orders of all users that had a reference, newest first, that the store may not have yet, as [`ShardMachine::unlisted`] has
+    /// those of a user.
+    pub fn unlisted_by(&self, reference: &Reference) -> impl Iterator<Item = OrderId> {
+        self.lists.of(list_of_reference(reference)).map(|key| listed_order(key).expect("a key written here reads"))
     }
 
     /// A SKU as it stands.

@@ -20,6 +20,12 @@ impl Order {
         }
     }
 
+    /// Whether it has ended without a parcel, so that its reference may name another order of its user.
+    #[must_use]
+    pub fn frees_reference(&self) -> bool {
+        self.phase == Phase::Cancelled && self.shipped_units() == Quantity::ZERO
+    }
+
     /// The payment word.
     #[must_use]
     pub fn payment_status(&self) -> PaymentStatus {

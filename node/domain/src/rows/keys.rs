@@ -32,6 +32,24 @@ pub(crate) fn list(user: &UserId, order: OrderId) -> RowKey {
     RowKey::of(LIST, &[user.as_str().as_bytes(), &[0], &(!order.0).to_be_bytes()])
 }
 
+/// Begins the name of a list that is of a reference: no id of a user begins with a control character.
+pub(crate) const BY_REFERENCE: u8 = 1;
+
+/// How the list of a reference begins, in which the orders of all users are.
+pub(crate) fn list_by_reference(reference: &[u8]) -> RowKey {
+    RowKey::of(LIST, &[&[BY_REFERENCE], reference, &[0]])
+}
+
+/// An order in the list of its reference.
+pub(crate) fn by_reference(reference: &[u8], order: OrderId) -> RowKey {
+    RowKey::of(LIST, &[&[BY_REFERENCE], reference, &[0], &(!order.0).to_be_bytes()])
+}
+
+/// The reference in the key of a row of [`REFERENCE`].
+pub(crate) fn reference_part(key: &[u8]) -> Result<&[u8], BytesError> {
+    key.iter().position(|byte| *byte == 0).map(|end| &key[end + 1..]).ok_or(BytesError::Key)
+}
+
 /// User and order of a row in a list.
 pub(crate) fn listed(key: &[u8]) -> Result<(&str, OrderId), BytesError> {
     let (name, order) = key.split_last_chunk::<8>().ok_or(BytesError::Key)?;

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
 use crate::command::{Created, Position};
@@ -62,10 +65,44 @@ pub(crate) struct SkuKeyRow {
 }
 
 /// The order that a reference of a user names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReferenceRow {
     pub(crate) order: OrderId,
+    /// The ids of the orders that had the reference before and ended without a parcel, added up, by which the audit finds them.
+    pub(crate) before: u64,
+    /// The ids of all orders that had it and are in the list of the reference, added up. Orders of before there was one are not.
+    pub(crate) listed: u64,
 }
+
+/// Stands before the fields of a row that has more than the order. No order has it as its id.
+const MORE: OrderId = OrderId(0);
+
+/// Rows of before references were free again, and had lists, are an id alone.
+impl Encode for ReferenceRow {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        if (self.before, self.listed) == (0, 0) {
+            return self.order.encode(encoder);
+        }
+        MORE.encode(encoder)?;
+        self.order.encode(encoder)?;
+        self.before.encode(encoder)?;
+        self.listed.encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for ReferenceRow {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        match OrderId::decode(decoder)? {
+            MORE => {
+                let order = OrderId::decode(decoder)?;
+                Ok(Self { order, before: u64::decode(decoder)?, listed: u64::decode(decoder)? })
+            }
+            order => Ok(Self { order, before: 0, listed: 0 }),
+        }
+    }
+}
+
+bincode::impl_borrow_decode!(ReferenceRow);
 
 /// Units that belong to an order: a hold whose *keep* has arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -10,7 +10,7 @@ pub(crate) mod kinds;
 pub(crate) mod work;
 
 use crate::encoding::BytesError;
-use crate::ids::{OrderId, UserId};
+use crate::ids::{OrderId, Reference, UserId};
 
 pub(crate) use ordergrid_rows::row_hash;
 pub use ordergrid_rows::{RowKey, RowSink};
@@ -41,7 +41,7 @@ pub const SKU: u8 = 17;
 pub const HOLD: u8 = 18;
 /// Idempotency records of placing, by user and key.
 pub const PLACED: u8 = 19;
-/// The orders of users, by user and order id, newest first: only ever added.
+/// The orders of users, by user and order id, newest first, and those of references: only ever added.
 pub const LIST: u8 = 20;
 /// The client's own names of orders, by user and reference.
 pub const REFERENCE: u8 = 22;
@@ -54,6 +54,12 @@ pub(crate) const KEYED: [u8; 6] = [ORDER, SKU, HOLD, PLACED, REFERENCE, SKU_KEY]
 #[must_use]
 pub fn list_of(user: &UserId) -> RowKey {
     RowKey::of(LIST, &[user.as_str().as_bytes(), &[0]])
+}
+
+/// Where the list of a reference begins in the store, which has the orders of all users of the shard.
+#[must_use]
+pub fn list_of_reference(reference: &Reference) -> RowKey {
+    keys::list_by_reference(reference.as_str().as_bytes())
 }
 
 /// Where in the list of a user an order stands. Newer ones are before it.

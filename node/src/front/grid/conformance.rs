@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
-use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery};
+use ordergrid_api::grid::{OrderChanged, ReferenceQuery, SkuChanged, UserOrders, UserOrdersQuery};
 use ordergrid_api::wire::{AcceptClock, AskedRepair, NodeClock, RepairState, RightClock, ShardRepair};
 use ordergrid_api::{Answer, Failure, Refusal, Token};
 use ordergrid_domain::audit::{Audit, Moment};
@@ -14,13 +14,13 @@ use ordergrid_domain::order::{CancelReason, LineRequest, Operator, Terms};
 use ordergrid_domain::reconcile::HeldUnits;
 use ordergrid_domain::{
     AttemptId, Command, Currency, Deadline, Entry, FulfilmentId, GroupId, Key, Money, Moved, Order, OrderId, Outcome, Quantity,
-    Repair, ShardConfig, ShardMachine, Sku, SkuId, SlotOwners, Text, Timestamp, UserId, WarehouseId,
+    Reference, Repair, ShardConfig, ShardMachine, Sku, SkuId, SlotOwners, Text, Timestamp, UserId, WarehouseId,
 };
 
 use super::request::{Answered, NodeRequest, frame};
 use super::requests::{
-    AuditCut, CommandOrder, CommandOrders, CommandSku, HashMark, MarkShard, PlaceOrder, PlaceOrders, PreviewRepair, ReadDisk,
-    ReadOrder, ReadOrders, ReadSku, RepairShard, ReportNode, StepStream, TakeCut, TellClock,
+    AuditCut, CommandOrder, CommandOrders, CommandSku, FindOrders, HashMark, MarkShard, PlaceOrder, PlaceOrders, PreviewRepair,
+    ReadDisk, ReadOrder, ReadOrders, ReadSku, RepairShard, ReportNode, StepStream, TakeCut, TellClock,
 };
 use crate::operators::report::NodeReport;
 use crate::operators::streams::{Step, Stepped};
@@ -175,6 +175,7 @@ fn operators() -> Vec<String> {
     let repair = Repair { log: at(9), right: at(2), since: at(5) };
     let moved = Moved { count: 1, first: (at(9), at(2)), last: (at(9), at(2)), stay: 3 };
     let attempt = AttemptId { slot: user().slot(), group: GROUP, term: 7, counter: 70_000 };
+    let by_reference = ReferenceQuery { reference: Reference::new("536365").expect("short"), user: Some(user()) };
     let held = HeldUnits { attempt, sku: sku_id(), order: Some(OrderId(300)), quantity: Quantity(3), committed: true };
     vec![
         row("MarkShard", MarkShard(GROUP), 300),
@@ -186,6 +187,7 @@ fn operators() -> Vec<String> {
         row("ReadDisk", ReadDisk(GROUP), OnDisk::Damaged("why".to_owned())),
         row("RepairShard", RepairShard(GROUP, AskedRepair { dry_run: true, since: Some(at(3)) }), repaired),
         row("PreviewRepair", PreviewRepair(GROUP, repair), vec![(Deadline::Payment, moved)]),
+        row("FindOrders", FindOrders(GROUP, by_reference), Answer::new(vec![shop().0.as_ref().clone()], Token::default())),
         row("StepStream", StepStream(GROUP, Step::Holds(GroupId(2))), Stepped::Holds(vec![held])),
     ]
 }

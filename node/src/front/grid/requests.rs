@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
-use ordergrid_api::grid::{OrderChanged, SkuChanged, UserOrders, UserOrdersQuery};
+use ordergrid_api::grid::{OrderChanged, ReferenceQuery, SkuChanged, UserOrders, UserOrdersQuery};
 use ordergrid_api::wire::{AcceptClock, AskedRepair, NodeClock, ShardRepair};
 use ordergrid_api::{Answer, Failure, Refusal};
 use ordergrid_domain::audit::{Audit, Moment};
@@ -98,7 +98,7 @@ requests! {
     /// Hold the rows of a shard as they are now, on any replica: under which number they are held, and as of which moment.
     TakeCut(GroupId) 12 v 1 -> (u64, Box<Moment>), |_this, _node| None;
     /// Look at every row that is held under a number.
-    AuditCut(GroupId, u64) 13 v 1 -> Box<Audit>, |_this, _node| None;
+    AuditCut(GroupId, u64) 13 v 2 -> Box<Audit>, |_this, _node| None;
     /// The node's clocks, after it was told which is right, if that is said.
     TellClock(Option<AcceptClock>) 14 v 1 -> NodeClock, |_this, _node| None;
     /// Look whether every stored row of a group's replica is whole.
@@ -109,6 +109,8 @@ requests! {
     PreviewRepair(GroupId, Repair) 17 v 1 -> Vec<(Deadline, Moved)>, |_this, _node| None;
     /// A step of starting streams of a shard anew.
     StepStream(GroupId, Step) 18 v 1 -> Stepped, |this, _node| Some(this.0);
+    /// Find orders of one shard by their reference.
+    FindOrders(GroupId, ReferenceQuery) 19 v 1 -> Answer<Vec<Order>>, |this, _node| Some(this.0);
 }
 
 impl LeaderRequest for PlaceOrder {
@@ -161,6 +163,13 @@ impl LeaderRequest for ReadSku {
     async fn handle(self, grid: &NodeGrid, leading: &Arc<Leading>, _: Instant) -> Result<Self::Response, Failure> {
         grid.barrier(leading).await?;
         reads::sku(&leading.lead.replica, leading.lead.shard, &self.0).await
+    }
+}
+
+impl LeaderRequest for FindOrders {
+    async fn handle(self, grid: &NodeGrid, leading: &Arc<Leading>, _: Instant) -> Result<Self::Response, Failure> {
+        grid.barrier(leading).await?;
+        reads::referenced(&leading.lead.replica, leading.lead.shard, &self.1).await
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::NodeGrid;
 use super::request::{Answered, Header, NodeRequest};
 use super::requests::{
-    AuditCut, CommandOrder, CommandOrders, CommandSku, HashMark, HereRequest, LeaderRequest, MarkShard, PlaceOrder,
+    AuditCut, CommandOrder, CommandOrders, CommandSku, FindOrders, HashMark, HereRequest, LeaderRequest, MarkShard, PlaceOrder,
     PlaceOrders, PreviewRepair, ReadDisk, ReadOrder, ReadOrders, ReadSku, RepairShard, ReportNode, StepStream, TakeCut,
     TellClock,
 };
@@ -35,7 +35,7 @@ pub(crate) async fn answer(grid: &NodeGrid, mut body: Bytes) -> Bytes {
         grid, header, body,
         led: [
             PlaceOrder, PlaceOrders, CommandOrder, CommandOrders, CommandSku, ReadOrder, ReadOrders, ReadSku, MarkShard,
-            RepairShard, StepStream
+            RepairShard, StepStream, FindOrders
         ],
         here: [ReportNode, HashMark, TakeCut, AuditCut, TellClock, ReadDisk, PreviewRepair]
     )

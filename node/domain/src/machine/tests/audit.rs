@@ -12,7 +12,7 @@ use crate::command::Message;
 use crate::encoding::{encoded, read_row};
 use crate::law::Law;
 use crate::rows::keys::{self, OutboxKey};
-use crate::rows::kinds::{HoldRow, LocalHold, Mark, OrderRow, StreamIn};
+use crate::rows::kinds::{HoldRow, LocalHold, Mark, OrderRow, ReferenceRow, StreamIn};
 use crate::rows::{ATTEMPT, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, SKU, STREAM_IN, TIMER};
 use crate::sku::Sku;
 
@@ -104,6 +104,33 @@ fn a_whole_grid_is_clean() {
 }
 
 #[test]
+fn a_reference_that_several_orders_had_is_counted_for_each_of_them() {
+    let (mut a, b) = (Shard::of(1, 2), Shard::of(2, 2));
+    let (sku, user) = (a.stocked(0, 9), user_of(&a.machine, 0));
+    for n in 0..3 {
+        let mut body = request(&user, &format!("k{n}"), &[(&sku, 1)]);
+        body.reference = Some(crate::ids::Reference::new("ref").unwrap());
+        let order = placed(a.place_local(body));
+        if n < 2 {
+            a.one(act(order.id, "cancel", cancel()));
+        }
+    }
+    let rows: [Rows; 2] = [a, b].map(|shard| shard.machine.rows().into_iter().collect());
+    assert_eq!(audit(&rows).violations().collect::<Vec<_>>(), []);
+    type Damage = fn(&mut ReferenceRow);
+    let cases: [(Damage, Law); 3] = [
+        (|row| row.before += 1, Law::OneKeyOneOrder),
+        (|row| row.order = OrderId(row.before), Law::OneKeyOneOrder),
+        (|row| row.listed += 1, Law::ReadsAreCurrent),
+    ];
+    for (damage, law) in cases {
+        let mut rows = rows.clone();
+        change(0, REFERENCE, damage)(&mut rows);
+        assert_eq!(audit(&rows).violations().map(|(law, _)| law).collect::<Vec<_>>(), [law]);
+    }
+}
+
+#[test]
 fn what_an_order_holds_in_its_own_row_is_judged_order_by_order() {
     use Law::{AllOrNothing, HoldsAddUp, ReadsAreCurrent};
     type Damage = fn(&mut Vec<LocalHold>);
@@ -170,7 +197,7 @@ fn every_kind_of_damage_breaks_its_law() {
         ("an order of two shards lost", Box::new(lose_shared), &[AllOrNothing, OneKeyOneOrder, ReadsAreCurrent]),
         ("an order twice", Box::new(copy_order), &[HoldsAddUp, OneKeyOneOrder, ReadsAreCurrent, TimersFire]),
         ("a key lost", Box::new(lose(0, PLACED)), &[OneKeyOneOrder]),
-        ("a reference lost", Box::new(lose(0, REFERENCE)), &[OneKeyOneOrder]),
+        ("a reference lost", Box::new(lose(0, REFERENCE)), &[OneKeyOneOrder, ReadsAreCurrent]),
         ("a row of a list lost", Box::new(lose(0, LIST)), &[ReadsAreCurrent]),
         ("a timer lost", Box::new(lose(0, TIMER)), &[ReadsAreCurrent, TimersFire]),
         ("a message lost", Box::new(lose(0, OUTBOX)), &[AllOrNothing, Heals]),

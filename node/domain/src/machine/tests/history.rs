@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::store::Disk;
 use super::*;
 use crate::command::Message;
-use crate::ids::FulfilmentId;
+use crate::ids::{FulfilmentId, Reference};
 use crate::reconcile::{ClaimOf, Claimed, Claims, Restart};
 use crate::repair::Repair;
 
@@ -148,6 +148,7 @@ impl World {
         let lines: Vec<(&SkuId, u64)> = lines.iter().map(|(sku, units)| (sku, *units)).collect();
         let mut request = request(&self.user(attempt), &format!("key-{}", n % 7), &lines);
         request.body_hash = u64::from(n % 11);
+        request.reference = n.is_multiple_of(3).then(|| Reference::new(format!("ref-{}", n % 4)).expect("short"));
         request.terms = [Terms::Prepaid, Terms::Invoice][usize::from(n.is_multiple_of(5))];
         request
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::command::Message;
-use crate::ids::Reference;
+use crate::ids::{FulfilmentId, Reference};
 use crate::order::Phase;
 
 fn place(attempt: AttemptId, request: OrderRequest) -> Command {
@@ -206,4 +206,40 @@ fn ids_are_unique_and_never_go_back() {
         }
     }
     assert_eq!(last[1].made_at(), at(9_000), "ids catch up with the clock");
+}
+
+/// Two units, by the reference "ref".
+fn ask_for(shard: &mut Shard, user: &UserId, sku: &SkuId, name: &str) -> Outcome {
+    let mut request = request(user, name, &[(sku, 2)]);
+    request.reference = Some(Reference::new("ref").unwrap());
+    shard.place_local(request)
+}
+
+#[test]
+fn a_reference_is_free_again_once_its_order_has_ended_without_a_parcel() {
+    let mut shard = Shard::alone();
+    let a = shard.stocked(0, 100);
+    let user = user_of(&shard.machine, 0);
+    let taken = |shard: &mut Shard, by: &Order, when: &str| {
+        assert_eq!(ask_for(shard, &user, &a, "other"), Outcome::Rejected(Rejection::ReferenceTaken(by.id)), "{when}");
+    };
+    let first = placed(ask_for(&mut shard, &user, &a, "k1"));
+    taken(&mut shard, &first, "while it waits for money");
+    shard.one(act(first.id, "cancel", cancel()));
+    let second = placed(ask_for(&mut shard, &user, &a, "k2"));
+    taken(&mut shard, &second, "the next one has it");
+    shard.now = at(2_000_000);
+    shard.one(Command::Tick);
+    assert_eq!(shard.order(second.id).phase, Phase::Cancelled, "it ran out");
+    let third = placed(ask_for(&mut shard, &user, &a, "k3"));
+    shard.one(act(third.id, "pay", pay(third.total)));
+    let one = OrderAction::Pick { lines: vec![(1, Quantity(1))], warehouse: WarehouseId::default() };
+    shard.one(act(third.id, "pick", one));
+    let fulfilment = FulfilmentId { order: third.id, number: 1 };
+    shard.one(act(third.id, "ship", OrderAction::Ship { fulfilment, carrier: None, tracking: None }));
+    shard.one(act(third.id, "cancel", cancel()));
+    taken(&mut shard, &third, "a parcel has left, whatever became of the rest");
+    let named = shard.machine.referenced(&user, &Reference::new("ref").unwrap());
+    assert!(matches!(named, ordergrid_rows::Lookup::Found(order) if order.id == third.id), "the last one is found by it");
+    shard.machine.check();
 }

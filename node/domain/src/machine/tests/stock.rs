@@ -93,11 +93,13 @@ fn a_put_creates_once_and_renames() {
 fn what_is_to_be_created_is_refused_where_it_is_there() {
     let mut shard = Shard::alone();
     let a = sku_of(&shard.machine, 0);
-    let create = || sku_command(&a, "n", SkuAction::Create { name: text("new") });
-    assert!(matches!(shard.one(create()), Outcome::Sku { created: true, version: 1, .. }));
+    let create = |name| {
+        let action = SkuAction::Create { name: text(name) };
+        Command::Sku(Box::new(SkuCommand { sku: a.clone(), key: None, body_hash: 0, expect_version: None, action }))
+    };
+    assert!(matches!(shard.one(create("new")), Outcome::Sku { created: true, version: 1, .. }));
     shard.one(receive(&a, "r1", 10));
-    let without_key = SkuCommand { key: None, ..create() };
-    assert_eq!(shard.one(without_key), Outcome::Rejected(Rejection::StaleVersion { expected: 0, actual: 2 }));
+    assert_eq!(shard.one(create("newer")), Outcome::Rejected(Rejection::StaleVersion { expected: 0, actual: 2 }));
     assert_eq!((shard.sku(&a).name, shard.machine.counters().skus), (text("new"), 1));
 }
 

@@ -47,7 +47,7 @@ fn fill(machine: &mut ShardMachine, tag: u8) {
         LIST => machine.lists.add(&keys::list(&user, order)),
         REFERENCE => {
             let reference = Reference::new("r").unwrap();
-            put(machine, keys::reference(&user, &reference), encoded(&ReferenceRow { order }));
+            put(machine, keys::reference(&user, &reference), encoded(&ReferenceRow { order, before: 0, listed: 0 }));
         }
         SKU_KEY => {
             put(machine, keys::sku_key(&sku, &key("k")), encoded(&SkuKeyRow { body_hash: 1, version: 1, at: at(0) }));
