@@ -5,17 +5,17 @@ use ordergrid_rows::TableKey;
 use ordergrid_rows::encoding::EMPTY;
 
 use super::*;
-use crate::command::{Created, Message};
+use crate::command::{Created, Decided, HeldPart, KeptAttempt, Message};
 use crate::encoding::{BytesError, encoded, read_row};
 use crate::ids::{FulfilmentId, Reference, RefundId, Slot};
 use crate::order::{Address, RefundState, TimerKind};
 use crate::reconcile::{ClaimOf, Claimed, Claims, Restart};
 use crate::repair::{Repair, Repaired};
 use crate::rows::RowKey;
-use crate::rows::keys::{self, From, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
+use crate::rows::keys::{self, From, KeptKey, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
 use crate::rows::kinds::{
-    AttemptRow, Counts, Held, HoldRow, LocalHold, Mark, Meta, OrderKey, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn,
-    StreamOut,
+    AttemptRow, Counts, Held, HoldRow, KeptRow, LocalHold, Mark, Meta, OrderKey, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow,
+    StreamIn, StreamOut,
 };
 
 const GOLDEN: &str = include_str!("golden.txt");
@@ -94,6 +94,20 @@ fn anew() -> Vec<Command> {
     ]
 }
 
+fn lists() -> Vec<Command> {
+    let kept = KeptAttempt { attempt: attempt(), order: order_id(), committed: true, items: 1 };
+    let release = Release { attempt: attempt(), skus: vec![a_sku()], valid_until: at(10_000) };
+    let part = HeldPart { sku: a_sku(), attempt: attempt(), quantity: Quantity(300) };
+    let decided = Decided { kept: vec![kept], items: vec![(a_sku(), Quantity(3))], released: vec![release] };
+    let messages = vec![
+        Message::Decided(decided),
+        Message::Commits(vec![(a_sku(), attempt())]),
+        Message::Frees(vec![part.clone()]),
+        Message::Ships(vec![part]),
+    ];
+    vec![Command::Deliver(Deliver { from: GroupId(3), first: 41, messages })]
+}
+
 fn order_row() -> OrderRow {
     let (mut order, _) = Order::place(order_id(), attempt(), &full_request(), &[text("one"), text("two")], at(5));
     let steps = [
@@ -165,6 +179,9 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("key of a repair", key_of(RepairNumber(1).write())),
         ("repair", encoded(&Repaired { since: at(1), at: at(2), by: 300 })),
         ("entry with streams that are started anew", Entry { at: at(0), commands: anew() }.to_bytes()),
+        ("entry with lists of messages", Entry { at: at(0), commands: lists() }.to_bytes()),
+        ("key of kept attempts", key_of(KeptKey::of(attempt()).0.write())),
+        ("kept attempts", encoded(&KeptRow { attempts: 1 << 48, until: at(10_000) })),
     ]
 }
 
