@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ShardMachine;
 use super::kept::KeptNow;
-use crate::command::{Decided, Deliver, Message, Outcome};
+use crate::command::{Decided, Deliver, HeldPart, Message, Outcome};
 use crate::ids::{AttemptId, GroupId, OrderId, SkuId};
 use crate::money::Quantity;
 use crate::rejection::Rejection;
 use crate::rows::keys::{From, OutboxKey, To};
 use crate::rows::kinds::{AttemptRow, StreamIn, StreamOut};
+use crate::sku::stock::BucketSums;
 
 /// Where an outgoing stream stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,17 +140,27 @@ impl ShardMachine {
                 }
                 self.remember_kept(now);
             }
-            Message::Commit { attempt, skus } => skus.iter().for_each(|sku| self.commit(*attempt, sku)),
-            Message::Commits(holds) => holds.iter().for_each(|(sku, attempt)| self.commit(*attempt, sku)),
-            Message::Free { attempt, items } => {
-                items.iter().for_each(|(sku, quantity)| self.free(*attempt, sku, *quantity));
+            Message::Commit { attempt, skus } => {
+                self.change_holds(skus, |sku| sku, |m, sums, sku| m.commit(sums, *attempt, sku))
             }
-            Message::Frees(parts) => parts.iter().for_each(|part| self.free(part.attempt, &part.sku, part.quantity)),
+            Message::Commits(holds) => {
+                self.change_holds(holds, |(sku, _)| sku, |m, sums, (sku, attempt)| m.commit(sums, *attempt, sku));
+            }
+            Message::Free { attempt, items } => {
+                self.change_holds(items, |(sku, _)| sku, |m, sums, (sku, quantity)| m.free(sums, *attempt, sku, *quantity));
+            }
+            Message::Frees(parts) => {
+                let free = |m: &mut Self, sums: &mut _, part: &HeldPart| m.free(sums, part.attempt, &part.sku, part.quantity);
+                self.change_holds(parts, |part| &part.sku, free);
+            }
             Message::Release(release) => self.released(release),
             Message::Ship { attempt, items } => {
-                items.iter().for_each(|(sku, quantity)| self.ship(*attempt, sku, *quantity));
+                self.change_holds(items, |(sku, _)| sku, |m, sums, (sku, quantity)| m.ship(sums, *attempt, sku, *quantity));
             }
-            Message::Ships(parts) => parts.iter().for_each(|part| self.ship(part.attempt, &part.sku, part.quantity)),
+            Message::Ships(parts) => {
+                let ship = |m: &mut Self, sums: &mut _, part: &HeldPart| m.ship(sums, part.attempt, &part.sku, part.quantity);
+                self.change_holds(parts, |part| &part.sku, ship);
+            }
             Message::Shortfall { order, sku, missing } => self.shortfall(*order, sku, *missing),
             Message::Claim { attempt, order, committed, items } => {
                 for claimed in items {
@@ -157,6 +168,15 @@ impl ShardMachine {
                     self.fall_short(*order, &claimed.sku, missing);
                 }
             }
+        }
+    }
+
+    /// Changes holds one by one, and the buckets of each SKU once for all of its holds that stand together.
+    fn change_holds<T>(&mut self, parts: &[T], sku: impl Fn(&T) -> &SkuId, change: impl Fn(&mut Self, &mut BucketSums, &T)) {
+        let mut sums = BucketSums::default();
+        for of_one in parts.chunk_by(|one, other| sku(one) == sku(other)) {
+            of_one.iter().for_each(|part| change(self, &mut sums, part));
+            self.settle(sku(&of_one[0]), &mut sums);
         }
     }
 

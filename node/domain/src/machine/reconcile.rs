@@ -2,6 +2,7 @@
 //! here as well.
 
 use super::kept::KeptNow;
+use super::stock::{commit_held, free_held, ship_held};
 use super::{ShardMachine, Stream};
 use crate::command::{Message, Outcome};
 use crate::ids::{AttemptId, GroupId, OrderId, SkuId};
@@ -12,6 +13,7 @@ use crate::repair::LONGEST_VALIDITY;
 use crate::rows::keys::{self, From, MarkKey, OutboxKey, To};
 use crate::rows::kinds::{Held, HoldRow, Mark, OrderRow, StreamIn, StreamOut};
 use crate::sku::Sku;
+use crate::sku::stock::BucketSums;
 use crate::time::Timestamp;
 
 /// Numbers of a stream that one term may use: those of a later term lie above all of them.
@@ -111,15 +113,17 @@ impl ShardMachine {
         let is_new = known.is_none();
         let none = || Held { quantity: Quantity::ZERO, committed, warehouse: crate::ids::WarehouseId::default() };
         let mut hold = known.unwrap_or_else(|| HoldRow { order, held: none() });
+        let mut sums = BucketSums::default();
         if committed && !hold.held.committed {
-            self.commit_held(sku, &mut hold.held);
+            commit_held(&mut sums, &mut hold.held);
         }
         let surplus = hold.held.quantity.0.saturating_sub(claimed.counted.0);
         let left = surplus.min(claimed.shipped.0);
         if surplus > 0 {
-            self.ship_held(sku, Some(&mut hold.held), Quantity(left));
-            self.free_held(sku, &mut hold.held, Quantity(surplus - left));
+            ship_held(&mut sums, Some(&mut hold.held), Quantity(left));
+            free_held(&mut sums, &mut hold.held, Quantity(surplus - left));
         }
+        self.settle(sku, &mut sums);
         let wanted = Quantity(claimed.counted.0.saturating_sub(hold.held.quantity.0));
         let missing = self.take_again(sku, &mut hold.held, wanted);
         if !is_new {

@@ -15,6 +15,7 @@ use crate::rows::RowKey;
 use crate::rows::keys::{self, MarkKey};
 use crate::rows::kinds::{Held, HoldRow, Mark, SkuKeyRow};
 use crate::sku::Sku;
+use crate::sku::stock::BucketSums;
 use crate::time::Timestamp;
 
 impl ShardMachine {
@@ -233,52 +234,36 @@ impl ShardMachine {
     }
 
     /// The order is confirmed. A hold that a count took meanwhile has been told of already.
-    pub(super) fn commit(&mut self, attempt: AttemptId, sku: &SkuId) {
+    pub(super) fn commit(&mut self, sums: &mut BucketSums, attempt: AttemptId, sku: &SkuId) {
         let Some(mut hold) = self.hold_row(attempt, sku).filter(|hold| !hold.held.committed) else { return };
-        self.commit_held(sku, &mut hold.held);
+        commit_held(sums, &mut hold.held);
         self.put_hold(attempt, sku, &hold);
     }
 
     /// Units of a kept hold are free again.
-    pub(super) fn free(&mut self, attempt: AttemptId, sku: &SkuId, quantity: Quantity) {
+    pub(super) fn free(&mut self, sums: &mut BucketSums, attempt: AttemptId, sku: &SkuId, quantity: Quantity) {
         let Some(mut hold) = self.hold_row(attempt, sku) else { return };
-        self.free_held(sku, &mut hold.held, quantity);
+        free_held(sums, &mut hold.held, quantity);
         self.put_shrunk(attempt, sku, &hold);
     }
 
     /// Units of a kept hold left the shelf; those that a count has taken left it before the count (rule 19).
-    pub(super) fn ship(&mut self, attempt: AttemptId, sku: &SkuId, quantity: Quantity) {
+    pub(super) fn ship(&mut self, sums: &mut BucketSums, attempt: AttemptId, sku: &SkuId, quantity: Quantity) {
         let mut hold = self.hold_row(attempt, sku);
-        self.ship_held(sku, hold.as_mut().map(|hold| &mut hold.held), quantity);
+        ship_held(sums, hold.as_mut().map(|hold| &mut hold.held), quantity);
         if let Some(hold) = hold {
             self.put_shrunk(attempt, sku, &hold);
         }
     }
 
-    pub(super) fn commit_held(&mut self, sku: &SkuId, held: &mut Held) {
-        let row = self.rows.get_mut::<Sku>(&keys::sku(sku)).expect("units of a SKU that exists are held");
-        row.commit(&held.warehouse, held.quantity);
-        held.committed = true;
-    }
-
-    pub(super) fn free_held(&mut self, sku: &SkuId, held: &mut Held, quantity: Quantity) {
-        let freed = quantity.min(held.quantity);
-        let row = self.rows.get_mut::<Sku>(&keys::sku(sku)).expect("units of a SKU that exists are held");
-        row.give_back(&held.warehouse, freed, held.committed);
-        held.quantity.0 -= freed.0;
-    }
-
-    pub(super) fn ship_held(&mut self, sku: &SkuId, held: Option<&mut Held>, quantity: Quantity) {
-        let shipped = quantity.min(held.as_ref().map_or(Quantity::ZERO, |held| held.quantity));
-        let Some(row) = self.rows.get_mut::<Sku>(&keys::sku(sku)) else { return };
-        let uncounted = Quantity(quantity.0 - shipped.0);
-        if uncounted > Quantity::ZERO {
-            let warehouse = held.as_ref().map_or_else(WarehouseId::default, |held| held.warehouse.clone());
-            row.ship_uncounted(&warehouse, uncounted);
+    /// Does to a SKU what its holds come to. One that does not exist has none: there is nothing to do (rule 18).
+    pub(super) fn settle(&mut self, sku: &SkuId, sums: &mut BucketSums) {
+        if sums.is_empty() {
+            return;
         }
-        if let Some(held) = held {
-            row.ship(&held.warehouse, shipped, held.committed);
-            held.quantity.0 -= shipped.0;
+        match self.rows.get_mut::<Sku>(&keys::sku(sku)) {
+            Some(row) => row.settle(sums),
+            None => *sums = BucketSums::default(),
         }
     }
 
@@ -303,5 +288,29 @@ impl ShardMachine {
     pub(super) fn put_hold(&mut self, attempt: AttemptId, sku: &SkuId, hold: &HoldRow) {
         let bytes = row_bytes(&mut self.scratch, hold);
         self.rows.put_bytes(keys::hold(attempt, sku), bytes);
+    }
+}
+
+pub(super) fn commit_held(sums: &mut BucketSums, held: &mut Held) {
+    sums.commit(&held.warehouse, held.quantity);
+    held.committed = true;
+}
+
+pub(super) fn free_held(sums: &mut BucketSums, held: &mut Held, quantity: Quantity) {
+    let freed = quantity.min(held.quantity);
+    sums.free(&held.warehouse, freed, held.committed);
+    held.quantity.0 -= freed.0;
+}
+
+pub(super) fn ship_held(sums: &mut BucketSums, held: Option<&mut Held>, quantity: Quantity) {
+    let shipped = quantity.min(held.as_ref().map_or(Quantity::ZERO, |held| held.quantity));
+    let uncounted = Quantity(quantity.0 - shipped.0);
+    if uncounted > Quantity::ZERO {
+        let warehouse = held.as_ref().map_or_else(WarehouseId::default, |held| held.warehouse.clone());
+        sums.ship_uncounted(&warehouse, uncounted);
+    }
+    if let Some(held) = held {
+        sums.ship(&held.warehouse, shipped, held.committed);
+        held.quantity.0 -= shipped.0;
     }
 }

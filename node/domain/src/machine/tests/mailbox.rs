@@ -282,6 +282,35 @@ fn the_orders_of_an_entry_are_told_together() {
 }
 
 #[test]
+fn the_buckets_of_a_sku_change_once_for_all_orders_of_a_list() {
+    let (mut orders, mut stock, sku, _) = pair();
+    let placed: Vec<Order> = (1..=4).map(|n| ordered(&mut orders, &mut stock, &format!("k{n}"), &sku, n.min(2))).collect();
+    settle(&mut orders, &mut stock);
+    type Step = (&'static str, fn(&Order) -> OrderAction, [u64; 4]);
+    let ship = |order: &Order| {
+        let fulfilment = crate::ids::FulfilmentId { order: order.id, number: 1 };
+        OrderAction::Ship { fulfilment, carrier: None, tracking: None }
+    };
+    let part = |_: &Order| OrderAction::Cancel { reason: CancelReason::User, note: None, lines: vec![(1, Quantity(1))] };
+    let steps: [Step; 4] = [
+        ("pay", |order| pay(order.total), [10, 0, 7, 0]),
+        ("part", part, [10, 0, 3, 0]),
+        ("pick", |_| pick(), [10, 0, 3, 0]),
+        ("ship", ship, [7, 0, 0, 3]),
+    ];
+    for (step, action, buckets) in steps {
+        let version = stock.sku(&sku).version;
+        orders.run(placed.iter().map(|order| act(order.id, step, action(order))).collect());
+        settle(&mut orders, &mut stock);
+        assert_eq!(stock.buckets(&sku), buckets, "{step}");
+        assert_eq!(stock.sku(&sku).version, version + u64::from(step != "pick"), "{step}");
+    }
+    assert_eq!(stock.machine.counters().holds, 0);
+    orders.machine.check();
+    stock.machine.check();
+}
+
+#[test]
 fn a_list_is_told_before_it_is_too_large_for_a_run() {
     let (mut orders, mut stock, sku, user) = pair();
     let skus: Vec<_> = (1..=1_000).map(|n| sku_of(&stock.machine, n)).collect();
