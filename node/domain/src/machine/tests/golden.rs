@@ -1,4 +1,4 @@
-//! Bytes that must never change: entries, keys and rows of version 1. A difference here means that logs and checkpoints
+//! Bytes that must never change: keys and rows of version 1, entries of version 2. A difference here means that logs and checkpoints
 //! written before can no longer be read: make a new version beside the old one instead.
 
 use ordergrid_rows::TableKey;
@@ -190,7 +190,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn stored_bytes_are_those_of_version_1() {
+fn stored_bytes_are_those_of_their_versions() {
     let now: Vec<String> = samples().iter().map(|(name, bytes)| format!("{name}: {}", hex(bytes))).collect();
     let then: Vec<&str> = GOLDEN.lines().collect();
     for (now, then) in now.iter().zip(&then) {
@@ -219,13 +219,14 @@ fn damaged_entries_are_refused() {
     let longer = [good.as_slice(), &[0]].concat();
     assert_eq!(Entry::from_bytes(&longer), Err(BytesError::Trailing(1)));
     assert_eq!(Entry::from_bytes(&[]), Err(BytesError::Empty));
-    let newer = [&[2], &good[1..]].concat();
-    assert_eq!(Entry::from_bytes(&newer), Err(BytesError::Version(2)));
+    let of_version = |version: u8| [&[version], &good[1..]].concat();
+    assert_eq!(Entry::from_bytes(&of_version(3)), Err(BytesError::Version(3)));
+    assert_eq!(Entry::from_bytes(&of_version(1)), Err(BytesError::Older(1)));
     for length in 1..good.len() {
         assert!(Entry::from_bytes(&good[..length]).is_err(), "cut after {length} bytes");
     }
     // A length that claims more memory than an entry may take: refused before anything is allocated.
-    let claim = [&[1, 0][..], &[253, 255, 255, 255, 255, 255, 255, 255, 0]].concat();
+    let claim = [&[2, 0][..], &[253, 255, 255, 255, 255, 255, 255, 255, 0]].concat();
     assert!(matches!(Entry::from_bytes(&claim), Err(BytesError::Body(_))));
 }
 
