@@ -4,7 +4,9 @@
 #
 #   tests/instructions.sh [WORK...]     all by default
 #
-# A line for each: instructions per order, hold or changed order of a checkpoint, without the making of the entry.
+# A line for each: instructions per order, hold or changed order of a checkpoint, without the making of the entry. Orders that
+# cross (`cross-LINES`, over two shards or `-of-4`) are counted with it, on all shards together; `cross-stored` has a checkpoint
+# after every hundred, `cross-pay` pays orders of three lines.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -34,7 +36,7 @@ making() {
     esac
 }
 
-[ $# -gt 0 ] || set -- place-1 place-3 lives hold encode decode checkpoint
+[ $# -gt 0 ] || set -- place-1 place-3 lives hold cross-1 cross-3 cross-1-of-4 cross-3-of-4 cross-pay cross-stored encode decode checkpoint
 printf '%-12s %s\n' WORK INSTRUCTIONS
 for work in "$@"; do
     made=$(making "$work")

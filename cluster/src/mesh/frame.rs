@@ -20,7 +20,7 @@ use super::transport::WireCodec;
 use crate::ids::{ClusterId, NodeId};
 
 /// Raised when a message changes its meaning; nodes of different protocols refuse each other.
-pub(super) const PROTOCOL: u16 = 2;
+pub(super) const PROTOCOL: u16 = 3;
 /// Bytes before the body of a request or response.
 pub(super) const PREFIX: usize = 10;
 /// Queued frames are written together, up to about this many bytes.

@@ -7,7 +7,7 @@ mod cases;
 
 use std::process::ExitCode;
 
-use cases::Shop;
+use cases::{Market, Shop};
 use ordergrid_domain::Entry;
 
 fn main() -> ExitCode {
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         _ => return ExitCode::SUCCESS,
     };
     let Some(entries) = entries else { return ExitCode::from(2) };
+    let mut market = Market::new(if work.ends_with("-of-4") { 4 } else { 2 });
     let mut shop = Shop::new();
     let sample = shop.places(3);
     let bytes = sample.to_bytes();
@@ -39,6 +40,13 @@ fn main() -> ExitCode {
             }
             "encode" => sample.to_bytes().len(),
             "decode" => Entry::from_bytes(&bytes).map_or(0, |entry| entry.commands.len()),
+            "cross-1" | "cross-1-of-4" => market.cross(1).len(),
+            "cross-3" | "cross-3-of-4" => market.cross(3).len(),
+            "cross-pay" => market.pay(3),
+            "cross-stored" => {
+                market.cross(1);
+                market.checkpoint()
+            }
             "checkpoint" => {
                 let entry = shop.places(1);
                 shop.apply(&entry);

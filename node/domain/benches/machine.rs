@@ -3,7 +3,7 @@
 
 mod cases;
 
-use cases::{COMMANDS, Shop};
+use cases::{COMMANDS, Market, Shop};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use ordergrid_domain::Entry;
@@ -33,6 +33,13 @@ fn place(bencher: Bencher<'_, '_>, lines: u64) {
 fn lives(bencher: Bencher<'_, '_>) {
     let mut shop = Shop::new();
     bencher.counter(ItemsCount::new(COMMANDS)).bench_local(|| shop.lives(3));
+}
+
+/// Orders of one line and of three over four shards, from their holds to the end of their messages.
+#[divan::bench(args = [1, 3], sample_count = 200)]
+fn cross(bencher: Bencher<'_, '_>, lines: u64) {
+    let mut market = Market::new(4);
+    bencher.counter(ItemsCount::new(COMMANDS)).bench_local(|| market.cross(lines));
 }
 
 /// One SKU, held for orders of other shards.

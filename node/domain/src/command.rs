@@ -345,6 +345,49 @@ pub enum Message {
         /// SKUs of the destination.
         items: Vec<Claimed>,
     },
+    /// Order to SKU: what the attempts that one entry has decided came to.
+    Decided(Decided),
+    /// Order to SKU: [`Message::Commit`] for the orders that one entry has confirmed, by SKU.
+    Commits(Vec<(SkuId, AttemptId)>),
+    /// Order to SKU: [`Message::Free`] for the orders that one entry has changed, by SKU.
+    Frees(Vec<HeldPart>),
+    /// Order to SKU: [`Message::Ship`] for the orders that one entry has changed, by SKU.
+    Ships(Vec<HeldPart>),
+}
+
+/// Attempts that one entry has decided: orders now, or losers. One message instead of one for each attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Decided {
+    /// Attempts that are orders now: their holds belong to these.
+    pub kept: Vec<KeptAttempt>,
+    /// SKUs of the destination, with the quantity that an order counts on: those of the first attempt first.
+    pub items: Vec<(SkuId, Quantity)>,
+    /// Attempts that lost to earlier ones of their keys, and give their tentative holds up (rule 5).
+    pub released: Vec<Release>,
+}
+
+/// An attempt that is an order now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct KeptAttempt {
+    /// Whose holds.
+    pub attempt: AttemptId,
+    /// The order they belong to.
+    pub order: OrderId,
+    /// Already confirmed: keep as committed instead of reserved.
+    pub committed: bool,
+    /// How many of the items are its own.
+    pub items: u32,
+}
+
+/// Units of one SKU that an attempt holds.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct HeldPart {
+    /// Which SKU.
+    pub sku: SkuId,
+    /// Whose hold.
+    pub attempt: AttemptId,
+    /// How many.
+    pub quantity: Quantity,
 }
 
 /// What a command came to.

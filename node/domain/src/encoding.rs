@@ -4,7 +4,11 @@
 use crate::command::Entry;
 
 pub use ordergrid_rows::BytesError;
-pub(crate) use ordergrid_rows::encoding::{encode, encoded, read, read_row, row_bytes};
+pub(crate) use ordergrid_rows::encoding::{encode, encoded, read_body, read_row, row_bytes};
+
+/// The version of entries. It changes when a command comes to something else: replicas that applied one entry in two ways would no
+/// longer agree. Since 2 the orders of an entry share their messages to other shards.
+const ENTRIES: u8 = 2;
 
 /// Most memory that decoding one entry may claim, in bytes: the largest batch decoded, with room for its structs.
 const ENTRY_LIMIT: usize = 512 << 20;
@@ -18,14 +22,19 @@ impl Entry {
         let mut room = vec![0; LEAST_ROOM + self.commands.len() * 256];
         let used = encode(&mut room, self).len();
         room.truncate(used);
+        room[0] = ENTRIES;
         room
     }
 
     /// Reads what [`Entry::to_bytes`] made.
     ///
     /// # Errors
-    /// The bytes are damaged or of a newer version: stop the process rather than guess.
+    /// The bytes are damaged or of another version: stop the process rather than guess.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BytesError> {
-        read::<Self, ENTRY_LIMIT>(bytes)
+        match bytes.split_first().ok_or(BytesError::Empty)? {
+            (&ENTRIES, body) => read_body::<Self, ENTRY_LIMIT>(body),
+            (&version @ ..ENTRIES, _) => Err(BytesError::Older(version)),
+            (&version, _) => Err(BytesError::Version(version)),
+        }
     }
 }

@@ -7,11 +7,13 @@ use ordergrid_rows::TableKey;
 use crate::command::Message;
 use crate::encoding::{BytesError, read_row};
 use crate::repair::Repaired;
-use crate::rows::keys::{self, From, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
-use crate::rows::kinds::{AttemptRow, HoldRow, Mark, Meta, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn, StreamOut};
+use crate::rows::keys::{self, From, KeptKey, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
+use crate::rows::kinds::{
+    AttemptRow, HoldRow, KeptRow, Mark, Meta, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn, StreamOut,
+};
 use crate::rows::{
-    ATTEMPT, FIRST_COLD, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, RowKey, SKU, SKU_KEY, STREAM_IN,
-    STREAM_OUT, TIMER, row_hash,
+    ATTEMPT, FIRST_COLD, HOLD, KEPT, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, RowKey, SKU, SKU_KEY,
+    STREAM_IN, STREAM_OUT, TIMER, row_hash,
 };
 use crate::sku::Sku;
 
@@ -28,6 +30,7 @@ pub fn readable(key: &[u8], value: &[u8]) -> Result<(), BytesError> {
         STREAM_IN => drop((From::parse(key)?, read_row::<StreamIn>(value)?)),
         ATTEMPT => drop(read_row::<AttemptRow>(value)?),
         MARK => drop((MarkKey::parse(key)?, read_row::<Mark>(value)?)),
+        KEPT => drop((KeptKey::parse(key)?, read_row::<KeptRow>(value)?)),
         REPAIR => drop((RepairNumber::parse(key)?, read_row::<Repaired>(value)?)),
         ORDER => drop((keys::order_part(key)?, read_row::<OrderRow>(value)?)),
         SKU => drop(read_row::<Sku>(value)?),

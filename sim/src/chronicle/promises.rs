@@ -82,6 +82,10 @@ impl Promises {
                 self.release(release);
                 None
             }
+            Message::Decided(decided) => {
+                decided.released.iter().for_each(|release| self.release(release));
+                None
+            }
             _ => None,
         })
     }

@@ -249,7 +249,11 @@ impl Rare {
         for message in fresh(run, high) {
             match message {
                 Message::Release(_) => self.note("losing attempt released"),
+                Message::Decided(decided) => self.add("losing attempt released", decided.released.len() as u64),
                 Message::Keep { .. }
+                | Message::Commits(_)
+                | Message::Frees(_)
+                | Message::Ships(_)
                 | Message::Commit { .. }
                 | Message::Free { .. }
                 | Message::Ship { .. }

@@ -287,6 +287,12 @@ impl Run<'_> {
             Message::Keep { items, .. } | Message::Free { items, .. } | Message::Ship { items, .. } => {
                 touched.skus.extend(items.iter().map(|(sku, _)| sku.clone()));
             }
+            Message::Decided(decided) => {
+                touched.skus.extend(decided.items.iter().map(|(sku, _)| sku.clone()));
+                touched.skus.extend(decided.released.iter().flat_map(|release| &release.skus).cloned());
+            }
+            Message::Commits(holds) => touched.skus.extend(holds.iter().map(|(sku, _)| sku.clone())),
+            Message::Frees(parts) | Message::Ships(parts) => touched.skus.extend(parts.iter().map(|part| part.sku.clone())),
             Message::Claim { items, .. } => touched.skus.extend(items.iter().map(|item| item.sku.clone())),
             Message::Commit { skus, .. } => touched.skus.extend(skus.iter().cloned()),
             Message::Release(release) => touched.skus.extend(release.skus.iter().cloned()),

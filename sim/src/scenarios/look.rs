@@ -72,13 +72,14 @@ pub(super) fn gone_of(command: &Command, sku: &SkuId) -> Option<AttemptId> {
 
 /// A run of a stream that keeps this SKU.
 pub(super) fn keeps(command: &Command, sku: &SkuId) -> bool {
-    let keep = |message: &Message| matches!(message, Message::Keep { items, .. } if items.iter().any(|(of, _)| of == sku));
+    let keep =
+        |message: &Message| matches!(message, Message::Decided(decided) if decided.items.iter().any(|(of, _)| of == sku));
     matches!(command, Command::Deliver(run) if run.messages.iter().any(keep))
 }
 
 #[cfg(test)]
 mod tests {
-    use ordergrid_domain::command::{Deliver, Hold, Release};
+    use ordergrid_domain::command::{Decided, Deliver, Hold, KeptAttempt, Release};
     use ordergrid_domain::{OrderId, Quantity, Slot, Timestamp};
 
     use super::*;
@@ -97,7 +98,8 @@ mod tests {
         let gone = Command::Gone(vec![(attempt, sku("A"))]);
         let items = vec![(sku("A"), Quantity(1))];
         let order = OrderId::new(valid_until, slot, 1);
-        let keep = Message::Keep { attempt, order, committed: true, items };
+        let kept = vec![KeptAttempt { attempt, order, committed: true, items: 1 }];
+        let keep = Message::Decided(Decided { kept, items, released: Vec::new() });
         let deliver = Command::Deliver(Deliver { from: GroupId(1), first: 1, messages: vec![keep] });
         #[rustfmt::skip]
         let table = [

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use ordergrid_api::wire::{CancelOrder, LineUnits, PickOrder, ShipFulfilment};
 use ordergrid_domain::order::CancelReason;
-use ordergrid_domain::{Command, SkuId};
+use ordergrid_domain::{Command, Message, SkuId};
 
 use super::setup::Setup;
-use super::stage::{Played, SOON, Stage, ms, scene};
+use super::stage::{Played, SOON, Stage, expect, ms, scene};
 use super::{ORDERS, SHELF, Scenario, look};
+use crate::disk::Database;
 use crate::history::Ask;
 
-pub(super) const SCENARIOS: [Scenario; 3] = [
+pub(super) const SCENARIOS: [Scenario; 4] = [
     Scenario {
         name: "a-run-that-comes-twice-is-applied-once",
         rule: "rule 17",
@@ -35,6 +36,14 @@ pub(super) const SCENARIOS: [Scenario; 3] = [
         mutant: Some("delivery-assumed"),
         setup: || Setup::of(3, 2),
         script: destination_dies,
+    },
+    Scenario {
+        name: "orders-of-one-entry-are-kept-together",
+        rule: "rule 17",
+        story: "several orders are placed in one entry and told in one list, and nobody asks about any of their holds",
+        mutant: Some("kept-list-forgets-its-last"),
+        setup: || Setup::of(3, 2),
+        script: together,
     },
 ];
 
@@ -70,6 +79,44 @@ fn twice(stage: &mut Stage<'_>) -> Played {
     stage.conclude()?;
     // Nine taken, two given back, three shipped.
     stage.expect_stock(&sku, 17, 4, 13)
+}
+
+fn together(stage: &mut Stage<'_>) -> Played {
+    let sku = stage.sku(SHELF, 0);
+    stage.stock(&[(&sku, 20)])?;
+    // While the first place is written, the others come and share the next entry.
+    stage.slow_sync(1, Database::Log, ms(80));
+    let place = |nth| {
+        let user = stage.user(ORDERS, nth);
+        (stage.key(), stage.order(&user, &[(&sku, 2)]))
+    };
+    let orders: Vec<_> = (0..6).map(place).collect();
+    let calls: Vec<_> = orders.iter().map(|(key, order)| stage.place(1, key, order)).collect();
+    for call in calls {
+        stage.order_of(call)?;
+    }
+    stage.slow_sync(1, Database::Log, ms(1));
+    stage.healed("all of them are kept", |stage| kept(stage).iter().sum::<usize>() == 6)?;
+    scene(kept(stage).iter().any(|orders| *orders > 1), &format!("a list keeps several orders: {:?}", kept(stage)))?;
+    // Longer than a hold may be tentative before its SKU asks.
+    stage.pass(Duration::from_secs(15))?;
+    let gone = stage.committed(SHELF).iter().filter(|(_, command)| look::gone_of(command, &sku).is_some()).count();
+    expect(gone == 0, || format!("{gone} holds of placed orders were freed"))?;
+    stage.conclude()?;
+    stage.expect_stock(&sku, 20, 12, 8)
+}
+
+/// How many orders each list keeps.
+fn kept(stage: &Stage<'_>) -> Vec<usize> {
+    let lists = |command: Command| match command {
+        Command::Deliver(run) => run.messages,
+        _ => Vec::new(),
+    };
+    let kept = |message| match message {
+        Message::Decided(decided) => Some(decided.kept.len()),
+        _ => None,
+    };
+    stage.committed(SHELF).into_iter().flat_map(|(_, command)| lists(command)).filter_map(kept).collect()
 }
 
 fn source_dies(stage: &mut Stage<'_>) -> Played {

@@ -1,5 +1,7 @@
 //! A shop and the entries that it takes: what the benches measure.
 
+mod crossing;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use ordergrid_domain::{
     AttemptId, Command, Currency, Entry, GroupId, Key, Money, Order, Outcome, ProviderPaymentId, Quantity, ShardConfig,
     ShardMachine, SkuId, Slot, SlotOwners, Text, Timestamp, UserId, WarehouseId,
 };
+
+pub(crate) use crossing::Market;
 
 /// The one shard.
 const SHARD: GroupId = GroupId(1);
@@ -30,14 +34,6 @@ impl Shop {
         let slot = |number| Slot::new(number).expect("below 4,096");
         let owners = SlotOwners::from_ranges(&[(SHARD, slot(0), slot(4_095))]);
         let mut shop = Self { machine: ShardMachine::new(ShardConfig::new(SHARD, owners)), index: 0, orders: 0 };
-        let stock = |n| {
-            let name = Text::new(format!("name of {n}")).expect("short");
-            let put =
-                SkuCommand { sku: sku(n), key: None, body_hash: 0, expect_version: None, action: SkuAction::Put { name } };
-            let receive = SkuAction::Receive { warehouse: WarehouseId::default(), quantity: Quantity(1_000_000_000) };
-            let receive = SkuCommand { action: receive, key: Some(key(n)), ..put.clone() };
-            [put, receive].map(|command| Command::Sku(Box::new(command)))
-        };
         let entry = shop.entry((0..SKUS).flat_map(stock).collect());
         shop.apply(&entry);
         shop
@@ -121,31 +117,41 @@ impl Shop {
         self.orders += 1;
         let n = self.orders;
         let user = UserId::new(format!("user-{}", n % 100_000)).expect("short");
-        let line = |line| LineRequest {
-            sku: sku((n * 7 + line * 331) % SKUS),
-            quantity: Quantity(1),
-            unit_price: Money(1_999),
-            discount: Money::ZERO,
-            tax: Money::ZERO,
-        };
-        let request = OrderRequest {
-            key: key(n),
-            body_hash: n,
-            reference: None,
-            currency: Currency::new("EUR").expect("a currency"),
-            lines: (0..lines).map(line).collect(),
-            discount: Money::ZERO,
-            shipping_fee: Money::ZERO,
-            total: None,
-            terms: Terms::Prepaid,
-            payment_method: None,
-            payment_window: Duration::from_secs(900),
-            ship_to: None,
-            metadata: Vec::new(),
-            user: user.clone(),
-        };
         let attempt = AttemptId { slot: user.slot(), group: SHARD, term: 1, counter: n };
+        let skus = (0..lines).map(|line| sku((n * 7 + line * 331) % SKUS));
+        let request = request(n, user, skus);
         Command::PlaceLocal(Box::new(Place { attempt, request: request.into(), names: Vec::new() }))
+    }
+}
+
+/// The commands that have more units of a SKU on the shelf than anybody can buy.
+fn stock(n: u64) -> [Command; 2] {
+    let name = Text::new(format!("name of {n}")).expect("short");
+    let put = SkuCommand { sku: sku(n), key: None, body_hash: 0, expect_version: None, action: SkuAction::Put { name } };
+    let receive = SkuAction::Receive { warehouse: WarehouseId::default(), quantity: Quantity(1_000_000_000) };
+    let receive = SkuCommand { action: receive, key: Some(key(n)), ..put.clone() };
+    [put, receive].map(|command| Command::Sku(Box::new(command)))
+}
+
+/// One unit of each SKU.
+fn request(n: u64, user: UserId, skus: impl Iterator<Item = SkuId>) -> OrderRequest {
+    let line =
+        |sku| LineRequest { sku, quantity: Quantity(1), unit_price: Money(1_999), discount: Money::ZERO, tax: Money::ZERO };
+    OrderRequest {
+        key: key(n),
+        body_hash: n,
+        reference: None,
+        currency: Currency::new("EUR").expect("a currency"),
+        lines: skus.map(line).collect(),
+        discount: Money::ZERO,
+        shipping_fee: Money::ZERO,
+        total: None,
+        terms: Terms::Prepaid,
+        payment_method: None,
+        payment_window: Duration::from_secs(900),
+        ship_to: None,
+        metadata: Vec::new(),
+        user,
     }
 }
 

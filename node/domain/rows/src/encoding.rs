@@ -23,6 +23,11 @@ pub enum BytesError {
     /// Written by a version that this one does not know.
     #[error("version {0} is not known")]
     Version(u8),
+    /// An entry of a version whose commands came to something else.
+    #[error(
+        "version {0} is of an older release, which alone can apply it: go on with that release, or begin with an empty data folder"
+    )]
+    Older(u8),
     /// The body does not decode.
     #[error("the body does not decode: {0}")]
     Body(String),
@@ -69,18 +74,18 @@ pub fn row_bytes<T: Encode>(room: &mut Vec<u8>, value: &T) -> Box<[u8]> {
 /// # Errors
 /// They are damaged, of a newer version or of something else.
 pub fn read_row<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, BytesError> {
-    read::<T, ROW_LIMIT>(bytes)
-}
-
-/// Reads bytes whose decoding may claim `LIMIT` bytes of memory at the most.
-///
-/// # Errors
-/// They are damaged, of a newer version or of something else.
-pub fn read<'a, T: BorrowDecode<'a, ()>, const LIMIT: usize>(bytes: &'a [u8]) -> Result<T, BytesError> {
     let (version, body) = bytes.split_first().ok_or(BytesError::Empty)?;
     if *version != VERSION {
         return Err(BytesError::Version(*version));
     }
+    read_body::<T, ROW_LIMIT>(body)
+}
+
+/// Reads what follows a version; decoding it may claim `LIMIT` bytes of memory at the most.
+///
+/// # Errors
+/// The bytes are damaged or of something else.
+pub fn read_body<'a, T: BorrowDecode<'a, ()>, const LIMIT: usize>(body: &'a [u8]) -> Result<T, BytesError> {
     let config: Configuration<LittleEndian, Varint, Limit<LIMIT>> = bincode::config::standard().with_limit::<LIMIT>();
     let (value, used) = bincode::borrow_decode_from_slice(body, config).map_err(|error| BytesError::Body(error.to_string()))?;
     if used != body.len() {

@@ -16,7 +16,7 @@ use bincode::{Decode, Encode};
 use ordergrid_rows::TableKey;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::command::Message;
+use crate::command::{Decided, Message};
 use crate::encoding::{BytesError, read_row};
 use crate::ids::{GroupId, OrderId, SkuId};
 use crate::law::Law;
@@ -24,10 +24,12 @@ use crate::machine::{KEY_RETENTION, STATUSES};
 use crate::money::Quantity;
 use crate::order::Order;
 use crate::repair::Scale;
-use crate::rows::keys::{self, MarkKey, OutboxKey, TimerKey};
-use crate::rows::kinds::{AttemptRow, Counts, Held, HoldRow, LocalHold, Mark, Meta, OrderRow, PlacedRow, SkuKeyRow};
+use crate::rows::keys::{self, KeptKey, MarkKey, OutboxKey, TimerKey};
+use crate::rows::kinds::{
+    AttemptRow, Counts, Held, HoldRow, KeptRow, LocalHold, Mark, Meta, OrderRow, PlacedRow, SkuKeyRow,
+};
 use crate::rows::{
-    ATTEMPT, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER,
+    ATTEMPT, HOLD, KEPT, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER,
 };
 use crate::sku::Sku;
 
@@ -36,7 +38,7 @@ use references::References;
 pub use report::{AuditCounts, AuditReport, InFlight};
 
 /// Violations kept per law; more are only counted.
-const KEPT: usize = 100;
+const TEXTS: usize = 100;
 
 /// The laws that rows can prove.
 pub const PROVEN: [Law; 9] = [
@@ -184,6 +186,7 @@ impl Audit {
                 here.attempts.rows = here.attempts.rows.wrapping_add(sum);
             }
             MARK => self.mark(MarkKey::parse(key)?, &read_row(value)?),
+            KEPT => drop((KeptKey::parse(key)?, read_row::<KeptRow>(value)?)),
             REPAIR => self.here().scale.add(read_row(value)?),
             ORDER => self.order(keys::order_part(key)?, &read_row(value)?),
             SKU => self.sku(key, &read_row(value)?),
@@ -220,7 +223,7 @@ impl Audit {
     fn violation(&mut self, law: Law, text: String) {
         let (count, texts) = self.violations.entry(law).or_default();
         *count += 1;
-        if texts.len() < KEPT {
+        if texts.len() < TEXTS {
             texts.push(text);
         }
     }
@@ -331,11 +334,14 @@ impl Audit {
             items.iter().map(|(sku, quantity)| (sku.clone(), sign * i128::from(quantity.0))).collect()
         };
         let units = match message {
-            Message::Keep { items, .. } => signed(items, 1),
+            Message::Decided(Decided { items, .. }) | Message::Keep { items, .. } => signed(items, 1),
+            Message::Frees(parts) | Message::Ships(parts) => {
+                parts.iter().map(|part| (part.sku.clone(), -i128::from(part.quantity.0))).collect()
+            }
             Message::Free { items, .. } | Message::Ship { items, .. } => signed(items, -1),
             Message::Shortfall { sku, missing, .. } => vec![(sku.clone(), i128::from(missing.0))],
             Message::Claim { items, .. } => items.iter().map(|item| (item.sku.clone(), 0)).collect(),
-            Message::Commit { .. } | Message::Release(_) => Vec::new(),
+            Message::Commit { .. } | Message::Commits(_) | Message::Release(_) => Vec::new(),
         };
         let kind = match message {
             Message::Shortfall { .. } => Kind::Shortfall,

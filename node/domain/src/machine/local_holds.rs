@@ -3,11 +3,13 @@
 
 use super::ShardMachine;
 use super::place::UnitsFound;
+use super::stock::{commit_held, free_held, ship_held};
 use crate::ids::SkuId;
 use crate::money::Quantity;
 use crate::order::{Order, StockEffect};
 use crate::rows::kinds::{Held, LocalHold};
 use crate::sku::Sku;
+use crate::sku::stock::BucketSums;
 
 impl ShardMachine {
     /// Takes the units that were found, as if they had been held and kept. No row has been added or removed since.
@@ -26,26 +28,30 @@ impl ShardMachine {
 
     /// Does what a change of the order wants done to its stock.
     pub(super) fn change_local_holds(&mut self, order: &Order, holds: &mut Vec<LocalHold>, effects: Vec<StockEffect>) {
+        let mut sums = BucketSums::default();
         for effect in effects {
             match effect {
                 StockEffect::Keep { .. } => unreachable!("an order keeps units once, when it is placed"),
                 StockEffect::Commit { skus } => {
                     for sku in &skus {
                         if let Some(held) = held(order, holds, sku).filter(|held| !held.committed) {
-                            self.commit_held(sku, held);
+                            commit_held(&mut sums, held);
+                            self.settle(sku, &mut sums);
                         }
                     }
                 }
                 StockEffect::Free { items } => {
                     for (sku, quantity) in &items {
                         if let Some(held) = held(order, holds, sku) {
-                            self.free_held(sku, held, *quantity);
+                            free_held(&mut sums, held, *quantity);
+                            self.settle(sku, &mut sums);
                         }
                     }
                 }
                 StockEffect::Ship { items } => {
                     for (sku, quantity) in &items {
-                        self.ship_held(sku, held(order, holds, sku), *quantity);
+                        ship_held(&mut sums, held(order, holds, sku), *quantity);
+                        self.settle(sku, &mut sums);
                     }
                 }
             }

@@ -1,14 +1,17 @@
 //! Streams of messages between shards (rules 16 to 20): numbered by the source, applied in order and once by the
 //! destination, kept by the source until the destination has told that it applied them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::ShardMachine;
-use crate::command::{Deliver, Message, Outcome};
+use super::kept::KeptNow;
+use crate::command::{Decided, Deliver, HeldPart, Message, Outcome};
 use crate::ids::{AttemptId, GroupId, OrderId, SkuId};
 use crate::money::Quantity;
-use crate::order::StockEffect;
 use crate::rejection::Rejection;
 use crate::rows::keys::{From, OutboxKey, To};
 use crate::rows::kinds::{AttemptRow, StreamIn, StreamOut};
+use crate::sku::stock::BucketSums;
 
 /// Where an outgoing stream stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +59,7 @@ impl ShardMachine {
         for (number, message) in (run.first..).zip(&run.messages) {
             if number == high + 1 {
                 high = number;
-                self.receive(message.clone());
+                self.receive(message);
                 self.receive_local();
             }
         }
@@ -81,12 +84,13 @@ impl ShardMachine {
             let message =
                 self.outbox.remove(&OutboxKey { to, number: stream.trimmed }).expect("what is not trimmed is in the outbox");
             self.forget_sent(&message);
-            self.streams_out.put(To(to), stream);
         }
+        self.streams_out.put(To(to), stream);
         Ok(Outcome::Done)
     }
 
-    /// Rule 16: the index attempt -> order lives until every *keep* of the attempt has been trimmed, and every claim.
+    /// Rule 16: who is placed is known until every message that keeps its holds has been trimmed. A list of kept attempts says so
+    /// itself while it is here; claims have an index.
     pub(super) fn forget_sent(&mut self, message: &Message) {
         let (Message::Keep { attempt, .. } | Message::Claim { attempt, .. }) = message else { return };
         let attempt = *attempt;
@@ -97,34 +101,6 @@ impl ShardMachine {
             self.attempts.remove(&attempt);
         } else {
             self.attempts.put(attempt, row);
-        }
-    }
-
-    /// What an order wants done to stock, as messages to the shards of the SKUs.
-    pub(super) fn post_stock(&mut self, attempt: AttemptId, order: OrderId, effects: Vec<StockEffect>) {
-        for effect in effects {
-            match effect {
-                StockEffect::Keep { committed, items } => {
-                    for (to, items) in self.split(items, |item| &item.0) {
-                        self.post(to, Message::Keep { attempt, order, committed, items });
-                    }
-                }
-                StockEffect::Commit { skus } => {
-                    for (to, skus) in self.split(skus, |sku| sku) {
-                        self.post(to, Message::Commit { attempt, skus });
-                    }
-                }
-                StockEffect::Free { items } => {
-                    for (to, items) in self.split(items, |item| &item.0) {
-                        self.post(to, Message::Free { attempt, items });
-                    }
-                }
-                StockEffect::Ship { items } => {
-                    for (to, items) in self.split(items, |item| &item.0) {
-                        self.post(to, Message::Ship { attempt, items });
-                    }
-                }
-            }
         }
     }
 
@@ -148,40 +124,80 @@ impl ShardMachine {
     /// Applies what this shard has told itself, in the order of telling.
     pub(super) fn receive_local(&mut self) {
         while let Some(message) = self.local.pop_front() {
-            self.receive(message);
+            self.receive(&message);
         }
     }
 
     /// Rule 18: every message is total.
-    fn receive(&mut self, message: Message) {
+    fn receive(&mut self, message: &Message) {
         match message {
+            Message::Decided(decided) => self.decided(decided),
             Message::Keep { attempt, order, committed, items } => {
+                let mut now = KeptNow::default();
                 for (sku, quantity) in items {
-                    let missing = self.keep(attempt, order, committed, &sku, quantity);
-                    self.fall_short(order, sku, missing);
+                    let missing = self.keep(&mut now, *attempt, *order, *committed, sku, *quantity);
+                    self.fall_short(*order, sku, missing);
                 }
+                self.remember_kept(now);
             }
-            Message::Commit { attempt, skus } => skus.iter().for_each(|sku| self.commit(attempt, sku)),
+            Message::Commit { attempt, skus } => {
+                self.change_holds(skus, |sku| sku, |m, sums, sku| m.commit(sums, *attempt, sku))
+            }
+            Message::Commits(holds) => {
+                self.change_holds(holds, |(sku, _)| sku, |m, sums, (sku, attempt)| m.commit(sums, *attempt, sku));
+            }
             Message::Free { attempt, items } => {
-                items.iter().for_each(|(sku, quantity)| self.free(attempt, sku, *quantity));
+                self.change_holds(items, |(sku, _)| sku, |m, sums, (sku, quantity)| m.free(sums, *attempt, sku, *quantity));
             }
-            Message::Release(release) => self.released(&release),
+            Message::Frees(parts) => {
+                let free = |m: &mut Self, sums: &mut _, part: &HeldPart| m.free(sums, part.attempt, &part.sku, part.quantity);
+                self.change_holds(parts, |part| &part.sku, free);
+            }
+            Message::Release(release) => self.released(release),
             Message::Ship { attempt, items } => {
-                items.iter().for_each(|(sku, quantity)| self.ship(attempt, sku, *quantity));
+                self.change_holds(items, |(sku, _)| sku, |m, sums, (sku, quantity)| m.ship(sums, *attempt, sku, *quantity));
             }
-            Message::Shortfall { order, sku, missing } => self.shortfall(order, &sku, missing),
+            Message::Ships(parts) => {
+                let ship = |m: &mut Self, sums: &mut _, part: &HeldPart| m.ship(sums, part.attempt, &part.sku, part.quantity);
+                self.change_holds(parts, |part| &part.sku, ship);
+            }
+            Message::Shortfall { order, sku, missing } => self.shortfall(*order, sku, *missing),
             Message::Claim { attempt, order, committed, items } => {
                 for claimed in items {
-                    let missing = self.claim(attempt, order, committed, &claimed);
-                    self.fall_short(order, claimed.sku, missing);
+                    let missing = self.claim(*attempt, *order, *committed, claimed);
+                    self.fall_short(*order, &claimed.sku, missing);
                 }
             }
         }
     }
 
-    fn fall_short(&mut self, order: OrderId, sku: SkuId, missing: Quantity) {
-        if let (true, Some(to)) = (missing > Quantity::ZERO, self.owner(order.slot())) {
-            self.post(to, Message::Shortfall { order, sku, missing });
+    /// Changes holds one by one, and the buckets of each SKU once for all of its holds that stand together.
+    fn change_holds<T>(&mut self, parts: &[T], sku: impl Fn(&T) -> &SkuId, change: impl Fn(&mut Self, &mut BucketSums, &T)) {
+        let mut sums = BucketSums::default();
+        for of_one in parts.chunk_by(|one, other| sku(one) == sku(other)) {
+            of_one.iter().for_each(|part| change(self, &mut sums, part));
+            self.settle(sku(&of_one[0]), &mut sums);
+        }
+    }
+
+    /// Attempts are orders now, or have lost.
+    fn decided(&mut self, decided: &Decided) {
+        let (mut now, mut items) = (KeptNow::default(), decided.items.iter());
+        for kept in &decided.kept {
+            for (sku, quantity) in items.by_ref().take(kept.items as usize) {
+                let missing = self.keep(&mut now, kept.attempt, kept.order, kept.committed, sku, *quantity);
+                self.fall_short(kept.order, sku, missing);
+            }
+        }
+        self.remember_kept(now);
+        decided.released.iter().for_each(|release| self.released(release));
+    }
+
+    fn fall_short(&mut self, order: OrderId, sku: &SkuId, missing: Quantity) {
+        if missing > Quantity::ZERO
+            && let Some(to) = self.owner(order.slot())
+        {
+            self.post(to, Message::Shortfall { order, sku: sku.clone(), missing });
         }
     }
 
@@ -230,17 +246,39 @@ impl ShardMachine {
         self.streams_out.get(&To(to)).copied().unwrap_or_default()
     }
 
-    /// The order that an attempt became, while anybody may ask (rules 14 and 16). Kept for orders with SKUs in other
+    /// The order that an attempt became, while anybody may ask (rules 14 and 16). Known of orders with SKUs in other
     /// shards only: those in this one were kept in the same entry.
     #[must_use]
     pub fn placed(&self, attempt: AttemptId) -> Option<OrderId> {
-        self.attempts.get(&attempt).map(|row| row.order)
+        self.placed_among([attempt].into()).pop_first().map(|(_, order)| order)
+    }
+
+    /// Those of many attempts that became orders. All of what was told and is not trimmed is looked through: ask about many at once.
+    #[must_use]
+    pub fn placed_among(&self, attempts: BTreeSet<AttemptId>) -> BTreeMap<AttemptId, OrderId> {
+        let mut placed = BTreeMap::new();
+        if attempts.is_empty() {
+            return placed;
+        }
+        for (_, message) in self.outbox.iter() {
+            if let Message::Decided(decided) = message {
+                let kept = decided.kept.iter().filter(|kept| attempts.contains(&kept.attempt));
+                placed.extend(kept.map(|kept| (kept.attempt, kept.order)));
+            }
+        }
+        placed.extend(attempts.iter().filter_map(|attempt| Some((*attempt, self.attempts.get(attempt)?.order))));
+        placed
     }
 }
 
 /// Rough size of a message on the wire.
 fn weight(message: &Message) -> usize {
     48 * match message {
+        Message::Decided(Decided { kept, items, released }) => {
+            1 + kept.len() + items.len() + released.iter().map(|release| 1 + release.skus.len()).sum::<usize>()
+        }
+        Message::Commits(holds) => 1 + holds.len(),
+        Message::Frees(parts) | Message::Ships(parts) => 1 + parts.len(),
         Message::Keep { items, .. } | Message::Free { items, .. } | Message::Ship { items, .. } => 1 + items.len(),
         Message::Commit { skus, .. } => 1 + skus.len(),
         Message::Release(release) => 1 + release.skus.len(),

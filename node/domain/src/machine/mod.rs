@@ -9,6 +9,8 @@
 //!
 //! Read next: `place` (the commit point), `orders`, `stock` (holds), `mailbox`, then `store` and `prefetch`.
 
+mod gathered;
+mod kept;
 mod local_holds;
 mod mailbox;
 mod marks;
@@ -26,7 +28,7 @@ mod warm_cache;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,11 +40,13 @@ use crate::order::Status;
 use crate::rejection::Rejection;
 use crate::repair::{Repaired, Scale};
 use crate::rows::KEYED;
-use crate::rows::keys::{From, ListedOrder, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
-use crate::rows::kinds::{At, AttemptRow, Mark, Meta, StreamIn, StreamOut};
+use crate::rows::keys::{From, KeptKey, ListedOrder, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
+use crate::rows::kinds::{At, AttemptRow, KeptRow, Mark, Meta, StreamIn, StreamOut};
 use crate::rows::work::Rows;
 use crate::time::Timestamp;
 
+use gathered::Gathered;
+use kept::KeptTimes;
 use marks::MarkTimes;
 
 pub(crate) use orders::STATUSES;
@@ -130,7 +134,7 @@ pub struct Counters {
     pub holds: u64,
     /// Holds whose *keep* has not arrived.
     pub tentative: u64,
-    /// Tombstones, and holds kept lately.
+    /// Tombstones, and blocks of attempts whose holds were kept lately.
     pub marks: u64,
     /// Timers that run.
     pub timers: u64,
@@ -154,6 +158,7 @@ pub struct ShardMachine {
     streams_in: Resident<From, StreamIn>,
     attempts: Resident<AttemptId, AttemptRow>,
     marks: Resident<MarkKey, Mark, MarkTimes>,
+    kept: Resident<KeptKey, KeptRow, KeptTimes>,
     /// The index is what the repairs come to.
     repairs: Resident<RepairNumber, Repaired, Scale>,
     meta: Meta,
@@ -161,6 +166,8 @@ pub struct ShardMachine {
     checkpoint: Option<Meta>,
     /// Messages to this very shard: applied before the command that sent them is over.
     local: VecDeque<Message>,
+    /// What the entry has told other shards so far: a message when it is over.
+    gathered: BTreeMap<GroupId, Gathered>,
     /// Consents to go on with another shard's stream, since the start of this process.
     agreed: u64,
     scratch: Vec<u8>,
@@ -182,10 +189,12 @@ impl ShardMachine {
             streams_in: Resident::new(16),
             attempts: Resident::new(40),
             marks: Resident::new(200),
+            kept: Resident::new(40),
             repairs: Resident::new(16),
             meta: Meta::default(),
             checkpoint: None,
             local: VecDeque::new(),
+            gathered: BTreeMap::new(),
             agreed: 0,
             scratch: Vec::new(),
             hashes: Vec::new(),
@@ -201,7 +210,9 @@ impl ShardMachine {
         let (before, now) = (self.meta.time, self.time_at(entry));
         assert!(now >= before, "rule 21: log time goes back from {before:?} to {now:?}");
         self.meta.time = now;
-        entry.commands.iter().map(|command| self.command(at, command)).collect()
+        let outcomes = entry.commands.iter().map(|command| self.command(at, command)).collect();
+        self.tell_gathered();
+        outcomes
     }
 
     fn command(&mut self, at: Position, command: &Command) -> Outcome {
@@ -272,8 +283,8 @@ impl ShardMachine {
             orders: orders.map(|(status, count)| (*status, count)).collect(),
             skus: counts.skus,
             holds: counts.holds,
-            tentative: self.marks.index().tentative.len() as u64,
-            marks: self.marks.index().ending.len() as u64,
+            tentative: self.marks.index().tentative(),
+            marks: (self.marks.index().ending.len() + self.kept.len()) as u64,
             timers: counts.timers,
             undelivered: self.outbox.len() as u64,
             evicted,
@@ -296,6 +307,7 @@ impl ShardMachine {
     }
 
     fn due_mark(&self) -> Option<Timestamp> {
-        self.marks.index().ending.first().map(|key| key.0.after(MARK_SLACK))
+        let mark = self.marks.index().ending.first().map(|key| key.0);
+        mark.into_iter().chain(self.kept.index().first()).min().map(|until| until.after(MARK_SLACK))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ordergrid_rows::RowAt;
 
 use super::{CLOCK_TOLERANCE, HOLD_VALIDITY, ShardMachine};
-use crate::command::{Message, Outcome, Place, Position, Release};
+use crate::command::{Outcome, Place, Position, Release};
 use crate::encoding::{read_row, row_bytes};
 use crate::ids::{GroupId, SkuId, Text, WarehouseId};
 use crate::money::Quantity;
@@ -105,10 +105,8 @@ impl ShardMachine {
         if attempt != place.attempt {
             // Longer than any hold of it can be valid, whichever clock its valid-until was counted from.
             let valid_until = self.time().after(HOLD_VALIDITY).after(CLOCK_TOLERANCE).after(CLOCK_TOLERANCE);
-            for (to, skus) in self.split(place.request.wanted(), |(sku, _)| sku) {
-                let skus = skus.into_iter().map(|(sku, _)| sku).collect();
-                self.post(to, Message::Release(Release { attempt: place.attempt, skus, valid_until }));
-            }
+            let skus = place.request.wanted().into_iter().map(|(sku, _)| sku).collect();
+            self.post_release(&Release { attempt: place.attempt, skus, valid_until });
         }
         Ok(Outcome::Placed { order: Arc::new(order), replayed: true })
     }

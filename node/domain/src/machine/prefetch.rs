@@ -4,7 +4,7 @@
 use ordergrid_rows::Lookup;
 
 use super::{ShardMachine, TICK_LIMIT};
-use crate::command::{Command, Deliver, Entry, Message, Place};
+use crate::command::{Command, Decided, Deliver, Entry, Message, Place};
 use crate::encoding::read_row;
 use crate::ids::{AttemptId, OrderId, SkuId};
 use crate::rows::keys::{self, MarkKey, TimerKey};
@@ -76,7 +76,7 @@ impl ShardMachine {
             _ => &[],
         });
         for message in told {
-            if let Message::Keep { order, .. } | Message::Shortfall { order, .. } = message {
+            if let Message::Shortfall { order, .. } = message {
                 self.rows.get_if_here::<OrderRow>(&keys::order(*order));
             }
         }
@@ -135,7 +135,11 @@ impl ShardMachine {
 fn may_end(command: &Command) -> bool {
     match command {
         Command::Release(_) | Command::Gone(_) => true,
-        Command::Deliver(run) => run.messages.iter().any(|message| matches!(message, Message::Release(_))),
+        Command::Deliver(run) => run.messages.iter().any(|message| match message {
+            Message::Release(_) => true,
+            Message::Decided(decided) => !decided.released.is_empty(),
+            _ => false,
+        }),
         _ => false,
     }
 }
@@ -258,6 +262,11 @@ impl Needs<'_> {
                     items.iter().for_each(|(sku, _)| self.kept(*attempt, sku));
                     self.short(*order);
                 }
+                Message::Decided(decided) => self.decided(decided),
+                Message::Commits(holds) => holds.iter().for_each(|(sku, attempt)| self.held(*attempt, sku)),
+                Message::Frees(parts) | Message::Ships(parts) => {
+                    parts.iter().for_each(|part| self.held(part.attempt, &part.sku));
+                }
                 Message::Commit { attempt, skus } => skus.iter().for_each(|sku| self.held(*attempt, sku)),
                 Message::Free { attempt, items } | Message::Ship { attempt, items } => {
                     items.iter().for_each(|(sku, _)| self.held(*attempt, sku));
@@ -269,6 +278,17 @@ impl Needs<'_> {
                     self.short(*order);
                 }
             }
+        }
+    }
+
+    fn decided(&mut self, decided: &Decided) {
+        let mut items = decided.items.iter();
+        for kept in &decided.kept {
+            items.by_ref().take(kept.items as usize).for_each(|(sku, _)| self.kept(kept.attempt, sku));
+            self.short(kept.order);
+        }
+        for release in &decided.released {
+            release.skus.iter().for_each(|sku| self.ended(release.attempt, sku));
         }
     }
 
@@ -315,10 +335,18 @@ fn reach(entry: &Entry) -> Option<usize> {
     (ticks > 0).then(|| ticks * TICK_LIMIT + cleared())
 }
 
+/// An order has two timers; a message is about one order, a list about as many as it names.
+fn most_cleared_by(message: &Message) -> usize {
+    match message {
+        Message::Decided(decided) => 2 * decided.kept.len(),
+        _ => 2,
+    }
+}
+
 fn most_cleared(command: &Command) -> usize {
     match command {
         Command::Order(_) => 2,
-        Command::Deliver(run) => 2 * run.messages.len(),
+        Command::Deliver(run) => run.messages.iter().map(most_cleared_by).sum(),
         Command::Place(place) | Command::PlaceLocal(place) => 2 * place.request.lines.len(),
         _ => 0,
     }

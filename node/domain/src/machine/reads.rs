@@ -56,7 +56,7 @@ const COLD_AT_ONCE: usize = 32;
 pub enum HoldView {
     /// Granted, its *keep* has not arrived.
     Tentative(Quantity),
-    /// Belongs to an order; the quantity first asked for, or what is left of it.
+    /// Belongs to an order: what is left of it.
     Kept(Quantity),
     /// Ended here: a tombstone (rule 10).
     Ended,
@@ -126,17 +126,19 @@ impl ShardMachine {
         }
     }
 
-    /// What an attempt has at a SKU (rule 9), unless its order lives with all its SKUs. A hold kept longer ago than its
-    /// valid-until may be cold.
+    /// What an attempt has at a SKU (rule 9), unless its order lives with all its SKUs. A kept hold may be cold.
     #[must_use]
     pub fn hold_of(&self, attempt: AttemptId, sku: &SkuId) -> Lookup<HoldView> {
         match self.marks.get(&MarkKey::new(attempt, sku)) {
             Some(Mark::Tentative { quantity, .. }) => Lookup::Found(HoldView::Tentative(*quantity)),
             Some(Mark::Kept { quantity, .. }) => Lookup::Found(HoldView::Kept(*quantity)),
             Some(Mark::Ended { .. }) => Lookup::Found(HoldView::Ended),
-            None => self.look(keys::hold(attempt, sku), |bytes| {
-                HoldView::Kept(read_row::<HoldRow>(bytes).expect("a stored hold decodes").held.quantity)
-            }),
+            None => {
+                let kept = self.look(keys::hold(attempt, sku), |bytes| {
+                    HoldView::Kept(read_row::<HoldRow>(bytes).expect("a stored hold decodes").held.quantity)
+                });
+                if kept == Lookup::Absent && self.was_kept(attempt) { Lookup::Found(HoldView::Ended) } else { kept }
+            }
         }
     }
 
@@ -144,9 +146,11 @@ impl ShardMachine {
     /// may be answered without the log; true when only the log can tell.
     #[must_use]
     pub fn may_know(&self, attempt: AttemptId, sku: &SkuId, valid_until: Timestamp) -> bool {
-        // What an attempt did here has a mark until log time has passed its valid-until.
+        // What an attempt did here is known until log time has passed its valid-until.
         let (scale, now) = (self.scale(), self.meta.time);
-        !scale.is_marked(scale.valid_until(valid_until, now), now) || self.marks.get(&MarkKey::new(attempt, sku)).is_some()
+        !scale.is_marked(scale.valid_until(valid_until, now), now)
+            || self.marks.get(&MarkKey::new(attempt, sku)).is_some()
+            || self.was_kept(attempt)
     }
 
     /// What a key of a user names, for early answers and for rule 6. Records past their retention are absent.
@@ -167,7 +171,17 @@ impl ShardMachine {
     #[must_use]
     pub fn asks(&self, now: Timestamp, after: Duration, limit: usize) -> Vec<(AttemptId, Vec<SkuId>)> {
         let (now, mut asks) = (self.scale().machine(now), BTreeMap::<AttemptId, Vec<SkuId>>::new());
-        for (_, attempt, sku) in self.marks.index().tentative.iter().take_while(|hold| hold.0.after(after) <= now).take(limit) {
+        let is_old = |granted_at: Timestamp| granted_at.after(after) <= now;
+        if !self.marks.index().oldest().is_some_and(is_old) {
+            return Vec::new();
+        }
+        let old = self.marks.iter().filter_map(|(key, mark)| match mark {
+            Mark::Tentative { granted_at, .. } if is_old(*granted_at) => Some((*granted_at, key)),
+            _ => None,
+        });
+        let mut old: Vec<_> = old.collect();
+        old.sort_unstable();
+        for (_, MarkKey { attempt, sku }) in old.into_iter().take(limit) {
             asks.entry(*attempt).or_default().push(sku.clone());
         }
         asks.into_iter().collect()

@@ -1,6 +1,8 @@
 //! Starting a stream anew (rule 20): the source's restart and claims, and the destination's consent. What a claim does to a hold is
 //! here as well.
 
+use super::kept::KeptNow;
+use super::stock::{commit_held, free_held, ship_held};
 use super::{ShardMachine, Stream};
 use crate::command::{Message, Outcome};
 use crate::ids::{AttemptId, GroupId, OrderId, SkuId};
@@ -11,6 +13,7 @@ use crate::repair::LONGEST_VALIDITY;
 use crate::rows::keys::{self, From, MarkKey, OutboxKey, To};
 use crate::rows::kinds::{Held, HoldRow, Mark, OrderRow, StreamIn, StreamOut};
 use crate::sku::Sku;
+use crate::sku::stock::BucketSums;
 use crate::time::Timestamp;
 
 /// Numbers of a stream that one term may use: those of a later term lie above all of them.
@@ -28,6 +31,7 @@ impl ShardMachine {
         if let Some((to, applied)) = restart.streams.iter().find(|(_, applied)| *applied > LAST) {
             return Err(Rejection::StreamGap { first: *applied, next: self.stream_out(*to).next });
         }
+        self.tell_gathered(); // what this entry has told before is under way, too
         let mut streams = Vec::with_capacity(restart.streams.len());
         for (to, applied) in &restart.streams {
             let before = self.stream_out(*to);
@@ -63,6 +67,7 @@ impl ShardMachine {
         if claims.to == self.config.shard {
             return Err(Rejection::WrongShard);
         }
+        self.tell_gathered(); // a claim is of an order as it is now: what changed it before is told before
         for claim in claims.orders.iter().filter(|claim| claim.order.made_at() < claims.before) {
             let (committed, items) = self.claimed(claims.to, claim);
             if !items.is_empty() {
@@ -100,22 +105,25 @@ impl ShardMachine {
     pub(super) fn claim(&mut self, attempt: AttemptId, order: OrderId, committed: bool, claimed: &Claimed) -> Quantity {
         let sku = &claimed.sku;
         if let Some(Mark::Tentative { quantity, .. }) = self.marks.get(&MarkKey::new(attempt, sku)) {
-            let quantity = *quantity;
-            self.keep(attempt, order, committed, sku, quantity);
+            let (quantity, mut now) = (*quantity, KeptNow::default());
+            self.keep(&mut now, attempt, order, committed, sku, quantity);
+            self.remember_kept(now);
         }
         let known = self.hold_row(attempt, sku);
         let is_new = known.is_none();
         let none = || Held { quantity: Quantity::ZERO, committed, warehouse: crate::ids::WarehouseId::default() };
         let mut hold = known.unwrap_or_else(|| HoldRow { order, held: none() });
+        let mut sums = BucketSums::default();
         if committed && !hold.held.committed {
-            self.commit_held(sku, &mut hold.held);
+            commit_held(&mut sums, &mut hold.held);
         }
         let surplus = hold.held.quantity.0.saturating_sub(claimed.counted.0);
         let left = surplus.min(claimed.shipped.0);
         if surplus > 0 {
-            self.ship_held(sku, Some(&mut hold.held), Quantity(left));
-            self.free_held(sku, &mut hold.held, Quantity(surplus - left));
+            ship_held(&mut sums, Some(&mut hold.held), Quantity(left));
+            free_held(&mut sums, &mut hold.held, Quantity(surplus - left));
         }
+        self.settle(sku, &mut sums);
         let wanted = Quantity(claimed.counted.0.saturating_sub(hold.held.quantity.0));
         let missing = self.take_again(sku, &mut hold.held, wanted);
         if !is_new {
@@ -123,7 +131,7 @@ impl ShardMachine {
         } else if hold.held.quantity > Quantity::ZERO {
             self.put_hold(attempt, sku, &hold);
             self.meta.counts.holds += 1;
-            if self.marks.get(&MarkKey::new(attempt, sku)).is_none() {
+            if self.marks.get(&MarkKey::new(attempt, sku)).is_none() && !self.was_kept(attempt) {
                 // The hold itself may still be on its way (rule 9), and nobody knows until when it is valid.
                 let until = self.meta.time.after(LONGEST_VALIDITY);
                 let mark = Mark::Kept { quantity: hold.held.quantity, valid_until: until };

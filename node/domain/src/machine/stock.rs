@@ -1,9 +1,11 @@
 //! Commands on SKUs, and holds: granted by command, kept, committed, freed and shipped by message (rules 8 to 15, 18, 19).
 //!
-//! A tentative hold is a mark; a kept one is a row that may go cold. Both are keyed by attempt and SKU (rule 9). Units of an
-//! order that lives with all its SKUs are in its own row instead (`local_holds`).
+//! A tentative hold is a mark; a kept one is a row that may go cold. Both are keyed by attempt and SKU (rule 9); which attempts were
+//! kept lately is known beside them (`kept`). Units of an order that lives with all its SKUs are in its own row instead
+//! (`local_holds`).
 
 use super::ShardMachine;
+use super::kept::KeptNow;
 use crate::command::{Hold, Outcome, Release, SkuAction, SkuCommand};
 use crate::encoding::{read_row, row_bytes};
 use crate::ids::{AttemptId, OrderId, SkuId, WarehouseId};
@@ -13,6 +15,7 @@ use crate::rows::RowKey;
 use crate::rows::keys::{self, MarkKey};
 use crate::rows::kinds::{Held, HoldRow, Mark, SkuKeyRow};
 use crate::sku::Sku;
+use crate::sku::stock::BucketSums;
 use crate::time::Timestamp;
 
 impl ShardMachine {
@@ -91,25 +94,25 @@ impl ShardMachine {
         if self.meta.time > valid_until {
             return Err(Rejection::HoldExpired { valid_until: hold.valid_until, now: self.time() }); // rule 11
         }
-        let key = keys::sku(&hold.sku);
-        let sku = self.rows.get::<Sku>(&key).ok_or_else(|| Rejection::NoSuchSku(hold.sku.clone()))?;
+        let found = self.rows.get_at::<Sku>(&keys::sku(&hold.sku));
+        let (at, sku) = found.ok_or_else(|| Rejection::NoSuchSku(hold.sku.clone()))?;
         let (warehouse, name) = (sku.source(hold.quantity)?, sku.name.clone());
-        self.rows.get_mut::<Sku>(&key).expect("the SKU was just read").take(&warehouse, hold.quantity, false);
+        self.rows.at_mut::<Sku>(at).take(&warehouse, hold.quantity, false);
         let (quantity, granted_at) = (hold.quantity, self.meta.time);
         let mark = Mark::Tentative { quantity, warehouse, granted_at, valid_until };
         self.marks.put(MarkKey::new(hold.attempt, &hold.sku), mark);
         Ok(Outcome::Held { name })
     }
 
-    /// What the attempt has here: `None` nothing, `Some(None)` an ended hold, else the quantity it asked for.
+    /// What the attempt has here: `None` nothing, `Some(None)` no use for units any more, else the quantity it asked for. An attempt
+    /// that was kept is an order already: who repeats a hold of it has no use for the answer.
     fn held_before(&mut self, attempt: AttemptId, sku: &SkuId, valid_until: Timestamp) -> Option<Option<Quantity>> {
         match self.marks.get(&MarkKey::new(attempt, sku)) {
-            Some(Mark::Tentative { quantity, .. } | Mark::Kept { quantity, .. }) => Some(Some(*quantity)),
-            Some(Mark::Ended { .. }) => Some(None),
-            // A kept hold has a mark until its valid-until: only later can it be without one.
-            None if !self.scale().is_marked(valid_until, self.meta.time) => {
-                self.hold_row(attempt, sku).map(|row| Some(row.held.quantity))
-            }
+            Some(Mark::Tentative { quantity, .. }) => Some(Some(*quantity)),
+            Some(Mark::Kept { .. } | Mark::Ended { .. }) => Some(None),
+            None if self.was_kept(attempt) => Some(None),
+            // All of these are known until the valid-until: only later can there be a hold beside them.
+            None if !self.scale().is_marked(valid_until, self.meta.time) => self.hold_row(attempt, sku).map(|_| None),
             None => None,
         }
     }
@@ -160,7 +163,7 @@ impl ShardMachine {
                 }
             }
             None => {
-                if let Some(until) = valid_until {
+                if let Some(until) = valid_until.filter(|_| !self.was_kept(attempt)) {
                     self.tombstone(attempt, sku, until);
                 }
             }
@@ -190,33 +193,40 @@ impl ShardMachine {
             self.marks.remove(&key);
             dropped += 1;
         }
-        dropped
+        dropped + self.drop_kept(limit - dropped)
     }
 
     /// Rule 18: returns the units that the order counts on and that are not there.
     pub(super) fn keep(
         &mut self,
+        now: &mut KeptNow,
         attempt: AttemptId,
         order: OrderId,
         committed: bool,
         sku: &SkuId,
         wanted: Quantity,
     ) -> Quantity {
-        let mark = self.marks.get(&MarkKey::new(attempt, sku)).cloned();
-        let Some(Mark::Tentative { quantity, warehouse, valid_until, .. }) = mark else {
-            // Nothing to keep, unless it was kept before.
-            let kept = self.hold_row(attempt, sku).filter(|row| row.order == order);
-            return Quantity(wanted.0.saturating_sub(kept.map_or(0, |row| row.held.quantity.0)));
+        let key = MarkKey::new(attempt, sku);
+        let (quantity, warehouse, valid_until) = match self.marks.remove(&key) {
+            Some(Mark::Tentative { quantity, warehouse, valid_until, .. }) => (quantity, warehouse, valid_until),
+            other => {
+                other.into_iter().for_each(|mark| self.marks.put(key.clone(), mark));
+                // Nothing to keep, unless it was kept before.
+                let kept = self.hold_row(attempt, sku).filter(|row| row.order == order);
+                return Quantity(wanted.0.saturating_sub(kept.map_or(0, |row| row.held.quantity.0)));
+            }
         };
         let kept = quantity.min(wanted);
-        let row = self.rows.get_mut::<Sku>(&keys::sku(sku)).expect("units of a SKU that exists are held");
-        if committed && kept > Quantity::ZERO {
-            row.commit(&warehouse, kept);
+        if committed || quantity > kept {
+            let row = self.rows.get_mut::<Sku>(&keys::sku(sku)).expect("units of a SKU that exists are held");
+            if committed && kept > Quantity::ZERO {
+                row.commit(&warehouse, kept);
+            }
+            if quantity > kept {
+                row.give_back(&warehouse, Quantity(quantity.0 - kept.0), false);
+            }
         }
-        if quantity > kept {
-            row.give_back(&warehouse, Quantity(quantity.0 - kept.0), false);
-        }
-        self.mark_until(attempt, sku, Mark::Kept { quantity, valid_until }, valid_until);
+        now.add(attempt, valid_until);
         if kept > Quantity::ZERO {
             let hold = HoldRow { order, held: Held { quantity: kept, committed, warehouse } };
             // A tentative hold has no row yet: no look at the store is needed.
@@ -227,52 +237,36 @@ impl ShardMachine {
     }
 
     /// The order is confirmed. A hold that a count took meanwhile has been told of already.
-    pub(super) fn commit(&mut self, attempt: AttemptId, sku: &SkuId) {
+    pub(super) fn commit(&mut self, sums: &mut BucketSums, attempt: AttemptId, sku: &SkuId) {
         let Some(mut hold) = self.hold_row(attempt, sku).filter(|hold| !hold.held.committed) else { return };
-        self.commit_held(sku, &mut hold.held);
+        commit_held(sums, &mut hold.held);
         self.put_hold(attempt, sku, &hold);
     }
 
     /// Units of a kept hold are free again.
-    pub(super) fn free(&mut self, attempt: AttemptId, sku: &SkuId, quantity: Quantity) {
+    pub(super) fn free(&mut self, sums: &mut BucketSums, attempt: AttemptId, sku: &SkuId, quantity: Quantity) {
         let Some(mut hold) = self.hold_row(attempt, sku) else { return };
-        self.free_held(sku, &mut hold.held, quantity);
+        free_held(sums, &mut hold.held, quantity);
         self.put_shrunk(attempt, sku, &hold);
     }
 
     /// Units of a kept hold left the shelf; those that a count has taken left it before the count (rule 19).
-    pub(super) fn ship(&mut self, attempt: AttemptId, sku: &SkuId, quantity: Quantity) {
+    pub(super) fn ship(&mut self, sums: &mut BucketSums, attempt: AttemptId, sku: &SkuId, quantity: Quantity) {
         let mut hold = self.hold_row(attempt, sku);
-        self.ship_held(sku, hold.as_mut().map(|hold| &mut hold.held), quantity);
+        ship_held(sums, hold.as_mut().map(|hold| &mut hold.held), quantity);
         if let Some(hold) = hold {
             self.put_shrunk(attempt, sku, &hold);
         }
     }
 
-    pub(super) fn commit_held(&mut self, sku: &SkuId, held: &mut Held) {
-        let row = self.rows.get_mut::<Sku>(&keys::sku(sku)).expect("units of a SKU that exists are held");
-        row.commit(&held.warehouse, held.quantity);
-        held.committed = true;
-    }
-
-    pub(super) fn free_held(&mut self, sku: &SkuId, held: &mut Held, quantity: Quantity) {
-        let freed = quantity.min(held.quantity);
-        let row = self.rows.get_mut::<Sku>(&keys::sku(sku)).expect("units of a SKU that exists are held");
-        row.give_back(&held.warehouse, freed, held.committed);
-        held.quantity.0 -= freed.0;
-    }
-
-    pub(super) fn ship_held(&mut self, sku: &SkuId, held: Option<&mut Held>, quantity: Quantity) {
-        let shipped = quantity.min(held.as_ref().map_or(Quantity::ZERO, |held| held.quantity));
-        let Some(row) = self.rows.get_mut::<Sku>(&keys::sku(sku)) else { return };
-        let uncounted = Quantity(quantity.0 - shipped.0);
-        if uncounted > Quantity::ZERO {
-            let warehouse = held.as_ref().map_or_else(WarehouseId::default, |held| held.warehouse.clone());
-            row.ship_uncounted(&warehouse, uncounted);
+    /// Does to a SKU what its holds come to. One that does not exist has none: there is nothing to do (rule 18).
+    pub(super) fn settle(&mut self, sku: &SkuId, sums: &mut BucketSums) {
+        if sums.is_empty() {
+            return;
         }
-        if let Some(held) = held {
-            row.ship(&held.warehouse, shipped, held.committed);
-            held.quantity.0 -= shipped.0;
+        match self.rows.get_mut::<Sku>(&keys::sku(sku)) {
+            Some(row) => row.settle(sums),
+            None => *sums = BucketSums::default(),
         }
     }
 
@@ -297,5 +291,29 @@ impl ShardMachine {
     pub(super) fn put_hold(&mut self, attempt: AttemptId, sku: &SkuId, hold: &HoldRow) {
         let bytes = row_bytes(&mut self.scratch, hold);
         self.rows.put_bytes(keys::hold(attempt, sku), bytes);
+    }
+}
+
+pub(super) fn commit_held(sums: &mut BucketSums, held: &mut Held) {
+    sums.commit(&held.warehouse, held.quantity);
+    held.committed = true;
+}
+
+pub(super) fn free_held(sums: &mut BucketSums, held: &mut Held, quantity: Quantity) {
+    let freed = quantity.min(held.quantity);
+    sums.free(&held.warehouse, freed, held.committed);
+    held.quantity.0 -= freed.0;
+}
+
+pub(super) fn ship_held(sums: &mut BucketSums, held: Option<&mut Held>, quantity: Quantity) {
+    let shipped = quantity.min(held.as_ref().map_or(Quantity::ZERO, |held| held.quantity));
+    let uncounted = Quantity(quantity.0 - shipped.0);
+    if uncounted > Quantity::ZERO {
+        let warehouse = held.as_ref().map_or_else(WarehouseId::default, |held| held.warehouse.clone());
+        sums.ship_uncounted(&warehouse, uncounted);
+    }
+    if let Some(held) = held {
+        sums.ship(&held.warehouse, shipped, held.committed);
+        held.quantity.0 -= shipped.0;
     }
 }

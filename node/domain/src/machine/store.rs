@@ -177,6 +177,7 @@ impl ShardMachine {
             assert_eq!(self.rows.count(table), rows as u64, "rows of table {table} in memory are counted");
         }
         self.marks.check();
+        self.kept.check();
         self.repairs.check();
         if self.rows.any_cold() {
             return;

@@ -6,7 +6,7 @@ use ordergrid_rows::Table;
 use super::ShardMachine;
 
 /// How many tables there are.
-const TABLES: usize = 9;
+const TABLES: usize = 10;
 
 /// Every table of a machine, which may be borrowed either way. A field of the machine that is not named here does not
 /// compile, nor does one that is named and not listed (as a warning, which the checks refuse).
@@ -23,16 +23,18 @@ macro_rules! every_table {
             streams_in,
             attempts,
             marks,
+            kept,
             // What is no table.
             config: _,
             meta: _,
             checkpoint: _,
             local: _,
+            gathered: _,
             agreed: _,
             scratch: _,
             hashes: _,
         } = $machine;
-        [repairs, rows, lists, timers, outbox, streams_out, streams_in, attempts, marks]
+        [repairs, rows, lists, timers, outbox, streams_out, streams_in, attempts, marks, kept]
     }};
 }
 

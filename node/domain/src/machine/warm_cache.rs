@@ -2,23 +2,25 @@
 //! row after the other; rows that are read right after each other are waited for together. Results do not depend on it.
 
 use super::ShardMachine;
-use crate::command::{Command, Entry, OrderAction};
+use crate::command::{Command, Entry, Message, OrderAction};
 use crate::rows::keys;
 use crate::rows::kinds::OrderRow;
 
 impl ShardMachine {
-    /// Has the processor fetch the rows that most entries need: keys, orders and SKUs.
+    /// Has the processor fetch the rows that most entries need: keys, orders, SKUs and holds.
     pub(super) fn warm_cache(&mut self, entry: &Entry) {
         let mut hashes = std::mem::take(&mut self.hashes);
         hashes.clear();
         for command in &entry.commands {
             match command {
                 Command::Order(command) => hashes.push(keys::order(command.order).hash()),
+                Command::Place(place) => hashes.push(keys::placed(&place.request.user, &place.request.key).hash()),
                 Command::PlaceLocal(place) => {
                     hashes.push(keys::placed(&place.request.user, &place.request.key).hash());
                     hashes.extend(place.request.lines.iter().map(|line| keys::sku(&line.sku).hash()));
                 }
                 Command::Hold(hold) => hashes.push(keys::sku(&hold.sku).hash()),
+                Command::Deliver(run) => run.messages.iter().for_each(|message| add_holds(message, &mut hashes)),
                 _ => {}
             }
         }
@@ -40,5 +42,25 @@ impl ShardMachine {
         }
         self.rows.warm_cache(&hashes);
         self.hashes = hashes;
+    }
+}
+
+/// The holds that a list changes, or where those belong that it keeps, and the SKUs whose units move.
+fn add_holds(message: &Message, hashes: &mut Vec<u64>) {
+    match message {
+        Message::Decided(decided) => {
+            let mut items = decided.items.iter();
+            for kept in &decided.kept {
+                let own = items.by_ref().take(kept.items as usize);
+                hashes.extend(own.map(|(sku, _)| keys::hold(kept.attempt, sku).hash()));
+            }
+        }
+        Message::Commits(holds) => {
+            hashes.extend(holds.iter().flat_map(|(sku, attempt)| [keys::hold(*attempt, sku).hash(), keys::sku(sku).hash()]));
+        }
+        Message::Frees(parts) | Message::Ships(parts) => {
+            hashes.extend(parts.iter().flat_map(|it| [keys::hold(it.attempt, &it.sku).hash(), keys::sku(&it.sku).hash()]));
+        }
+        _ => {}
     }
 }

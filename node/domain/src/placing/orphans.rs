@@ -22,10 +22,11 @@ pub struct Looked(pub(super) Vec<(bool, AttemptId)>);
 impl Looked {
     /// The fates, in the order asked, from a state as of a barrier that began after the first look.
     pub fn fates(self, machine: &ShardMachine) -> impl Iterator<Item = AttemptFate> {
-        self.0.into_iter().map(
-            |(runs, attempt)| {
-                if runs || machine.placed(attempt).is_some() { AttemptFate::Later } else { AttemptFate::Gone }
-            },
-        )
+        let at_rest = self.0.iter().filter(|(runs, _)| !runs).map(|(_, attempt)| *attempt);
+        let placed = machine.placed_among(at_rest.collect());
+        let fate = move |(runs, attempt)| {
+            if runs || placed.contains_key(&attempt) { AttemptFate::Later } else { AttemptFate::Gone }
+        };
+        self.0.into_iter().map(fate)
     }
 }

@@ -4,7 +4,8 @@
 use ordergrid_rows::{ListKey, TableKey};
 
 use super::{
-    ATTEMPT, HOLD, LIST, MARK, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, RowKey, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER,
+    ATTEMPT, HOLD, KEPT, LIST, MARK, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, RowKey, SKU, SKU_KEY, STREAM_IN, STREAM_OUT,
+    TIMER,
 };
 use crate::encoding::BytesError;
 use crate::ids::{AttemptId, GroupId, Key, OrderId, Reference, SkuId, Slot, UserId};
@@ -242,6 +243,37 @@ impl TableKey for MarkKey {
     fn parse(key: &[u8]) -> Result<Self, BytesError> {
         let (attempt, sku) = hold_parts(key)?;
         Ok(Self { attempt, sku })
+    }
+}
+
+/// A block of attempts of one term: those whose counters differ in their last six bits alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct KeptKey {
+    pub(crate) group: GroupId,
+    pub(crate) term: u64,
+    pub(crate) block: u64,
+}
+
+impl KeptKey {
+    /// The block of an attempt, and the attempt's bit in it.
+    pub(crate) fn of(attempt: AttemptId) -> (Self, u64) {
+        let AttemptId { group, term, counter, .. } = attempt;
+        (Self { group, term, block: counter / 64 }, 1 << (counter % 64))
+    }
+}
+
+impl TableKey for KeptKey {
+    const TAG: u8 = KEPT;
+
+    fn write(&self) -> RowKey {
+        RowKey::of(Self::TAG, &[&self.group.0.to_be_bytes(), &self.term.to_be_bytes(), &self.block.to_be_bytes()])
+    }
+
+    fn parse(key: &[u8]) -> Result<Self, BytesError> {
+        let mut parts = Parts(&key[1..]);
+        let (group, term, block) = (GroupId(parts.u32()?), parts.u64()?, parts.u64()?);
+        parts.end()?;
+        Ok(Self { group, term, block })
     }
 }
 

@@ -120,23 +120,32 @@ pub(crate) struct Held {
     pub(crate) warehouse: WarehouseId,
 }
 
-/// What an attempt did to a SKU lately. A tentative hold lives here alone; a kept one has a [`HoldRow`] as well, and
-/// its mark until the valid-until has passed, so that a late repeat of the hold needs no cold row.
+/// What an attempt did to a SKU lately. A tentative hold lives here alone; a kept one is a [`HoldRow`], and its attempt is in a
+/// [`KeptRow`].
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) enum Mark {
     /// Units are taken; nobody knows yet whether an order comes of it.
     Tentative { quantity: Quantity, warehouse: WarehouseId, granted_at: Timestamp, valid_until: Timestamp },
-    /// The order exists.
+    /// The order exists, and was claimed: nobody knows whether the hold itself is still to come.
     Kept { quantity: Quantity, valid_until: Timestamp },
     /// A tombstone (rule 10).
     Ended { valid_until: Timestamp },
 }
 
-/// Where a placed attempt's order is, for those that ask (rule 16).
+/// Attempts whose holds were kept, until the valid-until of each of them has passed: a late repeat of a hold needs no cold row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct KeptRow {
+    /// A bit for each attempt of the block.
+    pub(crate) attempts: u64,
+    /// The latest valid-until.
+    pub(crate) until: Timestamp,
+}
+
+/// Where the order of a claimed attempt is, for those that ask (rule 16).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct AttemptRow {
     pub(crate) order: OrderId,
-    /// *Keep* messages that are not trimmed yet.
+    /// Messages that are not trimmed yet.
     pub(crate) outstanding: u32,
 }
 

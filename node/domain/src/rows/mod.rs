@@ -25,12 +25,14 @@ pub const OUTBOX: u8 = 2;
 pub const STREAM_OUT: u8 = 3;
 /// Streams from other shards: highest number applied.
 pub const STREAM_IN: u8 = 4;
-/// Attempt to order, until every keep of it is trimmed (rule 16).
+/// Attempt to order, until every claim of it is trimmed (rule 16).
 pub const ATTEMPT: u8 = 5;
 /// What an attempt did to a SKU lately: tentative hold, kept, ended (rules 9 and 10).
 pub const MARK: u8 = 6;
 /// Repairs of log time, by their number.
 pub const REPAIR: u8 = 7;
+/// Attempts whose holds were kept lately, 64 numbers to a row (rules 9 and 10).
+pub const KEPT: u8 = 8;
 /// The first table whose rows may be cold.
 pub const FIRST_COLD: u8 = 16;
 /// Orders by id, which is by time.

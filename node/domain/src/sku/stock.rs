@@ -115,21 +115,22 @@ impl Sku {
         self.changed();
     }
 
-    /// Held units left the shelf.
-    pub(crate) fn ship(&mut self, warehouse: &WarehouseId, quantity: Quantity, committed: bool) {
-        let buckets = self.known_mut(warehouse);
-        lower(held(buckets, committed), quantity);
-        lower(&mut buckets.on_hand.0, quantity);
-        buckets.sold.0 += quantity.0;
-        self.changed();
-    }
-
-    /// Units left the shelf whose hold was taken by a count that no longer found them (rule 19): sold, and the count
-    /// is put right by as much; what is on hand does not change.
-    pub(crate) fn ship_uncounted(&mut self, warehouse: &WarehouseId, quantity: Quantity) {
-        let Some(buckets) = self.buckets_mut(warehouse) else { return };
-        buckets.sold.0 = buckets.sold.0.saturating_add(quantity.0);
-        buckets.adjusted = buckets.adjusted.saturating_add_unsigned(quantity.0);
+    /// Does what holds of this SKU come to, as one change.
+    pub(crate) fn settle(&mut self, sums: &mut BucketSums) {
+        for (warehouse, moved) in sums.0.drain(..) {
+            let buckets = self.known_mut(&warehouse);
+            lower(&mut buckets.reserved.0, Quantity(moved.committed));
+            buckets.committed.0 += moved.committed;
+            for (committed, freed, shipped) in
+                [(false, moved.freed[0], moved.shipped[0]), (true, moved.freed[1], moved.shipped[1])]
+            {
+                lower(held(buckets, committed), Quantity(freed + shipped));
+                lower(&mut buckets.on_hand.0, Quantity(shipped));
+                buckets.sold.0 += shipped;
+            }
+            buckets.sold.0 = buckets.sold.0.saturating_add(moved.uncounted);
+            buckets.adjusted = buckets.adjusted.saturating_add_unsigned(moved.uncounted);
+        }
         self.changed();
     }
 
@@ -172,6 +173,56 @@ impl Sku {
 
     fn known_mut(&mut self, warehouse: &WarehouseId) -> &mut Buckets {
         self.buckets_mut(warehouse).expect("a hold names a warehouse that exists")
+    }
+}
+
+/// What changes of many holds of one SKU come to, so that its buckets change once for all of them.
+#[derive(Debug, Default)]
+pub(crate) struct BucketSums(Vec<(WarehouseId, Moved)>);
+
+/// Units in one warehouse; of two numbers the second one is of committed units.
+#[derive(Debug, Default)]
+struct Moved {
+    committed: u64,
+    freed: [u64; 2],
+    shipped: [u64; 2],
+    uncounted: u64,
+}
+
+impl BucketSums {
+    fn at(&mut self, warehouse: &WarehouseId) -> &mut Moved {
+        let index = self.0.iter().position(|(known, _)| known == warehouse).unwrap_or_else(|| {
+            self.0.push((warehouse.clone(), Moved::default()));
+            self.0.len() - 1
+        });
+        &mut self.0[index].1
+    }
+
+    /// Whether nothing moves.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reserved units become committed.
+    pub(crate) fn commit(&mut self, warehouse: &WarehouseId, quantity: Quantity) {
+        self.at(warehouse).committed += quantity.0;
+    }
+
+    /// Units of a hold are given back.
+    pub(crate) fn free(&mut self, warehouse: &WarehouseId, quantity: Quantity, committed: bool) {
+        self.at(warehouse).freed[usize::from(committed)] += quantity.0;
+    }
+
+    /// Held units left the shelf.
+    pub(crate) fn ship(&mut self, warehouse: &WarehouseId, quantity: Quantity, committed: bool) {
+        self.at(warehouse).shipped[usize::from(committed)] += quantity.0;
+    }
+
+    /// Units left the shelf whose hold was taken by a count that no longer found them (rule 19): sold, and the count
+    /// is put right by as much; what is on hand does not change.
+    pub(crate) fn ship_uncounted(&mut self, warehouse: &WarehouseId, quantity: Quantity) {
+        let uncounted = &mut self.at(warehouse).uncounted;
+        *uncounted = uncounted.saturating_add(quantity.0);
     }
 }
 

@@ -43,11 +43,13 @@ pub(crate) enum Effect {
     Release(Vec<SkuId>, u64),
 }
 
-/// A stream as the model sees it: all that was ever sent, and how much of it was applied.
+/// A stream as the model sees it: all messages that were ever sent, and how many of them were applied.
 #[derive(Clone, Debug, Default)]
 struct Stream {
-    sent: Vec<(ordergrid_domain::AttemptId, Effect)>,
+    sent: Vec<Vec<(ordergrid_domain::AttemptId, Effect)>>,
     applied: usize,
+    /// What the entry tells, until it is over: in one message what decides attempts, in one each what commits, frees and ships.
+    telling: [Vec<(ordergrid_domain::AttemptId, Effect)>; 4],
 }
 
 /// What a key names.
@@ -269,7 +271,13 @@ impl Oracle {
             if to == from {
                 self.follow(attempt, &effect);
             } else {
-                self.streams.entry((from, to)).or_default().sent.push((attempt, effect));
+                let kind = match effect {
+                    Effect::Keep(..) | Effect::Release(..) => 0,
+                    Effect::Commit(_) => 1,
+                    Effect::Free(_) => 2,
+                    Effect::Ship(_) => 3,
+                };
+                self.streams.entry((from, to)).or_default().telling[kind].push((attempt, effect));
             }
         }
     }
@@ -299,7 +307,7 @@ impl Oracle {
         let new = stream.sent[stream.applied..high].to_vec();
         stream.applied = high;
         demand!(*outcome == Outcome::Delivered { high: high as u64 }, "high {high} was expected, not {outcome:?}");
-        for (attempt, effect) in new {
+        for (attempt, effect) in new.into_iter().flatten() {
             self.follow(attempt, &effect);
         }
         Ok(())
@@ -310,11 +318,14 @@ impl Oracle {
         self.touched.0.insert(sku.clone());
     }
 
-    /// Compares what an entry has touched.
+    /// The entry of a shard is over: compares what it has touched.
     ///
     /// # Errors
     /// What `machine` holds is not what the model expects.
     pub fn compare(&mut self, machine: &ShardMachine) -> Result<(), Violation> {
+        for (_, stream) in self.streams.iter_mut().filter(|((from, _), _)| *from == machine.shard()) {
+            stream.sent.extend(std::mem::take(&mut stream.telling).into_iter().filter(|message| !message.is_empty()));
+        }
         let (skus, orders) = std::mem::take(&mut self.touched);
         for sku in skus {
             self.same_stock(&sku, machine)?;

@@ -100,9 +100,10 @@ impl Oracle {
             |outcome: &Outcome| matches!(outcome, Outcome::Rejected(Rejection::HoldEnded | Rejection::HoldExpired { .. }));
         if let Some(held) = sku.holds.get(&attempt) {
             counts.note("hold repeated");
-            // Past its valid-until, what is left may have been forgotten to be more at first.
-            let again = matches!(outcome, Outcome::Held { .. }) && (held.asked == asked);
-            demand!(again || (now > until && refused(outcome)), "a repeated hold was answered with {outcome:?}");
+            // What is an order already takes nothing more, whatever of it is asked again.
+            let again = matches!(outcome, Outcome::Held { .. }) && held.asked == asked && held.order.is_none();
+            let late = (held.order.is_some() || now > until) && refused(outcome);
+            demand!(again || late, "a repeated hold was answered with {outcome:?}");
         } else if let Some(ended) = sku.ended.get(&attempt) {
             counts.note("tombstone met");
             let kept = *outcome == Outcome::Rejected(Rejection::HoldEnded);

@@ -1,21 +1,21 @@
-//! Bytes that must never change: entries, keys and rows of version 1. A difference here means that logs and checkpoints
+//! Bytes that must never change: keys and rows of version 1, entries of version 2. A difference here means that logs and checkpoints
 //! written before can no longer be read: make a new version beside the old one instead.
 
 use ordergrid_rows::TableKey;
 use ordergrid_rows::encoding::EMPTY;
 
 use super::*;
-use crate::command::{Created, Message};
+use crate::command::{Created, Decided, HeldPart, KeptAttempt, Message};
 use crate::encoding::{BytesError, encoded, read_row};
 use crate::ids::{FulfilmentId, Reference, RefundId, Slot};
 use crate::order::{Address, RefundState, TimerKind};
 use crate::reconcile::{ClaimOf, Claimed, Claims, Restart};
 use crate::repair::{Repair, Repaired};
 use crate::rows::RowKey;
-use crate::rows::keys::{self, From, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
+use crate::rows::keys::{self, From, KeptKey, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
 use crate::rows::kinds::{
-    AttemptRow, Counts, Held, HoldRow, LocalHold, Mark, Meta, OrderKey, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn,
-    StreamOut,
+    AttemptRow, Counts, Held, HoldRow, KeptRow, LocalHold, Mark, Meta, OrderKey, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow,
+    StreamIn, StreamOut,
 };
 
 const GOLDEN: &str = include_str!("golden.txt");
@@ -94,6 +94,20 @@ fn anew() -> Vec<Command> {
     ]
 }
 
+fn lists() -> Vec<Command> {
+    let kept = KeptAttempt { attempt: attempt(), order: order_id(), committed: true, items: 1 };
+    let release = Release { attempt: attempt(), skus: vec![a_sku()], valid_until: at(10_000) };
+    let part = HeldPart { sku: a_sku(), attempt: attempt(), quantity: Quantity(300) };
+    let decided = Decided { kept: vec![kept], items: vec![(a_sku(), Quantity(3))], released: vec![release] };
+    let messages = vec![
+        Message::Decided(decided),
+        Message::Commits(vec![(a_sku(), attempt())]),
+        Message::Frees(vec![part.clone()]),
+        Message::Ships(vec![part]),
+    ];
+    vec![Command::Deliver(Deliver { from: GroupId(3), first: 41, messages })]
+}
+
 fn order_row() -> OrderRow {
     let (mut order, _) = Order::place(order_id(), attempt(), &full_request(), &[text("one"), text("two")], at(5));
     let steps = [
@@ -167,6 +181,9 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("key of a repair", key_of(RepairNumber(1).write())),
         ("repair", encoded(&Repaired { since: at(1), at: at(2), by: 300 })),
         ("entry with streams that are started anew", Entry { at: at(0), commands: anew() }.to_bytes()),
+        ("entry with lists of messages", Entry { at: at(0), commands: lists() }.to_bytes()),
+        ("key of kept attempts", key_of(KeptKey::of(attempt()).0.write())),
+        ("kept attempts", encoded(&KeptRow { attempts: 1 << 48, until: at(10_000) })),
     ]
 }
 
@@ -175,7 +192,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn stored_bytes_are_those_of_version_1() {
+fn stored_bytes_are_those_of_their_versions() {
     let now: Vec<String> = samples().iter().map(|(name, bytes)| format!("{name}: {}", hex(bytes))).collect();
     let then: Vec<&str> = GOLDEN.lines().collect();
     for (now, then) in now.iter().zip(&then) {
@@ -204,13 +221,14 @@ fn damaged_entries_are_refused() {
     let longer = [good.as_slice(), &[0]].concat();
     assert_eq!(Entry::from_bytes(&longer), Err(BytesError::Trailing(1)));
     assert_eq!(Entry::from_bytes(&[]), Err(BytesError::Empty));
-    let newer = [&[2], &good[1..]].concat();
-    assert_eq!(Entry::from_bytes(&newer), Err(BytesError::Version(2)));
+    let of_version = |version: u8| [&[version], &good[1..]].concat();
+    assert_eq!(Entry::from_bytes(&of_version(3)), Err(BytesError::Version(3)));
+    assert_eq!(Entry::from_bytes(&of_version(1)), Err(BytesError::Older(1)));
     for length in 1..good.len() {
         assert!(Entry::from_bytes(&good[..length]).is_err(), "cut after {length} bytes");
     }
     // A length that claims more memory than an entry may take: refused before anything is allocated.
-    let claim = [&[1, 0][..], &[253, 255, 255, 255, 255, 255, 255, 255, 0]].concat();
+    let claim = [&[2, 0][..], &[253, 255, 255, 255, 255, 255, 255, 255, 0]].concat();
     assert!(matches!(Entry::from_bytes(&claim), Err(BytesError::Body(_))));
 }
 

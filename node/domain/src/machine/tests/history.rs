@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::store::Disk;
 use super::*;
-use crate::command::Message;
+use crate::command::{Decided, HeldPart, KeptAttempt, Message};
 use crate::ids::{FulfilmentId, Reference};
 use crate::reconcile::{ClaimOf, Claimed, Claims, Restart};
 use crate::repair::Repair;
@@ -290,7 +290,9 @@ impl World {
     fn forge(&mut self, home: usize, attempt: AttemptId, sku: SkuId, c: u16) {
         let order = self.orders.last().map_or(OrderId::new(self.now, attempt.slot, 1), |order| order.1);
         let items = vec![(sku.clone(), Quantity(u64::from(1 + c % 6)))];
-        let message = match c / 8 % 7 {
+        let parts =
+            || items.iter().map(|(sku, quantity)| HeldPart { sku: sku.clone(), attempt, quantity: *quantity }).collect();
+        let message = match c / 8 % 11 {
             0 => Message::Keep { attempt, order, committed: c.is_multiple_of(2), items },
             1 => Message::Commit { attempt, skus: vec![sku] },
             2 => Message::Free { attempt, items },
@@ -301,6 +303,16 @@ impl World {
                 Message::Claim { attempt, order, committed: c.is_multiple_of(2), items }
             }
             5 => Message::Release(Release { attempt, skus: vec![sku], valid_until: self.now }),
+            6 => Message::Commits(vec![(sku, attempt)]),
+            7 => Message::Frees(parts()),
+            8 => Message::Ships(parts()),
+            9 => {
+                // The list may name more items than there are, or fewer, and keep what it releases.
+                let kept = KeptAttempt { attempt, order, committed: c.is_multiple_of(2), items: u32::from(c % 3) };
+                let release = Release { attempt, skus: vec![sku], valid_until: self.now };
+                let released = (0..c % 2).map(|_| release.clone()).collect();
+                Message::Decided(Decided { kept: vec![kept, kept], items, released })
+            }
             _ => Message::Shortfall { order, sku, missing: Quantity(u64::from(1 + c % 6)) },
         };
         self.forged[home] += 1;

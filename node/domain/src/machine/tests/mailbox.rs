@@ -1,8 +1,10 @@
 //! Streams between shards: runs, gaps, repeats, trims, and messages that meet nothing.
 
+use std::collections::BTreeMap;
+
 use super::super::BelowTrim;
 use super::*;
-use crate::command::Message;
+use crate::command::{HeldPart, Message};
 use crate::order::{Phase, Status};
 use crate::rows::keys::OutboxKey;
 use crate::rows::kinds::AttemptRow;
@@ -136,10 +138,12 @@ fn the_index_of_an_attempt_lives_until_its_last_keep_is_trimmed() {
 #[test]
 #[should_panic(expected = "rule 16: a keep of")]
 fn no_keep_is_trimmed_twice() {
+    // Of a keep as it was told before there were lists.
     let (mut orders, mut stock, sku, _) = pair();
     let order = ordered(&mut orders, &mut stock, "a", &sku, 1);
-    let row = *orders.machine.attempts.get(&order.attempt).unwrap();
-    orders.machine.attempts.put(order.attempt, AttemptRow { outstanding: 0, ..row });
+    let keep = Message::Keep { attempt: order.attempt, order: order.id, committed: false, items: vec![(sku, Quantity(1))] };
+    orders.machine.outbox.put(OutboxKey { to: GroupId(2), number: 1 }, keep);
+    orders.machine.attempts.put(order.attempt, AttemptRow { order: order.id, outstanding: 0 });
     orders.one(Command::Trim { to: GroupId(2), high: 1 });
 }
 
@@ -166,7 +170,7 @@ fn runs_are_cut_by_count_and_by_size() {
         (1, 10, usize::MAX, Some((1, 5))),
         (2, 2, usize::MAX, Some((2, 2))),
         (1, 10, 0, Some((1, 1))),
-        (1, 10, 200, Some((1, 2))),
+        (1, 10, 300, Some((1, 2))),
         (5, 10, usize::MAX, Some((5, 1))),
         (6, 10, usize::MAX, None),
         (9, 10, usize::MAX, None),
@@ -222,6 +226,111 @@ fn a_keep_of_less_than_was_held_gives_the_rest_back() {
     settle(&mut orders, &mut stock);
     assert_eq!(stock.buckets(&sku), [10, 3, 0, 0]);
     stock.machine.check();
+}
+
+#[test]
+fn the_orders_of_an_entry_are_told_together() {
+    let (mut orders, mut stock, sku, user) = pair();
+    let (mine, other) = (orders.stocked(0, 10), stock.stocked(1, 10));
+    let attempts: Vec<_> = (0..3).map(|_| orders.attempt(&user)).collect();
+    for (attempt, units) in attempts.iter().zip([1, 2, 3]) {
+        stock.one(hold(*attempt, &sku, units, at(10_000)));
+        stock.one(hold(*attempt, &other, 1, at(10_000)));
+        orders.one(hold(*attempt, &mine, 1, at(10_000)));
+    }
+    let place = |n: usize, units| {
+        let request = request(&user, &format!("k{n}"), &[(&other, 1), (&sku, units), (&mine, 1)]);
+        Command::Place(Box::new(Place { attempt: attempts[n], request: request.into(), names: Vec::new() }))
+    };
+    // The third one is of the second one's key, and loses.
+    let again = request(&user, "k1", &[(&other, 1), (&sku, 3), (&mine, 1)]);
+    let again = Place { attempt: attempts[2], request: again.into(), names: Vec::new() };
+    let outcomes = orders.run(vec![place(0, 1), place(1, 2), Command::Place(Box::new(again))]);
+    let ids: Vec<_> = outcomes.into_iter().map(|outcome| placed(outcome).id).collect();
+    let run = run_between(&orders, &stock).unwrap();
+    let [Message::Decided(decided)] = &run.messages[..] else { panic!("one message, not {:?}", run.messages) };
+    let kept: Vec<_> = decided.kept.iter().map(|kept| (kept.attempt, kept.order, kept.items)).collect();
+    assert_eq!(kept, [(attempts[0], ids[0], 2), (attempts[1], ids[1], 2)]);
+    assert_eq!((decided.items.len(), decided.released.len()), (4, 1));
+    let known = orders.machine.placed_among(attempts.iter().copied().collect());
+    assert_eq!(known, [(attempts[0], ids[0]), (attempts[1], ids[1])].into(), "rule 16: the message says who is placed");
+    settle(&mut orders, &mut stock);
+    assert_eq!(orders.machine.placed_among(attempts.iter().copied().collect()), BTreeMap::new());
+    assert_eq!(
+        (stock.buckets(&sku), stock.buckets(&other), orders.buckets(&mine)),
+        ([10, 3, 0, 0], [10, 2, 0, 0], [10, 2, 0, 0])
+    );
+    assert_eq!((stock.machine.counters().tentative, stock.machine.counters().holds), (0, 4));
+    // Paid and cancelled in one entry: what commits comes before what frees.
+    let total = orders.order(ids[0]).total;
+    orders.run(vec![act(ids[1], "c", cancel()), act(ids[0], "p", pay(total))]);
+    let run = run_between(&orders, &stock).unwrap();
+    let commits = vec![(sku.clone(), attempts[0]), (other.clone(), attempts[0])];
+    let part = |sku: &SkuId, units| HeldPart { sku: sku.clone(), attempt: attempts[1], quantity: Quantity(units) };
+    let mut frees = vec![part(&sku, 2), part(&other, 1)];
+    frees.sort_by(|one, other| one.sku.cmp(&other.sku));
+    let mut sorted = commits;
+    sorted.sort();
+    assert_eq!(run.messages, [Message::Commits(sorted), Message::Frees(frees)]);
+    settle(&mut orders, &mut stock);
+    assert_eq!(
+        (stock.buckets(&sku), stock.buckets(&other), orders.buckets(&mine)),
+        ([10, 0, 1, 0], [10, 0, 1, 0], [10, 0, 1, 0])
+    );
+    orders.machine.check();
+    stock.machine.check();
+}
+
+#[test]
+fn the_buckets_of_a_sku_change_once_for_all_orders_of_a_list() {
+    let (mut orders, mut stock, sku, _) = pair();
+    let placed: Vec<Order> = (1..=4).map(|n| ordered(&mut orders, &mut stock, &format!("k{n}"), &sku, n.min(2))).collect();
+    settle(&mut orders, &mut stock);
+    type Step = (&'static str, fn(&Order) -> OrderAction, [u64; 4]);
+    let ship = |order: &Order| {
+        let fulfilment = crate::ids::FulfilmentId { order: order.id, number: 1 };
+        OrderAction::Ship { fulfilment, carrier: None, tracking: None }
+    };
+    let part = |_: &Order| OrderAction::Cancel { reason: CancelReason::User, note: None, lines: vec![(1, Quantity(1))] };
+    let steps: [Step; 4] = [
+        ("pay", |order| pay(order.total), [10, 0, 7, 0]),
+        ("part", part, [10, 0, 3, 0]),
+        ("pick", |_| pick(), [10, 0, 3, 0]),
+        ("ship", ship, [7, 0, 0, 3]),
+    ];
+    for (step, action, buckets) in steps {
+        let version = stock.sku(&sku).version;
+        orders.run(placed.iter().map(|order| act(order.id, step, action(order))).collect());
+        settle(&mut orders, &mut stock);
+        assert_eq!(stock.buckets(&sku), buckets, "{step}");
+        assert_eq!(stock.sku(&sku).version, version + u64::from(step != "pick"), "{step}");
+    }
+    assert_eq!(stock.machine.counters().holds, 0);
+    orders.machine.check();
+    stock.machine.check();
+}
+
+#[test]
+fn a_list_is_told_before_it_is_too_large_for_a_run() {
+    let (mut orders, mut stock, sku, user) = pair();
+    let skus: Vec<_> = (1..=1_000).map(|n| sku_of(&stock.machine, n)).collect();
+    let lines: Vec<_> = skus.iter().map(|sku| (sku, 1)).collect();
+    let place = |n: u64| {
+        let attempt = AttemptId { slot: user.slot(), group: GroupId(1), term: 1, counter: n };
+        let request = request(&user, &format!("k{n}"), &lines);
+        Command::Place(Box::new(Place { attempt, request: request.into(), names: Vec::new() }))
+    };
+    orders.run((1..=7).map(place).collect());
+    let run = run_between(&orders, &stock).unwrap();
+    let items = |message: &Message| match message {
+        Message::Decided(decided) => (decided.kept.len(), decided.items.len()),
+        other => panic!("nothing else was told: {other:?}"),
+    };
+    assert_eq!(run.messages.iter().map(items).collect::<Vec<_>>(), [(5, 4_096), (3, 2_904)]);
+    settle(&mut orders, &mut stock);
+    assert_eq!(orders.machine.counters().orders, [(Status::Cancelled, 7)], "nothing of it was held: rule 18");
+    assert_eq!(stock.buckets(&sku), [10, 0, 0, 0]);
+    orders.machine.check();
 }
 
 #[test]

@@ -247,7 +247,7 @@ fn a_hold_whose_mark_was_forgotten_in_the_wrong_time_is_not_granted_twice() {
     assert_eq!(stock.machine.counters().marks, 0);
     stock.repair(5 * SECOND, 8 * DAY);
     assert!(stock.machine.may_know(attempt, &a, at(10 * SECOND)), "only its row tells");
-    assert!(matches!(again(&mut stock), Outcome::Held { .. }));
+    assert_eq!(rejection(again(&mut stock)), Rejection::HoldEnded);
     assert_eq!(stock.buckets(&a), [10, 1, 0, 0]);
     stock.machine.check();
 }

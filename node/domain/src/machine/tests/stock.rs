@@ -245,12 +245,12 @@ fn releases_and_gone_act_on_tentative_holds_alone() {
     }
     assert_eq!(shard.buckets(&a), [10, 3, 0, 0]);
     assert_eq!(shard.machine.counters().holds, 1);
-    // A repeat of the kept hold, before and after its mark is dropped, and a repeat of the ended one.
-    assert!(matches!(shard.one(hold(kept, &a, 3, at(10_000))), Outcome::Held { .. }));
+    // A repeat of the kept hold, before and after it is forgotten that it was kept lately, and a repeat of the ended one.
+    assert_eq!(rejection(shard.one(hold(kept, &a, 3, at(10_000)))), Rejection::HoldEnded);
     assert_eq!(rejection(shard.one(hold(tentative, &a, 4, at(10_000)))), Rejection::HoldEnded);
     shard.now = at(10_001);
-    shard.one(Command::Tick);
-    assert!(matches!(shard.one(hold(kept, &a, 3, at(10_000))), Outcome::Held { .. }));
+    assert_eq!(shard.one(Command::Tick), Outcome::Ticked { expired: 2, more: false });
+    assert_eq!(rejection(shard.one(hold(kept, &a, 3, at(10_000)))), Rejection::HoldEnded);
     assert!(matches!(rejection(shard.one(hold(tentative, &a, 4, at(10_000)))), Rejection::HoldExpired { .. }));
     shard.machine.check();
 }
@@ -267,6 +267,39 @@ fn a_hold_that_was_kept_and_freed_is_ended() {
     shard.one(act(order.id, "c", cancel()));
     assert_eq!(rejection(shard.one(hold(attempt, &a, 3, at(10_000)))), Rejection::HoldEnded);
     assert_eq!(shard.buckets(&a), [10, 0, 0, 0]);
+    shard.machine.check();
+}
+
+#[test]
+fn an_attempt_that_was_kept_takes_no_more_of_any_sku() {
+    // Rules 9 and 10: whatever hold of it still comes is late, whatever became of the order.
+    let mut shard = Shard::alone();
+    let (a, b) = (shard.stocked(0, 10), shard.stocked(1, 10));
+    let user = user_of(&shard.machine, 0);
+    let mut attempts = Vec::new();
+    for n in 0..130 {
+        let attempt = shard.attempt(&user);
+        shard.now = at(n);
+        shard.one(hold(attempt, &a, 1, at(n + 10_000)));
+        let place = Place { attempt, request: request(&user, &format!("k{n}"), &[(&a, 1)]).into(), names: Vec::new() };
+        let order = placed(shard.one(Command::Place(Box::new(place))));
+        shard.one(act(order.id, "c", cancel()));
+        attempts.push(attempt);
+    }
+    assert_eq!(shard.machine.counters().marks, 3, "64 attempts share a row");
+    for (attempt, sku) in attempts.iter().flat_map(|attempt| [(*attempt, &a), (*attempt, &b)]) {
+        assert_eq!(rejection(shard.one(hold(attempt, sku, 1, at(20_000)))), Rejection::HoldEnded);
+        assert!(shard.machine.may_know(attempt, sku, at(20_000)));
+    }
+    assert_eq!(shard.machine.hold_of(attempts[0], &a), Lookup::Found(HoldView::Ended));
+    let new = shard.attempt(&user);
+    assert!(matches!(shard.one(hold(new, &a, 1, at(20_000))), Outcome::Held { .. }));
+    // A block goes when the last of its holds can no longer come: those of the counters below 64, of 128, and the rest.
+    for (now, expired) in [(10_063, 1), (10_127, 1), (10_130, 1), (10_131, 0)] {
+        shard.now = at(now);
+        assert_eq!(shard.one(Command::Tick), Outcome::Ticked { expired, more: false }, "{now}");
+    }
+    assert_eq!(shard.machine.counters().marks, 0);
     shard.machine.check();
 }
 

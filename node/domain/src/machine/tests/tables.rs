@@ -7,11 +7,13 @@ use crate::encoding::encoded;
 use crate::ids::{Reference, Slot};
 use crate::order::TimerKind;
 use crate::repair::Repaired;
-use crate::rows::keys::{self, From, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
-use crate::rows::kinds::{AttemptRow, Held, HoldRow, Mark, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn, StreamOut};
+use crate::rows::keys::{self, From, KeptKey, MarkKey, OutboxKey, RepairNumber, TimerKey, To};
+use crate::rows::kinds::{
+    AttemptRow, Held, HoldRow, KeptRow, Mark, OrderRow, PlacedRow, ReferenceRow, SkuKeyRow, StreamIn, StreamOut,
+};
 use crate::rows::{
-    ATTEMPT, HOLD, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, RowKey, SKU, SKU_KEY, STREAM_IN, STREAM_OUT,
-    TIMER,
+    ATTEMPT, HOLD, KEPT, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, RowKey, SKU, SKU_KEY, STREAM_IN,
+    STREAM_OUT, TIMER,
 };
 
 fn attempt() -> AttemptId {
@@ -32,6 +34,7 @@ fn fill(machine: &mut ShardMachine, tag: u8) {
         STREAM_IN => machine.streams_in.put(From(GroupId(2)), StreamIn::default()),
         ATTEMPT => machine.attempts.put(attempt(), AttemptRow { order, outstanding: 1 }),
         MARK => machine.marks.put(MarkKey::new(attempt(), &sku), Mark::Ended { valid_until: at(1) }),
+        KEPT => machine.kept.put(KeptKey::of(attempt()).0, KeptRow { attempts: 2, until: at(1) }),
         REPAIR => machine.repairs.put(RepairNumber(1), Repaired { since: at(1), at: at(2), by: 3 }),
         ORDER => {
             let (order, _) = Order::place(order, attempt(), &request(&user, "k", &[(&sku, 1)]), &[text("a")], at(0));
@@ -69,7 +72,7 @@ fn tags() -> Vec<u8> {
 
 #[test]
 fn every_tag_belongs_to_one_table() {
-    let first = [TIMER, OUTBOX, STREAM_OUT, STREAM_IN, ATTEMPT, MARK, REPAIR];
+    let first = [TIMER, OUTBOX, STREAM_OUT, STREAM_IN, ATTEMPT, MARK, REPAIR, KEPT];
     assert_eq!(tags(), [&first[..], &[ORDER, SKU, HOLD, PLACED, LIST, REFERENCE, SKU_KEY]].concat());
 }
 
