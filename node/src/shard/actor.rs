@@ -88,13 +88,13 @@ impl Actor for ShardActor {
                 let now = state.lead.node.time.now();
                 for (request, caller) in requests {
                     state.place(state.leader.call(request, caller), now);
-                    state.carry_out(&myself);
                 }
+                state.carry_out(&myself);
                 state.admission.took(Some(asked));
                 state.start_all().await?;
             }
             ShardMessage::Start => state.start_all().await?,
-            ShardMessage::Hold { requests } => state.skus.hold(requests).await?,
+            ShardMessage::Hold { holds, sink } => state.skus.hold(holds, sink).await?,
             ShardMessage::Over(over) => {
                 over.into_iter().for_each(|over| state.leader.over(over, &mut state.effects));
                 state.freed(&myself);
@@ -161,7 +161,7 @@ impl ShardState {
     }
 
     fn carry_out(&mut self, myself: &ActorRef<ShardMessage>) {
-        let lead = &self.lead;
+        let (lead, mut places) = (&self.lead, Vec::new());
         for effect in self.effects.drain(..) {
             match effect {
                 LeaderEffect::Answer { caller, answer } => {
@@ -176,10 +176,11 @@ impl ShardState {
                 }
                 LeaderEffect::Replay { request, caller } => replay(lead, request, caller),
                 LeaderEffect::LoadKey { user, key } => load_key(lead, myself.clone(), user, key),
-                LeaderEffect::Propose(command, proposed) => lead.batcher.propose(command, Reply::Place(proposed)),
+                LeaderEffect::Propose(command, proposed) => places.push((command, Reply::Place(proposed))),
                 LeaderEffect::Again(call) => drop(myself.send_message(ShardMessage::Again(call))),
             }
         }
+        lead.batcher.propose_all(places);
     }
 
     /// Rule 14: the running table first, then a barrier, then what is placed.

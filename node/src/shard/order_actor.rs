@@ -3,17 +3,16 @@
 //! It holds no durable truth. Lost before the place was proposed, its attempts are over and the SKUs ask; afterwards what
 //! was proposed answers in its stead.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ordergrid_domain::GroupId;
-use ordergrid_domain::placing::{Attempt, Held, HoldRequest, Orders, OrdersEffect};
+use ordergrid_domain::placing::{Attempt, Held, Orders, OrdersEffect};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
 use super::front_door::FrontDoor;
 use super::holds::{HoldCaller, HoldSink};
+use super::landings::Landings;
 use super::lead::Lead;
 use super::proposal::Reply;
 use super::{ShardMessage, answer, refuse};
@@ -77,20 +76,19 @@ impl Actor for OrderActor {
     }
 }
 
-/// Carries effects out. What a shard is asked for is gathered: one message each.
+/// Carries effects out. The places go to the log together, and the shard's actor is told once which attempts are over.
 fn carry_out(lead: &Arc<Lead>, myself: &ActorRef<OrderMessage>, effects: Vec<OrdersEffect<FrontDoor>>) {
-    let mut asked: BTreeMap<GroupId, Vec<(HoldRequest, HoldSink)>> = BTreeMap::new();
+    let (mut places, mut landings) = (Vec::new(), Landings::default());
     for effect in effects {
         match effect {
-            OrdersEffect::Hold { shard, request } => {
-                let caller = HoldCaller::Orders(myself.clone(), shard, request.attempt);
-                let sink = HoldSink::new(request.items.len(), caller);
-                asked.entry(shard).or_default().push((request, sink));
+            OrdersEffect::Hold { shard, holds } => {
+                let sink = HoldSink::new(&holds, HoldCaller::Orders(myself.clone(), shard));
+                lead.node.hold(shard, holds, sink);
             }
             OrdersEffect::AskAgain => drop(myself.send_after(AGAIN, || OrderMessage::Again)),
-            OrdersEffect::Propose(command, proposed) => lead.batcher.propose(command, Reply::Place(proposed)),
+            OrdersEffect::Propose(command, proposed) => places.push((command, Reply::Place(proposed))),
             OrdersEffect::Release { shard, release } => lead.node.release(shard, release),
-            OrdersEffect::Over(front, over) => front.tell(ShardMessage::Over(vec![over])),
+            OrdersEffect::Over(front, over) => front.over(over, &mut landings),
             OrdersEffect::Renew(front, over, call) => front.tell(ShardMessage::Renew { over, call }),
             OrdersEffect::Refuse { request, rejection, caller } => {
                 refuse::after_barrier(Arc::clone(lead), request, rejection, caller);
@@ -98,7 +96,5 @@ fn carry_out(lead: &Arc<Lead>, myself: &ActorRef<OrderMessage>, effects: Vec<Ord
             OrdersEffect::Answer { caller, answer } => caller.send(Err(answer::not_placed(answer))),
         }
     }
-    for (shard, requests) in asked {
-        lead.node.hold(shard, requests);
-    }
+    lead.batcher.propose_all(places);
 }

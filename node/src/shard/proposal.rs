@@ -34,7 +34,7 @@ pub(crate) enum Reply {
     Caller(Caller<Result<Landed, NotLanded>>),
     /// An order being placed: its caller, its attempt and its key.
     Place(Proposed<FrontDoor>),
-    /// A hold: its caller and the SKU's account of what is under way.
+    /// Holds: who waits for them, and the accounts of their SKUs.
     Hold(HoldTicket),
 }
 

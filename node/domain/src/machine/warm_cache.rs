@@ -19,6 +19,7 @@ impl ShardMachine {
                     hashes.extend(place.request.lines.iter().map(|line| keys::sku(&line.sku).hash()));
                 }
                 Command::Hold(hold) => hashes.push(keys::sku(&hold.sku).hash()),
+                Command::Holds(holds) => hashes.extend(holds.rows.iter().map(|row| keys::sku(&row.sku).hash())),
                 _ => {}
             }
         }

@@ -94,6 +94,11 @@ fn anew() -> Vec<Command> {
     ]
 }
 
+fn holds() -> Holds {
+    let row = |counter, units| HoldAsked { slot: attempt().slot, counter, sku: a_sku(), quantity: Quantity(units) };
+    Holds { group: GroupId(2), term: 7, valid_until: at(10_000), rows: vec![row(70_000, 3), row(9, 300)] }
+}
+
 fn order_row() -> OrderRow {
     let (mut order, _) = Order::place(order_id(), attempt(), &full_request(), &[text("one"), text("two")], at(5));
     let steps = [
@@ -165,6 +170,10 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("key of a repair", key_of(RepairNumber(1).write())),
         ("repair", encoded(&Repaired { since: at(1), at: at(2), by: 300 })),
         ("entry with streams that are started anew", Entry { at: at(0), commands: anew() }.to_bytes()),
+        (
+            "entry with holds that were asked for together",
+            Entry { at: at(0), commands: vec![Command::Holds(holds())] }.to_bytes(),
+        ),
     ]
 }
 
