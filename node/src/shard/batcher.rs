@@ -377,6 +377,8 @@ fn size_of_command(command: &Command) -> usize {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
+    use ordergrid_domain::command::{HoldAsked, Holds};
+    use ordergrid_domain::{GroupId, Quantity, Timestamp};
 
     use super::*;
 
@@ -473,6 +475,29 @@ mod tests {
         for (queued, bytes, taken) in cases {
             let limits = BatchLimits { bytes, commands: 1_000, ..limits(1, 0) };
             assert_eq!(fitting(&ticks(queued), &limits), taken, "{queued} queued, {bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn each_hold_of_a_command_counts() {
+        let holds = |count: usize| {
+            let slot = ordergrid_domain::Slot::new(1).unwrap();
+            let sku = ordergrid_domain::SkuId::new("A").unwrap();
+            let row = HoldAsked { slot, counter: 1, sku, quantity: Quantity(1) };
+            let holds = Holds { group: GroupId(1), term: 1, valid_until: Timestamp::from_ms(0), rows: vec![row; count] };
+            (Command::Holds(holds), Reply::Nobody)
+        };
+        let queued = [holds(60), (Command::Tick, Reply::Nobody), holds(39), holds(1)];
+        assert_eq!(weight_of(&queued), 101);
+        for (commands, taken) in [(101, 4), (100, 3), (99, 2), (60, 1), (1, 1)] {
+            let limits = BatchLimits { bytes: usize::MAX, commands, ..limits(1, 0) };
+            assert_eq!(fitting(&queued, &limits), taken, "{commands} commands in an entry");
+            assert_eq!(holds_in_one_entry(&limits), commands);
+        }
+        for bytes in [0, FIXED, FIXED + HOLD, FIXED + 100 * HOLD] {
+            let limits = BatchLimits { bytes, commands: usize::MAX, ..limits(1, 0) };
+            let most = holds_in_one_entry(&limits);
+            assert!(most == 1 || size_of_command(&holds(most).0) <= bytes, "{most} holds in {bytes} bytes");
         }
     }
 }

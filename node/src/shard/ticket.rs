@@ -185,3 +185,74 @@ impl Drop for HoldTicket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ordergrid_domain::command::{HoldAsked, Holds};
+    use ordergrid_domain::{GroupId, Quantity, Rejection, Slot, Text, Timestamp};
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::shard::holds::HoldCaller;
+
+    fn sku(name: &str) -> SkuId {
+        SkuId::new(name).unwrap()
+    }
+
+    /// Two holds of A that the log decides, with one of B between them that memory has answered.
+    fn ticket(accounts: &Arc<Accounts>) -> (HoldTicket, oneshot::Receiver<Vec<HoldResult>>) {
+        let row = |name| HoldAsked { slot: Slot::new(1).unwrap(), counter: 1, sku: sku(name), quantity: Quantity(2) };
+        let rows = ["A", "B", "A"].map(row).into();
+        let holds = Holds { group: GroupId(1), term: 1, valid_until: Timestamp::from_ms(0), rows };
+        let (caller, answer) = oneshot::channel();
+        let mut ticket = HoldTicket::new(accounts, 3);
+        for row in &holds.rows {
+            if row.sku == sku("B") {
+                ticket.knows(HoldResult::Overloaded);
+            } else {
+                accounts.open().begin(&row.sku, 2);
+                ticket.waits(&row.sku, 2);
+            }
+        }
+        ticket.answers(HoldSink::new(&holds, HoldCaller::Task(caller)));
+        (ticket, answer)
+    }
+
+    #[tokio::test]
+    async fn a_ticket_answers_and_settles_whatever_becomes_of_it() {
+        let granted = || HoldResult::Granted(Text::new("lamp").unwrap());
+        let ended = || HoldResult::Refused(Rejection::HoldEnded);
+        type Becomes = fn(HoldTicket);
+        let both = |first: Result<Text, Rejection>| Outcome::Holds(vec![first, Err(Rejection::HoldEnded)]);
+        let landed = both(Ok(Text::new("lamp").unwrap()));
+        let cases: [(&str, Becomes, [HoldResult; 2]); 3] = [
+            ("lost", drop, [HoldResult::Unknown, HoldResult::Unknown]),
+            (
+                "not appended",
+                |ticket| ticket.fail(NotLanded::NotAppended, &mut Landings::default()),
+                [HoldResult::NoLeader, HoldResult::NoLeader],
+            ),
+            (
+                "too late",
+                |ticket| ticket.fail(NotLanded::TooLate, &mut Landings::default()),
+                [HoldResult::Overloaded, HoldResult::Overloaded],
+            ),
+        ];
+        let accounts = Arc::<Accounts>::default();
+        let counted = || {
+            let open = accounts.open();
+            (open.units(&sku("A")), open.total(), open.is_open(&sku("A")))
+        };
+        for (what, becomes, [first, second]) in cases {
+            let (ticket, answer) = ticket(&accounts);
+            assert_eq!(counted(), (4, 4, true), "{what}");
+            becomes(ticket);
+            assert_eq!(counted(), (0, 0, false), "{what}");
+            assert_eq!(answer.await.unwrap(), [first, HoldResult::Overloaded, second], "{what}");
+        }
+        let (ticket, answer) = ticket(&accounts);
+        ticket.land(landed, &mut Landings::default());
+        assert_eq!(answer.await.unwrap(), [granted(), HoldResult::Overloaded, ended()]);
+        assert_eq!(counted(), (0, 0, false));
+    }
+}
