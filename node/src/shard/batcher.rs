@@ -243,7 +243,7 @@ async fn pack(
     time: Arc<GridTime>,
     limits: BatchLimits,
 ) {
-    let mut queued = Vec::with_capacity(limits.commands);
+    let (mut queued, mut room) = (Vec::with_capacity(limits.commands), Vec::new());
     let meters = metrics::EntryMeters::new();
     loop {
         let mut under_way = gate.open(|| gate.waiting.load(Ordering::Acquire)).await;
@@ -269,7 +269,7 @@ async fn pack(
         let carried = commands.iter().map(weight).sum();
         gate.waiting.fetch_sub(carried, Ordering::AcqRel);
         meters.proposed(commands.len());
-        let packed = meters.pack.time(|| Proposal::pack(time.now(), commands, replies));
+        let packed = meters.pack.time(|| Proposal::pack(time.now(), commands, replies, &mut room));
         under_way.carries(carried, packed.bytes().len());
         let applied = group.propose(term, Arc::clone(&packed));
         let group = Arc::clone(&group);

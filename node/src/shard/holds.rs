@@ -22,8 +22,9 @@ pub(crate) struct HoldSink {
 
 /// Who asked for holds.
 pub(crate) enum HoldCaller {
-    /// An actor of orders in this process, which asked this shard. It can hear of some attempts before the others.
-    Orders(ActorRef<OrderMessage>, GroupId),
+    /// Orders of this process, by their actor and their number there, which asked this shard. They can hear of some attempts before
+    /// the others.
+    Orders(ActorRef<OrderMessage>, u64, GroupId),
     /// A task that answers another node, of all holds at once.
     Task(oneshot::Sender<Vec<HoldResult>>),
     /// Who asked for more holds, of which these are the ones in these places.
@@ -55,9 +56,9 @@ impl HoldSink {
         let attempts = self.attempts.drain(holds.clone()).collect();
         let to = self.to.take().map(|to| {
             let (gather, mut places) = match to {
-                HoldCaller::Orders(actor, shard) => {
-                    self.to = Some(HoldCaller::Orders(actor.clone(), shard));
-                    return HoldCaller::Orders(actor, shard);
+                HoldCaller::Orders(actor, number, shard) => {
+                    self.to = Some(HoldCaller::Orders(actor.clone(), number, shard));
+                    return HoldCaller::Orders(actor, number, shard);
                 }
                 HoldCaller::PartOf(gather, places) => (gather, places),
                 to @ HoldCaller::Task(_) => {
@@ -86,10 +87,10 @@ impl HoldSink {
 
     fn put(&mut self, results: Vec<HoldResult>, landings: &mut Landings) {
         match self.to.take() {
-            Some(HoldCaller::Orders(actor, shard)) => {
+            Some(HoldCaller::Orders(actor, number, shard)) => {
                 let results: Vec<_> = std::mem::take(&mut self.attempts).into_iter().zip(results).collect();
                 if !results.is_empty() {
-                    landings.held(actor, Held { shard, results });
+                    landings.held(actor, number, Held { shard, results });
                 }
             }
             Some(HoldCaller::Task(caller)) => drop(caller.send(results)),
