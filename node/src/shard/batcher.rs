@@ -139,12 +139,12 @@ impl Drop for UnderWay {
 }
 
 /// Commands that were queued together.
-enum Queued {
+enum QueuedCommands {
     One(Command, Reply),
     Many(Vec<(Command, Reply)>),
 }
 
-impl Queued {
+impl QueuedCommands {
     fn weight(&self) -> usize {
         match self {
             Self::One(command, _) => weight(command),
@@ -174,7 +174,7 @@ impl Queued {
 /// The way into a shard's log for one term. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Batcher {
-    queue: mpsc::UnboundedSender<Queued>,
+    queue: mpsc::UnboundedSender<QueuedCommands>,
     /// Most commands that may wait.
     most: usize,
     wait: Arc<metrics::BatchWait>,
@@ -198,21 +198,21 @@ impl Batcher {
 
     /// Queues a command; its reply is told that nothing happened when the queue is full.
     pub(crate) fn propose(&self, command: Command, reply: Reply) {
-        self.queue(Queued::One(command, reply));
+        self.queue(QueuedCommands::One(command, reply));
     }
 
     /// Queues commands that come together, in their order: the packer takes them in one piece.
     pub(crate) fn propose_all(&self, commands: Vec<(Command, Reply)>) {
         let fits = self.gate.waiting.load(Ordering::Acquire) + weight_of(&commands) <= self.most;
         if commands.len() > 1 && fits {
-            self.queue(Queued::Many(commands));
+            self.queue(QueuedCommands::Many(commands));
         } else {
             // Those that find no room are refused, not all of them.
             commands.into_iter().for_each(|(command, reply)| self.propose(command, reply));
         }
     }
 
-    fn queue(&self, commands: Queued) {
+    fn queue(&self, commands: QueuedCommands) {
         self.wait.begins();
         let weight = commands.weight();
         let waiting = self.gate.waiting.fetch_add(weight, Ordering::AcqRel) + weight;
@@ -235,7 +235,7 @@ impl Batcher {
 }
 
 async fn pack(
-    mut waiting: mpsc::UnboundedReceiver<Queued>,
+    mut waiting: mpsc::UnboundedReceiver<QueuedCommands>,
     wait: Arc<metrics::BatchWait>,
     gate: Arc<Gate>,
     group: GroupRef,

@@ -109,9 +109,9 @@ impl Drop for HoldSink {
 }
 
 /// Gathers the results of holds that are answered apart; the last one sends them all.
-pub(crate) struct HoldGather(Mutex<Gathered>);
+pub(crate) struct HoldGather(Mutex<GatheredHolds>);
 
-struct Gathered {
+struct GatheredHolds {
     left: usize,
     results: Vec<HoldResult>,
     sink: Option<HoldSink>,
@@ -120,7 +120,7 @@ struct Gathered {
 impl HoldGather {
     fn new(sink: HoldSink) -> Arc<Self> {
         let left = sink.attempts.len();
-        Arc::new(Self(Mutex::new(Gathered { left, results: vec![HoldResult::Unknown; left], sink: Some(sink) })))
+        Arc::new(Self(Mutex::new(GatheredHolds { left, results: vec![HoldResult::Unknown; left], sink: Some(sink) })))
     }
 
     fn put(&self, results: impl Iterator<Item = (usize, HoldResult)>, landings: &mut Landings) {

@@ -40,12 +40,12 @@ pub(crate) struct OrderActor;
 /// Orders being placed.
 pub(crate) struct OrdersState {
     lead: Arc<Lead>,
-    waiting: BTreeMap<u64, Waiting>,
+    waiting: BTreeMap<u64, WaitingOrders>,
     last: bool,
 }
 
 /// Orders that came together.
-struct Waiting {
+struct WaitingOrders {
     orders: Orders<FrontDoor>,
     started: Instant,
 }
@@ -67,7 +67,7 @@ impl Actor for OrderActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             OrderMessage::Begin(number, orders) => {
-                state.waiting.insert(number, Waiting { orders, started: Instant::now() });
+                state.waiting.insert(number, WaitingOrders { orders, started: Instant::now() });
             }
             OrderMessage::Held(held) => state.hear(&myself, held, |it, held, effects| it.orders.held([held], effects)),
             OrderMessage::Again(number) => {
@@ -88,7 +88,7 @@ impl OrdersState {
         &mut self,
         myself: &ActorRef<OrderMessage>,
         told: Vec<(u64, T)>,
-        tell: impl Fn(&mut Waiting, T, &mut Vec<OrdersEffect<FrontDoor>>),
+        tell: impl Fn(&mut WaitingOrders, T, &mut Vec<OrdersEffect<FrontDoor>>),
     ) {
         let (mut effects, mut follows) = (Vec::new(), Follows::default());
         for (number, what) in told {

@@ -42,9 +42,9 @@ impl Accounts {
     }
 
     /// Holds have been heard of, or never will be.
-    fn settle(&self, holds: &[UnderWay]) {
+    fn settle(&self, holds: &[HoldUnderWay]) {
         let mut accounts = self.open();
-        for UnderWay { sku, units, .. } in holds {
+        for HoldUnderWay { sku, units, .. } in holds {
             accounts.settle(sku, *units);
         }
     }
@@ -104,7 +104,7 @@ impl OpenAccounts {
 }
 
 /// A hold that was asked of the log.
-struct UnderWay {
+struct HoldUnderWay {
     sku: SkuId,
     units: u64,
     /// Its place among those that are answered together.
@@ -114,7 +114,7 @@ struct UnderWay {
 /// Holds under way that are answered together, some of them from memory. Dropped in any way, it settles the accounts.
 pub(crate) struct HoldTicket {
     accounts: Arc<Accounts>,
-    under_way: Vec<UnderWay>,
+    under_way: Vec<HoldUnderWay>,
     /// One per hold; unknown until the log has decided.
     results: Vec<HoldResult>,
     sink: Option<HoldSink>,
@@ -129,7 +129,7 @@ impl HoldTicket {
 
     /// The log decides the next hold, whose units have been counted.
     pub(crate) fn waits(&mut self, sku: &SkuId, units: u64) {
-        self.under_way.push(UnderWay { sku: sku.clone(), units, place: self.results.len() });
+        self.under_way.push(HoldUnderWay { sku: sku.clone(), units, place: self.results.len() });
         self.results.push(HoldResult::Unknown);
     }
 
