@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ordergrid_cluster::NodeId;
-use ordergrid_domain::command::{Deliver, Release};
+use ordergrid_domain::command::{Deliver, Holds, Release};
 use ordergrid_domain::machine::SlotOwners;
-use ordergrid_domain::placing::{AttemptFate, HoldRequest, HoldResult};
+use ordergrid_domain::placing::{AttemptFate, HoldResult};
 use ordergrid_domain::{Command, GroupId, Outcome, Rejection, Slot, Timestamp};
 use tokio::sync::{oneshot, watch};
 
@@ -188,15 +188,11 @@ impl NodeContext {
     }
 
     /// Asks a shard's leader, wherever it is, for holds that came together.
-    pub(crate) fn hold(&self, shard: GroupId, requests: Vec<(HoldRequest, HoldSink)>) {
+    pub(crate) fn hold(&self, shard: GroupId, holds: Holds, sink: HoldSink) {
         match self.place(shard) {
-            LedAt::Here(leading) => hold_here(&leading, requests),
-            LedAt::There(node) => {
-                for (request, sink) in requests {
-                    self.peers.send(node, ShardCall::Hold(shard, request), Waiter::Hold(sink));
-                }
-            }
-            LedAt::Nowhere => refuse_holds(requests),
+            LedAt::Here(leading) => hold_here(&leading, holds, sink),
+            LedAt::There(node) => self.peers.send(node, ShardCall::Hold(shard, holds), Waiter::Hold(sink)),
+            LedAt::Nowhere => sink.send_all(&HoldResult::NoLeader, &mut Landings::default()),
         }
     }
 
@@ -257,17 +253,10 @@ impl NodeContext {
 }
 
 /// Asks a shard led here for holds.
-pub(crate) fn hold_here(leading: &crate::shard::Leading, requests: Vec<(HoldRequest, HoldSink)>) {
-    let sent = leading.actor.send_message(ShardMessage::Hold { requests });
-    if let Err(ractor::MessagingErr::SendErr(ShardMessage::Hold { requests })) = sent {
-        refuse_holds(requests);
-    }
-}
-
-fn refuse_holds(requests: Vec<(HoldRequest, HoldSink)>) {
-    let mut landings = Landings::default();
-    for (_, sink) in requests {
-        sink.send_all(&HoldResult::NoLeader, &mut landings);
+pub(crate) fn hold_here(leading: &crate::shard::Leading, holds: Holds, sink: HoldSink) {
+    let sent = leading.actor.send_message(ShardMessage::Hold { holds, sink });
+    if let Err(ractor::MessagingErr::SendErr(ShardMessage::Hold { sink, .. })) = sent {
+        sink.send_all(&HoldResult::NoLeader, &mut Landings::default());
     }
 }
 

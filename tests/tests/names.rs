@@ -14,7 +14,7 @@ const DECLARES: [&str; 4] = ["struct ", "enum ", "trait ", "union "];
 /// number here; no name joins.
 const SHARED: &[(&str, usize)] = &[
     ("AcceptArgs", 2),
-    ("Account", 3),
+    ("Account", 2),
     ("Answer", 4),
     ("Asked", 2),
     ("Batch", 3),
@@ -60,7 +60,7 @@ const SHARED: &[(&str, usize)] = &[
     ("Outgoing", 2),
     ("Pace", 2),
     ("Parcel", 2),
-    ("Part", 3),
+    ("Part", 2),
     ("Parts", 2),
     ("Progress", 3),
     ("Proposal", 2),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 
 use crate::ids::{
-    AttemptId, FulfilmentId, GroupId, Key, OrderId, ProviderPaymentId, Reference, RefundId, SkuId, Text, UserId, WarehouseId,
+    AttemptId, FulfilmentId, GroupId, Key, OrderId, ProviderPaymentId, Reference, RefundId, SkuId, Slot, Text, UserId,
+    WarehouseId,
 };
 use crate::money::{Currency, Money, Quantity};
 use crate::order::{Address, CancelReason, LineRequest, Operator, Order, PaymentState, RefundState, Terms};
@@ -75,6 +76,8 @@ pub enum Command {
         /// The number.
         high: u64,
     },
+    /// SKU shard: hold units for attempts that ask together.
+    Holds(Holds),
 }
 
 /// Everything of an order that the client decides.
@@ -266,6 +269,51 @@ pub struct Hold {
     pub valid_until: Timestamp,
 }
 
+/// Holds that the leader of an order shard asks a shard for together: what they share is said once.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Holds {
+    /// The order shard's group.
+    pub group: GroupId,
+    /// The term of its leader.
+    pub term: u64,
+    /// Each is refused as expired once this shard's log time has passed this (rule 11).
+    pub valid_until: Timestamp,
+    /// What to hold. Those of one attempt stand together.
+    pub rows: Vec<HoldAsked>,
+}
+
+/// One of several holds that are asked for together.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct HoldAsked {
+    /// The slot of the attempt.
+    pub slot: Slot,
+    /// The number of the attempt.
+    pub counter: u64,
+    /// Of which SKU.
+    pub sku: SkuId,
+    /// How many.
+    pub quantity: Quantity,
+}
+
+impl Holds {
+    /// The attempt that a row is for.
+    #[must_use]
+    pub fn attempt(&self, row: &HoldAsked) -> AttemptId {
+        AttemptId { slot: row.slot, group: self.group, term: self.term, counter: row.counter }
+    }
+
+    /// Each hold by itself, in order.
+    pub fn each(&self) -> impl Iterator<Item = Hold> + '_ {
+        let one = |row: &HoldAsked| Hold {
+            attempt: self.attempt(row),
+            sku: row.sku.clone(),
+            quantity: row.quantity,
+            valid_until: self.valid_until,
+        };
+        self.rows.iter().map(one)
+    }
+}
+
 /// End the tentative holds of an attempt, known or unknown.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Release {
@@ -427,6 +475,8 @@ pub enum Outcome {
         /// Name of the SKU in the catalogue.
         name: Text,
     },
+    /// Holds that were asked for together: of each, in order, the SKU's name if its units are held, or a final no.
+    Holds(Vec<Result<Text, Rejection>>),
     /// A delivery was applied.
     Delivered {
         /// Highest number applied of that stream.

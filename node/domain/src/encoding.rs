@@ -26,6 +26,11 @@ impl Entry {
         room
     }
 
+    /// The same bytes, written into `room`, which grows as needed and keeps its size.
+    pub fn write_into<'a>(&self, room: &'a mut Vec<u8>) -> &'a [u8] {
+        encode(room, self)
+    }
+
     /// Reads what [`Entry::to_bytes`] made.
     ///
     /// # Errors

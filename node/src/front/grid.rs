@@ -301,7 +301,7 @@ async fn outcome<T>(answer: oneshot::Receiver<T>) -> Result<T, Failure> {
 /// An entry without commands is an audit mark.
 async fn mark_here(leading: &Leading) -> Result<u64, Failure> {
     let lead = &leading.lead;
-    let mark = Proposal::pack(lead.node.time.now(), Vec::new(), Vec::new());
+    let mark = Proposal::pack(lead.node.time.now(), Vec::new(), Vec::new(), &mut Vec::new());
     let landed = lead.group.propose(lead.term, mark).await;
     landed.map(|at| at.index).map_err(|_| Failure::refused(Refusal::NoLeader))
 }

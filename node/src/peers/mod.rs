@@ -12,13 +12,13 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use ordergrid_cluster::{Mesh, NodeId};
 use ordergrid_domain::GroupId;
-use ordergrid_domain::command::{Deliver, Release};
-use ordergrid_domain::placing::{HoldRequest, HoldResult};
+use ordergrid_domain::command::{Deliver, Holds, Release};
+use ordergrid_domain::placing::HoldResult;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::context::{LedAt, NodeContext, applied_here, ask_here, deliver_here, hold_here};
 use crate::peers::elsewhere::Elsewhere;
-use crate::shard::{Fates, HoldCaller, HoldSink, Landings, Leading, Question};
+use crate::shard::{Fates, HoldCaller, HoldSink, Landings, Question};
 
 /// The mesh service of these calls.
 pub(crate) const SERVICE: u8 = 1;
@@ -37,7 +37,7 @@ const DECODE_LIMIT: usize = 256 << 20;
 #[derive(Debug, Encode, Decode)]
 pub(crate) enum ShardCall {
     /// Hold units.
-    Hold(GroupId, HoldRequest),
+    Hold(GroupId, Holds),
     /// Release an attempt's holds.
     Release(GroupId, Release),
     /// Apply a run of a stream.
@@ -61,7 +61,7 @@ impl ShardCall {
 /// The answer to one call.
 #[derive(Debug, Encode, Decode)]
 pub(crate) enum ShardAnswer {
-    /// One result per item.
+    /// One result per hold.
     Held(Vec<HoldResult>),
     /// Taken note of.
     Noted,
@@ -192,37 +192,27 @@ impl PeerService {
             let Some(node) = node else {
                 return encode(&calls.iter().map(|_| ShardAnswer::NotHere(None)).collect::<Vec<_>>());
             };
-            let mut holds = BTreeMap::new();
-            let answers: Vec<_> = calls.into_iter().map(|call| begin(&node, call, &mut holds)).collect();
-            for (leading, requests) in holds.into_values() {
-                hold_here(&leading, requests);
-            }
+            let answers: Vec<_> = calls.into_iter().map(|call| begin(&node, call)).collect();
             encode(&join_all(answers).await)
         })
     }
 }
 
-/// Holds of one frame by shard: each shard's actor is told of them in one message.
-type Holds = BTreeMap<GroupId, (Arc<Leading>, Vec<(HoldRequest, HoldSink)>)>;
-
-/// Begins to answer a call. What it asks a shard to hold is put into `holds`, to be sent once the frame is read.
-fn begin<'a>(node: &'a NodeContext, call: ShardCall, holds: &mut Holds) -> BoxFuture<'a, ShardAnswer> {
-    let ShardCall::Hold(shard, request) = call else { return Box::pin(answer(node, call)) };
+/// Begins to answer a call: shards are asked for the holds of a frame before any of its calls is waited for.
+fn begin(node: &NodeContext, call: ShardCall) -> BoxFuture<'_, ShardAnswer> {
+    let ShardCall::Hold(shard, holds) = call else { return Box::pin(answer(node, call)) };
     // Holds are answered where the shard is led, never sent on: a call is forwarded at most once.
     let not_here = || ShardAnswer::NotHere(node.leader_there(shard));
     let LedAt::Here(leading) = node.place(shard) else { return Box::pin(std::future::ready(not_here())) };
-    if request.items.is_empty() {
-        return Box::pin(std::future::ready(ShardAnswer::Held(Vec::new())));
-    }
     let (caller, held) = oneshot::channel();
-    let sink = HoldSink::new(request.items.len(), HoldCaller::Task(caller));
-    holds.entry(shard).or_insert_with(|| (leading, Vec::new())).1.push((request, sink));
+    let sink = HoldSink::new(&holds, HoldCaller::Task(caller));
+    hold_here(&leading, holds, sink);
     Box::pin(async move { held.await.map_or(ShardAnswer::NotHere(None), ShardAnswer::Held) })
 }
 
 async fn answer(node: &NodeContext, call: ShardCall) -> ShardAnswer {
     match call {
-        ShardCall::Hold(..) => unreachable!("holds are gathered before"),
+        ShardCall::Hold(..) => unreachable!("holds are asked for before"),
         ShardCall::Release(shard, release) => {
             let LedAt::Here(_) = node.place(shard) else { return ShardAnswer::NotHere(node.leader_there(shard)) };
             node.release(shard, release);

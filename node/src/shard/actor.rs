@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::callers::PlaceCaller;
 use super::front_door::FrontDoor;
 use super::lead::Lead;
-use super::order_actor::{NewOrders, OrderActor};
+use super::order_actor::{self, OrderActor, OrderMessage};
 use super::proposal::Reply;
 use super::skus::Skus;
 use super::{ShardMessage, answer, refuse};
@@ -34,6 +34,10 @@ pub(crate) struct ShardState {
     /// Emptied after each input.
     effects: Vec<LeaderEffect<FrontDoor>>,
     skus: Skus,
+    /// Drives orders that need other shards; started by the first of them.
+    orders: Option<ActorRef<OrderMessage>>,
+    /// How many times orders that came together have begun.
+    begun: u64,
     /// Who waits for the last attempt to be over, while leadership is about to be handed over.
     leaving: Option<oneshot::Sender<()>>,
     admission: metrics::Admission,
@@ -57,11 +61,15 @@ impl Actor for ShardActor {
         };
         let (leader, skus) = (Leader::new(settings, FrontDoor::new(myself)), Skus::new(Arc::clone(&lead)));
         let (admission, sold_out) = (metrics::Admission::new(), metrics::sold_out_from_memory());
-        Ok(ShardState { lead, leader, effects: Vec::new(), skus, leaving: None, admission, sold_out })
+        Ok(ShardState { lead, leader, effects: Vec::new(), skus, orders: None, begun: 0, leaving: None, admission, sold_out })
     }
 
     async fn post_stop(&self, _myself: ActorRef<ShardMessage>, state: &mut ShardState) -> Result<(), ActorProcessingErr> {
         state.skus.stop();
+        if let Some(orders) = &state.orders {
+            // One that has failed has nothing left to decide.
+            orders.send_message(OrderMessage::Last).ok();
+        }
         Ok(())
     }
 
@@ -88,13 +96,13 @@ impl Actor for ShardActor {
                 let now = state.lead.node.time.now();
                 for (request, caller) in requests {
                     state.place(state.leader.call(request, caller), now);
-                    state.carry_out(&myself);
                 }
+                state.carry_out(&myself);
                 state.admission.took(Some(asked));
                 state.start_all().await?;
             }
             ShardMessage::Start => state.start_all().await?,
-            ShardMessage::Hold { requests } => state.skus.hold(requests).await?,
+            ShardMessage::Hold { holds, sink } => state.skus.hold(holds, sink).await?,
             ShardMessage::Over(over) => {
                 over.into_iter().for_each(|over| state.leader.over(over, &mut state.effects));
                 state.freed(&myself);
@@ -139,9 +147,17 @@ impl ShardState {
 
     async fn start_all(&mut self) -> Result<(), ActorProcessingErr> {
         let attempts = self.leader.take_starting();
-        if !attempts.is_empty() {
-            Actor::spawn(None, OrderActor, NewOrders { lead: Arc::clone(&self.lead), attempts }).await?;
+        if attempts.is_empty() {
+            return Ok(());
         }
+        let known = self.orders.take().filter(|actor| actor.get_status() < ractor::ActorStatus::Draining);
+        let actor = match known {
+            Some(actor) => actor,
+            None => Actor::spawn(None, OrderActor, Arc::clone(&self.lead)).await?.0,
+        };
+        self.begun += 1;
+        order_actor::begin(&self.lead, &actor, self.begun, attempts);
+        self.orders = Some(actor);
         Ok(())
     }
 
@@ -161,7 +177,7 @@ impl ShardState {
     }
 
     fn carry_out(&mut self, myself: &ActorRef<ShardMessage>) {
-        let lead = &self.lead;
+        let (lead, mut places) = (&self.lead, Vec::new());
         for effect in self.effects.drain(..) {
             match effect {
                 LeaderEffect::Answer { caller, answer } => {
@@ -176,10 +192,11 @@ impl ShardState {
                 }
                 LeaderEffect::Replay { request, caller } => replay(lead, request, caller),
                 LeaderEffect::LoadKey { user, key } => load_key(lead, myself.clone(), user, key),
-                LeaderEffect::Propose(command, proposed) => lead.batcher.propose(command, Reply::Place(proposed)),
+                LeaderEffect::Propose(command, proposed) => places.push((command, Reply::Place(proposed))),
                 LeaderEffect::Again(call) => drop(myself.send_message(ShardMessage::Again(call))),
             }
         }
+        lead.batcher.propose_all(places);
     }
 
     /// Rule 14: the running table first, then a barrier, then what is placed.

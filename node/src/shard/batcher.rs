@@ -64,6 +64,8 @@ impl Flight {
 /// Lets one entry after the other begin.
 struct Gate {
     flight: Flight,
+    /// Commands that are in no entry yet, each hold of a command counted.
+    waiting: AtomicUsize,
     under_way: AtomicUsize,
     /// Commands of the entries that are under way, and encoded bytes.
     commands: AtomicUsize,
@@ -81,8 +83,8 @@ struct UnderWay {
 
 impl Gate {
     fn new(flight: Flight) -> Self {
-        let (under_way, commands, bytes) = Default::default();
-        Self { flight, under_way, commands, bytes, ready: Notify::new() }
+        let (waiting, under_way, commands, bytes) = Default::default();
+        Self { flight, waiting, under_way, commands, bytes, ready: Notify::new() }
     }
 
     /// Begins an entry once it may and is worth it. One task alone asks; `queued` tells it how many commands wait.
@@ -136,10 +138,45 @@ impl Drop for UnderWay {
     }
 }
 
+/// Commands that were queued together.
+enum QueuedCommands {
+    One(Command, Reply),
+    Many(Vec<(Command, Reply)>),
+}
+
+impl QueuedCommands {
+    fn weight(&self) -> usize {
+        match self {
+            Self::One(command, _) => weight(command),
+            Self::Many(commands) => weight_of(commands),
+        }
+    }
+
+    /// Gives what it weighs.
+    fn put_into(self, queued: &mut Vec<(Command, Reply)>) -> usize {
+        let weight = self.weight();
+        match self {
+            Self::One(command, reply) => queued.push((command, reply)),
+            Self::Many(commands) => queued.extend(commands),
+        }
+        weight
+    }
+
+    fn fail(self, why: NotLanded) {
+        let mut landings = Landings::default();
+        match self {
+            Self::One(_, reply) => reply.fail(why, &mut landings),
+            Self::Many(commands) => commands.into_iter().for_each(|(_, reply)| reply.fail(why, &mut landings)),
+        }
+    }
+}
+
 /// The way into a shard's log for one term. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Batcher {
-    queue: mpsc::Sender<(Command, Reply)>,
+    queue: mpsc::UnboundedSender<QueuedCommands>,
+    /// Most commands that may wait.
+    most: usize,
     wait: Arc<metrics::BatchWait>,
     gate: Arc<Gate>,
 }
@@ -152,22 +189,41 @@ impl Batcher {
         time: Arc<GridTime>,
         limits: BatchLimits,
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
-        let (queue, waiting) = mpsc::channel(limits.queue);
+        let (queue, waiting) = mpsc::unbounded_channel();
         let wait = Arc::new(metrics::BatchWait::new());
         let gate = Arc::new(Gate::new(Flight::of(&limits, group.status().members.len())));
         let work = pack(waiting, Arc::clone(&wait), Arc::clone(&gate), group, term, time, limits);
-        (Self { queue, wait, gate }, work)
+        (Self { queue, most: limits.queue, wait, gate }, work)
     }
 
     /// Queues a command; its reply is told that nothing happened when the queue is full.
     pub(crate) fn propose(&self, command: Command, reply: Reply) {
-        self.wait.begins();
-        if let Err(refused) = self.queue.try_send((command, reply)) {
-            metrics::batcher_refused();
-            let (_, reply) = refused.into_inner();
-            reply.fail(NotLanded::NotAppended, &mut Landings::default());
+        self.queue(QueuedCommands::One(command, reply));
+    }
+
+    /// Queues commands that come together, in their order: the packer takes them in one piece.
+    pub(crate) fn propose_all(&self, commands: Vec<(Command, Reply)>) {
+        let fits = self.gate.waiting.load(Ordering::Acquire) + weight_of(&commands) <= self.most;
+        if commands.len() > 1 && fits {
+            self.queue(QueuedCommands::Many(commands));
+        } else {
+            // Those that find no room are refused, not all of them.
+            commands.into_iter().for_each(|(command, reply)| self.propose(command, reply));
         }
-        self.gate.queued(self.queue.max_capacity() - self.queue.capacity());
+    }
+
+    fn queue(&self, commands: QueuedCommands) {
+        self.wait.begins();
+        let weight = commands.weight();
+        let waiting = self.gate.waiting.fetch_add(weight, Ordering::AcqRel) + weight;
+        let sent =
+            if waiting > self.most.max(weight) { Err(commands) } else { self.queue.send(commands).map_err(|unsent| unsent.0) };
+        if let Err(refused) = sent {
+            self.gate.waiting.fetch_sub(weight, Ordering::AcqRel);
+            metrics::batcher_refused();
+            refused.fail(NotLanded::NotAppended);
+        }
+        self.gate.queued(waiting);
     }
 
     /// Queues a command and waits for its outcome. Dropping the future changes nothing: the command stays queued.
@@ -179,7 +235,7 @@ impl Batcher {
 }
 
 async fn pack(
-    mut waiting: mpsc::Receiver<(Command, Reply)>,
+    mut waiting: mpsc::UnboundedReceiver<QueuedCommands>,
     wait: Arc<metrics::BatchWait>,
     gate: Arc<Gate>,
     group: GroupRef,
@@ -187,31 +243,33 @@ async fn pack(
     time: Arc<GridTime>,
     limits: BatchLimits,
 ) {
-    let mut queued = Vec::with_capacity(limits.commands);
+    let (mut queued, mut room) = (Vec::with_capacity(limits.commands), Vec::new());
     let meters = metrics::EntryMeters::new();
     loop {
-        let mut under_way = gate.open(|| queued.len() + waiting.len()).await;
+        let mut under_way = gate.open(|| gate.waiting.load(Ordering::Acquire)).await;
+        let mut taken = weight_of(&queued);
         if queued.is_empty() {
-            if waiting.recv_many(&mut queued, limits.commands).await == 0 {
-                return;
-            }
+            let Some(first) = waiting.recv().await else { return };
+            taken += first.put_into(&mut queued);
             // The first command wakes this task before whatever else is ready to run: let that queue its commands too.
             tokio::task::yield_now().await;
         }
-        while queued.len() < limits.commands {
+        while taken < limits.commands {
             let Ok(next) = waiting.try_recv() else { break };
-            queued.push(next);
+            taken += next.put_into(&mut queued);
         }
         wait.ends();
-        refuse_late(&mut queued, Instant::now());
+        let late = refuse_late(&mut queued, Instant::now());
+        gate.waiting.fetch_sub(late, Ordering::AcqRel);
         if queued.is_empty() {
             continue;
         }
-        let fitting = fitting(&queued, limits.bytes);
+        let fitting = fitting(&queued, &limits);
         let (commands, replies): (Vec<_>, Vec<_>) = queued.drain(..fitting).unzip();
+        let carried = commands.iter().map(weight).sum();
+        gate.waiting.fetch_sub(carried, Ordering::AcqRel);
         meters.proposed(commands.len());
-        let carried = commands.len();
-        let packed = meters.pack.time(|| Proposal::pack(time.now(), commands, replies));
+        let packed = meters.pack.time(|| Proposal::pack(time.now(), commands, replies, &mut room));
         under_way.carries(carried, packed.bytes().len());
         let applied = group.propose(term, Arc::clone(&packed));
         let group = Arc::clone(&group);
@@ -227,16 +285,18 @@ async fn pack(
     }
 }
 
-/// What waited until it is of no use to anybody is not begun.
-fn refuse_late(queued: &mut Vec<(Command, Reply)>, now: Instant) {
+/// What waited until it is of no use to anybody is not begun. Gives what it weighs.
+fn refuse_late(queued: &mut Vec<(Command, Reply)>, now: Instant) -> usize {
     if queued.iter().all(|(_, reply)| !reply.is_late(now)) {
-        return;
+        return 0;
     }
-    let mut landings = Landings::default();
-    for (_, reply) in queued.extract_if(.., |(_, reply)| reply.is_late(now)) {
+    let (mut landings, mut late) = (Landings::default(), 0);
+    for (command, reply) in queued.extract_if(.., |(_, reply)| reply.is_late(now)) {
+        late += weight(&command);
         metrics::batcher_refused();
         reply.fail(NotLanded::TooLate, &mut landings);
     }
+    late
 }
 
 /// Tries again while this leader only pauses (a stalled fsync, a quorum that is late): nothing was appended.
@@ -257,17 +317,37 @@ async fn settle(
 }
 
 /// How many of the queued commands fit into one entry: at least one.
-fn fitting(queued: &[(Command, Reply)], bytes: usize) -> usize {
-    let mut sum = 0;
+fn fitting(queued: &[(Command, Reply)], limits: &BatchLimits) -> usize {
+    let (mut commands, mut bytes) = (0, 0);
     let within = queued.iter().take_while(|(command, _)| {
-        sum += size_of_command(command);
-        sum <= bytes
+        commands += weight(command);
+        bytes += size_of_command(command);
+        commands <= limits.commands && bytes <= limits.bytes
     });
     within.count().max(1)
 }
 
+/// How many commands a command counts for.
+fn weight(command: &Command) -> usize {
+    match command {
+        Command::Holds(holds) => holds.rows.len(),
+        _ => 1,
+    }
+}
+
+fn weight_of(commands: &[(Command, Reply)]) -> usize {
+    commands.iter().map(|(command, _)| weight(command)).sum()
+}
+
+/// Most holds that one command may ask for, so that an entry has room for it.
+pub(crate) fn holds_in_one_entry(limits: &BatchLimits) -> usize {
+    (limits.bytes.saturating_sub(FIXED) / HOLD).min(limits.commands).max(1)
+}
+
 /// What a command takes beside its parts.
 const FIXED: usize = 96;
+/// What a hold takes beside others.
+const HOLD: usize = 48;
 
 /// A cheap estimate of the encoded size of a request to place an order. What clients may make large is counted.
 pub(crate) fn bytes_of_request(request: &OrderRequest) -> usize {
@@ -286,6 +366,7 @@ fn size_of_command(command: &Command) -> usize {
         Command::Gone(holds) => FIXED + 48 * holds.len(),
         Command::Deliver(run) => FIXED + 128 * run.messages.len(),
         Command::Claims(claims) => FIXED + 64 * claims.orders.len(),
+        Command::Holds(holds) => FIXED + HOLD * holds.rows.len(),
         Command::Order(_) | Command::Sku(_) | Command::Hold(_) | Command::Trim { .. } | Command::Tick | Command::Repair(_) => {
             FIXED
         }
@@ -296,6 +377,8 @@ fn size_of_command(command: &Command) -> usize {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
+    use ordergrid_domain::command::{HoldAsked, Holds};
+    use ordergrid_domain::{GroupId, Quantity, Timestamp};
 
     use super::*;
 
@@ -390,7 +473,31 @@ mod tests {
             (5,        0,           1),
         ];
         for (queued, bytes, taken) in cases {
-            assert_eq!(fitting(&ticks(queued), bytes), taken, "{queued} queued, {bytes} bytes");
+            let limits = BatchLimits { bytes, commands: 1_000, ..limits(1, 0) };
+            assert_eq!(fitting(&ticks(queued), &limits), taken, "{queued} queued, {bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn each_hold_of_a_command_counts() {
+        let holds = |count: usize| {
+            let slot = ordergrid_domain::Slot::new(1).unwrap();
+            let sku = ordergrid_domain::SkuId::new("A").unwrap();
+            let row = HoldAsked { slot, counter: 1, sku, quantity: Quantity(1) };
+            let holds = Holds { group: GroupId(1), term: 1, valid_until: Timestamp::from_ms(0), rows: vec![row; count] };
+            (Command::Holds(holds), Reply::Nobody)
+        };
+        let queued = [holds(60), (Command::Tick, Reply::Nobody), holds(39), holds(1)];
+        assert_eq!(weight_of(&queued), 101);
+        for (commands, taken) in [(101, 4), (100, 3), (99, 2), (60, 1), (1, 1)] {
+            let limits = BatchLimits { bytes: usize::MAX, commands, ..limits(1, 0) };
+            assert_eq!(fitting(&queued, &limits), taken, "{commands} commands in an entry");
+            assert_eq!(holds_in_one_entry(&limits), commands);
+        }
+        for bytes in [0, FIXED, FIXED + HOLD, FIXED + 100 * HOLD] {
+            let limits = BatchLimits { bytes, commands: usize::MAX, ..limits(1, 0) };
+            let most = holds_in_one_entry(&limits);
+            assert!(most == 1 || size_of_command(&holds(most).0) <= bytes, "{most} holds in {bytes} bytes");
         }
     }
 }

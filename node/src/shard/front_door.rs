@@ -32,6 +32,11 @@ impl FrontDoor {
     pub(super) fn tell(&self, message: ShardMessage) {
         self.0.send_message(message).ok();
     }
+
+    /// The shard's actor is to hear that an attempt is over.
+    pub(super) fn over(&self, over: AttemptOver, landings: &mut Landings) {
+        landings.over(&self.0, over);
+    }
 }
 
 /// A place was applied.
@@ -57,5 +62,5 @@ fn settle(over: Option<Over<FrontDoor>>, landings: &mut Landings) {
     if !releases.is_empty() {
         front.tell(ShardMessage::Release(releases));
     }
-    landings.over(&front.0, over);
+    front.over(over, landings);
 }

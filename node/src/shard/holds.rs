@@ -1,10 +1,11 @@
-//! Who waits for the holds of one attempt in one shard: asked together, answered together.
+//! Who waits for holds that were asked for together: answered together, but for those that have to wait by themselves.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ordergrid_domain::GroupId;
+use ordergrid_domain::command::Holds;
 use ordergrid_domain::placing::{Held, HoldResult};
-use ordergrid_domain::{AttemptId, GroupId};
 use parking_lot::Mutex;
 use ractor::ActorRef;
 use tokio::sync::oneshot;
@@ -12,43 +13,88 @@ use tokio::sync::oneshot;
 use super::landings::Landings;
 use super::order_actor::OrderMessage;
 
-/// Where the answers of one request go. Dropped unanswered, it answers "unknown" for every hold.
+/// Where the answers to some holds go. Dropped unanswered, it answers "unknown" for each of them.
 pub(crate) struct HoldSink {
-    count: usize,
+    /// For each hold the number of its attempt.
+    attempts: Vec<u64>,
     to: Option<HoldCaller>,
 }
 
 /// Who asked for holds.
 pub(crate) enum HoldCaller {
-    /// An actor of orders in this process, which asked this shard for an attempt.
-    Orders(ActorRef<OrderMessage>, GroupId, AttemptId),
-    /// A task that answers another node.
+    /// Orders of this process, by their actor and their number there, which asked this shard. They can hear of some attempts before
+    /// the others.
+    Orders(ActorRef<OrderMessage>, u64, GroupId),
+    /// A task that answers another node, of all holds at once.
     Task(oneshot::Sender<Vec<HoldResult>>),
+    /// Who asked for more holds, of which these are the ones in these places.
+    PartOf(Arc<HoldGather>, Vec<usize>),
 }
 
 impl HoldSink {
-    /// Answers `count` holds to `to`.
-    pub(crate) fn new(count: usize, to: HoldCaller) -> Self {
-        Self { count, to: Some(to) }
+    /// Answers these holds to `to`.
+    pub(crate) fn new(holds: &Holds, to: HoldCaller) -> Self {
+        Self { attempts: holds.rows.iter().map(|row| row.counter).collect(), to: Some(to) }
     }
 
     /// The same result for every hold.
     pub(crate) fn send_all(self, result: &HoldResult, landings: &mut Landings) {
-        let results = vec![result.clone(); self.count];
+        let results = vec![result.clone(); self.attempts.len()];
         self.send(results, landings);
     }
 
     /// One result per hold, in the order asked. An answer of another node that has fewer or more says nothing: its drop does.
     pub(crate) fn send(mut self, results: Vec<HoldResult>, landings: &mut Landings) {
-        if results.len() == self.count {
+        if results.len() == self.attempts.len() {
             self.put(results, landings);
         }
     }
 
+    /// Takes all holds of some attempts out, which are answered apart from now on.
+    pub(crate) fn take(&mut self, holds: Range<usize>) -> Self {
+        let all = self.attempts.clone();
+        let attempts = self.attempts.drain(holds.clone()).collect();
+        let to = self.to.take().map(|to| {
+            let (gather, mut places) = match to {
+                HoldCaller::Orders(actor, number, shard) => {
+                    self.to = Some(HoldCaller::Orders(actor.clone(), number, shard));
+                    return HoldCaller::Orders(actor, number, shard);
+                }
+                HoldCaller::PartOf(gather, places) => (gather, places),
+                to @ HoldCaller::Task(_) => {
+                    let places = (0..all.len()).collect();
+                    (HoldGather::new(Self { attempts: all, to: Some(to) }), places)
+                }
+            };
+            let taken = places.drain(holds).collect();
+            self.to = Some(HoldCaller::PartOf(Arc::clone(&gather), places));
+            HoldCaller::PartOf(gather, taken)
+        });
+        Self { attempts, to }
+    }
+
+    /// One sink per hold. Their answers are gathered and told together.
+    pub(crate) fn each(self) -> Vec<Self> {
+        if self.attempts.len() == 1 {
+            return vec![self];
+        }
+        let attempts = self.attempts.clone();
+        let gather = HoldGather::new(self);
+        let one =
+            |(place, attempt)| Self { attempts: vec![attempt], to: Some(HoldCaller::PartOf(Arc::clone(&gather), vec![place])) };
+        attempts.into_iter().enumerate().map(one).collect()
+    }
+
     fn put(&mut self, results: Vec<HoldResult>, landings: &mut Landings) {
         match self.to.take() {
-            Some(HoldCaller::Orders(actor, shard, attempt)) => landings.held(actor, Held { attempt, shard, results }),
+            Some(HoldCaller::Orders(actor, number, shard)) => {
+                let results: Vec<_> = std::mem::take(&mut self.attempts).into_iter().zip(results).collect();
+                if !results.is_empty() {
+                    landings.held(actor, number, Held { shard, results });
+                }
+            }
             Some(HoldCaller::Task(caller)) => drop(caller.send(results)),
+            Some(HoldCaller::PartOf(gather, places)) => gather.put(places.into_iter().zip(results), landings),
             None => {}
         }
     }
@@ -57,92 +103,66 @@ impl HoldSink {
 impl Drop for HoldSink {
     fn drop(&mut self) {
         if self.to.is_some() {
-            self.put(vec![HoldResult::Unknown; self.count], &mut Landings::default());
+            self.put(vec![HoldResult::Unknown; self.attempts.len()], &mut Landings::default());
         }
     }
 }
 
-/// Gathers the results of one request; the last one sends them all.
-struct HoldGather {
-    left: AtomicUsize,
-    results: Mutex<Vec<HoldResult>>,
-    sink: Mutex<Option<HoldSink>>,
-}
+/// Gathers the results of holds that are answered apart; the last one sends them all.
+pub(crate) struct HoldGather(Mutex<GatheredHolds>);
 
-/// The right to answer one hold of a request. Dropped unanswered, it answers "unknown".
-pub(crate) struct HoldPart(Part);
-
-enum Part {
-    /// The request's only hold.
-    Only(HoldSink),
-    /// One of several, by its place among them.
-    OneOf(Arc<HoldGather>, usize),
-    /// Answered.
-    Done,
-}
-
-impl HoldPart {
-    /// One part per item, each to be answered once.
-    pub(crate) fn of(count: usize, sink: HoldSink) -> Vec<Self> {
-        assert!(count > 0, "a hold request names at least one SKU");
-        if count == 1 {
-            return vec![Self(Part::Only(sink))];
-        }
-        let gather = Arc::new(HoldGather {
-            left: AtomicUsize::new(count),
-            results: Mutex::new(vec![HoldResult::Unknown; count]),
-            sink: Mutex::new(Some(sink)),
-        });
-        (0..count).map(|index| Self(Part::OneOf(Arc::clone(&gather), index))).collect()
-    }
-
-    pub(crate) fn answer(mut self, result: HoldResult, landings: &mut Landings) {
-        self.put(result, landings);
-    }
-
-    fn put(&mut self, result: HoldResult, landings: &mut Landings) {
-        match std::mem::replace(&mut self.0, Part::Done) {
-            Part::Only(sink) => sink.send(vec![result], landings),
-            Part::OneOf(gather, index) => gather.put(index, result, landings),
-            Part::Done => {}
-        }
-    }
+struct GatheredHolds {
+    left: usize,
+    results: Vec<HoldResult>,
+    sink: Option<HoldSink>,
 }
 
 impl HoldGather {
-    fn put(&self, index: usize, result: HoldResult, landings: &mut Landings) {
-        self.results.lock()[index] = result;
-        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let results = std::mem::take(&mut *self.results.lock());
-            if let Some(sink) = self.sink.lock().take() {
-                sink.send(results, landings);
-            }
-        }
+    fn new(sink: HoldSink) -> Arc<Self> {
+        let left = sink.attempts.len();
+        Arc::new(Self(Mutex::new(GatheredHolds { left, results: vec![HoldResult::Unknown; left], sink: Some(sink) })))
     }
-}
 
-impl Drop for HoldPart {
-    fn drop(&mut self) {
-        if !matches!(self.0, Part::Done) {
-            self.put(HoldResult::Unknown, &mut Landings::default());
+    fn put(&self, results: impl Iterator<Item = (usize, HoldResult)>, landings: &mut Landings) {
+        let mut gathered = self.0.lock();
+        for (place, result) in results {
+            gathered.results[place] = result;
+            gathered.left -= 1;
+        }
+        if gathered.left == 0
+            && let Some(sink) = gathered.sink.take()
+        {
+            sink.send(std::mem::take(&mut gathered.results), landings);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ordergrid_domain::command::HoldAsked;
+    use ordergrid_domain::{Quantity, SkuId, Slot, Timestamp};
+
     use super::*;
+
+    /// Holds of attempts with these numbers.
+    fn sink(attempts: &[u64], to: HoldCaller) -> HoldSink {
+        let (slot, sku) = (Slot::new(1).unwrap(), SkuId::new("A").unwrap());
+        let one = |counter: &u64| HoldAsked { slot, counter: *counter, sku: sku.clone(), quantity: Quantity(1) };
+        let valid_until = Timestamp::from_ms(0);
+        let holds = Holds { group: GroupId(1), term: 1, valid_until, rows: attempts.iter().map(one).collect() };
+        HoldSink::new(&holds, to)
+    }
 
     #[tokio::test]
     async fn results_are_sent_together_in_the_order_asked() {
         let (caller, answer) = oneshot::channel();
         let mut landings = Landings::default();
-        let mut parts = HoldPart::of(3, HoldSink::new(3, HoldCaller::Task(caller)));
-        let last = parts.pop().unwrap();
-        let second = parts.pop().unwrap();
-        let first = parts.pop().unwrap();
-        last.answer(HoldResult::NoLeader, &mut landings);
-        first.answer(HoldResult::Overloaded, &mut landings);
+        let mut sinks = sink(&[1, 1, 1], HoldCaller::Task(caller)).each();
+        let last = sinks.pop().unwrap();
+        let second = sinks.pop().unwrap();
+        let first = sinks.pop().unwrap();
+        last.send_all(&HoldResult::NoLeader, &mut landings);
+        first.send_all(&HoldResult::Overloaded, &mut landings);
         // Lost on the way: nobody knows.
         drop(second);
         let expected = vec![HoldResult::Overloaded, HoldResult::Unknown, HoldResult::NoLeader];
@@ -150,34 +170,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn those_that_are_answered_apart_are_in_their_places() {
+        let (caller, answer) = oneshot::channel();
+        let mut landings = Landings::default();
+        let mut rest = sink(&[1, 2, 2, 3, 4], HoldCaller::Task(caller));
+        let twos = rest.take(1..3);
+        let four = rest.take(2..3);
+        twos.send(vec![HoldResult::NoLeader, HoldResult::Overloaded], &mut landings);
+        rest.send(vec![HoldResult::Overloaded, HoldResult::NoLeader], &mut landings);
+        drop(four);
+        let expected = ["Overloaded", "NoLeader", "Overloaded", "NoLeader", "Unknown"];
+        assert_eq!(answer.await.unwrap().iter().map(|result| format!("{result:?}")).collect::<Vec<_>>(), expected);
+    }
+
+    #[tokio::test]
     async fn an_answer_that_has_fewer_or_more_results_than_holds_is_unknown() {
         for results in [0, 1, 3] {
             let (caller, answer) = oneshot::channel();
             let told = vec![HoldResult::NoLeader; results];
-            HoldSink::new(2, HoldCaller::Task(caller)).send(told, &mut Landings::default());
+            sink(&[1, 2], HoldCaller::Task(caller)).send(told, &mut Landings::default());
             assert_eq!(answer.await, Ok(vec![HoldResult::Unknown; 2]), "{results} results of two holds");
-        }
-    }
-
-    #[tokio::test]
-    async fn the_only_hold_of_a_request_is_answered_once_whatever_becomes_of_it() {
-        for dropped in [false, true] {
-            let (caller, answer) = oneshot::channel();
-            let part = HoldPart::of(1, HoldSink::new(1, HoldCaller::Task(caller))).pop().unwrap();
-            let expected = if dropped { HoldResult::Unknown } else { HoldResult::NoLeader };
-            if dropped {
-                drop(part)
-            } else {
-                part.answer(HoldResult::NoLeader, &mut Landings::default())
-            }
-            assert_eq!(answer.await.unwrap(), vec![expected]);
         }
     }
 
     #[tokio::test]
     async fn a_request_that_nobody_took_is_unknown() {
         let (caller, answer) = oneshot::channel();
-        drop(HoldSink::new(2, HoldCaller::Task(caller)));
+        drop(sink(&[1, 2], HoldCaller::Task(caller)));
         assert_eq!(answer.await.unwrap(), vec![HoldResult::Unknown; 2]);
     }
 }

@@ -10,14 +10,14 @@ use super::order_actor::OrderMessage;
 /// Collects what is to be told.
 #[derive(Default)]
 pub(crate) struct Landings {
-    held: Vec<(ActorRef<OrderMessage>, Vec<Held>)>,
+    held: Vec<(ActorRef<OrderMessage>, Vec<(u64, Held)>)>,
     over: Vec<(ActorRef<ShardMessage>, Vec<AttemptOver>)>,
 }
 
 impl Landings {
-    /// A shard has answered the holds of an attempt.
-    pub(crate) fn held(&mut self, orders: ActorRef<OrderMessage>, held: Held) {
-        add(&mut self.held, orders, held);
+    /// A shard has answered holds of the orders with this number.
+    pub(crate) fn held(&mut self, actor: ActorRef<OrderMessage>, orders: u64, held: Held) {
+        add(&mut self.held, actor, (orders, held));
     }
 
     /// An attempt is over.
@@ -37,9 +37,9 @@ fn add<M: Message, T>(told: &mut Vec<(ActorRef<M>, Vec<T>)>, actor: ActorRef<M>,
 
 impl Drop for Landings {
     fn drop(&mut self) {
-        for (orders, held) in self.held.drain(..) {
+        for (actor, held) in self.held.drain(..) {
             // An actor of orders that is gone has dropped its attempts; the SKUs will ask.
-            orders.send_message(OrderMessage::Held(held)).ok();
+            actor.send_message(OrderMessage::Held(held)).ok();
         }
         for (shard, over) in self.over.drain(..) {
             // A shard's actor that is gone has taken the term's attempts with it.

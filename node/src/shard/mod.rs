@@ -31,8 +31,8 @@ mod timers;
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
-use ordergrid_domain::command::{OrderRequest, Release};
-use ordergrid_domain::placing::{AttemptFate, AttemptOver, HoldRequest, PlaceCall};
+use ordergrid_domain::command::{Holds, OrderRequest, Release};
+use ordergrid_domain::placing::{AttemptFate, AttemptOver, PlaceCall};
 use ordergrid_domain::{AttemptId, GroupId, Key, UserId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -79,8 +79,10 @@ pub(crate) enum ShardMessage {
     Start,
     /// Hold units of this shard's SKUs.
     Hold {
-        /// For which attempts, and what; who waits for each.
-        requests: Vec<(HoldRequest, HoldSink)>,
+        /// For which attempts, and what.
+        holds: Holds,
+        /// Who waits.
+        sink: HoldSink,
     },
     /// Attempts can no longer be placed, or have been.
     Over(Vec<AttemptOver>),

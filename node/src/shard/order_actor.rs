@@ -1,4 +1,4 @@
-//! One actor for the orders of a shard that came together and whose SKUs live in several shards: drives their [`Orders`].
+//! The actor of one term of one shard for its orders whose SKUs live in several shards: drives their [`Orders`].
 //!
 //! It holds no durable truth. Lost before the place was proposed, its attempts are over and the SKUs ask; afterwards what
 //! was proposed answers in its stead.
@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ordergrid_domain::GroupId;
-use ordergrid_domain::placing::{Attempt, Held, HoldRequest, Orders, OrdersEffect};
+use ordergrid_domain::Command;
+use ordergrid_domain::placing::{Attempt, Held, Orders, OrdersEffect};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
 use super::front_door::FrontDoor;
 use super::holds::{HoldCaller, HoldSink};
+use super::landings::Landings;
 use super::lead::Lead;
 use super::proposal::Reply;
 use super::{ShardMessage, answer, refuse};
@@ -21,18 +22,16 @@ use super::{ShardMessage, answer, refuse};
 /// Pause before a shard that lost its leader is asked again.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// What an actor of orders is told.
+/// What the actor is told. Orders that came together have a number.
 pub(crate) enum OrderMessage {
+    /// Orders are about to ask for their holds.
+    Begin(u64, Orders<FrontDoor>),
     /// Shards have answered.
-    Held(Vec<Held>),
+    Held(Vec<(u64, Held)>),
     /// Ask those again that could not be reached.
-    Again,
-}
-
-/// Orders whose holds are to be asked for.
-pub(crate) struct NewOrders {
-    pub(crate) lead: Arc<Lead>,
-    pub(crate) attempts: Vec<Attempt<FrontDoor>>,
+    Again(u64),
+    /// No more orders begin: the term is over.
+    Last,
 }
 
 /// The behaviour; everything that changes is in [`OrdersState`].
@@ -41,6 +40,12 @@ pub(crate) struct OrderActor;
 /// Orders being placed.
 pub(crate) struct OrdersState {
     lead: Arc<Lead>,
+    waiting: BTreeMap<u64, WaitingOrders>,
+    last: bool,
+}
+
+/// Orders that came together.
+struct WaitingOrders {
     orders: Orders<FrontDoor>,
     started: Instant,
 }
@@ -48,14 +53,10 @@ pub(crate) struct OrdersState {
 impl Actor for OrderActor {
     type Msg = OrderMessage;
     type State = OrdersState;
-    type Arguments = NewOrders;
+    type Arguments = Arc<Lead>;
 
-    async fn pre_start(&self, myself: ActorRef<OrderMessage>, new: NewOrders) -> Result<OrdersState, ActorProcessingErr> {
-        let NewOrders { lead, attempts } = new;
-        let mut effects = Vec::with_capacity(2 * attempts.len());
-        let orders = Orders::start(attempts, lead.limits.hold_patience, &mut effects);
-        carry_out(&lead, &myself, effects);
-        Ok(OrdersState { lead, orders, started: Instant::now() })
+    async fn pre_start(&self, _myself: ActorRef<OrderMessage>, lead: Arc<Lead>) -> Result<OrdersState, ActorProcessingErr> {
+        Ok(OrdersState { lead, waiting: BTreeMap::new(), last: false })
     }
 
     async fn handle(
@@ -64,33 +65,76 @@ impl Actor for OrderActor {
         message: OrderMessage,
         state: &mut OrdersState,
     ) -> Result<(), ActorProcessingErr> {
-        let mut effects = Vec::new();
         match message {
-            OrderMessage::Held(held) => state.orders.held(held, &mut effects),
-            OrderMessage::Again => state.orders.ask_again(state.started.elapsed(), &mut effects),
+            OrderMessage::Begin(number, orders) => {
+                state.waiting.insert(number, WaitingOrders { orders, started: Instant::now() });
+            }
+            OrderMessage::Held(held) => state.hear(&myself, held, |it, held, effects| it.orders.held([held], effects)),
+            OrderMessage::Again(number) => {
+                state.hear(&myself, vec![(number, ())], |it, (), effects| it.orders.ask_again(it.started.elapsed(), effects));
+            }
+            OrderMessage::Last => state.last = true,
         }
-        carry_out(&state.lead, &myself, effects);
-        if state.orders.is_empty() {
+        if state.last && state.waiting.is_empty() {
             myself.stop(None);
         }
         Ok(())
     }
 }
 
-/// Carries effects out. What a shard is asked for is gathered: one message each.
-fn carry_out(lead: &Arc<Lead>, myself: &ActorRef<OrderMessage>, effects: Vec<OrdersEffect<FrontDoor>>) {
-    let mut asked: BTreeMap<GroupId, Vec<(HoldRequest, HoldSink)>> = BTreeMap::new();
-    for effect in effects {
-        match effect {
-            OrdersEffect::Hold { shard, request } => {
-                let caller = HoldCaller::Orders(myself.clone(), shard, request.attempt);
-                let sink = HoldSink::new(request.items.len(), caller);
-                asked.entry(shard).or_default().push((request, sink));
+impl OrdersState {
+    /// Tells orders something, by their numbers, and carries out what follows for all of them.
+    fn hear<T>(
+        &mut self,
+        myself: &ActorRef<OrderMessage>,
+        told: Vec<(u64, T)>,
+        tell: impl Fn(&mut WaitingOrders, T, &mut Vec<OrdersEffect<FrontDoor>>),
+    ) {
+        let (mut effects, mut follows) = (Vec::new(), Follows::default());
+        for (number, what) in told {
+            // Orders that are all decided wait for nobody.
+            let Some(it) = self.waiting.get_mut(&number) else { continue };
+            tell(it, what, &mut effects);
+            if it.orders.is_empty() {
+                self.waiting.remove(&number);
             }
-            OrdersEffect::AskAgain => drop(myself.send_after(AGAIN, || OrderMessage::Again)),
-            OrdersEffect::Propose(command, proposed) => lead.batcher.propose(command, Reply::Place(proposed)),
+            effects.drain(..).for_each(|effect| follows.carry_out(&self.lead, myself, number, effect));
+        }
+        follows.end(&self.lead);
+    }
+}
+
+/// Begins orders: their actor waits for the answers, and shards are asked here.
+pub(super) fn begin(lead: &Arc<Lead>, actor: &ActorRef<OrderMessage>, number: u64, attempts: Vec<Attempt<FrontDoor>>) {
+    let mut effects = Vec::with_capacity(attempts.len());
+    let orders = Orders::start(attempts, lead.limits.hold_patience, &mut effects);
+    if actor.send_message(OrderMessage::Begin(number, orders)).is_err() {
+        // It has failed just now. The attempts are over with the message, and nothing is held for them.
+        return;
+    }
+    let mut follows = Follows::default();
+    effects.into_iter().for_each(|effect| follows.carry_out(lead, actor, number, effect));
+    follows.end(lead);
+}
+
+/// What effects come to together: places go to the log in one piece, and the shard's actor is told once which attempts are over.
+#[derive(Default)]
+struct Follows {
+    places: Vec<(Command, Reply)>,
+    landings: Landings,
+}
+
+impl Follows {
+    fn carry_out(&mut self, lead: &Arc<Lead>, actor: &ActorRef<OrderMessage>, number: u64, effect: OrdersEffect<FrontDoor>) {
+        match effect {
+            OrdersEffect::Hold { shard, holds } => {
+                let sink = HoldSink::new(&holds, HoldCaller::Orders(actor.clone(), number, shard));
+                lead.node.hold(shard, holds, sink);
+            }
+            OrdersEffect::AskAgain => drop(actor.send_after(AGAIN, move || OrderMessage::Again(number))),
+            OrdersEffect::Propose(command, proposed) => self.places.push((command, Reply::Place(proposed))),
             OrdersEffect::Release { shard, release } => lead.node.release(shard, release),
-            OrdersEffect::Over(front, over) => front.tell(ShardMessage::Over(vec![over])),
+            OrdersEffect::Over(front, over) => front.over(over, &mut self.landings),
             OrdersEffect::Renew(front, over, call) => front.tell(ShardMessage::Renew { over, call }),
             OrdersEffect::Refuse { request, rejection, caller } => {
                 refuse::after_barrier(Arc::clone(lead), request, rejection, caller);
@@ -98,7 +142,8 @@ fn carry_out(lead: &Arc<Lead>, myself: &ActorRef<OrderMessage>, effects: Vec<Ord
             OrdersEffect::Answer { caller, answer } => caller.send(Err(answer::not_placed(answer))),
         }
     }
-    for (shard, requests) in asked {
-        lead.node.hold(shard, requests);
+
+    fn end(self, lead: &Lead) {
+        lead.batcher.propose_all(self.places);
     }
 }

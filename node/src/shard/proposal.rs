@@ -34,7 +34,7 @@ pub(crate) enum Reply {
     Caller(Caller<Result<Landed, NotLanded>>),
     /// An order being placed: its caller, its attempt and its key.
     Place(Proposed<FrontDoor>),
-    /// A hold: its caller and the SKU's account of what is under way.
+    /// Holds: who waits for them, and the accounts of their SKUs.
     Hold(HoldTicket),
 }
 
@@ -74,10 +74,11 @@ impl Reply {
 pub(crate) struct Proposal(Mutex<Option<(Entry, Vec<Reply>)>>);
 
 impl Proposal {
-    /// Packs commands with their waiters: encoded once, here.
-    pub(crate) fn pack(at: Timestamp, commands: Vec<Command>, replies: Vec<Reply>) -> Arc<Packed> {
+    /// Packs commands with their waiters: encoded once, here, in `room`, which is used again and again.
+    pub(crate) fn pack(at: Timestamp, commands: Vec<Command>, replies: Vec<Reply>, room: &mut Vec<u8>) -> Arc<Packed> {
         let entry = Entry { at, commands };
-        let bytes = Bytes::from(entry.to_bytes());
+        // The log keeps no more than the bytes that it needs.
+        let bytes = Bytes::copy_from_slice(entry.write_into(room));
         let proposal = Self(Mutex::new(Some((entry, replies))));
         Arc::new(Packed::new(bytes, Arc::new(proposal)))
     }

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ordergrid_domain::Command;
 use ordergrid_domain::command::Hold;
@@ -11,11 +10,11 @@ use ordergrid_domain::machine::ShardMachine;
 use ordergrid_domain::placing::{self, HoldDecision, HoldResult};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::holds::HoldPart;
+use super::holds::HoldSink;
 use super::landings::Landings;
 use super::lead::Lead;
 use super::proposal::Reply;
-use super::ticket::{Account, HoldTicket};
+use super::ticket::{Accounts, HoldTicket, OpenAccounts};
 use crate::telemetry::metrics;
 
 /// What a SKU's actor is told.
@@ -26,10 +25,10 @@ pub(crate) enum SkuMessage {
     Settled,
 }
 
-/// A hold that somebody wants.
+/// A hold that somebody wants, and that is answered by itself.
 pub(crate) struct Wanted {
     pub(crate) hold: Hold,
-    pub(crate) part: HoldPart,
+    pub(crate) sink: HoldSink,
 }
 
 /// The behaviour; everything that changes is in [`SkuState`].
@@ -38,22 +37,22 @@ pub(crate) struct SkuActor;
 /// What is under way for one SKU.
 pub(crate) struct SkuState {
     lead: Arc<Lead>,
-    account: Arc<Account>,
+    accounts: Arc<Accounts>,
+    myself: ActorRef<SkuMessage>,
     parked: VecDeque<Wanted>,
 }
 
 impl Actor for SkuActor {
     type Msg = SkuMessage;
     type State = SkuState;
-    type Arguments = (Arc<Lead>, Arc<Account>);
+    type Arguments = (Arc<Lead>, Arc<Accounts>);
 
     async fn pre_start(
         &self,
         myself: ActorRef<SkuMessage>,
-        (lead, account): Self::Arguments,
+        (lead, accounts): Self::Arguments,
     ) -> Result<SkuState, ActorProcessingErr> {
-        account.settles_to(myself);
-        Ok(SkuState { lead, account, parked: VecDeque::new() })
+        Ok(SkuState { lead, accounts, myself, parked: VecDeque::new() })
     }
 
     async fn handle(
@@ -70,31 +69,38 @@ impl Actor for SkuActor {
     }
 }
 
-/// What memory says about a hold that is wanted.
-pub(super) fn decide(machine: &ShardMachine, lease: bool, account: &Account, wanted: &Wanted) -> HoldDecision {
-    let decision = placing::judge(machine, lease, account.units.load(Ordering::Acquire), &wanted.hold);
-    if matches!(decision, HoldDecision::Answer(_)) {
-        metrics::sold_out_from_memory().increment(1);
+/// What memory says about a hold that is wanted. One for the log is counted as under way.
+pub(super) fn decide(machine: &ShardMachine, lease: bool, accounts: &mut OpenAccounts, hold: &Hold) -> HoldDecision {
+    // More units than are under way of this SKU can make a hold wait, never pass: mostly all together are few enough.
+    let decision = match placing::judge(machine, lease, accounts.total(), hold) {
+        HoldDecision::Wait => placing::judge(machine, lease, accounts.units(&hold.sku), hold),
+        decision => decision,
+    };
+    match decision {
+        HoldDecision::Answer(_) => metrics::sold_out_from_memory().increment(1),
+        HoldDecision::ToLog => accounts.begin(&hold.sku, hold.quantity.0),
+        HoldDecision::Wait => {}
     }
     decision
 }
 
-/// The command for the log, with the ticket that settles the account.
-pub(super) fn hold_command(account: &Arc<Account>, wanted: Wanted) -> (Command, Reply) {
-    let Wanted { hold, part } = wanted;
-    account.units.fetch_add(hold.quantity.0, Ordering::AcqRel);
-    let ticket = HoldTicket { units: hold.quantity.0, account: Arc::clone(account), part: Some(part) };
+/// The command for the log that was decided for one hold, with the ticket that settles its account.
+pub(super) fn hold_command(accounts: &Arc<Accounts>, wanted: Wanted) -> (Command, Reply) {
+    let Wanted { hold, sink } = wanted;
+    let mut ticket = HoldTicket::new(accounts, 1);
+    ticket.waits(&hold.sku, hold.quantity.0);
+    ticket.answers(sink);
     (Command::Hold(hold), Reply::Hold(ticket))
 }
 
 impl SkuState {
     fn hold(&mut self, wanted: Wanted) {
         let lease = self.lead.group.has_lease();
-        let decision = decide(&self.lead.replica.machine(), lease, &self.account, &wanted);
+        let decision = decide(&self.lead.replica.machine(), lease, &mut self.accounts.open(), &wanted.hold);
         match decision {
-            HoldDecision::Answer(result) => wanted.part.answer(result, &mut Landings::default()),
+            HoldDecision::Answer(result) => wanted.sink.send_all(&result, &mut Landings::default()),
             HoldDecision::ToLog => {
-                let (command, reply) = hold_command(&self.account, wanted);
+                let (command, reply) = hold_command(&self.accounts, wanted);
                 self.lead.batcher.propose(command, reply);
             }
             HoldDecision::Wait => self.park(wanted),
@@ -104,19 +110,28 @@ impl SkuState {
     fn park(&mut self, wanted: Wanted) {
         if self.parked.len() >= self.lead.limits.parked_per_sku {
             metrics::sku_refused();
-            wanted.part.answer(HoldResult::Overloaded, &mut Landings::default());
+            wanted.sink.send_all(&HoldResult::Overloaded, &mut Landings::default());
             return;
         }
+        let settled = {
+            let mut accounts = self.accounts.open();
+            // The account may have settled since the look.
+            let settled = accounts.units(&wanted.hold.sku) == 0;
+            if !settled {
+                accounts.park(&wanted.hold.sku, self.myself.clone());
+            }
+            settled
+        };
         self.parked.push_back(wanted);
-        self.account.parked.store(true, Ordering::Release);
-        // The account may have settled between the look and the flag.
-        if self.account.units.load(Ordering::Acquire) == 0 {
+        if settled {
             self.retry_parked();
         }
     }
 
     fn retry_parked(&mut self) {
-        self.account.parked.store(false, Ordering::Release);
+        if let Some(first) = self.parked.front() {
+            self.accounts.open().unpark(&first.hold.sku);
+        }
         for wanted in std::mem::take(&mut self.parked) {
             self.hold(wanted);
         }

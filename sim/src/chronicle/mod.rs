@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ordergrid_cluster::{EntryId, GroupStatus, Role, ShardMap, encoding};
-use ordergrid_domain::GroupId;
+use ordergrid_domain::{GroupId, Outcome, Rejection, Text};
 use ordergrid_storage::log::{LogCut, LogRow};
 use ordergrid_storage::{Batch, Operation, log as rows};
 use parking_lot::Mutex;
@@ -39,6 +39,14 @@ use log::Change;
 pub use log::{Body, Logged, ReplicaLog, VoteRow};
 pub use rare::RARE;
 pub use reference::{Reference, Version, Watched};
+
+/// What a hold that was asked for with others would have come to alone.
+pub(crate) fn alone(result: &Result<Text, Rejection>) -> Outcome {
+    match result {
+        Ok(name) => Outcome::Held { name: name.clone() },
+        Err(rejection) => Outcome::Rejected(rejection.clone()),
+    }
+}
 
 /// Where a replica lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,12 +42,11 @@ impl Promises {
                     self.release(release);
                     None
                 }
-                (Command::Hold(hold), _) if matches!(outcome, Outcome::Held { .. }) => {
-                    let until = self.released.get(&(hold.attempt, hold.sku.clone()));
-                    until.filter(|until| now <= **until).map(|until| {
-                        let text = format!("{:?} was released, and is granted {} before {until:?}", hold.attempt, hold.sku);
-                        (Property::TombstonesHold, text)
-                    })
+                (Command::Hold(hold), _) if matches!(outcome, Outcome::Held { .. }) => self.grant(now, hold.attempt, &hold.sku),
+                (Command::Holds(holds), _) => {
+                    let Outcome::Holds(results) = outcome else { continue };
+                    let mut granted = holds.rows.iter().zip(results).filter(|(_, result)| result.is_ok());
+                    granted.find_map(|(row, _)| self.grant(now, holds.attempt(row), &row.sku))
                 }
                 (Command::Deliver(run), Before::Stream(high)) => self.deliver(run, *high),
                 _ => None,
@@ -57,6 +56,11 @@ impl Promises {
             }
         }
         Ok(())
+    }
+
+    fn grant(&self, now: Timestamp, attempt: AttemptId, sku: &SkuId) -> Option<(Property, String)> {
+        let until = self.released.get(&(attempt, sku.clone())).filter(|until| now <= **until)?;
+        Some((Property::TombstonesHold, format!("{attempt:?} was released, and is granted {sku} before {until:?}")))
     }
 
     fn place(&mut self, at: EntryId, place: &Place, outcome: &Outcome) -> Option<(Property, String)> {
@@ -93,7 +97,7 @@ impl Promises {
 
 #[cfg(test)]
 mod tests {
-    use ordergrid_domain::command::Hold;
+    use ordergrid_domain::command::{Hold, HoldAsked, Holds};
     use ordergrid_domain::{Quantity, Rejection, Text, UserId};
 
     use super::*;
@@ -140,6 +144,19 @@ mod tests {
         assert_eq!(said(50, vec![first(Outcome::Done), (hold(), Before::Any, held())]), Some(Property::TombstonesHold));
         assert_eq!(said(51, vec![first(Outcome::Done), (hold(), Before::Any, held())]), None);
         assert_eq!(said(50, vec![(hold(), Before::Any, held()), first(Outcome::Done)]), None);
+        let row = |counter| {
+            let AttemptId { slot, .. } = attempt();
+            HoldAsked { slot, counter, sku: sku(), quantity: Quantity(1) }
+        };
+        let together = |results: [Result<Text, Rejection>; 2]| {
+            let valid_until = Timestamp::from_ms(50);
+            let holds = Holds { group: GroupId(1), term: 1, valid_until, rows: vec![row(4), row(3)] };
+            (Command::Holds(holds), Before::Any, Outcome::Holds(results.into()))
+        };
+        let name = || Ok(Text::new("A").expect("short"));
+        let granted = together([name(), name()]);
+        assert_eq!(said(50, vec![first(Outcome::Done), granted]), Some(Property::TombstonesHold));
+        assert_eq!(said(50, vec![first(Outcome::Done), together([name(), Err(Rejection::HoldEnded)])]), None);
     }
 
     #[test]

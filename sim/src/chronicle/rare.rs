@@ -13,6 +13,8 @@ use ordergrid_domain::{
     AttemptId, Command, Entry, GroupId, Key, Lookup, Message, Order, Outcome, Rejection, ShardMachine, SkuId, Timestamp, UserId,
 };
 
+use super::alone;
+
 /// States that a good number of runs reaches together; named here so that one never reached shows as zero.
 pub const RARE: [&str; 31] = [
     "clock behind log time",
@@ -96,6 +98,9 @@ impl Rare {
         let now = machine.time().max(entry.at);
         let look = |command: &Command| match command {
             Command::Hold(hold) => Before::Holds(vec![view(machine, hold.attempt, &hold.sku)]),
+            Command::Holds(holds) => {
+                Before::Holds(holds.rows.iter().map(|row| view(machine, holds.attempt(row), &row.sku)).collect())
+            }
             Command::Release(release) => {
                 Before::Holds(release.skus.iter().map(|sku| view(machine, release.attempt, sku)).collect())
             }
@@ -135,6 +140,12 @@ impl Rare {
                 (Command::Order(command), Before::Order(Some(order), now)) => self.ordered(command, order, *now, outcome),
                 (Command::Sku(_), _) => self.stocked(outcome),
                 (Command::Hold(hold), Before::Holds(views)) => self.held(hold, views.first().copied().flatten(), outcome),
+                (Command::Holds(holds), Before::Holds(views)) => {
+                    let Outcome::Holds(results) = outcome else { continue };
+                    for ((hold, view), result) in holds.each().zip(views).zip(results) {
+                        self.held(&hold, *view, &alone(result));
+                    }
+                }
                 (Command::Release(_), Before::Holds(views)) => views.iter().for_each(|view| self.released(*view)),
                 (Command::Gone(_), Before::Holds(views)) => views.iter().for_each(|view| self.gone(*view)),
                 (Command::Deliver(run), Before::Stream(high)) => {

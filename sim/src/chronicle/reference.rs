@@ -247,6 +247,7 @@ impl Run<'_> {
     fn ask(&mut self, command: &Command, index: u64) {
         let asked: Vec<(&SkuId, u64)> = match command {
             Command::Hold(hold) => vec![(&hold.sku, hold.quantity.0)],
+            Command::Holds(holds) => holds.rows.iter().map(|row| (&row.sku, row.quantity.0)).collect(),
             Command::PlaceLocal(place) => place.request.lines.iter().map(|line| (&line.sku, line.quantity.0)).collect(),
             _ => Vec::new(),
         };
@@ -273,6 +274,7 @@ impl Run<'_> {
             }
             Command::Sku(command) => drop(touched.skus.insert(command.sku.clone())),
             Command::Hold(hold) => drop(touched.skus.insert(hold.sku.clone())),
+            Command::Holds(holds) => touched.skus.extend(holds.rows.iter().map(|row| row.sku.clone())),
             Command::Release(release) => touched.skus.extend(release.skus.iter().cloned()),
             Command::Gone(holds) => touched.skus.extend(holds.iter().map(|(_, sku)| sku.clone())),
             Command::Deliver(run) => run.messages.iter().for_each(|message| self.touch_by(message, touched)),

@@ -8,15 +8,13 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ordergrid_domain::command::OrderRequest;
+use ordergrid_domain::command::{Holds, OrderRequest};
 use ordergrid_domain::machine::{HOLD_VALIDITY, PlacedKey};
 use ordergrid_domain::placing::{
     AttemptOver, Decided, Front, Held, HoldResult, Leader, LeaderEffect, LeaderSettings, Memory, NotLanded, NotPlaced, Orders,
     OrdersEffect, Over, PlaceCall, Proposed,
 };
-use ordergrid_domain::{
-    AttemptId, Command, GroupId, Key, Lookup, OrderId, Rejection, ShardMachine, SlotOwners, Timestamp, UserId,
-};
+use ordergrid_domain::{Command, GroupId, Key, Lookup, OrderId, Rejection, ShardMachine, SlotOwners, Timestamp, UserId};
 
 use crate::domain::Violation;
 use crate::domain::workload::Mutant;
@@ -82,8 +80,8 @@ pub(super) struct Working {
     pub(super) since: u64,
     /// They want to ask shards again.
     pub(super) again: bool,
-    /// Calls for holds without an answer, by number: for which attempt, of which shard, and how many.
-    pub(super) awaited: BTreeMap<u64, (AttemptId, GroupId, usize)>,
+    /// Calls for holds without an answer, by number: of which shard, and for each hold the number of its attempt.
+    pub(super) awaited: BTreeMap<u64, (GroupId, Vec<u64>)>,
 }
 
 /// What a leader knows of its shard without the log.
@@ -267,13 +265,7 @@ impl World {
     ) -> Result<(), Violation> {
         for effect in effects {
             match effect {
-                OrdersEffect::Hold { shard, request } => {
-                    self.calls += 1;
-                    let call = self.calls;
-                    self.letters.push(Letter::Hold(back, call, shard, request.clone()));
-                    let awaited = (request.attempt, shard, request.items.len());
-                    self.find(back).expect("it asks").working[at].awaited.insert(call, awaited);
-                }
+                OrdersEffect::Hold { shard, holds } => self.ask_for_holds(back, at, shard, holds),
                 OrdersEffect::AskAgain => self.find(back).expect("it asks").working[at].again = true,
                 OrdersEffect::Propose(command, proposed) => self.propose(back, command, proposed)?,
                 OrdersEffect::Release { shard, release } => self.letters.push(Letter::Release(shard, release)),
@@ -290,6 +282,27 @@ impl World {
         Ok(())
     }
 
+    /// Asks a shard for holds. Attempts that have to wait there are answered apart: as if they were asked for apart.
+    fn ask_for_holds(&mut self, back: Back, at: usize, shard: GroupId, holds: Holds) {
+        let several = holds.rows.first().map(|row| row.counter) != holds.rows.last().map(|row| row.counter);
+        if several {
+            self.counts.note("holds of several orders asked for together");
+        }
+        let apart = several && self.faulty && self.dice.percent(20);
+        let parts: Vec<Holds> = if apart {
+            let attempts = holds.rows.chunk_by(|row, next| row.counter == next.counter);
+            attempts.map(|rows| Holds { rows: rows.to_vec(), ..holds.clone() }).collect()
+        } else {
+            vec![holds]
+        };
+        for holds in parts {
+            self.calls += 1;
+            let (call, attempts) = (self.calls, holds.rows.iter().map(|row| row.counter).collect());
+            self.find(back).expect("it asks").working[at].awaited.insert(call, (shard, attempts));
+            self.letters.push(Letter::Hold(back, call, shard, holds));
+        }
+    }
+
     /// The order's leader, deposed or not, hears what became of holds. A call is answered once.
     ///
     /// # Errors
@@ -298,9 +311,10 @@ impl World {
         let Some(leading) = self.find(back) else { return Ok(()) };
         let asking = leading.working.iter_mut().enumerate().find(|(_, working)| working.awaited.contains_key(&call));
         let Some((at, working)) = asking else { return Ok(()) };
-        let (attempt, shard, _) = working.awaited.remove(&call).expect("it was just found");
+        let (shard, attempts) = working.awaited.remove(&call).expect("it was just found");
         let mut effects = Vec::new();
-        working.orders.held([Held { attempt, shard, results }], &mut effects);
+        let results = attempts.into_iter().zip(results).collect();
+        working.orders.held([Held { shard, results }], &mut effects);
         self.carry_out_for_orders(back, at, effects)?;
         self.sweep(back);
         Ok(())

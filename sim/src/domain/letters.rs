@@ -1,11 +1,12 @@
 //! What letters do where they arrive: a SKU's leader holds, releases and asks, an order's leader says what became of attempts,
 //! streams are sent and applied.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ordergrid_domain::command::{Deliver, Hold, Release};
+use ordergrid_domain::command::{Deliver, HoldAsked, Holds, Release};
 use ordergrid_domain::machine::HoldView;
-use ordergrid_domain::placing::{AttemptFate, HoldDecision, HoldRequest, HoldResult, Looked, judge};
+use ordergrid_domain::placing::{AttemptFate, HoldDecision, HoldResult, Looked, judge};
 use ordergrid_domain::{AttemptId, Command, GroupId, Lookup, Outcome, SkuId};
 
 use crate::domain::Violation;
@@ -24,35 +25,69 @@ pub struct Question {
 }
 
 impl World {
-    /// The SKUs' leader hears of holds. Some it answers from memory, the log decides the others (rules 9 and 12).
+    /// The SKUs' leader hears of holds. Some it answers from memory, the log decides the others together (rules 9 and 12).
     ///
     /// # Errors
     /// A violation.
-    pub fn hear_hold(&mut self, back: Back, call: u64, shard: GroupId, request: HoldRequest) -> Result<(), Violation> {
+    pub fn hear_hold(&mut self, back: Back, call: u64, shard: GroupId, holds: Holds) -> Result<(), Violation> {
         let (to, lease) = (shard.0 as usize - 1, self.plan.lease);
-        let HoldRequest { attempt, valid_until, items } = request;
         if self.faulty && self.dice.percent(3) {
             self.counts.note("hold met no leader");
-            self.letters.push(Letter::Held(back, call, vec![HoldResult::NoLeader; items.len()]));
+            self.letters.push(Letter::Held(back, call, vec![HoldResult::NoLeader; holds.rows.len()]));
             return Ok(());
         }
-        let mut results = Vec::new();
-        for (sku, quantity) in items {
-            let hold = Hold { attempt, sku, quantity, valid_until };
-            // Whatever was proposed has been applied: no units are under way.
-            results.push(match judge(&self.shards[to].plain, lease, 0, &hold) {
+        let (mut results, mut to_log) = (Vec::new(), Vec::new());
+        let mut under_way = BTreeMap::<_, u64>::new();
+        for (hold, row) in holds.each().zip(&holds.rows) {
+            let units = under_way.entry(hold.sku.clone()).or_default();
+            match judge(&self.shards[to].plain, lease, *units, &hold) {
                 HoldDecision::Answer(result) => {
                     self.counts.note("sold out from memory");
-                    result
+                    results.push(result);
                 }
                 HoldDecision::ToLog => {
-                    let outcome = self.apply(to, vec![Command::Hold(hold)])?.pop();
-                    HoldResult::landed(outcome.expect("a command has an outcome"))
+                    *units += hold.quantity.0;
+                    to_log.push((results.len(), row.clone()));
+                    results.push(HoldResult::Unknown);
                 }
-                HoldDecision::Wait => return Err(Violation("a hold waits for units, and none are under way".into())),
-            });
+                // It waits by itself until those before it have settled, which is at once here.
+                HoldDecision::Wait => {
+                    self.counts.note("hold waited for units under way");
+                    self.hold_together(to, &holds, &mut to_log, &mut results)?;
+                    under_way.clear();
+                    results.push(match judge(&self.shards[to].plain, lease, 0, &hold) {
+                        HoldDecision::Answer(result) => result,
+                        HoldDecision::ToLog => {
+                            let outcome = self.apply(to, vec![Command::Hold(hold)])?.pop();
+                            HoldResult::landed(outcome.expect("a command has an outcome"))
+                        }
+                        HoldDecision::Wait => return Err(Violation("a hold waits for units, and none are under way".into())),
+                    });
+                }
+            }
         }
+        self.hold_together(to, &holds, &mut to_log, &mut results)?;
         self.letters.push(Letter::Held(back, call, results));
+        Ok(())
+    }
+
+    /// Asks the log for holds that are answered together.
+    fn hold_together(
+        &mut self,
+        to: usize,
+        holds: &Holds,
+        to_log: &mut Vec<(usize, HoldAsked)>,
+        results: &mut [HoldResult],
+    ) -> Result<(), Violation> {
+        let (places, rows): (Vec<_>, Vec<_>) = to_log.drain(..).unzip();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.apply(to, vec![Command::Holds(Holds { rows, ..holds.clone() })])?.pop();
+        let decided = HoldResult::landed_together(outcome.expect("a command has an outcome"));
+        for (place, result) in places.into_iter().zip(decided) {
+            results[place] = result;
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// States that a good run reaches; named here so that one never reached shows as zero.
-pub const RARE: [&str; 32] = [
+pub const RARE: [&str; 34] = [
     "placed",
     "placed locally",
     "refused out of stock",
@@ -23,6 +23,8 @@ pub const RARE: [&str; 32] = [
     "leadership handed over",
     "orders lost with their actor",
     "hold met no leader",
+    "hold waited for units under way",
+    "holds of several orders asked for together",
     "hold asked for again",
     "attempt taken anew",
     "key waited for",

@@ -22,8 +22,8 @@ impl World {
     pub fn time_out(&mut self, back: Back, which: usize) -> Result<(), Violation> {
         let Some(leading) = self.find(back) else { return Ok(()) };
         let calls: Vec<_> = leading.working.iter().flat_map(|working| &working.awaited).collect();
-        let Some((call, (_, _, count))) = calls.get(which % calls.len().max(1)).copied() else { return Ok(()) };
-        let (call, results) = (*call, vec![HoldResult::Unknown; *count]);
+        let Some((call, (_, attempts))) = calls.get(which % calls.len().max(1)).copied() else { return Ok(()) };
+        let (call, results) = (*call, vec![HoldResult::Unknown; attempts.len()]);
         self.counts.note("call for holds timed out");
         self.hear_held(back, call, results)
     }

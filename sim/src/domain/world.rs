@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use ordergrid_domain::command::{Deliver, OrderRequest, Position, Release};
-use ordergrid_domain::placing::{HoldRequest, HoldResult, Looked};
+use ordergrid_domain::command::{Deliver, Holds, OrderRequest, Position, Release};
+use ordergrid_domain::placing::{HoldResult, Looked};
 use ordergrid_domain::rows::{TIMER, list_of, listed_order};
 use ordergrid_domain::{
     AttemptId, Audit, AuditReport, Command, Entry, GroupId, Law, OrderId, Outcome, ShardConfig, ShardMachine, SkuId,
@@ -56,7 +56,7 @@ struct Checkpoint {
 #[derive(Clone, Debug)]
 pub enum Letter {
     /// Order leader to the leader of SKUs: a call with a number.
-    Hold(Back, u64, GroupId, HoldRequest),
+    Hold(Back, u64, GroupId, Holds),
     /// And its answer.
     Held(Back, u64, Vec<HoldResult>),
     /// Order leader to the leader of SKUs.

@@ -1,8 +1,9 @@
-//! What a script waits for and counts: commands in the logs, as the disks have them.
+//! What a script waits for and counts: commands in the logs, as the disks have them. Holds that were asked for together are seen
+//! one by one.
 
 use ordergrid_domain::{AttemptId, Command, Entry, GroupId, Key, Message, Outcome, SkuId};
 
-use crate::chronicle::{Body, Chronicle, Reference, ReplicaLog};
+use crate::chronicle::{Body, Chronicle, Reference, ReplicaLog, alone};
 
 /// A command and the index of its entry.
 pub(super) type Found = (u64, Command);
@@ -22,7 +23,10 @@ pub(super) fn committed(chronicle: &Chronicle, group: GroupId) -> Vec<Found> {
 pub(super) fn outcomes(chronicle: &Chronicle, reference: &Reference, group: GroupId) -> Vec<(Command, Outcome)> {
     let of_entry = |index: u64, entry: Entry| {
         let outcomes = reference.outcomes(group, index).to_vec();
-        entry.commands.into_iter().zip(outcomes)
+        entry.commands.into_iter().zip(outcomes).flat_map(|(command, outcome)| match outcome {
+            Outcome::Holds(results) => one_by_one(command).into_iter().zip(results.iter().map(alone)).collect(),
+            outcome => vec![(command, outcome)],
+        })
     };
     let entries = chronicle.chain(group).into_iter().filter_map(|entry| match entry.body() {
         Ok(Body::Commands(commands)) => Some((entry.id.index, commands)),
@@ -33,8 +37,18 @@ pub(super) fn outcomes(chronicle: &Chronicle, reference: &Reference, group: Grou
 
 fn of_body(index: u64, body: Option<Body>) -> Vec<Found> {
     match body {
-        Some(Body::Commands(entry)) => entry.commands.into_iter().map(|command| (index, command)).collect(),
+        Some(Body::Commands(entry)) => {
+            entry.commands.into_iter().flat_map(one_by_one).map(|command| (index, command)).collect()
+        }
         _ => Vec::new(),
+    }
+}
+
+/// Holds that were asked for together as if each were alone; any other command as it is.
+fn one_by_one(command: Command) -> Vec<Command> {
+    match command {
+        Command::Holds(holds) => holds.each().map(Command::Hold).collect(),
+        command => vec![command],
     }
 }
 

@@ -231,6 +231,7 @@ impl ShardMachine {
             Command::Restart(restart) => self.restart(restart),
             Command::Claims(claims) => self.claims(claims),
             Command::Agree { from, high } => self.agree(*from, *high),
+            Command::Holds(holds) => Ok(self.holds(holds)),
         };
         self.receive_local();
         self.told(outcome.unwrap_or_else(Outcome::Rejected))

@@ -187,18 +187,23 @@ impl Needs<'_> {
                     self.need(keys::sku_key(&command.sku, key));
                 }
             }
-            Command::Hold(hold) => {
-                self.sku(&hold.sku);
-                let (scale, now) = (self.machine.scale(), self.now);
-                if self.repairs || !scale.is_marked(scale.valid_until(hold.valid_until, now), now) {
-                    self.need(keys::hold(hold.attempt, &hold.sku));
-                }
+            Command::Hold(hold) => self.hold(hold.attempt, &hold.sku, hold.valid_until),
+            Command::Holds(holds) => {
+                holds.rows.iter().for_each(|row| self.hold(holds.attempt(row), &row.sku, holds.valid_until));
             }
             Command::Release(release) => release.skus.iter().for_each(|sku| self.ended(release.attempt, sku)),
             Command::Gone(holds) => holds.iter().for_each(|(attempt, sku)| self.ended(*attempt, sku)),
             Command::Deliver(run) => self.run(run),
             Command::Claims(claims) => claims.orders.iter().for_each(|claim| self.need(keys::order(claim.order))),
             Command::Trim { .. } | Command::Tick | Command::Repair(_) | Command::Restart(_) | Command::Agree { .. } => {}
+        }
+    }
+
+    fn hold(&mut self, attempt: AttemptId, sku: &SkuId, valid_until: Timestamp) {
+        self.sku(sku);
+        let (scale, now) = (self.machine.scale(), self.now);
+        if self.repairs || !scale.is_marked(scale.valid_until(valid_until, now), now) {
+            self.need(keys::hold(attempt, sku));
         }
     }
 

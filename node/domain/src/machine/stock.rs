@@ -6,9 +6,9 @@
 
 use super::ShardMachine;
 use super::kept::KeptNow;
-use crate::command::{Hold, Outcome, Release, SkuAction, SkuCommand};
+use crate::command::{Hold, HoldAsked, Holds, Outcome, Release, SkuAction, SkuCommand};
 use crate::encoding::{read_row, row_bytes};
-use crate::ids::{AttemptId, OrderId, SkuId, WarehouseId};
+use crate::ids::{AttemptId, OrderId, SkuId, Text, WarehouseId};
 use crate::money::Quantity;
 use crate::rejection::Rejection;
 use crate::rows::RowKey;
@@ -83,25 +83,41 @@ impl ShardMachine {
         }
     }
 
-    /// Refusals in this order: the wrong shard, what the attempt did here before, too late, no such SKU, not enough.
+    /// One hold by itself.
     pub(super) fn hold(&mut self, hold: &Hold) -> Result<Outcome, Rejection> {
-        self.own(hold.sku.slot())?;
-        let valid_until = self.scale().valid_until(hold.valid_until, self.meta.time);
-        if let Some(before) = self.held_before(hold.attempt, &hold.sku, valid_until) {
+        let Hold { attempt, sku, quantity, valid_until } = hold;
+        self.hold_units(*attempt, sku, *quantity, *valid_until).map(|name| Outcome::Held { name })
+    }
+
+    /// Holds that were asked for together, each as if it were alone.
+    pub(super) fn holds(&mut self, holds: &Holds) -> Outcome {
+        let one = |row: &HoldAsked| self.hold_units(holds.attempt(row), &row.sku, row.quantity, holds.valid_until);
+        Outcome::Holds(holds.rows.iter().map(one).collect())
+    }
+
+    /// Refusals in this order: the wrong shard, what the attempt did here before, too late, no such SKU, not enough. Gives the
+    /// SKU's name.
+    fn hold_units(&mut self, attempt: AttemptId, sku: &SkuId, quantity: Quantity, until: Timestamp) -> Result<Text, Rejection> {
+        self.own(sku.slot())?;
+        let valid_until = self.scale().valid_until(until, self.meta.time);
+        let key = keys::sku(sku);
+        if let Some(before) = self.held_before(attempt, sku, valid_until) {
             // Rule 9: the same again is granted already; another quantity, or an ended one, never.
-            return if before == Some(hold.quantity) { self.held(&hold.sku) } else { Err(Rejection::HoldEnded) };
+            if before != Some(quantity) {
+                return Err(Rejection::HoldEnded);
+            }
+            let row = self.rows.get::<Sku>(&key).expect("units of a SKU that exists are held");
+            return Ok(row.name.clone());
         }
         if self.meta.time > valid_until {
-            return Err(Rejection::HoldExpired { valid_until: hold.valid_until, now: self.time() }); // rule 11
+            return Err(Rejection::HoldExpired { valid_until: until, now: self.time() }); // rule 11
         }
-        let found = self.rows.get_at::<Sku>(&keys::sku(&hold.sku));
-        let (at, sku) = found.ok_or_else(|| Rejection::NoSuchSku(hold.sku.clone()))?;
-        let (warehouse, name) = (sku.source(hold.quantity)?, sku.name.clone());
-        self.rows.at_mut::<Sku>(at).take(&warehouse, hold.quantity, false);
-        let (quantity, granted_at) = (hold.quantity, self.meta.time);
-        let mark = Mark::Tentative { quantity, warehouse, granted_at, valid_until };
-        self.marks.put(MarkKey::new(hold.attempt, &hold.sku), mark);
-        Ok(Outcome::Held { name })
+        let (at, row) = self.rows.get_at::<Sku>(&key).ok_or_else(|| Rejection::NoSuchSku(sku.clone()))?;
+        let (warehouse, name) = (row.source(quantity)?, row.name.clone());
+        self.rows.at_mut::<Sku>(at).take(&warehouse, quantity, false);
+        let mark = Mark::Tentative { quantity, warehouse, granted_at: self.meta.time, valid_until };
+        self.marks.put(MarkKey::new(attempt, sku), mark);
+        Ok(name)
     }
 
     /// What the attempt has here: `None` nothing, `Some(None)` no use for units any more, else the quantity it asked for. An attempt
@@ -115,11 +131,6 @@ impl ShardMachine {
             None if !self.scale().is_marked(valid_until, self.meta.time) => self.hold_row(attempt, sku).map(|_| None),
             None => None,
         }
-    }
-
-    fn held(&mut self, sku: &SkuId) -> Result<Outcome, Rejection> {
-        let sku = self.rows.get::<Sku>(&keys::sku(sku)).expect("units of a SKU that exists are held");
-        Ok(Outcome::Held { name: sku.name.clone() })
     }
 
     /// Rules 8, 10 and 15: ends tentative holds, and leaves tombstones for those that may still be on their way.

@@ -21,6 +21,7 @@ impl ShardMachine {
                 }
                 Command::Hold(hold) => hashes.push(keys::sku(&hold.sku).hash()),
                 Command::Deliver(run) => run.messages.iter().for_each(|message| add_holds(message, &mut hashes)),
+                Command::Holds(holds) => hashes.extend(holds.rows.iter().map(|row| keys::sku(&row.sku).hash())),
                 _ => {}
             }
         }

@@ -84,7 +84,7 @@ pub struct Attempt<F: Front> {
 /// What an attempt needs of one shard, and how far that is.
 pub(super) struct ShardHolds {
     pub(super) shard: GroupId,
-    /// SKUs, and how many units of each.
+    /// SKUs, and how many units of each; once what the shard said stands, those that may be held (rule 8).
     pub(super) items: Vec<(SkuId, Quantity)>,
     pub(super) state: AskState,
     /// An answer was lost: whatever the shard says later, something may be held there.

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::attempt::{AttemptOver, Front};
-use super::holds::HoldRequest;
 use super::proposed::Proposed;
-use crate::command::{Command, OrderRequest, Release};
+use crate::command::{Command, Holds, OrderRequest, Release};
 use crate::ids::{GroupId, Key, UserId};
 use crate::order::Order;
 use crate::rejection::Rejection;
@@ -100,12 +99,12 @@ pub enum LeaderEffect<F: Front> {
 
 /// What [`Orders`](super::Orders) ask of their driver.
 pub enum OrdersEffect<F: Front> {
-    /// Ask a shard for the holds of an attempt, then call [`Orders::held`](super::Orders::held).
+    /// Ask a shard for holds, then call [`Orders::held`](super::Orders::held).
     Hold {
         /// Which shard.
         shard: GroupId,
-        /// For which attempt, and what.
-        request: HoldRequest,
+        /// For which attempts, and what.
+        holds: Holds,
     },
     /// Call [`Orders::ask_again`](super::Orders::ask_again) in a moment.
     AskAgain,

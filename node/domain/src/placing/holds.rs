@@ -1,24 +1,12 @@
-//! Holds of one attempt in one shard, asked for together and answered together; and what a leader makes of refusals.
+//! What became of holds that a shard was asked for together, and what a leader makes of refusals.
 
 use bincode::{Decode, Encode};
 
 use super::proposed::NotLanded;
 use crate::command::Outcome;
-use crate::ids::{AttemptId, GroupId, SkuId, Text};
-use crate::money::Quantity;
+use crate::ids::{GroupId, Text};
 use crate::rejection::Rejection;
 use crate::time::Timestamp;
-
-/// Asks a shard to hold units of some of its SKUs for an attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct HoldRequest {
-    /// For which attempt.
-    pub attempt: AttemptId,
-    /// Refused as expired once the shard's log time has passed this (rule 11).
-    pub valid_until: Timestamp,
-    /// SKUs of the shard, and how many units of each.
-    pub items: Vec<(SkuId, Quantity)>,
-}
 
 /// What became of one hold.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -35,15 +23,14 @@ pub enum HoldResult {
     Unknown,
 }
 
-/// A shard's answer to all holds that an attempt asked it for.
+/// What a shard says of holds that it was asked for together, or of some of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// For which attempt.
-    pub attempt: AttemptId,
     /// Which shard.
     pub shard: GroupId,
-    /// One result per item asked, in the order asked. A result that is missing counts as unknown.
-    pub results: Vec<HoldResult>,
+    /// The number of the attempt, and what became of one of its holds. Those of an attempt come in one answer, stand together and
+    /// are in the order asked; one that is missing counts as unknown.
+    pub results: Vec<(u64, HoldResult)>,
 }
 
 impl HoldResult {
@@ -58,6 +45,15 @@ impl HoldResult {
             Outcome::Rejected(rejection) => Self::Refused(rejection),
             other => unreachable!("a hold is answered as held or rejected, not {other:?}"),
         }
+    }
+
+    /// The log has decided holds that were asked for together: one result each, in the order asked.
+    ///
+    /// # Panics
+    /// The outcome is not that of such holds.
+    pub fn landed_together(outcome: Outcome) -> impl Iterator<Item = Self> {
+        let Outcome::Holds(results) = outcome else { unreachable!("holds are answered one by one, not with {outcome:?}") };
+        results.into_iter().map(|result| result.map_or_else(Self::Refused, Self::Granted))
     }
 
     /// The log has not decided.
@@ -85,9 +81,9 @@ impl HoldResult {
 }
 
 /// Whether a shard is worth asking again: nobody there refused, and somebody could not be reached (rule 7).
-pub(super) fn is_lost(results: &[HoldResult]) -> bool {
+pub(super) fn is_lost<'a>(results: impl IntoIterator<Item = &'a HoldResult> + Clone) -> bool {
     let reachable = |result: &HoldResult| matches!(result, HoldResult::Granted(_)) || result.is_lost();
-    results.iter().any(HoldResult::is_lost) && results.iter().all(reachable)
+    results.clone().into_iter().any(HoldResult::is_lost) && results.into_iter().all(reachable)
 }
 
 /// The latest log time of SKUs that refused a hold as expired (rule 11).

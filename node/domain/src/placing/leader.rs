@@ -52,6 +52,8 @@ pub struct Leader<F: Front> {
     running: usize,
     /// Attempts that need other shards and have not asked for their holds yet. Those that come together share a driver.
     starting: Vec<Attempt<F>>,
+    /// When the first of them began: their holds are valid from then on, so that they can be asked for together.
+    starting_since: Option<Timestamp>,
     /// Leadership is about to be handed over: no attempt begins.
     leaving: bool,
 }
@@ -81,8 +83,8 @@ impl<F: Front> Leader<F> {
     /// A new term: nothing runs. `front` leads back to this leader.
     #[must_use]
     pub fn new(settings: LeaderSettings, front: F) -> Self {
-        let (busy, starting) = (BTreeMap::new(), Vec::new());
-        Self { settings, front, next_attempt: 1, busy, running: 0, starting, leaving: false }
+        let (busy, starting, starting_since) = (BTreeMap::new(), Vec::new(), None);
+        Self { settings, front, next_attempt: 1, busy, running: 0, starting, starting_since, leaving: false }
     }
 
     /// A request to place an order as a client sends it.
@@ -140,7 +142,8 @@ impl<F: Front> Leader<F> {
         self.next_attempt += 1;
         self.running += 1;
         let running = Running::new(attempt, request.user.clone(), request.key.clone(), self.front.clone());
-        let valid_until = base.map_or(now, |base| base.max(now)).after(self.settings.hold_validity);
+        let from = if local { now } else { *self.starting_since.get_or_insert(now) };
+        let valid_until = base.map_or(from, |base| base.max(from)).after(self.settings.hold_validity);
         if local {
             effects.push(place_local(request, running, caller, valid_until));
         } else {
@@ -158,6 +161,7 @@ impl<F: Front> Leader<F> {
     /// Attempts that have begun since and need holds of other shards, for [`Orders::start`](super::Orders::start).
     #[must_use]
     pub fn take_starting(&mut self) -> Vec<Attempt<F>> {
+        self.starting_since = None;
         std::mem::take(&mut self.starting)
     }
 
@@ -324,6 +328,6 @@ fn place_local<F: Front>(
     valid_until: Timestamp,
 ) -> LeaderEffect<F> {
     let place = Place { attempt: running.attempt(), request, names: Vec::new() };
-    let held = MayHold { skus: Vec::new(), valid_until };
+    let held = MayHold { shards: Vec::new(), valid_until };
     LeaderEffect::Propose(Command::PlaceLocal(Box::new(place)), Proposed::new(running, held, caller))
 }

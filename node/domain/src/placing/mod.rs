@@ -23,7 +23,7 @@ mod tests;
 
 pub use attempt::{Attempt, AttemptOver, Front};
 pub use effect::{LeaderEffect, NotPlaced, OrdersEffect, PlaceCall, PlacedOrder};
-pub use holds::{Held, HoldRequest, HoldResult};
+pub use holds::{Held, HoldResult};
 pub use leader::{Leader, LeaderSettings};
 pub use memory::Memory;
 pub use orders::Orders;

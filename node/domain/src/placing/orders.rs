@@ -3,23 +3,30 @@
 //!
 //! They hold no durable truth. Lost before the place was proposed, their attempts are over and the SKUs ask.
 //!
-//! A hold whose shard has no leader just now, or whose answer was lost with a leader that went, is asked for again for a
-//! while: the same attempt asks for the same units, so a hold that was granted unheard is found again (rule 9).
+//! What orders that came together need of a shard is asked for together. A hold whose shard has no leader just now, or whose
+//! answer was lost with a leader that went, is asked for again for a while: the same attempt asks for the same units, so a hold
+//! that was granted unheard is found again (rule 9).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::attempt::{AskState, Attempt, Front, ShardHolds};
 use super::effect::{NotPlaced, OrdersEffect};
-use super::holds::{Held, HoldRequest, HoldResult, expired, final_no, is_lost};
+use super::holds::{Held, HoldResult, expired, final_no, is_lost};
 use super::proposed::{MayHold, Proposed};
-use crate::command::{Command, Place};
+use crate::command::{Command, HoldAsked, Holds, Place};
 use crate::ids::{AttemptId, GroupId, SkuId, Text};
+use crate::time::Timestamp;
+
+/// Most holds that a shard is asked for together. All that an attempt needs of a shard are fewer, and stay together.
+const TOGETHER: usize = 1_024;
 
 /// Orders that came together and wait for their holds.
 pub struct Orders<F: Front> {
-    /// By the number of their attempt.
-    orders: BTreeMap<u64, Holding<F>>,
+    /// By the number of their attempt, in the order of numbers; without those that are decided.
+    orders: Vec<(u64, Option<Holding<F>>)>,
+    /// How many have not been decided.
+    left: usize,
     /// How long shards are asked again.
     patience: Duration,
     /// An [`OrdersEffect::AskAgain`] has not been answered yet.
@@ -31,29 +38,57 @@ struct Holding<F: Front> {
     attempt: Attempt<F>,
     /// Shards without a last answer.
     waiting: usize,
-    names: BTreeMap<SkuId, Text>,
+    /// What is held, with the names in the catalogue.
+    names: Vec<(SkuId, Text)>,
     refusals: Vec<HoldResult>,
-    /// What is held or may be, by shard (rule 8).
-    held: Vec<(GroupId, Vec<SkuId>)>,
+}
+
+/// What is asked of each shard, gathered by valid-until.
+#[derive(Default)]
+struct Questions(BTreeMap<(GroupId, Timestamp), Vec<Holds>>);
+
+impl Questions {
+    fn add<F: Front>(&mut self, attempt: &Attempt<F>, holds: &ShardHolds) {
+        let AttemptId { slot, group, term, counter } = attempt.id();
+        let valid_until = attempt.valid_until;
+        let asked = self.0.entry((holds.shard, valid_until)).or_default();
+        if asked.last().is_none_or(|last| last.rows.len() + holds.items.len() > TOGETHER) {
+            asked.push(Holds { group, term, valid_until, rows: Vec::new() });
+        }
+        let rows = holds.items.iter().map(|(sku, quantity)| HoldAsked { slot, counter, sku: sku.clone(), quantity: *quantity });
+        asked.last_mut().expect("there is one with room").rows.extend(rows);
+    }
+
+    fn ask<F: Front>(self, effects: &mut Vec<OrdersEffect<F>>) {
+        let all = self.0.into_iter().flat_map(|((shard, _), asked)| asked.into_iter().map(move |holds| (shard, holds)));
+        effects.extend(all.map(|(shard, holds)| OrdersEffect::Hold { shard, holds }));
+    }
 }
 
 impl<F: Front> Orders<F> {
-    /// Asks for all holds of these attempts. Shards that cannot be reached are asked again for `patience`.
+    /// Asks for all holds of these attempts of one leader. Shards that cannot be reached are asked again for `patience`.
     #[must_use]
     pub fn start(attempts: Vec<Attempt<F>>, patience: Duration, effects: &mut Vec<OrdersEffect<F>>) -> Self {
+        let mut questions = Questions::default();
         for attempt in &attempts {
-            effects.extend(attempt.wanted.iter().map(|holds| ask(attempt, holds)));
+            attempt.wanted.iter().for_each(|holds| questions.add(attempt, holds));
         }
-        let of = |attempt: Attempt<F>| (attempt.id().counter, Holding::new(attempt));
-        Self { orders: attempts.into_iter().map(of).collect(), patience, again: false }
+        questions.ask(effects);
+        let of = |attempt: Attempt<F>| (attempt.id().counter, Some(Holding::new(attempt)));
+        let mut orders: Vec<_> = attempts.into_iter().map(of).collect();
+        orders.sort_by_key(|(counter, _)| *counter);
+        Self { left: orders.len(), orders, patience, again: false }
     }
 
     /// Shards have answered, or could not.
     pub fn held(&mut self, held: impl IntoIterator<Item = Held>, effects: &mut Vec<OrdersEffect<F>>) {
-        for Held { attempt, shard, results } in held {
-            let Some(order) = self.orders.get_mut(&attempt.counter) else { continue };
-            order.heard(shard, results);
-            self.decide_if_all_have_answered(attempt.counter, effects);
+        for Held { shard, results } in held {
+            for answer in results.chunk_by(|one, next| one.0 == next.0) {
+                let Ok(at) = self.orders.binary_search_by_key(&answer[0].0, |(counter, _)| *counter) else { continue };
+                let Some(order) = &mut self.orders[at].1 else { continue };
+                order.heard(shard, answer);
+                self.decide_if_all_have_answered(at, effects);
+            }
         }
         self.ask_again_later(effects);
     }
@@ -63,11 +98,13 @@ impl<F: Front> Orders<F> {
     pub fn ask_again(&mut self, since_start: Duration, effects: &mut Vec<OrdersEffect<F>>) {
         self.again = false;
         let late = since_start >= self.patience;
-        for order in self.orders.values_mut() {
-            order.ask_again(late, effects);
+        let mut questions = Questions::default();
+        for order in self.orders.iter_mut().filter_map(|(_, order)| order.as_mut()) {
+            order.ask_again(late, &mut questions);
         }
-        for counter in self.orders.keys().copied().collect::<Vec<_>>() {
-            self.decide_if_all_have_answered(counter, effects);
+        questions.ask(effects);
+        for at in 0..self.orders.len() {
+            self.decide_if_all_have_answered(at, effects);
         }
         self.ask_again_later(effects);
     }
@@ -75,25 +112,24 @@ impl<F: Front> Orders<F> {
     /// All have been decided.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.orders.is_empty()
+        self.left == 0
     }
 
     /// Attempts that have not been decided.
     pub fn attempts(&self) -> impl Iterator<Item = AttemptId> {
-        self.orders.values().map(|order| order.attempt.id())
+        self.orders.iter().filter_map(|(_, order)| order.as_ref()).map(|order| order.attempt.id())
     }
 
     fn ask_again_later(&mut self, effects: &mut Vec<OrdersEffect<F>>) {
-        if !self.again && self.orders.values().any(Holding::is_lost) {
+        if !self.again && self.orders.iter().filter_map(|(_, order)| order.as_ref()).any(Holding::is_lost) {
             self.again = true;
             effects.push(OrdersEffect::AskAgain);
         }
     }
 
-    fn decide_if_all_have_answered(&mut self, counter: u64, effects: &mut Vec<OrdersEffect<F>>) {
-        if self.orders.get(&counter).is_some_and(|order| order.waiting == 0)
-            && let Some(order) = self.orders.remove(&counter)
-        {
+    fn decide_if_all_have_answered(&mut self, at: usize, effects: &mut Vec<OrdersEffect<F>>) {
+        if let Some(order) = self.orders[at].1.take_if(|order| order.waiting == 0) {
+            self.left -= 1;
             order.decide(effects);
         }
     }
@@ -102,7 +138,7 @@ impl<F: Front> Orders<F> {
 impl<F: Front> Holding<F> {
     fn new(attempt: Attempt<F>) -> Self {
         let waiting = attempt.wanted.len();
-        Self { attempt, waiting, names: BTreeMap::new(), refusals: Vec::new(), held: Vec::new() }
+        Self { attempt, waiting, names: Vec::new(), refusals: Vec::new() }
     }
 
     fn is_lost(&self) -> bool {
@@ -110,60 +146,58 @@ impl<F: Front> Holding<F> {
     }
 
     /// A shard has answered, or could not. An answer that nobody waits for changes nothing.
-    fn heard(&mut self, shard: GroupId, results: Vec<HoldResult>) {
-        let awaited = |holds: &&mut ShardHolds| holds.shard == shard && matches!(holds.state, AskState::Awaited);
-        let Some(holds) = self.attempt.wanted.iter_mut().find(awaited) else { return };
-        if is_lost(&results) {
-            holds.unheard |= results.contains(&HoldResult::Unknown);
-            holds.state = AskState::Lost(results);
+    fn heard(&mut self, shard: GroupId, answer: &[(u64, HoldResult)]) {
+        let awaited = |holds: &ShardHolds| holds.shard == shard && matches!(holds.state, AskState::Awaited);
+        let Some(at) = self.attempt.wanted.iter().position(awaited) else { return };
+        let results = answer.iter().map(|(_, result)| result);
+        if is_lost(results.clone()) {
+            let holds = &mut self.attempt.wanted[at];
+            holds.unheard |= results.clone().any(|result| *result == HoldResult::Unknown);
+            holds.state = AskState::Lost(results.cloned().collect());
         } else {
-            self.settle(shard, results);
+            self.settle(at, results.cloned());
         }
     }
 
-    fn ask_again(&mut self, late: bool, effects: &mut Vec<OrdersEffect<F>>) {
+    fn ask_again(&mut self, late: bool, questions: &mut Questions) {
         let ends = late || !self.refusals.is_empty();
         for at in 0..self.attempt.wanted.len() {
             let holds = &mut self.attempt.wanted[at];
             if !matches!(holds.state, AskState::Lost(_)) {
                 continue;
             }
-            let shard = holds.shard;
             let said = std::mem::replace(&mut holds.state, AskState::Awaited);
             match said {
-                AskState::Lost(results) if ends => self.settle(shard, results),
-                _ => effects.push(ask(&self.attempt, &self.attempt.wanted[at])),
+                AskState::Lost(results) if ends => self.settle(at, results),
+                _ => questions.add(&self.attempt, &self.attempt.wanted[at]),
             }
         }
     }
 
     /// What a shard said stands.
-    fn settle(&mut self, shard: GroupId, results: Vec<HoldResult>) {
-        let Some(holds) = self.attempt.wanted.iter_mut().find(|holds| holds.shard == shard) else { return };
+    fn settle(&mut self, at: usize, results: impl IntoIterator<Item = HoldResult>) {
+        let holds = &mut self.attempt.wanted[at];
         holds.state = AskState::Settled;
         self.waiting -= 1;
-        let mut held = Vec::new();
+        let unheard = holds.unheard;
         // A result that is missing is unknown.
-        let results = results.into_iter().chain(std::iter::repeat(HoldResult::Unknown));
-        for ((sku, _), result) in holds.items.iter().zip(results) {
-            if result.may_be_held(holds.unheard) {
-                held.push(sku.clone());
-            }
+        let mut results = results.into_iter().chain(std::iter::repeat(HoldResult::Unknown));
+        holds.items.retain(|(sku, _)| {
+            let result = results.next().expect("they have no end");
+            let may_be_held = result.may_be_held(unheard);
             match result {
-                HoldResult::Granted(name) => drop(self.names.insert(sku.clone(), name)),
+                HoldResult::Granted(name) => self.names.push((sku.clone(), name)),
                 other => self.refusals.push(other),
             }
-        }
-        if !held.is_empty() {
-            self.held.push((shard, held));
-        }
+            may_be_held
+        });
     }
 
     fn decide(self, effects: &mut Vec<OrdersEffect<F>>) {
-        let Self { attempt, names, refusals, held, .. } = self;
-        let held = MayHold { skus: held, valid_until: attempt.valid_until };
+        let Self { mut attempt, names, refusals, .. } = self;
+        let held = MayHold { shards: std::mem::take(&mut attempt.wanted), valid_until: attempt.valid_until };
         if refusals.is_empty() {
-            effects.push(place(attempt, held, &names));
+            effects.push(place(attempt, held, names));
             return;
         }
         let releases = held.releases(attempt.id());
@@ -188,15 +222,12 @@ impl<F: Front> Holding<F> {
     }
 }
 
-fn ask<F: Front>(attempt: &Attempt<F>, holds: &ShardHolds) -> OrdersEffect<F> {
-    let request = HoldRequest { attempt: attempt.id(), valid_until: attempt.valid_until, items: holds.items.clone() };
-    OrdersEffect::Hold { shard: holds.shard, request }
-}
-
 /// The commit point. From here on the proposal answers.
-fn place<F: Front>(attempt: Attempt<F>, held: MayHold, names: &BTreeMap<SkuId, Text>) -> OrdersEffect<F> {
+fn place<F: Front>(attempt: Attempt<F>, held: MayHold, mut names: Vec<(SkuId, Text)>) -> OrdersEffect<F> {
     let Attempt { request, running, caller, .. } = attempt;
-    let names = request.lines.iter().map(|line| names[&line.sku].clone()).collect();
+    names.sort_unstable();
+    let name = |sku: &SkuId| names.binary_search_by(|(of, _)| of.cmp(sku)).map(|at| names[at].1.clone());
+    let names = request.lines.iter().map(|line| name(&line.sku).expect("every SKU of the order is held")).collect();
     let place = Place { attempt: running.attempt(), request, names };
     OrdersEffect::Propose(Command::Place(Box::new(place)), Proposed::new(running, held, caller))
 }

@@ -1,9 +1,9 @@
 //! An order from the proposal of its place to the outcome: the commit point lies in between (rules 4, 7, 8).
 
-use super::attempt::{AttemptOver, Front, Running};
+use super::attempt::{AttemptOver, Front, Running, ShardHolds};
 use super::effect::{NotPlaced, PlacedOrder};
 use crate::command::{Outcome, Release};
-use crate::ids::{AttemptId, GroupId, SkuId};
+use crate::ids::{AttemptId, GroupId};
 use crate::time::Timestamp;
 
 /// Why a command has no outcome.
@@ -18,10 +18,9 @@ pub enum NotLanded {
 }
 
 /// What may be held for an attempt, by shard: what a release has to reach (rule 8).
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MayHold {
     /// SKUs per shard. A SKU that refused holds nothing, and is spared the log entry.
-    pub(super) skus: Vec<(GroupId, Vec<SkuId>)>,
+    pub(super) shards: Vec<ShardHolds>,
     /// Until when the holds are valid: how long their tombstones stay.
     pub(super) valid_until: Timestamp,
 }
@@ -29,7 +28,11 @@ pub(super) struct MayHold {
 impl MayHold {
     pub(super) fn releases(self, attempt: AttemptId) -> impl Iterator<Item = (GroupId, Release)> {
         let valid_until = self.valid_until;
-        self.skus.into_iter().map(move |(shard, skus)| (shard, Release { attempt, skus, valid_until }))
+        let held = self.shards.into_iter().filter(|holds| !holds.items.is_empty());
+        held.map(move |holds| {
+            let skus = holds.items.into_iter().map(|(sku, _)| sku).collect();
+            (holds.shard, Release { attempt, skus, valid_until })
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use ordergrid_domain::{
     Command, GroupId, Key, Lookup, Message, OrderId, Outcome, Rejection, ShardMachine, SkuId, SlotOwners, Timestamp, UserId,
 };
 
+use crate::chronicle::alone;
 use crate::domain::Violation;
 use crate::domain::report::Counts;
 pub use orders::OrderModel;
@@ -131,6 +132,13 @@ impl Oracle {
             Command::Order(command) => self.order_command(at, now, command, outcome, counts),
             Command::Sku(command) => self.sku_command(now, command, outcome),
             Command::Hold(hold) => self.hold(now, hold, outcome, counts),
+            Command::Holds(holds) => {
+                let Outcome::Holds(results) = outcome else {
+                    return Err(Violation(format!("holds were answered with {outcome:?}")));
+                };
+                demand!(results.len() == holds.rows.len(), "{} holds have {} answers", holds.rows.len(), results.len());
+                holds.each().zip(results).try_for_each(|(hold, result)| self.hold(now, &hold, &alone(result), counts))
+            }
             Command::Release(release) => {
                 for sku in &release.skus {
                     self.sku_of(sku).release(release.attempt, Some(release.valid_until.as_ms()));

@@ -108,6 +108,11 @@ fn lists() -> Vec<Command> {
     vec![Command::Deliver(Deliver { from: GroupId(3), first: 41, messages })]
 }
 
+fn holds() -> Holds {
+    let row = |counter, units| HoldAsked { slot: attempt().slot, counter, sku: a_sku(), quantity: Quantity(units) };
+    Holds { group: GroupId(2), term: 7, valid_until: at(10_000), rows: vec![row(70_000, 3), row(9, 300)] }
+}
+
 fn order_row() -> OrderRow {
     let (mut order, _) = Order::place(order_id(), attempt(), &full_request(), &[text("one"), text("two")], at(5));
     let steps = [
@@ -184,6 +189,10 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("entry with lists of messages", Entry { at: at(0), commands: lists() }.to_bytes()),
         ("key of kept attempts", key_of(KeptKey::of(attempt()).0.write())),
         ("kept attempts", encoded(&KeptRow { attempts: 1 << 48, until: at(10_000) })),
+        (
+            "entry with holds that were asked for together",
+            Entry { at: at(0), commands: vec![Command::Holds(holds())] }.to_bytes(),
+        ),
     ]
 }
 

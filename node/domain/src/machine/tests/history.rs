@@ -162,8 +162,9 @@ impl World {
             0 | 1 => self.place(attempt, a, at_order),
             2 | 3 => self.place_local(b, c),
             4 | 5 => {
-                let until = self.valid_until(attempt);
-                self.apply(home, vec![hold(attempt, &sku, u64::from(1 + c % 5), until)]);
+                let (until, units) = (self.valid_until(attempt), u64::from(1 + c % 5));
+                let command = if c.is_multiple_of(2) { hold(attempt, &sku, units, until) } else { self.holds(a, b, c) };
+                self.apply(home, vec![command]);
             }
             6 => self.apply(home, vec![release(attempt, &sku, until)]),
             7 => self.apply(home, vec![Command::Gone(vec![(attempt, sku)])]),
@@ -185,6 +186,26 @@ impl World {
                 self.shards[shard].disturb(c);
             }
         }
+    }
+
+    /// Holds of one attempt and of others of its leader, valid as long, at SKUs of this shard and of another one.
+    fn holds(&mut self, a: u16, b: u16, c: u16) -> Command {
+        let first = self.attempt(b);
+        let (valid_until, AttemptId { group, term, .. }) = (self.valid_until(first), first);
+        let of_leader =
+            (0..4).map(|n| self.attempt(b.wrapping_add(n * 32))).filter(|other| (other.group, other.term) == (group, term));
+        let others: Vec<_> =
+            of_leader.filter(|other| self.valid_until.get(other).is_none_or(|until| *until == valid_until)).collect();
+        let row = |(n, attempt): (u16, &AttemptId)| {
+            self.valid_until.insert(*attempt, valid_until);
+            HoldAsked {
+                slot: attempt.slot,
+                counter: attempt.counter,
+                sku: self.sku(a.wrapping_add(n.wrapping_mul(c))),
+                quantity: Quantity(1 + u64::from(c.wrapping_add(n) % 5)),
+            }
+        };
+        Command::Holds(Holds { group, term, valid_until, rows: (0..).zip(&others).map(row).collect() })
     }
 
     /// A part of starting a stream anew, without the others, or all of it; claims of orders that are there or not.

@@ -168,6 +168,43 @@ fn a_hold_is_refused_in_a_fixed_order() {
 }
 
 #[test]
+fn holds_that_come_together_come_to_what_each_would_alone() {
+    let (mut together, mut alone) = (Shard::of(1, 2), Shard::of(1, 2));
+    let strange = sku_of(&Shard::of(2, 2).machine, 0);
+    let (a, b) = (sku_of(&together.machine, 0), sku_of(&together.machine, 1));
+    for shard in [&mut together, &mut alone] {
+        shard.stocked(0, 5);
+        shard.stocked(1, 9);
+        shard.now = at(1_000);
+    }
+    let slot = user_of(&Shard::of(2, 2).machine, 0).slot();
+    // Attempt, SKU, units.
+    let asked = [(1, &a, 2), (1, &b, 4), (2, &a, 2), (3, &a, 2), (1, &a, 2), (2, &a, 1), (4, &strange, 1), (5, &b, 5)];
+    for valid_until in [at(11_000), at(999)] {
+        let row = |&(counter, sku, units): &(u64, &SkuId, u64)| HoldAsked {
+            slot,
+            counter,
+            sku: SkuId::clone(sku),
+            quantity: Quantity(units),
+        };
+        let holds = Holds { group: GroupId(2), term: 3, valid_until, rows: asked.iter().map(row).collect() };
+        let each: Vec<Hold> = holds.each().collect();
+        assert!(each.iter().zip(&asked).all(|(hold, asked)| hold.attempt.counter == asked.0 && hold.attempt.term == 3));
+        let expected: Vec<Outcome> = alone.run(each.into_iter().map(Command::Hold).collect());
+        let Outcome::Holds(results) = together.one(Command::Holds(holds)) else { panic!("holds are answered one by one") };
+        let as_alone = results.into_iter().map(|result| match result {
+            Ok(name) => Outcome::Held { name },
+            Err(rejection) => Outcome::Rejected(rejection),
+        });
+        assert_eq!(as_alone.collect::<Vec<_>>(), expected, "valid until {valid_until:?}");
+        assert_eq!(together.buckets(&a), [5, 4, 0, 0]);
+        assert_eq!(together.buckets(&b), [9, 9, 0, 0]);
+        together.machine.check();
+    }
+    assert_eq!(together.machine.counters(), alone.machine.counters());
+}
+
+#[test]
 fn a_hold_valid_until_now_is_in_time() {
     let mut shard = Shard::alone();
     let a = shard.stocked(0, 10);

@@ -157,13 +157,66 @@ fn local_only_when_all_local() {
 #[test]
 fn orders_that_come_together_ask_for_their_holds_together() {
     let mut stage = Stage::new();
-    for key in ["x", "y"] {
-        assert_eq!(told(stage.ask(key, "2a*1")), "");
+    for (key, lines) in [("x", "2a*1"), ("y", "2b*2 2a*1 3a*1")] {
+        assert_eq!(told(stage.ask(key, lines)), "");
     }
     assert!(stage.leader.has_starting());
     let (orders, effects) = stage.start();
-    assert_eq!(asked(effects), "hold 2: 1 2a*1; hold 2: 2 2a*1");
+    assert_eq!(asked(effects), "hold 2: 1 2a*1, 2 2a*1+2b*2; hold 3: 2 3a*1");
     assert!(!stage.leader.has_starting());
+    drop(orders);
+}
+
+/// For each question the shard, the milliseconds until which its holds are valid, and the attempts.
+fn questions(effects: Vec<OrdersEffect<Door>>) -> Vec<(u32, u128, Vec<u64>)> {
+    let question = |effect: OrdersEffect<Door>| match effect {
+        OrdersEffect::Hold { shard, holds } => {
+            let mut attempts: Vec<_> = holds.rows.iter().map(|row| row.counter).collect();
+            attempts.dedup();
+            (shard.0, holds.valid_until.since(at(0)).as_millis(), attempts)
+        }
+        _ => panic!("{}", asked(vec![effect])),
+    };
+    effects.into_iter().map(question).collect()
+}
+
+#[test]
+fn holds_are_asked_for_together_that_are_valid_as_long() {
+    let mut stage =
+        Stage { leader: Leader::new(LeaderSettings { running: 9, ..settings(TERM) }, Door::default()), ..Stage::new() };
+    let mut come = |key, ms, base: Option<u64>| {
+        let call = stage.leader.call(stage.request(key, "2a*1").into(), 0);
+        let call = PlaceCall { base: base.map(at), ..call };
+        stage.leader.place(call, &stage.known, at(ms), &mut Vec::new());
+    };
+    // What comes later counts from the first; what is taken anew counts from where the SKU's shard is (rule 11).
+    come("v", 100, None);
+    come("w", 130, None);
+    come("x", 140, Some(7_000));
+    come("y", 150, Some(90));
+    let (first, effects) = stage.start();
+    assert_eq!(questions(effects), [(2, 10_100, vec![1, 2, 4]), (2, 17_000, vec![3])]);
+    let call = stage.leader.call(stage.request("z", "2a*1").into(), 0);
+    stage.leader.place(call, &stage.known, at(160), &mut Vec::new());
+    let (next, effects) = stage.start();
+    assert_eq!(questions(effects), [(2, 10_160, vec![5])]);
+    drop((first, next));
+}
+
+#[test]
+fn a_question_has_no_end_of_holds_and_an_attempt_is_in_one_of_each_shard() {
+    let mut stage =
+        Stage { leader: Leader::new(LeaderSettings { running: 900, ..settings(TERM) }, Door::default()), ..Stage::new() };
+    let first = stage.request("x", "2a*1 2b*1");
+    for key in 0..700 {
+        let request = OrderRequest { key: self::key(&format!("k-{key}")), ..first.clone() };
+        let call = stage.leader.call(request.into(), 0);
+        assert_eq!(told(stage.place(call)), "");
+    }
+    let (orders, effects) = stage.start();
+    let questions = questions(effects);
+    assert_eq!(questions.iter().map(|(.., attempts)| attempts.len()).collect::<Vec<_>>(), [512, 188]);
+    assert_eq!(questions.into_iter().flat_map(|(.., attempts)| attempts).collect::<Vec<_>>(), (1..=700).collect::<Vec<_>>());
     drop(orders);
 }
 

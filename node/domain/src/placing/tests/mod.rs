@@ -198,7 +198,7 @@ fn results(words: &str) -> Vec<HoldResult> {
 }
 
 fn held(counter: u64, shard: u32, words: &str) -> Held {
-    Held { attempt: attempt(counter), shard: GroupId(shard), results: results(words) }
+    Held { shard: GroupId(shard), results: results(words).into_iter().map(|result| (counter, result)).collect() }
 }
 
 fn shown(rejection: &Rejection) -> String {
@@ -242,10 +242,14 @@ fn told(effects: Vec<LeaderEffect<Door>>) -> String {
 /// Effects of orders, with semicolons between.
 fn asked(effects: Vec<OrdersEffect<Door>>) -> String {
     let show = |effect: OrdersEffect<Door>| match effect {
-        OrdersEffect::Hold { shard, request } => {
-            assert_eq!(request.valid_until, at(10_000));
-            let items: Vec<_> = request.items.iter().map(|(sku, units)| format!("{}*{}", name_of(sku), units.0)).collect();
-            format!("hold {}: {} {}", shard.0, request.attempt.counter, items.join("+"))
+        OrdersEffect::Hold { shard, holds } => {
+            assert_eq!(holds.valid_until, at(10_000));
+            assert!(holds.each().all(|hold| hold.attempt == attempt(hold.attempt.counter)), "{holds:?}");
+            let attempts = holds.rows.chunk_by(|row, next| row.counter == next.counter).map(|rows| {
+                let items: Vec<_> = rows.iter().map(|row| format!("{}*{}", name_of(&row.sku), row.quantity.0)).collect();
+                format!("{} {}", rows[0].counter, items.join("+"))
+            });
+            format!("hold {}: {}", shard.0, attempts.collect::<Vec<_>>().join(", "))
         }
         OrdersEffect::AskAgain => "ask-again".to_owned(),
         OrdersEffect::Propose(command, _) => proposes(&command),

@@ -154,7 +154,7 @@ fn expired_is_not_sold_out() {
     let mut effects = Vec::new();
     let orders = Orders::start(stage.leader.take_starting(), PATIENCE, &mut effects);
     let valid_until = |effect: &OrdersEffect<Door>| match effect {
-        OrdersEffect::Hold { request, .. } => request.valid_until,
+        OrdersEffect::Hold { holds, .. } => holds.valid_until,
         _ => panic!("an attempt asks for holds"),
     };
     assert_eq!(effects.iter().map(valid_until).collect::<Vec<_>>(), [at(30_000); 2]);
@@ -190,6 +190,27 @@ fn an_attempt_is_taken_anew_so_often_and_then_refused() {
         let mut orders = stage.start().0;
         assert_eq!(hear(&mut orders, "", "late 9000"), follows);
     }
+}
+
+#[test]
+fn orders_hear_of_their_holds_together_or_apart() {
+    let mut stage = Stage::new();
+    for key in ["x", "y", "z"] {
+        assert_eq!(told(stage.ask(key, "2a*1 2b*1")), "");
+    }
+    let mut orders = stage.start().0;
+    let answer = |words: &[(u64, &str)]| {
+        let results = words.iter().flat_map(|(counter, words)| results(words).into_iter().map(|result| (*counter, result)));
+        Held { shard: GroupId(2), results: results.collect() }
+    };
+    // The second order had to wait at a SKU: the others do not wait for it.
+    let mut effects = Vec::new();
+    orders.held([answer(&[(1, "granted, granted"), (3, "granted, short 2b")])], &mut effects);
+    assert_eq!(asked(effects), "place 1; release 2: 3 2a; over 3; look-and-refuse 2 short 2b");
+    let mut effects = Vec::new();
+    orders.held([answer(&[(2, "granted, granted")])], &mut effects);
+    assert_eq!(asked(effects), "place 2");
+    assert!(orders.is_empty());
 }
 
 #[test]
