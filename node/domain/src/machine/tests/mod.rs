@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::{MissingRows, ShardConfig, ShardMachine, SlotOwners};
 use crate::command::{
+    PaymentTold, RefundAsked,
     Command, Deliver, Entry, Hold, OrderAction, OrderCommand, OrderRequest, Outcome, Place, Position, Release, SkuAction,
     SkuCommand,
 };
@@ -226,12 +227,8 @@ fn act(order: OrderId, name: &str, action: OrderAction) -> Command {
 }
 
 fn pay(amount: Money) -> OrderAction {
-    OrderAction::Pay {
-        provider_payment_id: ProviderPaymentId::new("pi_1").unwrap(),
-        state: PaymentState::Captured,
-        amount,
-        currency: Currency::new("GBP").unwrap(),
-    }
+    let id = ProviderPaymentId::new("pi_1").unwrap();
+    OrderAction::Pay(PaymentTold::new(id, PaymentState::Captured, amount, Currency::new("GBP").unwrap()))
 }
 
 fn cancel() -> OrderAction {
