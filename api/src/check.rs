@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use ordergrid_domain::command::{OrderAction, OrderRequest, SkuAction};
+use ordergrid_domain::command::{OrderAction, OrderRequest, PaymentTold, Purse, RefundAsked, SkuAction};
 use ordergrid_domain::order::{self, CancelReason, LineRequest, Operator, RefundState, limits};
 use ordergrid_domain::{FulfilmentId, Key, Money, OrderId, Quantity, RefundId, WarehouseId};
 
@@ -125,13 +125,16 @@ pub(crate) type CheckedOrderCommand = Result<(Operator, OrderAction), Fault>;
 
 /// A payment, as its provider reports it.
 pub(crate) fn pay(_: OrderId, request: PayOrder) -> CheckedOrderCommand {
-    let action = OrderAction::Pay {
+    let told = PaymentTold {
+        provider: request.provider.unwrap_or_default(),
         provider_payment_id: request.provider_payment_id,
         state: request.status,
         amount: above_zero(request.amount)?,
         currency: request.currency,
+        part: request.part,
+        occurred_at: request.occurred_at,
     };
-    Ok((Operator::Provider, action))
+    Ok((Operator::Provider, OrderAction::Pay(told)))
 }
 
 fn above_zero(amount: i64) -> Result<Money, Fault> {
@@ -220,21 +223,27 @@ pub(crate) fn unpick(fulfilment: FulfilmentId, UnpickFulfilment {}: UnpickFulfil
     Ok((Operator::Merchant, OrderAction::Unpick { fulfilment }))
 }
 
-/// A refund of an amount or of lines, but not both.
+/// A refund of an amount, of units, of carriage, of tax, or of several of these.
 pub(crate) fn refund(_: OrderId, request: RefundOrder) -> CheckedOrderCommand {
-    match (request.amount, &request.lines) {
-        (None, None) => return Err(Fault::new(&kinds::MISSING_FIELD, "give an amount or lines").at("amount")),
-        (Some(_), Some(_)) => {
-            return Err(Fault::new(&kinds::INVALID_AMOUNT, "give an amount or lines, not both").at("amount"));
-        }
-        _ => {}
+    not_negative("carriage", request.carriage)?;
+    not_negative("tax", request.tax)?;
+    if request.amount.is_none() && request.lines.is_none() && request.carriage == 0 && request.tax == 0 {
+        return Err(Fault::new(&kinds::MISSING_FIELD, "give an amount, lines, carriage or tax").at("amount"));
     }
-    let action = OrderAction::Refund {
+    if request.provider.is_some() && request.provider_payment_id.is_none() {
+        let detail = "a provider needs the id of its payment";
+        return Err(Fault::new(&kinds::MISSING_FIELD, detail).at("provider_payment_id"));
+    }
+    let provider = request.provider.unwrap_or_default();
+    let asked = RefundAsked {
         amount: request.amount.map(above_zero).transpose()?,
         lines: units(request.lines)?,
+        carriage: Money(request.carriage),
+        tax: Money(request.tax),
+        purse: request.provider_payment_id.map(|provider_payment_id| Purse { provider, provider_payment_id }),
         reason: request.reason,
     };
-    Ok((Operator::Merchant, action))
+    Ok((Operator::Merchant, OrderAction::Refund(asked)))
 }
 
 /// The outcome of a refund.
@@ -242,7 +251,7 @@ pub(crate) fn refund_outcome(refund: RefundId, request: RefundOutcome) -> Checke
     if request.status == RefundState::Requested {
         return Err(Fault::new(&kinds::INVALID_STATUS, "must be one of succeeded failed").at("status"));
     }
-    Ok((Operator::Provider, OrderAction::RefundOutcome { refund, state: request.status }))
+    Ok((Operator::Provider, OrderAction::RefundOutcome { refund, state: request.status, occurred_at: request.occurred_at }))
 }
 
 /// A catalogue row. Unsupported policies are refused by the parser.

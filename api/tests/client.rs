@@ -42,12 +42,8 @@ async fn an_order_lives_through_the_typed_client() {
     let id = placed.value.id;
     let again = client.place(&order(), &key("k1")).await.expect("placed before");
     assert_eq!((again.replayed, again.value.id), (true, id));
-    let payment = PayOrder {
-        provider_payment_id: ProviderPaymentId::new("pi_1").expect("an id"),
-        status: PaymentState::Captured,
-        amount: 1_530,
-        currency: Currency::new("GBP").expect("a currency"),
-    };
+    let pi_1 = ProviderPaymentId::new("pi_1").expect("an id");
+    let payment = PayOrder::new(pi_1, PaymentState::Captured, 1_530, Currency::new("GBP").expect("a currency"));
     assert_eq!(client.pay(id, &payment, &key("k2")).await.expect("paid").value.status, Status::Paid);
     let part = PickOrder { lines: Some(vec![LineUnits { line: 1, quantity: 2 }]), ..PickOrder::default() };
     let parcel = client.pick(id, &part, &key("k3")).await.expect("picked").value.fulfilment.id;
@@ -57,9 +53,9 @@ async fn an_order_lives_through_the_typed_client() {
     client.unpick(rest, &key("k10")).await.expect("not shipped yet");
     let cancel = CancelOrder { reason: CancelReason::User, operator: None, note: None, lines: None };
     assert_eq!(client.cancel(id, &cancel, &key("k6")).await.expect("the rest is cancelled").value.status, Status::Delivered);
-    let refund = RefundOrder { amount: Some(1), lines: None, reason: None };
+    let refund = RefundOrder { amount: Some(1), ..RefundOrder::default() };
     let refunds = client.refund(id, &refund, &key("k7")).await.expect("a refund is asked for").value.refunds;
-    let outcome = RefundOutcome { status: RefundState::Succeeded };
+    let outcome = RefundOutcome::new(RefundState::Succeeded);
     client.refund_outcome(refunds[0].id, outcome, &key("k11")).await.expect("it was open");
     assert_eq!(client.complete(id, &key("k8")).await.expect("completed").value.status, Status::Completed);
     let read = client.order(id).await.expect("it is there").value;

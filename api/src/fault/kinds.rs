@@ -57,14 +57,16 @@ kinds! {
     NO_SUCH_SKU                  404 "no_such_sku"                  refused never "There is no such SKU";
     NO_SUCH_FULFILMENT           404 "no_such_fulfilment"           refused never "There is no such fulfilment";
     NO_SUCH_REFUND               404 "no_such_refund"               refused never "There is no such refund";
+    NO_SUCH_PAYMENT              404 "no_such_payment"              refused never "The order has no such payment";
     METHOD_NOT_ALLOWED           405 "method_not_allowed"           refused never "The method is not allowed for this path";
     BODY_TOO_SLOW                408 "body_too_slow"                refused later "The body took too long";
     OUT_OF_STOCK                 409 "out_of_stock"                 refused never "There is not enough stock";
     REFERENCE_TAKEN              409 "reference_taken"              refused never "The reference is taken";
     WRONG_PHASE                  409 "wrong_phase"                  refused never "The order's phase does not allow it";
+    ON_HOLD                      409 "on_hold"                      refused never "The order is on hold";
     WRONG_FULFILMENT_STATE       409 "wrong_fulfilment_state"       refused never "The fulfilment's state does not allow it";
-    WRONG_REFUND_STATE           409 "wrong_refund_state"           refused never "The refund has already ended differently";
-    WRONG_PAYMENT_STATE          409 "wrong_payment_state"          refused never "The payment cannot change to this state";
+    WRONG_REFUND_STATE           409 "wrong_refund_state"           refused never "The refund cannot change to this state";
+    WRONG_PAYMENT_STATE          409 "wrong_payment_state"          refused never "The provider reported another amount before";
     NOT_ENOUGH_ON_LINE           409 "not_enough_on_line"           refused never "Not enough units on the line";
     NOTHING_LEFT                 409 "nothing_left"                 refused never "Nothing is left to do this to";
     REFUND_TOO_LARGE             409 "refund_too_large"             refused never "The refund is larger than what can be refunded";
@@ -88,6 +90,7 @@ kinds! {
     NO_SUCH_WAREHOUSE            422 "no_such_warehouse"            refused never "There is no such warehouse";
     INVALID_AMOUNT               422 "invalid_amount"               refused never "An amount is not valid";
     INVALID_BODY                 422 "invalid_body"                 refused never "The body does not have the expected form";
+    INVALID_CARRIAGE             422 "invalid_carriage"             refused never "The carriage is not valid";
     INVALID_CARRIER              422 "invalid_carrier"              refused never "The carrier is not valid";
     INVALID_COMMANDS             422 "invalid_commands"             refused never "The commands are not valid";
     INVALID_CONSISTENCY          422 "invalid_consistency"          refused never "The consistency is not valid";
@@ -102,12 +105,15 @@ kinds! {
     INVALID_NAME                 422 "invalid_name"                 refused never "The name is not valid";
     INVALID_NOTE                 422 "invalid_note"                 refused never "The note is not valid";
     INVALID_OPERATOR             422 "invalid_operator"             refused never "The operator is not valid";
+    INVALID_OCCURRED_AT          422 "invalid_occurred_at"          refused never "The time is not valid";
     INVALID_ORDERS               422 "invalid_orders"               refused never "The orders are not valid";
     INVALID_PAGE                 422 "invalid_page"                 refused never "The page is not valid";
     INVALID_PARAMETER            422 "invalid_parameter"            refused never "A query parameter is not valid";
+    INVALID_PART                 422 "invalid_part"                 refused never "The provider's id of the part is not valid";
     INVALID_PATH                 422 "invalid_path"                 refused never "The path is not valid";
     INVALID_PAYMENT_METHOD       422 "invalid_payment_method"       refused never "The payment method is not valid";
     INVALID_PAYMENT_WINDOW       422 "invalid_payment_window"       refused never "The payment window is not valid";
+    INVALID_PROVIDER             422 "invalid_provider"             refused never "The provider is not valid";
     INVALID_PROVIDER_PAYMENT_ID  422 "invalid_provider_payment_id"  refused never "The provider's payment id is not valid";
     INVALID_QUANTITY             422 "invalid_quantity"             refused never "The quantity is not valid";
     INVALID_REASON               422 "invalid_reason"               refused never "The reason is not valid";
@@ -143,6 +149,7 @@ kinds! {
 pub fn invalid(field: &str) -> &'static Kind {
     match field {
         "amount" => &INVALID_AMOUNT,
+        "carriage" => &INVALID_CARRIAGE,
         "carrier" => &INVALID_CARRIER,
         "commands" => &INVALID_COMMANDS,
         "currency" => &INVALID_CURRENCY,
@@ -156,10 +163,13 @@ pub fn invalid(field: &str) -> &'static Kind {
         "name" => &INVALID_NAME,
         "note" => &INVALID_NOTE,
         "operator" => &INVALID_OPERATOR,
+        "occurred_at" => &INVALID_OCCURRED_AT,
         "orders" => &INVALID_ORDERS,
+        "part" => &INVALID_PART,
         "path" => &INVALID_PATH,
         "payment_method" => &INVALID_PAYMENT_METHOD,
         "payment_window_seconds" => &INVALID_PAYMENT_WINDOW,
+        "provider" => &INVALID_PROVIDER,
         "provider_payment_id" => &INVALID_PROVIDER_PAYMENT_ID,
         "quantity" => &INVALID_QUANTITY,
         "reason" => &INVALID_REASON,

@@ -141,12 +141,12 @@ routes! {
         ],
     }
     Pay: POST "/v1/orders/{id}/payments" {
-        summary: "record a payment, as its provider reports it",
+        summary: "record a fact of a payment, as its provider reports it",
         at: OrderId, body: (PayOrder), does: order_command(check::pay),
         class: Shop, idempotency: Key, work: Command,
         errors: [
-            WRONG_CURRENCY WRONG_PAYMENT_STATE INVALID_PROVIDER_PAYMENT_ID INVALID_STATUS INVALID_AMOUNT
-            INVALID_CURRENCY
+            WRONG_CURRENCY WRONG_PAYMENT_STATE INVALID_PROVIDER INVALID_PROVIDER_PAYMENT_ID INVALID_STATUS INVALID_AMOUNT
+            INVALID_CURRENCY INVALID_PART INVALID_OCCURRED_AT
         ],
     }
     Cancel: POST "/v1/orders/{id}/cancel" {
@@ -170,14 +170,14 @@ routes! {
         class: Shop, idempotency: Key, work: Command,
         errors: [
             NO_SUCH_LINE NOT_ENOUGH_ON_LINE NOTHING_LEFT TOO_MANY_LINES INVALID_LINES INVALID_LINE
-            INVALID_QUANTITY NO_SUCH_WAREHOUSE UNSUPPORTED INVALID_WAREHOUSE
+            INVALID_QUANTITY NO_SUCH_WAREHOUSE UNSUPPORTED INVALID_WAREHOUSE ON_HOLD
         ],
     }
     Ship: POST "/v1/fulfilments/{id}/ship" {
         summary: "mark a parcel as shipped",
         at: FulfilmentId, body: (ShipFulfilment?), does: order_command(check::ship),
         class: Shop, idempotency: Key, work: Command,
-        errors: [NO_SUCH_FULFILMENT WRONG_FULFILMENT_STATE INVALID_CARRIER INVALID_TRACKING],
+        errors: [NO_SUCH_FULFILMENT WRONG_FULFILMENT_STATE ON_HOLD INVALID_CARRIER INVALID_TRACKING],
     }
     Deliver: POST "/v1/fulfilments/{id}/deliver" {
         summary: "mark a parcel as delivered",
@@ -192,19 +192,20 @@ routes! {
         errors: [NO_SUCH_FULFILMENT WRONG_FULFILMENT_STATE],
     }
     Refund: POST "/v1/orders/{id}/refunds" {
-        summary: "request a refund of an amount or of units",
+        summary: "request a refund of units, carriage, tax or an amount",
         at: OrderId, body: (RefundOrder), does: order_command(check::refund),
         class: Shop, idempotency: Key, work: Command,
         errors: [
             NO_SUCH_LINE NOT_ENOUGH_ON_LINE NOTHING_LEFT TOO_MANY_LINES INVALID_LINES INVALID_LINE
-            INVALID_QUANTITY REFUND_TOO_LARGE TOTAL_MISMATCH INVALID_AMOUNT INVALID_REASON
+            INVALID_QUANTITY REFUND_TOO_LARGE NO_SUCH_PAYMENT INVALID_AMOUNT INVALID_CARRIAGE INVALID_TAX
+            INVALID_PROVIDER INVALID_PROVIDER_PAYMENT_ID INVALID_REASON
         ],
     }
     RefundOutcome: POST "/v1/orders/{id}/refunds/{refund}" {
         summary: "record how a refund ended",
         at: RefundId, body: (RefundOutcome), does: order_command(check::refund_outcome),
         class: Shop, idempotency: Key, work: Command,
-        errors: [NO_SUCH_REFUND WRONG_REFUND_STATE INVALID_STATUS],
+        errors: [NO_SUCH_REFUND WRONG_REFUND_STATE INVALID_STATUS INVALID_OCCURRED_AT],
     }
     Sku: GET "/v1/skus/{id}" {
         summary: "read a SKU and its stock",

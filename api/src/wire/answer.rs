@@ -4,7 +4,7 @@ use ordergrid_domain::OrderId;
 use ordergrid_domain::command::Created;
 use ordergrid_domain::order::{self as domain, EventKind, RefundCause};
 
-use super::order::{Address, Fulfilment, Happening, Line, Order, OrderWords, Part, Payment, Refund, RefundPart, StatusHistory};
+use super::order::{Address, FactTold, Fulfilment, Happening, Line, Order, OrderWords, Part, Payment, Refund, RefundPart, StatusHistory};
 use super::text::WireText;
 
 impl From<&domain::Order> for Order {
@@ -27,6 +27,11 @@ impl From<&domain::Order> for Order {
             due: order.due().0,
             captured: order.captured().0,
             refunded: order.refunded().0,
+            disputed: order.disputed().0,
+            surplus: order.surplus().0,
+            owed: owed(order),
+            capture_due: order.capture_due().0,
+            on_hold: order.hold(),
             terms: order.terms,
             payment_method: order.payment_method.clone(),
             created_at: order.created_at,
@@ -35,7 +40,7 @@ impl From<&domain::Order> for Order {
             completes_at: order.completes_at,
             ship_to: order.ship_to.as_ref().map(Into::into),
             lines: (1..).zip(&order.lines).map(line).collect(),
-            payments: order.payments.iter().map(Into::into).collect(),
+            payments: (1..).zip(&order.payments).map(|(number, one)| Payment::of(order, number, one)).collect(),
             refunds: order.refunds.iter().map(|one| Refund::of(order, one)).collect(),
             fulfilments: order.fulfilments.iter().map(|one| Fulfilment::of(order, one)).collect(),
             metadata: order.metadata.clone(),
@@ -49,6 +54,11 @@ impl Order {
     pub fn changed(order: &domain::Order, created: Option<Created>, replayed_version: Option<u64>) -> Self {
         Self { created: created.and_then(created_id), replayed_version, ..order.into() }
     }
+}
+
+/// What the buyer owes, once the order is confirmed.
+pub(crate) fn owed(order: &domain::Order) -> i64 {
+    if order.phase == domain::Phase::PendingPayment { 0 } else { order.owed().0 }
 }
 
 /// The id of the fulfilment or refund that a command created.
@@ -92,12 +102,29 @@ fn line((number, line): (u32, &domain::Line)) -> Line {
     }
 }
 
-impl From<&domain::Payment> for Payment {
-    fn from(payment: &domain::Payment) -> Self {
+impl Payment {
+    /// A payment of `order`, by its place in the ledger from 1.
+    #[must_use]
+    pub fn of(order: &domain::Order, number: u32, payment: &domain::Payment) -> Self {
+        let live = order.refunds.iter().filter(|one| one.payment == number && one.state != domain::RefundState::Failed);
+        let fact = |fact: &domain::PaymentFact| FactTold {
+            status: fact.state,
+            amount: fact.amount.0,
+            part: fact.part.clone(),
+            occurred_at: fact.occurred_at,
+        };
         Self {
+            provider: payment.provider.clone(),
             provider_payment_id: payment.provider_payment_id.clone(),
-            status: payment.state,
-            amount: payment.amount.0,
+            status: payment.state(),
+            amount: payment.amount().0,
+            authorized: payment.authorized().0,
+            captured: payment.captured().0,
+            voided: payment.voided().0,
+            capture_failed: payment.capture_failed().0,
+            refunded: live.map(|refund| refund.amount.0).sum(),
+            disputed: payment.disputed().0,
+            facts: payment.facts.iter().map(fact).collect(),
             at: payment.at,
             void_requested: payment.void_requested,
         }
@@ -108,11 +135,13 @@ impl Refund {
     /// A refund of `order`.
     #[must_use]
     pub fn of(order: &domain::Order, refund: &domain::Refund) -> Self {
-        let (cause, reason, payment) = match &refund.cause {
-            RefundCause::Asked(reason) => ("asked", reason.clone(), None),
-            RefundCause::Cancelled => ("cancelled", None, None),
-            RefundCause::Surplus(payment) => ("surplus", None, Some(payment.clone())),
+        let (cause, reason) = match &refund.cause {
+            RefundCause::Asked(reason) => ("asked", reason.clone()),
+            RefundCause::Cancelled => ("cancelled", None),
+            RefundCause::Surplus(_) => ("surplus", None),
         };
+        let payment = (refund.payment as usize).checked_sub(1).and_then(|at| order.payments.get(at));
+        let carriage = refund.lines.iter().filter(|(number, _)| *number == 0).map(|(_, amount)| amount.0).sum();
         let units = |line| refund.units.iter().find(|(number, _)| *number == line).map(|(_, units)| units.0);
         Self {
             id: order.refund_id(refund.number),
@@ -120,12 +149,17 @@ impl Refund {
             amount: refund.amount.0,
             cause: cause.to_owned(),
             reason,
-            provider_payment_id: payment,
+            provider: payment.map(|payment| payment.provider.clone()),
+            provider_payment_id: payment.map(|payment| payment.provider_payment_id.clone()),
             lines: refund
                 .lines
                 .iter()
+                .filter(|(line, _)| *line > 0)
                 .map(|&(line, amount)| RefundPart { line, amount: amount.0, quantity: units(line) })
                 .collect(),
+            carriage,
+            tax: refund.tax.0,
+            occurred_at: refund.occurred_at,
             at: refund.at,
         }
     }

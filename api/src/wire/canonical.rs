@@ -5,7 +5,7 @@
 //! absent or at its default is left out: a field added later does not change the hash of a request without it. (The default
 //! payment window is not part of the format, so an explicit window always counts.)
 
-use ordergrid_domain::{FulfilmentId, OrderId, RefundId};
+use ordergrid_domain::{FulfilmentId, OrderId, Provider, RefundId};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::order::Address;
@@ -152,7 +152,15 @@ impl Meaning for PayOrder {
         canon.text(2, &self.status);
         canon.amount(3, self.amount);
         canon.text(4, &self.currency);
+        canon.some(5, named(self.provider.as_ref()));
+        canon.some(6, self.part.as_ref());
+        canon.some(7, self.occurred_at.as_ref());
     }
+}
+
+/// A provider, unless it is the one that is meant when none is named.
+fn named(provider: Option<&Provider>) -> Option<&Provider> {
+    provider.filter(|provider| **provider != Provider::default())
 }
 
 impl Meaning for CancelOrder {
@@ -216,6 +224,10 @@ impl Meaning for RefundOrder {
         canon.some_amount(1, self.amount);
         canon.units(2, self.lines.as_ref());
         canon.some(3, self.reason.as_ref());
+        canon.amount(4, self.carriage);
+        canon.amount(5, self.tax);
+        canon.some(6, named(self.provider.as_ref()));
+        canon.some(7, self.provider_payment_id.as_ref());
     }
 }
 
@@ -224,6 +236,7 @@ impl Meaning for (RefundId, RefundOutcome) {
         canon.kind(10);
         canon.text(1, &self.0);
         canon.text(2, &self.1.status);
+        canon.some(3, self.1.occurred_at.as_ref());
     }
 }
 
@@ -419,6 +432,9 @@ mod tests {
     fn hashes_are_for_ever() {
         let order = r#"{"user_id":"17850","currency":"GBP","lines":[{"sku":"85123A","quantity":6,"unit_price":255}]}"#;
         let pay = PayOrder {
+            provider: None,
+            part: None,
+            occurred_at: None,
             provider_payment_id: WireText::read("pi_1").expect("valid"),
             status: ordergrid_domain::order::PaymentState::Captured,
             amount: 1_530,

@@ -19,14 +19,14 @@ pub mod text;
 mod words;
 pub(crate) mod written;
 
-pub(crate) use answer::created_id;
+pub(crate) use answer::{created_id, owed};
 pub use clock::{AcceptClock, ClusterClock, NodeClock, RightClock};
 pub use cluster::{
     Check, ClusterStatus, Health, InFlight, LawReport, NodeStatus, Readiness, ReplicaHash, ReplicaStatus, ShardReport,
     ShardStatus, StoppedStreamStatus, Verdict, VerifyReport,
 };
 pub use order::{
-    Address, Batch, BatchOrder, BatchResult, Fulfilment, FulfilmentChanged, Happening, Line, Order, OrderWords, Part, Payment,
+    Address, Batch, BatchOrder, BatchResult, FactTold, Fulfilment, FulfilmentChanged, Happening, Line, Order, OrderWords, Part, Payment,
     Refund, RefundPart, StatusHistory, UserOrders,
 };
 pub use problem::{Figures, Problem, ShortLine};

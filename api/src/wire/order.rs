@@ -1,10 +1,10 @@
 //! An order as clients see it, and other answers about orders.
 
 use ordergrid_domain::order::{
-    CancelReason, FulfilmentState, Operator, PaymentState, PaymentStatus, Phase, RefundState, Status, Terms,
+    CancelReason, FulfilmentState, Operator, OrderHold, PaymentState, PaymentStatus, Phase, RefundState, Status, Terms,
 };
 use ordergrid_domain::{
-    Currency, FulfilmentId, OrderId, ProviderPaymentId, Reference, RefundId, SkuId, Text, Timestamp, UserId, WarehouseId,
+    Currency, FulfilmentId, OrderId, Provider, ProviderPaymentId, Reference, RefundId, SkuId, Text, Timestamp, UserId, WarehouseId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +83,21 @@ pub struct Order {
     pub captured: i64,
     /// Amount of all refunds that have not failed.
     pub refunded: i64,
+    /// Captured amount that providers hold back, or took, for disputes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub disputed: i64,
+    /// Captured amount beyond what is due: a refund of it has failed and has to be requested again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub surplus: i64,
+    /// Amount that the buyer still has to pay for a confirmed order, or to pay back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub owed: i64,
+    /// Authorized amount to capture now: the share of the units that are shipped.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub capture_due: i64,
+    /// Why nothing of the order may be picked or shipped: `no_cover` or `payment_in_doubt`.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub on_hold: Option<OrderHold>,
     /// When the payment is due.
     #[serde(with = "text")]
     pub terms: Terms,
@@ -95,7 +110,7 @@ pub struct Order {
     /// When the order last changed.
     #[serde(with = "text")]
     pub updated_at: Timestamp,
-    /// Payment deadline, while the order waits for payment.
+    /// Payment deadline, while the order waits for payment, or is on hold without cover.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub payment_due_at: Option<Timestamp>,
     /// When the order completes automatically.
@@ -155,17 +170,44 @@ pub struct Line {
     pub returned: u64,
 }
 
-/// A payment attempt.
+fn is_zero(amount: &i64) -> bool {
+    *amount == 0
+}
+
+/// A payment attempt: what its provider reported, and what follows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payment {
+    /// The provider.
+    #[serde(with = "text")]
+    pub provider: Provider,
     /// The provider's id of the payment.
     #[serde(with = "text")]
     pub provider_payment_id: ProviderPaymentId,
     /// The payment's state.
     #[serde(with = "text")]
     pub status: PaymentState,
-    /// Its amount.
+    /// The amount in this state.
     pub amount: i64,
+    /// Authorized amount that can still be captured.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub authorized: i64,
+    /// Amount captured, refunded or disputed or not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub captured: i64,
+    /// Amount of an authorization that was given up.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub voided: i64,
+    /// Amount that was reported as captured, and then as failed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub capture_failed: i64,
+    /// Amount that goes back to this payment in refunds that have not failed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refunded: i64,
+    /// Amount that the provider holds back, or took, for disputes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub disputed: i64,
+    /// What the provider reported, the last at the end.
+    pub facts: Vec<FactTold>,
     /// When the payment was first reported.
     #[serde(with = "text")]
     pub at: Timestamp,
@@ -173,7 +215,23 @@ pub struct Payment {
     pub void_requested: bool,
 }
 
-/// A refund.
+/// One thing that a provider reported of a payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FactTold {
+    /// What happened.
+    #[serde(with = "text")]
+    pub status: PaymentState,
+    /// The sum so far, or the amount of the part.
+    pub amount: i64,
+    /// The provider's id of the capture or dispute.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub part: Option<ProviderPaymentId>,
+    /// When it happened, by the provider's clock.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub occurred_at: Option<Timestamp>,
+}
+
+/// A refund, to one payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refund {
     /// Its id.
@@ -189,12 +247,24 @@ pub struct Refund {
     /// The reason, in the words of the person who asked for the refund.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub reason: Option<Text>,
-    /// The payment that caused the surplus.
+    /// The provider of the payment that the money goes back to.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Provider>,
+    /// The payment that the money goes back to.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub provider_payment_id: Option<ProviderPaymentId>,
-    /// The refund's amount per line.
+    /// What the refund settles, per line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<RefundPart>,
+    /// What it settles of the shipping fee.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub carriage: i64,
+    /// How much of `lines` is tax that was requested apart from units.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tax: i64,
+    /// When the refund ended, by the provider's clock.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub occurred_at: Option<Timestamp>,
     /// When the refund was requested.
     #[serde(with = "text")]
     pub at: Timestamp,

@@ -1,7 +1,9 @@
 //! Bodies of requests. Unknown fields are refused by name.
 
 use ordergrid_domain::order::{CancelReason, Operator, PaymentState, RefundState, Terms};
-use ordergrid_domain::{Currency, Key, ProviderPaymentId, Reference, SkuId, Text, UserId, WarehouseId};
+use ordergrid_domain::{
+    Currency, Key, Provider, ProviderPaymentId, Reference, SkuId, Text, Timestamp, UserId, WarehouseId,
+};
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -132,21 +134,42 @@ pub struct Command {
     pub body: Option<serde_json::Value>,
 }
 
-/// `POST /v1/orders/{id}/payments`.
+/// `POST /v1/orders/{id}/payments`: a fact of a payment attempt, as its provider reports it. Facts may come in any order and
+/// repeatedly; none is refused because of the order's state or the attempt's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PayOrder {
-    /// The provider's id of the payment. A payment is counted once per id.
+    /// The provider; `default` by default.
+    #[serde(default, with = "identifier::option", skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Provider>,
+    /// The provider's id of the payment. A payment is counted once per provider and id.
     #[serde(with = "identifier")]
     pub provider_payment_id: ProviderPaymentId,
-    /// The payment's current state.
+    /// What happened: `processing`, `authorized`, `captured`, `failed`, `voided`, `expired`, `capture_failed`, `disputed`,
+    /// `dispute_won` or `dispute_lost`.
     #[serde(with = "text")]
     pub status: PaymentState,
-    /// Its amount in minor units, above zero.
+    /// Minor units, above zero: the sum that it has happened to so far under this id. With `part`, the amount of that part
+    /// alone.
     pub amount: i64,
     /// Must be the order's currency.
     #[serde(with = "text")]
     pub currency: Currency,
+    /// The provider's id of one capture or one dispute, if the provider reports each of them with its own amount.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub part: Option<ProviderPaymentId>,
+    /// When it happened, by the provider's clock. Decides which of two contradicting facts is the later one; without it, the
+    /// order of arrival does.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub occurred_at: Option<Timestamp>,
+}
+
+impl PayOrder {
+    /// A fact about a whole payment of the default provider.
+    #[must_use]
+    pub fn new(provider_payment_id: ProviderPaymentId, status: PaymentState, amount: i64, currency: Currency) -> Self {
+        Self { provider: None, provider_payment_id, status, amount, currency, part: None, occurred_at: None }
+    }
 }
 
 /// Units of one line.
@@ -228,16 +251,29 @@ pub struct DeliverFulfilment {}
 #[serde(deny_unknown_fields)]
 pub struct UnpickFulfilment {}
 
-/// `POST /v1/orders/{id}/refunds`: an amount, or lines.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// `POST /v1/orders/{id}/refunds`: units of lines, carriage, tax, an amount, in any combination.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RefundOrder {
-    /// Minor units, above zero.
+    /// The amount of the refund in minor units, above zero; by default the sum of its parts. A smaller amount keeps a fee, a
+    /// larger one gives more than the parts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<i64>,
-    /// Units to refund at the price of the order.
+    /// Units to refund at the price of the order, without the shipping fee.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<Vec<LineUnits>>,
+    /// Refunded part of the shipping fee, in minor units.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub carriage: i64,
+    /// Refunded tax, in minor units, apart from what the units of `lines` include.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tax: i64,
+    /// The provider of the payment that the money goes back to; `default` by default.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Provider>,
+    /// The payment that the money goes back to; by default the last one first.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub provider_payment_id: Option<ProviderPaymentId>,
     /// A reason for the history.
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub reason: Option<Text>,
@@ -247,9 +283,20 @@ pub struct RefundOrder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RefundOutcome {
-    /// `succeeded` or `failed`.
+    /// `succeeded` or `failed`. A refund that was reported to have ended one way may be reported to have ended the other way.
     #[serde(with = "text")]
     pub status: RefundState,
+    /// When it ended, by the provider's clock: the later outcome counts. Without it, the order of arrival decides.
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub occurred_at: Option<Timestamp>,
+}
+
+impl RefundOutcome {
+    /// An outcome without its time.
+    #[must_use]
+    pub fn new(status: RefundState) -> Self {
+        Self { status, occurred_at: None }
+    }
 }
 
 /// `PUT /v1/skus/{id}`.

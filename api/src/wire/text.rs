@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Write};
 use std::marker::PhantomData;
 
 use ordergrid_domain::{
-    Currency, FulfilmentId, GroupId, IdError, Key, OrderId, ProviderPaymentId, Reference, RefundId, SkuId, Text, Timestamp,
+    Currency, FulfilmentId, GroupId, IdError, Key, OrderId, Provider, ProviderPaymentId, Reference, RefundId, SkuId, Text, Timestamp,
     UserId, WarehouseId,
 };
 use serde::de::{self, Visitor};
@@ -62,7 +62,7 @@ macro_rules! kept_text {
         }
     )*};
 }
-kept_text!(UserId, SkuId, WarehouseId, Reference, ProviderPaymentId, Text);
+kept_text!(UserId, SkuId, WarehouseId, Reference, Provider, ProviderPaymentId, Text);
 
 /// Numbers, and ids made of them, have one spelling: no sign, no leading zero.
 macro_rules! numbered_text {

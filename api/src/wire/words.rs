@@ -1,7 +1,7 @@
 //! The text form of the domain's enums, each defined once.
 
 use ordergrid_domain::order::{
-    CancelReason, FulfilmentState, Operator, PaymentState, PaymentStatus, Phase, RefundState, Status, Terms,
+    CancelReason, FulfilmentState, Operator, OrderHold, PaymentState, PaymentStatus, Phase, RefundState, Status, Terms,
 };
 
 use super::text::WireText;
@@ -39,6 +39,11 @@ words! {
         PartiallyShipped = "partially_shipped",
         Paid = "paid",
         Confirmed = "confirmed",
+        OnHold = "on_hold",
+    }
+    OrderHold {
+        NoCover = "no_cover",
+        PaymentInDoubt = "payment_in_doubt",
     }
     PaymentStatus {
         Unpaid = "unpaid",
@@ -47,6 +52,7 @@ words! {
         Paid = "paid",
         PartiallyRefunded = "partially_refunded",
         Refunded = "refunded",
+        Disputed = "disputed",
     }
     CancelReason {
         User = "user",
@@ -72,6 +78,11 @@ words! {
         Captured = "captured",
         Failed = "failed",
         Voided = "voided",
+        Expired = "expired",
+        CaptureFailed = "capture_failed",
+        Disputed = "disputed",
+        DisputeWon = "dispute_won",
+        DisputeLost = "dispute_lost",
     }
     RefundState {
         Requested = "requested",

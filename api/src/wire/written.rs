@@ -7,7 +7,7 @@ use ordergrid_domain::order::{Line, Order};
 use serde::{Serialize, Serializer};
 
 use super::text::{self, WireText};
-use super::{Address, Fulfilment, Payment, Refund, created_id};
+use super::{Address, Fulfilment, Payment, Refund, created_id, owed};
 
 /// Number of lines that are written at a time, if an order is written in parts.
 const LINES_AT_ONCE: usize = 16;
@@ -37,6 +37,13 @@ impl Writer<'_> {
     }
 
     #[inline]
+    fn some_amount(&mut self, name: &str, amount: i64) {
+        if amount != 0 {
+            self.number(name, amount);
+        }
+    }
+
+    #[inline]
     fn text(&mut self, name: &str, text: &impl WireText) {
         self.raw(name);
         text.write(|text| self.quoted(text));
@@ -56,7 +63,7 @@ impl Writer<'_> {
     }
 
     /// Writes a list with rare items.
-    fn list<T, W: Serialize>(&mut self, name: &str, items: &[T], wire: impl Fn(&T) -> W) {
+    fn list<T, W: Serialize>(&mut self, name: &str, items: &[T], wire: impl FnMut(&T) -> W) {
         if items.is_empty() {
             self.raw(name);
             self.raw("[]");
@@ -117,6 +124,11 @@ impl Writer<'_> {
         self.number(",\"due\":", order.due().0);
         self.number(",\"captured\":", order.captured().0);
         self.number(",\"refunded\":", order.refunded().0);
+        self.some_amount(",\"disputed\":", order.disputed().0);
+        self.some_amount(",\"surplus\":", order.surplus().0);
+        self.some_amount(",\"owed\":", owed(order));
+        self.some_amount(",\"capture_due\":", order.capture_due().0);
+        self.some(",\"on_hold\":", order.hold().as_ref());
         self.text(",\"terms\":", &order.terms);
         self.some(",\"payment_method\":", order.payment_method.as_ref());
         self.text(",\"created_at\":", &order.created_at);
@@ -137,7 +149,11 @@ impl Writer<'_> {
 
     fn tail(&mut self, order: &Order) {
         self.raw("]");
-        self.list(",\"payments\":", &order.payments, |one| Payment::from(one));
+        let mut number = 0;
+        self.list(",\"payments\":", &order.payments, |one| {
+            number += 1;
+            Payment::of(order, number, one)
+        });
         self.list(",\"refunds\":", &order.refunds, |one| Refund::of(order, one));
         self.list(",\"fulfilments\":", &order.fulfilments, |one| Fulfilment::of(order, one));
         if order.metadata.is_empty() {
@@ -249,12 +265,16 @@ mod tests {
         let refund = |number, cause| order::Refund {
             number,
             amount: Money(9),
-            lines: vec![(1, Money(9))],
+            lines: vec![(0, Money(4)), (1, Money(5))],
             state: RefundState::Requested,
             cause,
             at: NOW,
             units: vec![(1, Quantity(1))],
             forgiven: Money::ZERO,
+            tax: Money(2),
+            payment: 1,
+            occurred_at: Some(NOW),
+            turned: false,
         };
         Order {
             reference: Some(Reference::new("caf\u{e9} \"1\"").expect("a valid reference")),
@@ -273,11 +293,13 @@ mod tests {
             }),
             metadata: vec![(words("a"), words("1")), (words("b\""), words("2"))],
             payments: vec![order::Payment {
+                provider: ordergrid_domain::Provider::default(),
                 provider_payment_id: payment.clone(),
-                state: PaymentState::Captured,
-                amount: Money(1_500),
                 at: NOW,
                 void_requested: false,
+                facts: [(PaymentState::Authorized, 9_000), (PaymentState::Captured, 1_500), (PaymentState::Disputed, 20)]
+                    .map(|(state, amount)| order::PaymentFact { state, part: None, amount: Money(amount), occurred_at: Some(NOW) })
+                    .to_vec(),
             }],
             refunds: vec![refund(1, RefundCause::Asked(Some(words("late")))), refund(2, RefundCause::Surplus(payment))],
             fulfilments: vec![order::Fulfilment {

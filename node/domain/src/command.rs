@@ -6,7 +6,7 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 
 use crate::ids::{
-    AttemptId, FulfilmentId, GroupId, Key, OrderId, ProviderPaymentId, Reference, RefundId, SkuId, Slot, Text, UserId,
+    AttemptId, FulfilmentId, GroupId, Key, OrderId, Provider, ProviderPaymentId, Reference, RefundId, SkuId, Slot, Text, UserId,
     WarehouseId,
 };
 use crate::money::{Currency, Money, Quantity};
@@ -145,16 +145,7 @@ pub struct OrderCommand {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum OrderAction {
     /// T5, and T9's refund: the provider tells of a payment attempt.
-    Pay {
-        /// The provider's id.
-        provider_payment_id: ProviderPaymentId,
-        /// Where the attempt stands now.
-        state: PaymentState,
-        /// Its amount.
-        amount: Money,
-        /// Must be the order's.
-        currency: Currency,
-    },
+    Pay(PaymentTold),
     /// T7, or T8 when lines are named.
     Cancel {
         /// Why.
@@ -192,22 +183,71 @@ pub enum OrderAction {
     },
     /// T13, second half, by hand.
     Complete,
-    /// T15: ask for a refund of an amount, or of lines.
-    Refund {
-        /// How much; `None` when `lines` say it.
-        amount: Option<Money>,
-        /// Units of a line that are paid back at their frozen price (number from 1).
-        lines: Vec<(u32, Quantity)>,
-        /// In whose words.
-        reason: Option<Text>,
-    },
+    /// T15: ask for a refund.
+    Refund(RefundAsked),
     /// T15: the provider tells how a refund ended.
     RefundOutcome {
         /// Which refund.
         refund: RefundId,
         /// `Succeeded` or `Failed`.
         state: RefundState,
+        /// When it ended so, by the provider's clock.
+        occurred_at: Option<Timestamp>,
     },
+}
+
+/// A fact of a payment attempt, as its provider tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PaymentTold {
+    /// Whose the id is.
+    pub provider: Provider,
+    /// The provider's id of the attempt.
+    pub provider_payment_id: ProviderPaymentId,
+    /// What happened.
+    pub state: PaymentState,
+    /// How much of the attempt it happened to by now; with a part, to the part alone.
+    pub amount: Money,
+    /// Must be the order's.
+    pub currency: Currency,
+    /// The provider's id of one capture, one dispute.
+    pub part: Option<ProviderPaymentId>,
+    /// When it happened, by the provider's clock.
+    pub occurred_at: Option<Timestamp>,
+}
+
+impl PaymentTold {
+    /// A fact about a whole attempt, of the provider that is meant when none is named.
+    #[must_use]
+    pub fn new(provider_payment_id: ProviderPaymentId, state: PaymentState, amount: Money, currency: Currency) -> Self {
+        let provider = Provider::default();
+        Self { provider, provider_payment_id, state, amount, currency, part: None, occurred_at: None }
+    }
+}
+
+/// A payment attempt by the names that its provider has for it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Purse {
+    /// Whose the id is.
+    pub provider: Provider,
+    /// The provider's id of the attempt.
+    pub provider_payment_id: ProviderPaymentId,
+}
+
+/// What a refund is to pay back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct RefundAsked {
+    /// What it comes to; `None` when that is the sum of the parts. Less than the parts keeps a fee, more is a free amount.
+    pub amount: Option<Money>,
+    /// Units of a line that are paid back at their frozen price (number from 1).
+    pub lines: Vec<(u32, Quantity)>,
+    /// How much of the carriage.
+    pub carriage: Money,
+    /// How much of the tax, whatever happens to the units.
+    pub tax: Money,
+    /// Where the money goes back to; `None` leaves it to the order of the payments, the last one first.
+    pub purse: Option<Purse>,
+    /// In whose words.
+    pub reason: Option<Text>,
 }
 
 /// A command on one SKU.

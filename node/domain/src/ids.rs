@@ -174,6 +174,10 @@ text_id!(
     ProviderPaymentId, 255
 );
 text_id!(
+    /// A payment provider, by the name that the shop gives it. A payment's id counts within its provider.
+    Provider, 64
+);
+text_id!(
     /// Free text of a client: names, reasons, tracking numbers.
     Text, 1_024
 );
@@ -195,6 +199,12 @@ impl SkuId {
 }
 
 impl Default for WarehouseId {
+    fn default() -> Self {
+        Self(SmolStr::new_static("default"))
+    }
+}
+
+impl Default for Provider {
     fn default() -> Self {
         Self(SmolStr::new_static("default"))
     }

@@ -13,8 +13,11 @@ pub enum Law {
     HoldsAddUp,
     /// An order holds every unit its lines say is held; one that does not exist ends up holding none.
     AllOrNothing,
-    /// Refunds not failed are at most what was captured; a provider payment counts once.
+    /// Refunds that are asked for are at most what was captured into their purse; a provider payment counts once.
     MoneyConserved,
+    /// What was captured is kept for goods, in refunds, disputed, or a surplus whose refund has failed; what is gone beyond it,
+    /// a provider took.
+    MoneyEndsSomewhere,
     /// An acknowledged write is never lost.
     AcknowledgedIsDurable,
     /// An idempotency key names at most one order, as far as its retention reaches.
@@ -35,11 +38,12 @@ pub enum Law {
 
 impl Law {
     /// Every law, in the order they are printed.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoOversell,
         Self::HoldsAddUp,
         Self::AllOrNothing,
         Self::MoneyConserved,
+        Self::MoneyEndsSomewhere,
         Self::AcknowledgedIsDurable,
         Self::OneKeyOneOrder,
         Self::RefusedMeansNothing,
@@ -58,6 +62,7 @@ impl Law {
             Self::HoldsAddUp => "HoldsAddUp",
             Self::AllOrNothing => "AllOrNothing",
             Self::MoneyConserved => "MoneyConserved",
+            Self::MoneyEndsSomewhere => "MoneyEndsSomewhere",
             Self::AcknowledgedIsDurable => "AcknowledgedIsDurable",
             Self::OneKeyOneOrder => "OneKeyOneOrder",
             Self::RefusedMeansNothing => "RefusedMeansNothing",

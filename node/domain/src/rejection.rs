@@ -2,9 +2,9 @@
 
 use bincode::{Decode, Encode};
 
-use crate::ids::{FulfilmentId, OrderId, RefundId, SkuId};
+use crate::ids::{FulfilmentId, OrderId, ProviderPaymentId, RefundId, SkuId};
 use crate::money::{Money, Quantity};
-use crate::order::{FulfilmentState, Phase};
+use crate::order::{FulfilmentState, OrderHold, Phase};
 use crate::time::Timestamp;
 
 /// Why a command was refused.
@@ -86,12 +86,26 @@ pub enum Rejection {
         /// Its state.
         state: FulfilmentState,
     },
-    /// The refund has ended the other way.
-    #[error("the refund has already ended the other way")]
+    /// A refund is asked for, and then told to have succeeded or failed.
+    #[error("a refund is told to have succeeded or failed")]
     WrongRefundState,
-    /// The payment cannot go from the state it has to the one told, or its amount changed.
-    #[error("the payment cannot change like this")]
-    WrongPaymentState,
+    /// What is told contradicts what the provider told before: a sum that has become smaller, a part with two amounts.
+    #[error("{told} is told, and {known} was told before: a sum never becomes smaller, a part keeps its amount")]
+    WrongPaymentState {
+        /// The amount now.
+        told: Money,
+        /// The amount before.
+        known: Money,
+    },
+    /// The order has no such payment.
+    #[error("the order has no payment {0}")]
+    NoSuchPayment(ProviderPaymentId),
+    /// The order is prepaid and its payments do not cover it, or contradict one another.
+    #[error("the order is on hold: {}", .hold.why())]
+    OnHold {
+        /// Why.
+        hold: OrderHold,
+    },
     /// Another currency than the order's.
     #[error("the order is in another currency")]
     WrongCurrency,

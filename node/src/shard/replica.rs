@@ -140,9 +140,12 @@ impl ShardReplica {
         self
     }
 
-    /// A stored row cannot be read.
+    /// A stored row cannot be read. One of another version is not damaged: nothing is put aside, the node ends.
     pub(crate) fn unreadable(&self, key: &[u8], error: BytesError) -> StoreError {
         let what = format!("row {} cannot be read: {error}", key.escape_ascii());
+        if matches!(error, BytesError::Version(_)) {
+            return StoreError::new(what);
+        }
         self.whole.damaged(&what);
         StoreError::damaged(what)
     }

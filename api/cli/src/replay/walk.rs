@@ -160,12 +160,8 @@ impl Walk {
     /// The rest of an order's life.
     async fn fulfil(&self, sale: &Sale, placed: &Placed) -> Result<(), (&'static str, CallError)> {
         if placed.total > 0 {
-            let payment = PayOrder {
-                provider_payment_id: ProviderPaymentId::new(key(sale, "").as_str()).expect("a key is short enough"),
-                status: PaymentState::Captured,
-                amount: placed.total,
-                currency: self.options.currency,
-            };
+            let id = ProviderPaymentId::new(key(sale, "").as_str()).expect("a key is short enough");
+            let payment = PayOrder::new(id, PaymentState::Captured, placed.total, self.options.currency);
             self.does("pay", &Call::pay(placed.id, &payment, &key(sale, "-pay"))).await?;
             self.state().tally.paid += 1;
         }

@@ -5,7 +5,7 @@ mod crossing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ordergrid_domain::command::{Hold, OrderAction, OrderCommand, OrderRequest, Place, Position, SkuAction, SkuCommand};
+use ordergrid_domain::command::{Hold, OrderAction, OrderCommand, OrderRequest, PaymentTold, Place, Position, SkuAction, SkuCommand};
 use ordergrid_domain::order::{LineRequest, Operator, PaymentState, Terms};
 use ordergrid_domain::{
     AttemptId, Command, Currency, Entry, GroupId, Key, Money, Order, Outcome, ProviderPaymentId, Quantity, ShardConfig,
@@ -76,11 +76,9 @@ impl Shop {
             .collect();
         type Step = (&'static str, fn(&Order) -> OrderAction);
         let steps: [Step; 4] = [
-            ("pay", |order| OrderAction::Pay {
-                provider_payment_id: ProviderPaymentId::new(format!("pi-{}", order.id)).expect("short"),
-                state: PaymentState::Captured,
-                amount: order.total,
-                currency: order.currency,
+            ("pay", |order| {
+                let id = ProviderPaymentId::new(format!("pi-{}", order.id)).expect("short");
+                OrderAction::Pay(PaymentTold::new(id, PaymentState::Captured, order.total, order.currency))
             }),
             ("pick", |_| OrderAction::Pick { lines: Vec::new(), warehouse: WarehouseId::default() }),
             ("ship", |order| OrderAction::Ship { fulfilment: order.fulfilment_id(1), carrier: None, tracking: None }),

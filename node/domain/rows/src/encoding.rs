@@ -9,8 +9,8 @@ use bincode::{BorrowDecode, Encode};
 const ROW_LIMIT: usize = 64 << 20;
 /// Bytes of the smallest room for encoding.
 const LEAST_ROOM: usize = 512;
-/// The version that is written.
-const VERSION: u8 = 1;
+/// The version that is written, and the only one that is read. Version 1 had payments without facts and refunds without purses.
+const VERSION: u8 = 2;
 /// The bytes of a row that is its key alone: nothing but their version.
 pub const EMPTY: [u8; 1] = [VERSION];
 
@@ -20,8 +20,8 @@ pub enum BytesError {
     /// Nothing is there.
     #[error("no bytes")]
     Empty,
-    /// Written by a version that this one does not know.
-    #[error("version {0} is not known")]
+    /// Written in a version of the format that this program does not read.
+    #[error("it is written in version {0} of the format, this program reads version {VERSION} only")]
     Version(u8),
     /// An entry of a version whose commands came to something else.
     #[error(

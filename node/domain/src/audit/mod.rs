@@ -41,11 +41,12 @@ pub use report::{AuditCounts, AuditReport, InFlight};
 const TEXTS: usize = 100;
 
 /// The laws that rows can prove.
-pub const PROVEN: [Law; 9] = [
+pub const PROVEN: [Law; 10] = [
     Law::NoOversell,
     Law::HoldsAddUp,
     Law::AllOrNothing,
     Law::MoneyConserved,
+    Law::MoneyEndsSomewhere,
     Law::OneKeyOneOrder,
     Law::ReadsAreCurrent,
     Law::TimersFire,
@@ -237,6 +238,7 @@ impl Audit {
             self.violation(law, format!("order {id}: {text}"));
         }
         self.counts.orders += 1;
+        self.counts.money.entry(order.currency).or_default().add(&order.money());
         let status = order.status();
         *self.counts.by_status.entry(status).or_default() += 1;
         let place = STATUSES.iter().position(|known| *known == status).expect("every status is in the list");
@@ -383,6 +385,9 @@ impl Audit {
         for (status, count) in counts.by_status {
             *mine.by_status.entry(status).or_default() += count;
         }
+        for (currency, money) in &counts.money {
+            mine.money.entry(*currency).or_default().add(money);
+        }
         mine.shards += counts.shards;
         mine.orders += counts.orders;
         mine.keys += counts.keys;
@@ -404,6 +409,11 @@ impl Audit {
         let skus = std::mem::take(&mut self.skus);
         for (sku, sums) in &skus {
             self.judge_holds(sku, sums);
+        }
+        for (currency, money) in self.counts.money.clone() {
+            if !money.adds_up() {
+                self.violation(Law::MoneyEndsSomewhere, format!("{currency:?} of all orders: {money:?}"));
+            }
         }
         let torn = Moment::torn(&self.shards.iter().map(|(id, shard)| (*id, &shard.streams)).collect());
         let undelivered = self.judge_units(&skus, torn.is_empty());

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::ids::GroupId;
 use crate::law::Law;
-use crate::order::Status;
+use crate::money::Currency;
+use crate::order::{MoneyEnds, Status};
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct AuditCounts {
     pub on_hand: u64,
     /// Units ever shipped.
     pub sold: u64,
+    /// Where the captured money of all orders is, in each currency.
+    pub money: BTreeMap<Currency, MoneyEnds>,
     /// Rows of every kind.
     pub rows: u64,
 }

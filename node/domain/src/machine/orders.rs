@@ -16,7 +16,7 @@ use crate::rows::kinds::{OrderKey, OrderRow};
 use crate::time::Timestamp;
 
 /// Every status, in the order in which their orders are counted.
-pub(crate) const STATUSES: [Status; 8] = [
+pub(crate) const STATUSES: [Status; 9] = [
     Status::Cancelled,
     Status::Completed,
     Status::PendingPayment,
@@ -25,6 +25,7 @@ pub(crate) const STATUSES: [Status; 8] = [
     Status::PartiallyShipped,
     Status::Paid,
     Status::Confirmed,
+    Status::OnHold,
 ];
 
 impl ShardMachine {

@@ -76,11 +76,11 @@ impl Order {
             change.effects.stock.push(StockEffect::Free { items: freed });
         }
         self.void_authorizations(change);
-        self.request_refund(self.surplus(), RefundCause::Cancelled, change);
+        self.request_refund(self.surplus(), None, RefundCause::Cancelled, change);
     }
 
     /// Some units are cancelled, backordered ones first, and their share of what was paid is refunded.
-    fn cancel_part(&mut self, units: &BTreeMap<u32, Quantity>, change: &mut Change) {
+    pub(super) fn cancel_part(&mut self, units: &BTreeMap<u32, Quantity>, change: &mut Change) {
         let (covered_before, due_before, dues_before) = (self.covered(), self.due(), self.dues());
         let mut freed = Vec::new();
         for (&number, &quantity) in units {
@@ -101,8 +101,8 @@ impl Order {
 
         let share = Money(due_before.0 - self.due().0);
         let dues = dues_before.iter().zip(self.dues()).map(|(before, after)| Money(before.0 - after.0));
-        let parts = (1..).zip(dues).filter(|(_, amount)| *amount > Money::ZERO).collect();
-        self.request_refund_of(parts, self.surplus().min(share), RefundCause::Cancelled, change);
+        let parts = (0..).zip(dues).filter(|(_, amount)| *amount > Money::ZERO).collect();
+        self.request_refund_of(parts, self.surplus().min(share), change);
     }
 }
 
@@ -202,7 +202,7 @@ mod tests {
             // order                          given                                                               refunds
             ("A*3@100-1",                     "pay p captured 299; cancel user 1:1; cancel user 1:1; cancel user 1:1", "100 cancelled requested, 99 cancelled requested, 100 cancelled requested"),
             ("A*2@100 B*1@100 discount=100",  "pay p captured 200; cancel user 2:1; cancel user 1:2",             "67 cancelled requested, 133 cancelled requested"),
-            ("A*1@100 B*1@300 shipping=10",   "pay p captured 410; cancel user 1:1; cancel user 2:1",             "103 cancelled requested, 307 cancelled requested"),
+            ("A*1@100 B*1@300 shipping=10",   "pay p captured 410; cancel user 1:1; cancel user 2:1",             "100 cancelled requested, 310 cancelled requested"),
             ("A*1@0 B*1@300",                 "pay p captured 300; cancel user 1:1",                              ""),
             (ORDER,                           "pay p captured 1730; cancel user",                                 "1730 cancelled requested"),
             (ORDER,                           "pay p captured 30; cancel user",                                   "30 cancelled requested"),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{EventKind, FulfilmentState, Line, Order, PaymentState, Phase, RefundCause, RefundState, Terms};
+use super::{EventKind, FulfilmentState, Line, Order, OrderHold, Phase, Refund, RefundState, Terms};
 use crate::law::Law;
 use crate::money::{Money, Quantity};
 
@@ -11,7 +11,8 @@ impl Order {
     /// Stops the process when a law is broken.
     pub fn check(&self) {
         assert!(self.lines.iter().all(Line::adds_up), "AllOrNothing: a line does not add up: {self:?}");
-        assert!(self.kept() >= Money::ZERO, "MoneyConserved: refunds above what was captured: {self:?}");
+        assert!(self.is_every_purse_enough(), "MoneyConserved: refunds above what was captured: {self:?}");
+        assert!(self.does_money_end(), "MoneyEndsSomewhere: {:?}: {self:?}", self.money());
         let last = self.events.last().map(|last| last.number as usize);
         assert!(
             last == Some(self.events.len()),
@@ -43,6 +44,33 @@ impl Line {
             && self.delivered <= self.shipped
             && self.returned <= self.shipped
             && self.ordered > Quantity::ZERO
+    }
+}
+
+impl Order {
+    /// No purse was asked for more than was captured into it. A refund that was told to have failed, and then to have
+    /// succeeded, does not count: it may have been asked for again meanwhile.
+    fn is_every_purse_enough(&self) -> bool {
+        let mut left: Vec<i64> = self.payments.iter().map(|payment| payment.captures().0).collect();
+        let asked = self.live_refunds().filter(|refund| !refund.turned);
+        for refund in asked {
+            let Some(left) = (refund.payment as usize).checked_sub(1).and_then(|at| left.get_mut(at)) else { return false };
+            *left -= refund.amount.0;
+        }
+        left.iter().all(|left| *left >= 0)
+    }
+
+    /// What is kept beyond due waits for a refund that has failed, and what is gone beyond what was captured is explained by
+    /// facts: a capture that failed, a dispute, a refund that succeeded after all.
+    fn does_money_end(&self) -> bool {
+        let money = self.money();
+        let in_state = |fits: fn(&Refund) -> bool| -> i64 {
+            self.refunds.iter().filter(|refund| fits(refund)).map(|refund| refund.amount.0).sum()
+        };
+        let failed = in_state(|refund| refund.state == RefundState::Failed);
+        let turned = in_state(|refund| refund.state == RefundState::Succeeded && refund.turned);
+        let taken: i64 = self.payments.iter().map(|payment| payment.capture_failed().0 + payment.disputed().0).sum();
+        money.adds_up() && money.surplus.0 <= failed && money.overdrawn.0 <= turned + taken
     }
 }
 
@@ -118,7 +146,7 @@ impl Broken<'_> {
             format!("the total is {}, its parts add up to {added}", order.total)
         });
         if order.total == added && added >= Money::ZERO {
-            let shared = Money(order.line_shares().iter().map(|share| share.0).sum());
+            let shared = Money(order.line_shares().iter().map(|share| share.0).sum::<i64>() + order.carriage().0);
             self.unless(shared == added, Law::MoneyConserved, || format!("{added} was shared out as {shared}"));
         }
     }
@@ -127,10 +155,11 @@ impl Broken<'_> {
         let order = self.order;
         let mut ids = BTreeSet::new();
         for payment in &order.payments {
-            let once = ids.insert(&payment.provider_payment_id);
+            let once = ids.insert((&payment.provider, &payment.provider_payment_id));
             self.unless(once, Law::MoneyConserved, || format!("payment {} twice", payment.provider_payment_id));
-            self.unless(payment.amount > Money::ZERO, Law::MoneyConserved, || format!("a payment of {}", payment.amount));
-            let given_up = payment.state != PaymentState::Authorized || payment.void_requested;
+            let told = payment.facts.iter().all(|fact| fact.amount > Money::ZERO) && !payment.facts.is_empty();
+            self.unless(told, Law::MoneyConserved, || format!("facts of nothing: {payment:?}"));
+            let given_up = payment.authorized() == Money::ZERO || payment.void_requested;
             self.unless(given_up || order.phase != Phase::Cancelled, Law::MoneyConserved, || {
                 format!("cancelled, but payment {} stays authorised", payment.provider_payment_id)
             });
@@ -139,30 +168,29 @@ impl Broken<'_> {
 
     fn refunds(&mut self) {
         let order = self.order;
-        self.unless(order.kept() >= Money::ZERO, Law::MoneyConserved, || {
+        self.unless(order.is_every_purse_enough(), Law::MoneyConserved, || {
             format!("refunds of {} on {} captured", order.refunded(), order.captured())
         });
-        let failed = order.refunds.iter().filter(|refund| refund.state == RefundState::Failed);
-        let failed = Money(failed.map(|refund| refund.amount.0).sum());
-        self.unless(order.surplus() <= failed, Law::MoneyConserved, || {
-            format!("{} is kept beyond the {} due and no refund was asked for", order.surplus(), order.due())
-        });
-        let mut surpluses = BTreeSet::new();
+        self.unless(order.does_money_end(), Law::MoneyEndsSomewhere, || format!("{:?}, {} due", order.money(), order.due()));
         for (number, refund) in (1..).zip(&order.refunds) {
             self.unless(refund.number == number, Law::EventsGapless, || format!("refund {number} is {}", refund.number));
-            let on_lines: i64 = refund.lines.iter().map(|(_, amount)| amount.0).sum();
-            let parts_fit = refund.lines.is_empty() || on_lines == refund.amount.0;
-            let fits = parts_fit && refund.amount > Money::ZERO && refund.forgiven <= refund.amount;
+            let lines = refund.lines.iter().all(|(line, amount)| *line as usize <= order.lines.len() && *amount >= Money::ZERO);
+            let fits = lines && refund.amount > Money::ZERO && refund.forgiven <= refund.amount;
             self.unless(fits, Law::MoneyConserved, || format!("refund {number} does not add up: {refund:?}"));
-            if let RefundCause::Surplus(id) = &refund.cause {
-                self.unless(surpluses.insert(id), Law::MoneyConserved, || format!("surplus of {id} refunded twice"));
+            if !lines {
+                return;
             }
+        }
+        let settled = order.settled(order.live_refunds().filter(|refund| !refund.turned));
+        let shares = std::iter::once(order.carriage()).chain(order.line_shares());
+        for (number, (settled, share)) in settled.into_iter().zip(shares).enumerate() {
+            self.unless(settled <= share, Law::MoneyConserved, || format!("{settled} settled of line {number}, worth {share}"));
         }
     }
 
     fn timers(&mut self) {
         let order = self.order;
-        let waits = order.phase == Phase::PendingPayment;
+        let waits = order.phase == Phase::PendingPayment || order.hold() == Some(OrderHold::NoCover);
         self.unless(order.payment_due_at.is_some() == waits, Law::TimersFire, || {
             format!("phase {:?} with deadline {:?}", order.phase, order.payment_due_at)
         });
@@ -256,16 +284,21 @@ mod tests {
             ("",                                  Law::MoneyConserved,   |order| order.lines[0].unit_price.0 += 1),
             ("",                                  Law::MoneyConserved,   |order| order.discount.0 = 9_999),
             ("pay p captured 1730",               Law::MoneyConserved,   |order| order.payments.push(order.payments[0].clone())),
-            ("pay p captured 1730",               Law::MoneyConserved,   |order| order.payments[0].amount.0 = 0),
-            ("pay p captured 1730",               Law::MoneyConserved,   |order| order.payments[0].amount.0 += 1),
+            ("pay p captured 1730",               Law::MoneyConserved,   |order| order.payments[0].facts[0].amount.0 = 0),
+            ("pay p captured 1730",               Law::MoneyConserved,   |order| order.payments[0].facts.clear()),
+            ("pay p captured 1730",               Law::MoneyEndsSomewhere, |order| order.payments[0].facts[0].amount.0 += 1),
+            ("pay p captured 9; pay q captured 9; cancel user", Law::MoneyConserved, |order| order.refunds[0].payment = order.refunds[1].payment),
+            ("pay p captured 9; cancel user",     Law::MoneyConserved,   |order| order.refunds[0].payment = 0),
+            ("pay p captured 9; cancel user",     Law::MoneyConserved,   |order| order.refunds[0].payment = 2),
             ("pay p authorized 9; cancel user",   Law::MoneyConserved,   |order| order.payments[0].void_requested = false),
-            ("pay p captured 9; cancel user",     Law::MoneyConserved,   |order| order.refunds.clear()),
+            ("pay p captured 9; cancel user",     Law::MoneyEndsSomewhere, |order| order.refunds.clear()),
             ("pay p captured 9; cancel user",     Law::MoneyConserved,   |order| order.refunds[0].amount.0 += 1),
             (PARTLY,                              Law::MoneyConserved,   |order| order.refunds[0].amount.0 = 0),
             (PARTLY,                              Law::MoneyConserved,   |order| order.refunds[0].forgiven.0 += 1),
-            (PARTLY,                              Law::MoneyConserved,   |order| order.refunds[0].lines.push((1, Money(4)))),
+            (PARTLY,                              Law::MoneyConserved,   |order| order.refunds[0].lines.push((1, Money(1_531)))),
             (PARTLY,                              Law::EventsGapless,    |order| order.refunds.swap(0, 1)),
-            ("pay p captured 1740; pay q captured 5", Law::MoneyConserved, |order| order.refunds[1].cause = order.refunds[0].cause.clone()),
+            ("pay p captured 1730; refund 5; refund-succeeded 1; refund-failed 1; refund 1730; refund-succeeded 1", Law::MoneyConserved, |order| order.refunds[0].turned = false),
+            ("pay p authorized 1730; pay p voided 1730", Law::TimersFire, |order| order.payment_due_at = None),
             ("",                                  Law::TimersFire,       |order| order.payment_due_at = None),
             ("cancel user",                       Law::TimersFire,       |order| order.payment_due_at = Some(at(1))),
             (PARTLY,                              Law::TimersFire,       |order| order.completes_at = Some(at(1))),

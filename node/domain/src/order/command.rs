@@ -4,7 +4,7 @@
 //! longer fail. Way out: [`Order::finish`] derives the timers, writes the events, counts the version and checks the laws.
 
 use super::effects::{Effects, TimerKind};
-use super::{Event, EventKind, Operator, Order, Phase, Status, limits};
+use super::{Event, EventKind, Operator, Order, OrderHold, Phase, Status, limits};
 use crate::command::{Created, OrderAction};
 use crate::ids::Text;
 use crate::rejection::Rejection;
@@ -38,9 +38,7 @@ impl Order {
     ) -> Result<(Option<Created>, Effects), Rejection> {
         let change = Change::new(self, operator, now);
         match action {
-            OrderAction::Pay { provider_payment_id, state, amount, currency } => {
-                self.pay(provider_payment_id, *state, *amount, *currency, change)
-            }
+            OrderAction::Pay(told) => self.pay(told, change),
             OrderAction::Cancel { reason, note, lines } => self.cancel(*reason, note.as_ref(), lines, change),
             OrderAction::Pick { lines, warehouse } => self.pick(lines, warehouse, change),
             OrderAction::Ship { fulfilment, carrier, tracking } => {
@@ -49,8 +47,10 @@ impl Order {
             OrderAction::Deliver { fulfilment } => self.deliver(*fulfilment, change),
             OrderAction::Unpick { fulfilment } => self.unpick(*fulfilment, change),
             OrderAction::Complete => self.complete(change, scale),
-            OrderAction::Refund { amount, lines, reason } => self.refund(*amount, lines, reason.as_ref(), change),
-            OrderAction::RefundOutcome { refund, state } => self.refund_outcome(*refund, *state, change),
+            OrderAction::Refund(asked) => self.refund(asked, change),
+            OrderAction::RefundOutcome { refund, state, occurred_at } => {
+                self.refund_outcome(*refund, *state, *occurred_at, change)
+            }
         }
     }
 
@@ -70,6 +70,31 @@ impl Order {
         }
     }
 
+    /// Refuses while the goods have to stay where they are.
+    pub(super) fn refuse_on_hold(&self) -> Result<(), Rejection> {
+        self.hold().map_or(Ok(()), |hold| Err(Rejection::OnHold { hold }))
+    }
+
+    /// Goods stay, or may leave again, as the money says after a change. Without cover a deadline runs once more.
+    fn follow_cover(&mut self, change: &mut Change) {
+        let hold = self.hold();
+        if hold == change.hold {
+            return;
+        }
+        if change.hold == Some(OrderHold::NoCover) {
+            self.payment_due_at = None;
+        }
+        if hold == Some(OrderHold::NoCover) {
+            self.payment_due_at = Some(change.now.after(self.payment_window));
+            self.grace_used = false;
+        }
+        match hold {
+            Some(_) => change.tell(EventKind::OnHold),
+            None if self.phase == Phase::Confirmed && self.is_open() => change.tell(EventKind::Released),
+            None => {}
+        }
+    }
+
     /// Closes a change: events, timers, version, laws.
     pub(super) fn finish(&mut self, mut change: Change) -> Effects {
         assert!(
@@ -77,6 +102,7 @@ impl Order {
             "rule 21: an order changes at {:?}, before its last change: {self:?}",
             change.now
         );
+        self.follow_cover(&mut change);
         for kind in std::mem::take(&mut change.told) {
             self.push_event(&change, kind, change.status);
         }
@@ -116,6 +142,7 @@ pub(super) struct Change {
     pub(super) operator: Operator,
     pub(super) now: Timestamp,
     status: Status,
+    hold: Option<OrderHold>,
     payment_due_at: Option<Timestamp>,
     completes_at: Option<Timestamp>,
     /// Stands on every event of the change.
@@ -130,6 +157,7 @@ impl Change {
             operator,
             now,
             status: order.status(),
+            hold: order.hold(),
             payment_due_at: order.payment_due_at,
             completes_at: order.completes_at,
             reason: None,

@@ -2,7 +2,8 @@
 
 use super::command::Change;
 use super::effects::{Effects, TimerKind};
-use super::{CancelReason, EventKind, Operator, Order, PaymentState, Phase, limits};
+use super::{CancelReason, EventKind, FulfilmentState, Line, Operator, Order, OrderHold, Phase, limits};
+use crate::money::Quantity;
 use crate::repair::Scale;
 use crate::time::Timestamp;
 
@@ -41,15 +42,17 @@ impl Order {
         let last = |of: fn(&EventKind) -> bool| self.events.iter().rev().find(|event| of(&event.kind)).map(|event| event.at);
         match kind {
             TimerKind::PaymentDeadline if self.grace_used => last(|kind| *kind == EventKind::DeadlineExtended),
+            TimerKind::PaymentDeadline if self.phase == Phase::Confirmed => last(|kind| *kind == EventKind::OnHold),
             TimerKind::PaymentDeadline => Some(self.created_at),
             TimerKind::AutoComplete => last(|kind| matches!(kind, EventKind::FulfilmentShipped(_))),
         }
     }
 
     fn payment_deadline_passed(&mut self, change: &mut Change, scale: &Scale) {
-        assert!(self.phase == Phase::PendingPayment && !self.covered(), "TimersFire: nothing is due: {self:?}");
+        let waits = self.phase == Phase::PendingPayment && !self.covered() || self.hold() == Some(OrderHold::NoCover);
+        assert!(waits, "TimersFire: nothing is due: {self:?}");
         let young = |at: Timestamp| scale.between(at, change.now) < limits::GRACE;
-        let in_processing = self.payments.iter().any(|payment| payment.state == PaymentState::Processing && young(payment.at));
+        let in_processing = self.payments.iter().any(|payment| payment.is_processing() && young(payment.at));
         if in_processing && !self.grace_used {
             self.grace_used = true;
             self.payment_due_at = Some(change.now.after(limits::GRACE));
@@ -57,8 +60,17 @@ impl Order {
             return;
         }
         change.reason = Some(CancelReason::Timeout.text());
-        let held = self.holding();
-        self.end_cancelled(CancelReason::Timeout, held, change);
+        for at in 0..self.fulfilments.len() {
+            if self.fulfilments[at].state == FulfilmentState::Picking {
+                self.put_back(at, change);
+            }
+        }
+        if self.shipped_units() == Quantity::ZERO {
+            let held = self.holding();
+            self.end_cancelled(CancelReason::Timeout, held, change);
+        } else {
+            self.cancel_part(&self.all_units(Line::cancellable), change);
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use crate::repair::Scale;
 use crate::time::Timestamp;
 
 impl Order {
-    /// T10. Refuses, in this order: a phase other than confirmed, another warehouse than the default one, lines that do not
-    /// exist or ask for no or too many units, nothing held, a full history.
+    /// T10. Refuses, in this order: a phase other than confirmed, an order on hold, another warehouse than the default one,
+    /// lines that do not exist or ask for no or too many units, nothing held, a full history.
     pub(super) fn pick(
         &mut self,
         lines: &[(u32, Quantity)],
@@ -20,6 +20,7 @@ impl Order {
         mut change: Change,
     ) -> Result<(Option<Created>, Effects), Rejection> {
         self.refuse_unless_confirmed()?;
+        self.refuse_on_hold()?;
         if *warehouse != WarehouseId::default() {
             return Err(Rejection::NoSuchWarehouse);
         }
@@ -50,7 +51,7 @@ impl Order {
         Ok((Some(created), self.finish(change)))
     }
 
-    /// T11. Refuses, in this order: an unknown fulfilment, one that is not being picked.
+    /// T11. Refuses, in this order: an unknown fulfilment, one that is not being picked, an order on hold.
     pub(super) fn ship(
         &mut self,
         id: FulfilmentId,
@@ -59,6 +60,7 @@ impl Order {
         mut change: Change,
     ) -> Result<(Option<Created>, Effects), Rejection> {
         let at = self.fulfilment_in(id, FulfilmentState::Picking)?;
+        self.refuse_on_hold()?;
 
         let fulfilment = &mut self.fulfilments[at];
         fulfilment.state = FulfilmentState::Shipped;
@@ -72,7 +74,7 @@ impl Order {
         let items = self.skus_of(&self.fulfilments[at].lines);
         change.effects.stock.push(StockEffect::Ship { items });
         change.tell(EventKind::FulfilmentShipped(id.number));
-        if self.authorized() > Money::ZERO && self.kept() < self.due() {
+        if self.capture_due() > Money::ZERO {
             change.tell(EventKind::CaptureDue);
         }
         Ok((None, self.finish(change)))

@@ -1,7 +1,7 @@
 //! An order: four stored phases, quantities per line, a payment ledger, and words derived from them.
 //!
-//! Here are the stored shapes. What may happen to them stands by matter: `place`, `pay`, `cancel`, `fulfil`, `refund`,
-//! `expire` and `shortfall`, all entered through `command` and closed by its one `finish`. What is derived stands in
+//! Here are the stored shapes. What may happen to them stands by matter: `place`, `pay` (attempts: `payment`), `cancel`, `fulfil`, `refund`
+//! (purses: `purse`), `expire` and `shortfall`, all entered through `command` and closed by its one `finish`. What is derived stands in
 //! `words`, `ledger` and `share`; what must always hold in `check`.
 //!
 #![doc = include_str!("lifecycle.md")]
@@ -15,7 +15,9 @@ mod fulfil;
 mod ledger;
 pub mod limits;
 mod pay;
+mod payment;
 mod place;
+mod purse;
 mod refund;
 mod share;
 mod shortfall;
@@ -36,6 +38,8 @@ use crate::money::{Currency, Money, Quantity};
 use crate::time::Timestamp;
 
 pub use effects::{Effects, StockEffect, TimerKind};
+pub use ledger::MoneyEnds;
+pub use payment::{Payment, PaymentFact, PaymentState};
 
 /// The stored phase of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -84,6 +88,17 @@ pub enum Status {
     Paid,
     /// Owed, but not covered (on delivery, on invoice).
     Confirmed,
+    /// Prepaid, and the cover is gone: nothing is picked or shipped until it is paid again.
+    OnHold,
+}
+
+/// Why the goods of a confirmed order stay where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum OrderHold {
+    /// Payments do not cover what is due any more. A deadline runs.
+    NoCover,
+    /// The provider told a failure after a capture: nothing is done before it has said which of them holds.
+    PaymentInDoubt,
 }
 
 /// The payment word, derived from the ledger.
@@ -101,6 +116,8 @@ pub enum PaymentStatus {
     PartiallyRefunded,
     /// All of it was.
     Refunded,
+    /// Some of it is disputed, or was lost in a dispute.
+    Disputed,
 }
 
 /// When the money is due.
@@ -191,36 +208,6 @@ pub struct Line {
     pub returned: Quantity,
 }
 
-/// State of a payment attempt at the provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
-pub enum PaymentState {
-    /// Under way; its outcome is not known.
-    Processing,
-    /// Reserved at the provider, to be captured.
-    Authorized,
-    /// The shop has the money.
-    Captured,
-    /// Came to nothing.
-    Failed,
-    /// Given up before capture.
-    Voided,
-}
-
-/// A payment attempt, keyed by the provider's id.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Payment {
-    /// The provider's id: counts once.
-    pub provider_payment_id: ProviderPaymentId,
-    /// Where it stands.
-    pub state: PaymentState,
-    /// Its amount.
-    pub amount: Money,
-    /// When it was first heard of.
-    pub at: Timestamp,
-    /// A void of it was asked for, because the order ended.
-    pub void_requested: bool,
-}
-
 /// State of a refund.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub enum RefundState {
@@ -250,7 +237,7 @@ pub struct Refund {
     pub number: u32,
     /// How much.
     pub amount: Money,
-    /// How much of it for which line: (line number from 1, amount).
+    /// What it settles: (line number from 1, amount), the carriage as line 0.
     pub lines: Vec<(u32, Money)>,
     /// Where it stands.
     pub state: RefundState,
@@ -263,6 +250,14 @@ pub struct Refund {
     /// How much of the amount lowers what is due (a price given up), 0 to `amount`; the rest returns what was overpaid
     /// or paid in part.
     pub forgiven: Money,
+    /// How much of `lines` is tax that was asked for by itself.
+    pub tax: Money,
+    /// The payment that the money goes back to, by its place in the ledger, from 1.
+    pub payment: u32,
+    /// When it ended, by the provider's clock.
+    pub occurred_at: Option<Timestamp>,
+    /// It was told to have ended one way, and then the other way.
+    pub turned: bool,
 }
 
 /// State of a fulfilment.
@@ -338,6 +333,10 @@ pub enum EventKind {
     DeadlineExtended,
     /// `payment.capture_due`: goods left that are authorised, not captured
     CaptureDue,
+    /// `order.on_hold`: goods stay where they are
+    OnHold,
+    /// `order.released`: they may leave again
+    Released,
 }
 
 /// One entry of an order's timeline. Numbered from 1 without gaps; the status history is the same list.
@@ -384,7 +383,7 @@ pub struct Order {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
-    /// Payment deadline while it runs.
+    /// Payment deadline while it runs: before the order is confirmed, and again while it has no cover.
     pub payment_due_at: Option<Timestamp>,
     /// The deadline has been moved once for a payment in processing.
     pub grace_used: bool,

@@ -1,7 +1,7 @@
 //! Sharing amounts out so that the parts add up to the whole: by largest remainder, in integers.
 //!
-//! Two steps. An order's total is shared over its lines by what each line comes to, so that the order's own discount and
-//! carriage are in the lines' shares. A line's share is then cut by units: the first `k` of `n` units are worth the share
+//! Two steps. What the goods come to is shared over the lines by what each line comes to, so that the order's own discount is
+//! in the lines' shares; the carriage stays beside them. A line's share is then cut by units: the first `k` of `n` units are worth the share
 //! rounded to the nearest minor unit, so that every cut adds up, however often a line is cut.
 
 use super::{Line, Order};
@@ -16,24 +16,32 @@ impl Line {
 }
 
 impl Order {
-    /// What each line is worth of the total, by position: the order's discount and carriage are shared out among them.
-    /// Adds up to the total.
+    /// What each line is worth of the total, by position: the order's discount is shared out among them. With the carriage
+    /// they add up to the total.
     #[must_use]
     pub fn line_shares(&self) -> Vec<Money> {
         let amounts = self.lines.iter().map(Line::amount);
-        if self.discount == self.shipping_fee {
+        if self.discount == Money::ZERO || amounts.clone().all(|amount| amount == Money::ZERO) {
             return amounts.collect();
         }
-        if amounts.clone().all(|amount| amount == Money::ZERO) {
-            return largest_remainder(self.total, self.lines.iter().map(|line| line.ordered.0));
-        }
-        largest_remainder(self.total, amounts.map(|amount| amount.0 as u64))
+        largest_remainder(self.goods(), amounts.map(|amount| amount.0 as u64))
+    }
+
+    /// What the carriage is worth of the total: the fee, less what of the order's discount the goods are not worth.
+    #[must_use]
+    pub fn carriage(&self) -> Money {
+        Money(self.total.0 - self.goods().0)
+    }
+
+    /// What all lines come to, less the order's discount.
+    fn goods(&self) -> Money {
+        Money((self.lines.iter().map(|line| line.amount().0).sum::<i64>() - self.discount.0).max(0))
     }
 }
 
 /// Shares `whole`, not negative, by `weights`, not all zero. The units lost to rounding down go to the largest
 /// remainders, the first of equal ones first.
-fn largest_remainder(whole: Money, weights: impl Iterator<Item = u64> + Clone) -> Vec<Money> {
+pub(super) fn largest_remainder(whole: Money, weights: impl Iterator<Item = u64> + Clone) -> Vec<Money> {
     let sum: u128 = weights.clone().map(u128::from).sum();
     assert!(whole >= Money::ZERO && sum > 0, "nothing to share {whole} by");
     let products = weights.map(|weight| whole.0 as u128 * u128::from(weight));
@@ -79,13 +87,14 @@ mod tests {
             ("A*6@255 B*2@100",                         &[1530, 200]),
             ("A*6@255-30+5 B*2@100",                    &[1505, 200]),
             ("A*1@100 B*1@100 C*1@100 discount=100",    &[67, 67, 66]),
-            ("A*1@100 B*1@300 shipping=10",             &[103, 307]),
-            ("A*1@100 B*1@300 discount=7 shipping=7",   &[100, 300]),
-            ("A*1@0 B*1@300 shipping=10",               &[0, 310]),
-            ("A*1@0 B*3@0 shipping=10",                 &[3, 7]),
+            ("A*1@100 B*1@300 shipping=10",             &[100, 300]),
+            ("A*1@100 B*1@300 discount=8 shipping=7",   &[98, 294]),
+            ("A*1@0 B*1@300 discount=10 shipping=10",   &[0, 290]),
+            ("A*1@0 B*3@0 shipping=10",                 &[0, 0]),
+            ("A*1@5 B*1@5 discount=15 shipping=30",     &[0, 0]),
             ("A*1@5 B*1@5 discount=10",                 &[0, 0]),
             ("A*1@1 B*1@1 C*1@1 discount=2",            &[1, 0, 0]),
-            ("A*74215@104 B*1@1 shipping=1000",         &[7_719_360, 1]),
+            ("A*74215@104 B*1@1 discount=1000",         &[7_717_360, 1]),
         ];
         for (spec, expected) in rows {
             let shares: Vec<i64> = place(spec).0.line_shares().iter().map(|share| share.0).collect();

@@ -1,9 +1,9 @@
 //! A small language for the tests of this folder, so that a case is a row: orders, steps and what became of them, as text.
 //!
 //! An order: `A*6@255 B*2@100-30+5 discount=50 shipping=30 terms=invoice window=60 total=1730`, where `-30` is the line's
-//! discount and `+5` its tax. A step: `pay p captured 1530 [EUR]`, `cancel user [1:3]`, `pick [1:3 2:1]`, `ship 1`,
-//! `unpick 1`, `deliver 1`, `complete`, `refund 100`, `refund 1:2`, `refund-succeeded 1`, `refund-failed 1`, `deadline`,
-//! `clock` and `short A 3`. `@900 step` moves the time to 900 seconds after the order was placed.
+//! discount and `+5` its tax. A step: `pay p captured 1530 [EUR] [part=c1] [by=card] [told=5]`, `cancel user [1:3]`,
+//! `pick [1:3 2:1]`, `ship 1`, `unpick 1`, `deliver 1`, `complete`, `refund 100`, `refund 1:2 [carriage=5] [tax=2] [to=p]`,
+//! `refund-succeeded 1 [told=5]`, `refund-failed 1`, `deadline`, `clock` and `short A 3`. `told=5` is a provider's clock. `@900 step` moves the time to 900 seconds after the order was placed.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use super::{
     CancelReason, Effects, EventKind, LineRequest, Operator, Order, PaymentState, RefundState, StockEffect, Terms, TimerKind,
     limits,
 };
-use crate::command::{Created, OrderAction, OrderRequest};
+use crate::command::{Created, OrderAction, OrderRequest, PaymentTold, Purse, RefundAsked};
 use crate::ids::{
-    AttemptId, FulfilmentId, GroupId, Key, OrderId, ProviderPaymentId, RefundId, SkuId, Slot, Text, UserId, WarehouseId,
+    AttemptId, FulfilmentId, GroupId, Key, OrderId, Provider, ProviderPaymentId, RefundId, SkuId, Slot, Text, UserId, WarehouseId,
 };
 use crate::money::{Currency, Money, Quantity};
 use crate::rejection::Rejection;
@@ -240,16 +240,25 @@ fn action(order: &Order, words: &[&str]) -> (Operator, OrderAction) {
         words.iter().map(|word| part(word).unwrap_or_else(|| panic!("{word} is no line:units"))).collect()
     };
     let fulfilment = |digits: &str| FulfilmentId { order: order.id, number: number(digits) };
-    let outcome = |digits: &str, state| {
+    let outcome = |digits: &str, rest: &[&str], state| {
         let refund = RefundId { order: order.id, number: number(digits) };
-        (Operator::Provider, OrderAction::RefundOutcome { refund, state })
+        let occurred_at = rest.iter().find_map(|word| word.strip_prefix("told=")).map(|seconds| at(number(seconds)));
+        (Operator::Provider, OrderAction::RefundOutcome { refund, state, occurred_at })
     };
     match words {
-        ["pay", id, state, amount, currency @ ..] => {
-            let currency = currency.first().map_or(order.currency, |code| Currency::new(code).expect("a currency"));
-            let provider_payment_id = ProviderPaymentId::new(id).expect("a test's payment id is valid");
-            let (state, amount) = (payment_state(state), Money(number(amount)));
-            (Operator::Provider, OrderAction::Pay { provider_payment_id, state, amount, currency })
+        ["pay", _, state, amount, rest @ ..] => {
+            let id = |id: &str| ProviderPaymentId::new(id).expect("a test's payment id is valid");
+            let mut told = PaymentTold::new(id(words[1]), payment_state(state), Money(number(amount)), order.currency);
+            for word in rest {
+                match word.split_once('=') {
+                    None => told.currency = Currency::new(word).expect("a currency"),
+                    Some(("part", part)) => told.part = Some(id(part)),
+                    Some(("by", provider)) => told.provider = Provider::new(provider).expect("a provider"),
+                    Some(("told", seconds)) => told.occurred_at = Some(at(number(seconds))),
+                    _ => panic!("no such word of a payment: {word}"),
+                }
+            }
+            (Operator::Provider, OrderAction::Pay(told))
         }
         ["cancel", reason, lines @ ..] => {
             let (operator, reason) = cancel_reason(reason);
@@ -273,18 +282,29 @@ fn action(order: &Order, words: &[&str]) -> (Operator, OrderAction) {
             (Operator::Merchant, OrderAction::Deliver { fulfilment })
         }
         ["complete"] => (Operator::Merchant, OrderAction::Complete),
-        ["refund", rest @ ..] => {
-            let (amount, lines) = match rest {
-                [amount, lines @ ..] if !amount.contains(':') => (Some(Money(number(amount))), lines),
-                lines => (None, lines),
-            };
-            (Operator::Merchant, OrderAction::Refund { amount, lines: parts(lines), reason: None })
-        }
-        ["refund-requested", digits] => outcome(digits, RefundState::Requested),
-        ["refund-succeeded", digits] => outcome(digits, RefundState::Succeeded),
-        ["refund-failed", digits] => outcome(digits, RefundState::Failed),
+        ["refund", rest @ ..] => (Operator::Merchant, OrderAction::Refund(refund_asked(rest))),
+        ["refund-requested", digits, rest @ ..] => outcome(digits, rest, RefundState::Requested),
+        ["refund-succeeded", digits, rest @ ..] => outcome(digits, rest, RefundState::Succeeded),
+        ["refund-failed", digits, rest @ ..] => outcome(digits, rest, RefundState::Failed),
         _ => panic!("no such step: {words:?}"),
     }
+}
+
+fn refund_asked(words: &[&str]) -> RefundAsked {
+    let mut asked = RefundAsked::default();
+    for word in words {
+        match word.split_once(['=', ':']) {
+            None => asked.amount = Some(Money(number(word))),
+            Some(("carriage", amount)) => asked.carriage = Money(number(amount)),
+            Some(("tax", amount)) => asked.tax = Money(number(amount)),
+            Some(("to", id)) => {
+                let provider_payment_id = ProviderPaymentId::new(id).expect("a test's payment id is valid");
+                asked.purse = Some(Purse { provider: Provider::default(), provider_payment_id });
+            }
+            Some((line, units)) => asked.lines.push((number(line), Quantity(number(units)))),
+        }
+    }
+    asked
 }
 
 fn payment_state(word: &str) -> PaymentState {
@@ -294,6 +314,11 @@ fn payment_state(word: &str) -> PaymentState {
         "captured" => PaymentState::Captured,
         "failed" => PaymentState::Failed,
         "voided" => PaymentState::Voided,
+        "expired" => PaymentState::Expired,
+        "capture_failed" => PaymentState::CaptureFailed,
+        "disputed" => PaymentState::Disputed,
+        "dispute_won" => PaymentState::DisputeWon,
+        "dispute_lost" => PaymentState::DisputeLost,
         _ => panic!("no such payment state: {word}"),
     }
 }

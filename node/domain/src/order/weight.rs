@@ -8,7 +8,8 @@ const ORDER: usize = 800;
 /// A line, an event, any other part: each with its share of a list that has grown.
 const LINE: usize = 200;
 const EVENT: usize = 64;
-const PART: usize = 128;
+const PART: usize = 160;
+const FACT: usize = 72;
 /// Longest text that is kept in its place, without an allocation.
 const INLINE: usize = 23;
 
@@ -18,9 +19,10 @@ impl Order {
     #[must_use]
     pub fn bytes_in_memory(&self) -> u64 {
         let parts = self.payments.len() + self.fulfilments.len() + self.refunds.len() + self.metadata.len();
+        let facts: usize = self.payments.iter().map(|payment| payment.facts.len()).sum();
         let lines: usize = self.lines.iter().map(|Line { sku, name, .. }| heap(sku.as_str()) + heap(name.as_str())).sum();
         let pairs: usize = self.metadata.iter().map(|(name, value)| text(name) + text(value)).sum();
-        let fixed = ORDER + LINE * self.lines.len() + EVENT * self.events.len() + PART * parts;
+        let fixed = ORDER + LINE * self.lines.len() + EVENT * self.events.len() + PART * parts + FACT * facts;
         (fixed + lines + pairs) as u64
     }
 }

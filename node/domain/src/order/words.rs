@@ -1,6 +1,6 @@
 //! The words a person reads: derived, never stored. And how events and reasons are spelt.
 
-use super::{CancelReason, EventKind, Line, Order, PaymentStatus, Phase, Status};
+use super::{CancelReason, EventKind, Line, Order, OrderHold, PaymentStatus, Phase, Status};
 use crate::ids::Text;
 use crate::money::{Money, Quantity};
 
@@ -12,6 +12,7 @@ impl Order {
             Phase::Cancelled => Status::Cancelled,
             Phase::Completed => Status::Completed,
             Phase::PendingPayment => Status::PendingPayment,
+            Phase::Confirmed if self.hold() == Some(OrderHold::NoCover) => Status::OnHold,
             Phase::Confirmed if self.is_open() && self.shipped_units() > Quantity::ZERO => Status::PartiallyShipped,
             Phase::Confirmed if self.is_open() && self.covered() => Status::Paid,
             Phase::Confirmed if self.is_open() => Status::Confirmed,
@@ -36,6 +37,9 @@ impl Order {
                 (_, authorized) if authorized > Money::ZERO && authorized >= self.agreed() => PaymentStatus::Authorized,
                 _ => PaymentStatus::Unpaid,
             };
+        }
+        if self.disputed() > Money::ZERO {
+            return PaymentStatus::Disputed;
         }
         match paid_back {
             Money::ZERO if captured >= self.agreed() && self.kept() >= self.due() => PaymentStatus::Paid,
@@ -80,6 +84,19 @@ impl EventKind {
             Self::Shortfall => "stock.shortfall",
             Self::DeadlineExtended => "order.deadline_extended",
             Self::CaptureDue => "payment.capture_due",
+            Self::OnHold => "order.on_hold",
+            Self::Released => "order.released",
+        }
+    }
+}
+
+impl OrderHold {
+    /// What is wrong, in words.
+    #[must_use]
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::NoCover => "its payments do not cover what is due",
+            Self::PaymentInDoubt => "its provider told of a failure after a capture",
         }
     }
 }

@@ -175,7 +175,7 @@ pub(crate) struct StreamIn {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct Counts {
     /// Orders by status, in the order of [`crate::order::Status`].
-    pub(crate) orders: [u64; 8],
+    pub(crate) orders: [u64; 9],
     pub(crate) skus: u64,
     pub(crate) holds: u64,
     /// Timers that run.

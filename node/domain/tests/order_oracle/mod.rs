@@ -30,6 +30,10 @@ pub(crate) struct Oracle {
     deadline: Option<Timestamp>,
     grace_used: bool,
     last_shipment: Option<Timestamp>,
+    /// Of a prepaid order, that goods wait for money: `Some(true)` when there is too little, `Some(false)` when it is in doubt.
+    hold: Option<bool>,
+    prepaid: bool,
+    window: Duration,
     /// What the SKUs would hold by the order's effects: units, and whether they are committed.
     stock: BTreeMap<SkuId, (u64, bool)>,
     sold: BTreeMap<SkuId, u64>,
@@ -50,6 +54,9 @@ impl Oracle {
             deadline: waits.then(|| now.after(request.payment_window)),
             grace_used: false,
             last_shipment: None,
+            hold: None,
+            prepaid: request.terms == Terms::Prepaid,
+            window: request.payment_window,
             stock: BTreeMap::new(),
             sold: BTreeMap::new(),
             timers: BTreeMap::new(),
@@ -59,13 +66,14 @@ impl Oracle {
     /// Follows a command. False when the book refuses it.
     pub(crate) fn command(&mut self, action: &OrderAction, now: Timestamp) -> bool {
         let taken = match action {
-            OrderAction::Pay { provider_payment_id, state, amount, currency } => {
-                currency.as_str() == "GBP" && self.pay(provider_payment_id.as_str(), *state, amount.0, now)
+            OrderAction::Pay(told) => {
+                told.currency.as_str() == "GBP" && self.pay(told.provider_payment_id.as_str(), told.state, told.amount.0, now)
             }
             OrderAction::Cancel { reason, lines, .. } => self.cancel(*reason, lines),
             OrderAction::Pick { lines, .. } => self.pick(lines),
             OrderAction::Ship { fulfilment, .. } => {
-                self.parcel(fulfilment.number, FulfilmentState::Picking, FulfilmentState::Shipped, Some(now))
+                self.hold.is_none()
+                    && self.parcel(fulfilment.number, FulfilmentState::Picking, FulfilmentState::Shipped, Some(now))
             }
             OrderAction::Unpick { fulfilment } => {
                 self.parcel(fulfilment.number, FulfilmentState::Picking, FulfilmentState::Cancelled, None)
@@ -74,25 +82,25 @@ impl Oracle {
                 self.parcel(fulfilment.number, FulfilmentState::Shipped, FulfilmentState::Delivered, None)
             }
             OrderAction::Complete => self.complete(now),
-            OrderAction::Refund { amount, lines, .. } => {
-                let left = self.named(lines, |oracle, line| {
-                    let cancelled = oracle.units.on(line, Place::Cancelled);
-                    (oracle.units.ordered(line) - cancelled).saturating_sub(oracle.ledger.units_refunded(line))
+            OrderAction::Refund(asked) => {
+                let left = self.named(&asked.lines, |oracle, line| {
+                    let all = oracle.units.ordered(line) - oracle.units.on(line, Place::Cancelled);
+                    let before = if asked.amount.is_some() { 0 } else { oracle.ledger.units_refunded(line) };
+                    all.saturating_sub(before)
                 });
-                left.is_some_and(|units| self.ledger.ask(amount.map(|amount| amount.0), &units, &self.cancelled()))
+                let amount = asked.amount.map(|amount| amount.0);
+                left.is_some_and(|units| self.ledger.ask(amount, &units, asked.carriage.0, &self.cancelled()))
             }
-            OrderAction::RefundOutcome { refund, state } => self.ledger.end_refund(refund.number, *state),
+            OrderAction::RefundOutcome { refund, state, .. } => self.ledger.end_refund(refund.number, *state),
         };
-        self.settle();
+        self.settle(now);
         taken
     }
 
     fn pay(&mut self, id: &str, state: PaymentState, amount: i64, now: Timestamp) -> bool {
-        let Some(news) = self.ledger.pay(id, state, amount, now) else { return false };
-        if news && state == PaymentState::Captured {
-            let surplus = self.ledger.surplus(&self.cancelled());
-            self.ledger.give_back(surplus.min(amount));
-        }
+        let Some((brought, purse)) = self.ledger.pay(id, state, amount, now) else { return false };
+        let surplus = self.ledger.surplus(&self.cancelled());
+        self.ledger.give_back(surplus.min(brought), Some(purse));
         true
     }
 
@@ -111,6 +119,11 @@ impl Oracle {
         if units.is_empty() {
             return false;
         }
+        self.cancel_units(units, reason);
+        true
+    }
+
+    fn cancel_units(&mut self, units: Vec<(usize, u64)>, reason: CancelReason) {
         let due_before = self.ledger.due(&self.cancelled());
         for (line, count) in units {
             for _ in 0..count {
@@ -123,9 +136,8 @@ impl Oracle {
         } else {
             let cancelled = self.cancelled();
             let share = due_before - self.ledger.due(&cancelled);
-            self.ledger.give_back(self.ledger.surplus(&cancelled).min(share));
+            self.ledger.give_back(self.ledger.surplus(&cancelled).min(share), None);
         }
-        true
     }
 
     fn end(&mut self, reason: CancelReason) {
@@ -133,11 +145,11 @@ impl Oracle {
         self.phase = Phase::Cancelled;
         self.reason = Some(reason);
         self.deadline = None;
-        self.ledger.give_back(self.ledger.surplus(&self.cancelled()));
+        self.ledger.give_back(self.ledger.surplus(&self.cancelled()), None);
     }
 
     fn pick(&mut self, lines: &[(u32, Quantity)]) -> bool {
-        if self.phase != Phase::Confirmed {
+        if self.phase != Phase::Confirmed || self.hold.is_some() {
             return false;
         }
         let held = |oracle: &Self, line| oracle.units.on(line, Place::Held);
@@ -191,14 +203,27 @@ impl Oracle {
                     self.grace_used = true;
                     self.deadline = Some(now.after(Duration::from_secs(120)));
                 } else {
-                    self.end(CancelReason::Timeout);
+                    self.run_out();
                 }
             }
             TimerKind::AutoComplete if self.completes_at().is_some_and(|due| due <= now) => self.phase = Phase::Completed,
             _ => {}
         }
-        self.settle();
+        self.settle(now);
         order.expire(kind, now)
+    }
+
+    /// The time to pay is over: parcels that have not left are unpacked, and everything that has not left is given up.
+    fn run_out(&mut self) {
+        for number in 1..=self.fulfilments.len() as u32 {
+            if self.fulfilments[number as usize - 1] == FulfilmentState::Picking {
+                self.units.move_all(Place::Picking(number), Place::Held);
+                self.fulfilments[number as usize - 1] = FulfilmentState::Cancelled;
+            }
+        }
+        let left = |line| self.units.on(line, Place::Held) + self.units.on(line, Place::Backordered);
+        let units = (0..self.units.lines()).map(|line| (line, left(line))).filter(|(_, units)| *units > 0).collect();
+        self.cancel_units(units, CancelReason::Timeout);
     }
 
     /// A SKU takes units away on both sides: from what it holds for this order, before the order hears of it.
@@ -224,16 +249,27 @@ impl Oracle {
                 self.units.move_one(*line, Place::Held, Place::Backordered);
             }
         }
-        self.settle();
+        self.settle(now);
         order.shortfall(sku, Quantity(missing), now)
     }
 
-    /// Whatever happened: an order that waits for money and has it is confirmed.
-    fn settle(&mut self) {
-        if self.phase == Phase::PendingPayment && self.ledger.covered(&self.cancelled()) {
+    /// Whatever happened: an order that waits for money and has it is confirmed; goods that wait for money stay, and for
+    /// money that is gone they do so for as long as the buyer had at first.
+    fn settle(&mut self, now: Timestamp) {
+        let covered = self.ledger.covered(&self.cancelled());
+        if self.phase == Phase::PendingPayment && covered {
             self.phase = Phase::Confirmed;
             self.deadline = None;
         }
+        let waits = self.phase == Phase::Confirmed && self.prepaid && self.open() > 0 && (!covered || self.ledger.in_doubt());
+        let hold = waits.then_some(!covered);
+        if hold != self.hold && self.hold == Some(true) {
+            self.deadline = None;
+        }
+        if hold != self.hold && hold == Some(true) {
+            (self.deadline, self.grace_used) = (Some(now.after(self.window)), false);
+        }
+        self.hold = hold;
     }
 
     /// Units per line (from 0) that a command names, or `None` when the book refuses them.
@@ -269,6 +305,7 @@ impl Oracle {
             Phase::Cancelled => Status::Cancelled,
             Phase::Completed => Status::Completed,
             Phase::PendingPayment => Status::PendingPayment,
+            Phase::Confirmed if self.hold == Some(true) => Status::OnHold,
             Phase::Confirmed if self.open() == 0 && arrived == left => Status::Delivered,
             Phase::Confirmed if self.open() == 0 => Status::Shipped,
             Phase::Confirmed if left > 0 => Status::PartiallyShipped,

@@ -160,7 +160,8 @@ fn what_an_order_holds_in_its_own_row_is_judged_order_by_order() {
 #[test]
 fn every_kind_of_damage_breaks_its_law() {
     use Law::{
-        AllOrNothing, EventsGapless, Heals, HoldsAddUp, MoneyConserved, NoOversell, OneKeyOneOrder, ReadsAreCurrent, TimersFire,
+        AllOrNothing, EventsGapless, Heals, HoldsAddUp, MoneyConserved, MoneyEndsSomewhere, NoOversell, OneKeyOneOrder,
+        ReadsAreCurrent, TimersFire,
     };
     type Damage = Box<dyn FnOnce(&mut [Rows; 2])>;
     let copy_order = |grid: &mut [Rows; 2]| {
@@ -208,7 +209,7 @@ fn every_kind_of_damage_breaks_its_law() {
         ("a message lost", Box::new(lose(0, OUTBOX)), &[AllOrNothing, Heals]),
         ("a message from nowhere", Box::new(stray_message), &[Heals]),
         ("an attempt that nobody claims", Box::new(stray_attempt), &[Heals]),
-        ("money refunded that never came", Box::new(change(0, ORDER, |row: &mut OrderRow| Arc::make_mut(&mut row.order).refunds.push(refund()))), &[MoneyConserved, EventsGapless]),
+        ("money refunded that never came", Box::new(change(0, ORDER, |row: &mut OrderRow| Arc::make_mut(&mut row.order).refunds.push(refund()))), &[MoneyConserved, MoneyEndsSomewhere, EventsGapless]),
         ("an event lost", Box::new(change(0, ORDER, |row: &mut OrderRow| drop(Arc::make_mut(&mut row.order).events.remove(0)))), &[EventsGapless]),
         ("a row that cannot be read", Box::new(|grid| drop(grid[0].insert(vec![HOLD, 1], vec![1]))), &[ReadsAreCurrent]),
         ("a row of no table", Box::new(|grid| drop(grid[0].insert(vec![99], vec![1]))), &[ReadsAreCurrent]),
@@ -233,6 +234,10 @@ fn refund() -> crate::order::Refund {
         at: at(0),
         units: Vec::new(),
         forgiven: Money::ZERO,
+        tax: Money::ZERO,
+        payment: 1,
+        occurred_at: None,
+        turned: false,
     }
 }
 

@@ -282,7 +282,7 @@ impl World {
             OrderAction::Unpick { fulfilment },
             OrderAction::Deliver { fulfilment },
             OrderAction::Complete,
-            OrderAction::Refund { amount: Some(Money(1)), lines: Vec::new(), reason: None },
+            OrderAction::Refund(RefundAsked { amount: Some(Money(1)), ..RefundAsked::default() }),
         ];
         let action = actions[usize::from(b) % actions.len()].clone();
         self.apply(home, vec![act(order, &format!("c{}", b % 40), action)]);

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use super::{MissingRows, ShardConfig, ShardMachine, SlotOwners};
 use crate::command::{
-    Command, Deliver, Entry, Hold, HoldAsked, Holds, OrderAction, OrderCommand, OrderRequest, Outcome, Place, Position,
-    Release, SkuAction, SkuCommand,
+    Command, Deliver, Entry, Hold, HoldAsked, Holds, OrderAction, OrderCommand, OrderRequest, Outcome, PaymentTold, Place,
+    Position, RefundAsked, Release, SkuAction, SkuCommand,
 };
 use crate::ids::{AttemptId, GroupId, Key, OrderId, ProviderPaymentId, SkuId, Text, UserId, WarehouseId};
 use crate::money::{Currency, Money, Quantity};
@@ -226,12 +226,8 @@ fn act(order: OrderId, name: &str, action: OrderAction) -> Command {
 }
 
 fn pay(amount: Money) -> OrderAction {
-    OrderAction::Pay {
-        provider_payment_id: ProviderPaymentId::new("pi_1").unwrap(),
-        state: PaymentState::Captured,
-        amount,
-        currency: Currency::new("GBP").unwrap(),
-    }
+    let id = ProviderPaymentId::new("pi_1").unwrap();
+    OrderAction::Pay(PaymentTold::new(id, PaymentState::Captured, amount, Currency::new("GBP").unwrap()))
 }
 
 fn cancel() -> OrderAction {
