@@ -6,8 +6,8 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 
 use crate::ids::{
-    AttemptId, FulfilmentId, GroupId, Key, OrderId, Provider, ProviderPaymentId, Reference, RefundId, SkuId, Slot, Text, UserId,
-    WarehouseId,
+    AttemptId, FulfilmentId, GroupId, Key, OrderId, Provider, ProviderPaymentId, Reference, RefundId, SkuId, Slot, Text,
+    UserId, WarehouseId,
 };
 use crate::money::{Currency, Money, Quantity};
 use crate::order::{Address, CancelReason, LineRequest, Operator, Order, PaymentState, RefundState, Terms};

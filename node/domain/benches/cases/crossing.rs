@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ordergrid_domain::command::{Hold, OrderAction, OrderCommand, Place, Position};
+use ordergrid_domain::command::{Hold, OrderAction, OrderCommand, PaymentTold, Place, Position};
 use ordergrid_domain::order::{Operator, PaymentState};
 use ordergrid_domain::{
     AttemptId, Command, Entry, GroupId, Order, Outcome, ProviderPaymentId, ShardConfig, ShardMachine, SkuId, SlotOwners,
@@ -67,12 +67,9 @@ impl Market {
     pub(crate) fn pay(&mut self, lines: u64) -> usize {
         let mut commands = self.nothing();
         for order in self.cross(lines) {
-            let action = OrderAction::Pay {
-                provider_payment_id: ProviderPaymentId::new(format!("pi-{}", order.id)).expect("short"),
-                state: PaymentState::Captured,
-                amount: order.total,
-                currency: order.currency,
-            };
+            let id = ProviderPaymentId::new(format!("pi-{}", order.id)).expect("short");
+            let told = PaymentTold::new(id, PaymentState::Captured, order.total, order.currency);
+            let action = OrderAction::Pay(told);
             let (home, key) = (self.owner(order.attempt), key(order.id.0));
             let (order, operator) = (order.id, Operator::Merchant);
             let command = OrderCommand { order, key, body_hash: 1, expect_version: None, operator, action };
