@@ -28,7 +28,9 @@ impl Entry {
 
     /// The same bytes, written into `room`, which grows as needed and keeps its size.
     pub fn write_into<'a>(&self, room: &'a mut Vec<u8>) -> &'a [u8] {
-        encode(room, self)
+        let used = encode(room, self).len();
+        room[0] = ENTRIES;
+        &room[..used]
     }
 
     /// Reads what [`Entry::to_bytes`] made.

@@ -25,9 +25,7 @@ use crate::money::Quantity;
 use crate::order::Order;
 use crate::repair::Scale;
 use crate::rows::keys::{self, KeptKey, MarkKey, OutboxKey, TimerKey};
-use crate::rows::kinds::{
-    AttemptRow, Counts, Held, HoldRow, KeptRow, LocalHold, Mark, Meta, OrderRow, PlacedRow, SkuKeyRow,
-};
+use crate::rows::kinds::{AttemptRow, Counts, Held, HoldRow, KeptRow, LocalHold, Mark, Meta, OrderRow, PlacedRow, SkuKeyRow};
 use crate::rows::{
     ATTEMPT, HOLD, KEPT, LIST, MARK, META, ORDER, OUTBOX, PLACED, REFERENCE, REPAIR, SKU, SKU_KEY, STREAM_IN, STREAM_OUT, TIMER,
 };
