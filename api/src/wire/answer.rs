@@ -4,7 +4,9 @@ use ordergrid_domain::OrderId;
 use ordergrid_domain::command::Created;
 use ordergrid_domain::order::{self as domain, EventKind, RefundCause};
 
-use super::order::{Address, FactTold, Fulfilment, Happening, Line, Order, OrderWords, Part, Payment, Refund, RefundPart, StatusHistory};
+use super::order::{
+    Address, FactTold, Fulfilment, Happening, Line, Order, OrderWords, Part, Payment, Refund, RefundPart, StatusHistory,
+};
 use super::text::WireText;
 
 impl From<&domain::Order> for Order {

@@ -25,8 +25,8 @@ pub use cluster::{
     ShardStatus, StoppedStreamStatus, Verdict, VerifyReport,
 };
 pub use order::{
-    Address, Batch, BatchOrder, BatchResult, FactTold, Fulfilment, FulfilmentChanged, Happening, Line, Order, OrderWords, Part, Payment,
-    Refund, RefundPart, StatusHistory, UserOrders,
+    Address, Batch, BatchOrder, BatchResult, FactTold, Fulfilment, FulfilmentChanged, Happening, Line, Order, OrderWords, Part,
+    Payment, Refund, RefundPart, StatusHistory, UserOrders,
 };
 pub use problem::{Problem, ShortLine};
 pub use repair::{AskedRepair, ClockRepair, Deadlines, RepairState, ShardRepair};

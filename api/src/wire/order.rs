@@ -4,7 +4,8 @@ use ordergrid_domain::order::{
     CancelReason, FulfilmentState, Operator, OrderHold, PaymentState, PaymentStatus, Phase, RefundState, Status, Terms,
 };
 use ordergrid_domain::{
-    Currency, FulfilmentId, OrderId, Provider, ProviderPaymentId, Reference, RefundId, SkuId, Text, Timestamp, UserId, WarehouseId,
+    Currency, FulfilmentId, OrderId, Provider, ProviderPaymentId, Reference, RefundId, SkuId, Text, Timestamp, UserId,
+    WarehouseId,
 };
 use serde::{Deserialize, Serialize};
 

@@ -1,9 +1,7 @@
 //! Bodies of requests. Unknown fields are refused by name.
 
 use ordergrid_domain::order::{CancelReason, Operator, PaymentState, RefundState, Terms};
-use ordergrid_domain::{
-    Currency, Key, Provider, ProviderPaymentId, Reference, SkuId, Text, Timestamp, UserId, WarehouseId,
-};
+use ordergrid_domain::{Currency, Key, Provider, ProviderPaymentId, Reference, SkuId, Text, Timestamp, UserId, WarehouseId};
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -4,8 +4,8 @@ use std::fmt::{self, Display, Write};
 use std::marker::PhantomData;
 
 use ordergrid_domain::{
-    Currency, FulfilmentId, GroupId, IdError, Key, OrderId, Provider, ProviderPaymentId, Reference, RefundId, SkuId, Text, Timestamp,
-    UserId, WarehouseId,
+    Currency, FulfilmentId, GroupId, IdError, Key, OrderId, Provider, ProviderPaymentId, Reference, RefundId, SkuId, Text,
+    Timestamp, UserId, WarehouseId,
 };
 use serde::de::{self, Visitor};
 use serde::{Deserializer, Serialize, Serializer};

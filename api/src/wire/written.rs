@@ -276,7 +276,12 @@ mod tests {
                 at: NOW,
                 void_requested: false,
                 facts: [(PaymentState::Authorized, 9_000), (PaymentState::Captured, 1_500), (PaymentState::Disputed, 20)]
-                    .map(|(state, amount)| order::PaymentFact { state, part: None, amount: Money(amount), occurred_at: Some(NOW) })
+                    .map(|(state, amount)| order::PaymentFact {
+                        state,
+                        part: None,
+                        amount: Money(amount),
+                        occurred_at: Some(NOW),
+                    })
                     .to_vec(),
             }],
             refunds: vec![refund(1, RefundCause::Asked(Some(words("late")))), refund(2, RefundCause::Surplus(payment))],

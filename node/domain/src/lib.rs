@@ -28,8 +28,8 @@ pub mod time;
 pub use audit::{Audit, AuditReport};
 pub use command::{Command, Entry, Message, Outcome};
 pub use ids::{
-    AttemptId, FulfilmentId, GroupId, IdError, Key, OrderId, Provider, ProviderPaymentId, Reference, RefundId, SkuId, Slot, Text,
-    UserId, WarehouseId,
+    AttemptId, FulfilmentId, GroupId, IdError, Key, OrderId, Provider, ProviderPaymentId, Reference, RefundId, SkuId, Slot,
+    Text, UserId, WarehouseId,
 };
 pub use law::Law;
 pub use machine::{Lookup, ShardConfig, ShardMachine, SlotOwners};

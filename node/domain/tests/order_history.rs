@@ -101,7 +101,9 @@ fn an_amount() -> impl Strategy<Value = Amount> {
 }
 
 fn a_try() -> impl Strategy<Value = Try> {
-    use PaymentState::{Authorized, CaptureFailed, Captured, DisputeLost, DisputeWon, Disputed, Expired, Failed, Processing, Voided};
+    use PaymentState::{
+        Authorized, CaptureFailed, Captured, DisputeLost, DisputeWon, Disputed, Expired, Failed, Processing, Voided,
+    };
     let state = prop_oneof![
         18 => Just(Captured),
         9 => Just(Authorized),

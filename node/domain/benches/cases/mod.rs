@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ordergrid_domain::command::{Hold, OrderAction, OrderCommand, OrderRequest, PaymentTold, Place, Position, SkuAction, SkuCommand};
+use ordergrid_domain::command::{
+    Hold, OrderAction, OrderCommand, OrderRequest, PaymentTold, Place, Position, SkuAction, SkuCommand,
+};
 use ordergrid_domain::order::{LineRequest, Operator, PaymentState, Terms};
 use ordergrid_domain::{
     AttemptId, Command, Currency, Entry, GroupId, Key, Money, Order, Outcome, ProviderPaymentId, Quantity, ShardConfig,

@@ -176,7 +176,8 @@ impl Order {
     /// What is due for the carriage, and for each line by its number.
     pub(super) fn dues(&self) -> Vec<Money> {
         let shares = self.line_shares();
-        let cut = shares.iter().zip(&self.lines).map(|(share, line)| Money(share.0 - worth(*share, line.ordered, line.cancelled).0));
+        let cut =
+            shares.iter().zip(&self.lines).map(|(share, line)| Money(share.0 - worth(*share, line.ordered, line.cancelled).0));
         let mut dues: Vec<Money> = std::iter::once(self.carriage()).chain(cut).collect();
         for refund in self.live_refunds() {
             for (number, forgiven) in refund.forgiven_on_lines() {

@@ -85,7 +85,15 @@ mod tests {
     const CAPTURED: &str = "pay p captured 1730";
     const CANCELLED: &str = "cancel user";
     const FACTS: [&str; 10] = [
-        "processing", "authorized", "captured", "failed", "voided", "expired", "capture_failed", "disputed", "dispute_won",
+        "processing",
+        "authorized",
+        "captured",
+        "failed",
+        "voided",
+        "expired",
+        "capture_failed",
+        "disputed",
+        "dispute_won",
         "dispute_lost",
     ];
     /// Where an attempt can stand.
@@ -222,15 +230,15 @@ mod tests {
     fn what_is_owed_and_what_is_to_be_captured_is_told() {
         let rows = [
             // given                                                            owed, to be captured
-            ("",                                                                (1730, 0)),
-            ("pay p authorized 1730",                                           (1730, 0)),
-            ("pay p authorized 1730; pick 1:2; ship 1",                         (1730, 510)),
-            ("pay p authorized 1730; pick 1:2; ship 1; pay p captured 510",     (1220, 0)),
-            ("pay p authorized 1730; pick 1:2; ship 1; pay p captured 500",     (1230, 10)),
-            ("pay p authorized 1730; pick; ship 1",                             (1730, 1730)),
-            ("pay p captured 1730; pick; ship 1; pay p capture_failed 1730",    (1730, 0)),
-            ("pay p captured 1730; pick; ship 1; pay p disputed 1730",          (1730, 0)),
-            ("pay p captured 1730; cancel user; pay p capture_failed 1730",     (1730, 0)),
+            ("", (1730, 0)),
+            ("pay p authorized 1730", (1730, 0)),
+            ("pay p authorized 1730; pick 1:2; ship 1", (1730, 510)),
+            ("pay p authorized 1730; pick 1:2; ship 1; pay p captured 510", (1220, 0)),
+            ("pay p authorized 1730; pick 1:2; ship 1; pay p captured 500", (1230, 10)),
+            ("pay p authorized 1730; pick; ship 1", (1730, 1730)),
+            ("pay p captured 1730; pick; ship 1; pay p capture_failed 1730", (1730, 0)),
+            ("pay p captured 1730; pick; ship 1; pay p disputed 1730", (1730, 0)),
+            ("pay p captured 1730; cancel user; pay p capture_failed 1730", (1730, 0)),
         ];
         for (given, expected) in rows {
             let order = Play::new(ORDER, given).order;
@@ -274,8 +282,20 @@ mod tests {
             "@900 deadline",
         ];
         const ORDERS_COMMANDS: [&str; 14] = [
-            "cancel user", "cancel user 1:1", "pick", "pick 1:1", "ship 1", "unpick 1", "deliver 1", "complete", "refund 5",
-            "refund 1:1", "refund-failed 1", "refund-succeeded 1", "@9999999 deadline", "short A 1",
+            "cancel user",
+            "cancel user 1:1",
+            "pick",
+            "pick 1:1",
+            "ship 1",
+            "unpick 1",
+            "deliver 1",
+            "complete",
+            "refund 5",
+            "refund 1:1",
+            "refund-failed 1",
+            "refund-succeeded 1",
+            "@9999999 deadline",
+            "short A 1",
         ];
         for given in GIVEN {
             for fact in FACTS {
@@ -300,16 +320,19 @@ mod tests {
     /// disputed of it.
     #[test]
     fn every_state_of_an_attempt_takes_every_fact() {
-        let told: Vec<String> = STANDING.iter().map(|given| {
-            let cells = FACTS.iter().map(|fact| {
-                let mut play = Play::new(ORDER, given);
-                play.step(&format!("pay p {fact} 700")).unwrap_or_else(|no| panic!("{given} | {fact}: {no}"));
-                let payment = &play.order.payments[0];
-                let amounts = (payment.authorized(), payment.captured(), payment.disputed());
-                format!("{:?} {}/{}/{}", payment.state(), amounts.0, amounts.1, amounts.2)
-            });
-            format!("{given} | {}", cells.collect::<Vec<_>>().join(", "))
-        }).collect();
+        let told: Vec<String> = STANDING
+            .iter()
+            .map(|given| {
+                let cells = FACTS.iter().map(|fact| {
+                    let mut play = Play::new(ORDER, given);
+                    play.step(&format!("pay p {fact} 700")).unwrap_or_else(|no| panic!("{given} | {fact}: {no}"));
+                    let payment = &play.order.payments[0];
+                    let amounts = (payment.authorized(), payment.captured(), payment.disputed());
+                    format!("{:?} {}/{}/{}", payment.state(), amounts.0, amounts.1, amounts.2)
+                });
+                format!("{given} | {}", cells.collect::<Vec<_>>().join(", "))
+            })
+            .collect();
         let expected: Vec<&str> = include_str!("attempts.txt").lines().collect();
         assert_eq!(told, expected, "\n{}", told.join("\n"));
     }

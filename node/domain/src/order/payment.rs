@@ -124,9 +124,12 @@ impl Payment {
     #[must_use]
     pub fn disputed(&self) -> Money {
         let of = |state: PaymentState, part: Option<&ProviderPaymentId>| self.told(state, part).unwrap_or_default().0;
-        let open = |part| of(PaymentState::DisputeLost, part).max(of(PaymentState::Disputed, part) - of(PaymentState::DisputeWon, part));
+        let open = |part| {
+            of(PaymentState::DisputeLost, part).max(of(PaymentState::Disputed, part) - of(PaymentState::DisputeWon, part))
+        };
         let disputes = self.facts.iter().enumerate().filter(|(at, fact)| {
-            is_of_dispute(fact.state) && !self.facts[..*at].iter().any(|before| is_of_dispute(before.state) && before.part == fact.part)
+            is_of_dispute(fact.state)
+                && !self.facts[..*at].iter().any(|before| is_of_dispute(before.state) && before.part == fact.part)
         });
         Money(disputes.map(|(_, fact)| open(fact.part.as_ref()).max(0)).sum())
     }
@@ -155,7 +158,8 @@ impl Payment {
             (Authorized, self.authorized() > Money::ZERO),
             (Voided, self.voided() > Money::ZERO),
         ];
-        let ended = self.facts.iter().rev().map(|fact| fact.state).find(|state| matches!(state, Failed | PaymentState::Expired));
+        let ended =
+            self.facts.iter().rev().map(|fact| fact.state).find(|state| matches!(state, Failed | PaymentState::Expired));
         words.into_iter().find(|(_, fits)| *fits).map(|(state, _)| state).or(ended).unwrap_or(Processing)
     }
 
@@ -292,9 +296,20 @@ mod tests {
 
     /// What one provider tells of two payments; sums as they grow, parts by their ids.
     const TOLD: [&str; 14] = [
-        "p processing 300", "p failed 300", "p authorized 300", "p captured 100", "p captured 250", "p capture_failed 50",
-        "p voided 50", "p disputed 40 part=d1", "p dispute_won 40 part=d1", "p disputed 30 part=d2", "q captured 60 part=c1",
-        "q captured 70 part=c2", "q capture_failed 60 part=c1", "q dispute_lost 10",
+        "p processing 300",
+        "p failed 300",
+        "p authorized 300",
+        "p captured 100",
+        "p captured 250",
+        "p capture_failed 50",
+        "p voided 50",
+        "p disputed 40 part=d1",
+        "p dispute_won 40 part=d1",
+        "p disputed 30 part=d2",
+        "q captured 60 part=c1",
+        "q captured 70 part=c2",
+        "q capture_failed 60 part=c1",
+        "q dispute_lost 10",
     ];
 
     /// Tells some of these facts. One whose sum is below what was told before is refused; it would say nothing new.

@@ -41,8 +41,7 @@ impl Order {
         self.refuse_full_history()?;
 
         change.reason = asked.reason.clone();
-        let forgiven =
-            if self.kept() >= self.due() { Money((amount.0 - self.surplus().0).max(0)) } else { Money::ZERO };
+        let forgiven = if self.kept() >= self.due() { Money((amount.0 - self.surplus().0).max(0)) } else { Money::ZERO };
         let first = self.refunds.len();
         let cause = RefundCause::Asked(asked.reason.clone());
         self.push_refunds(amount, settles.parts, purse, &cause, &mut change);
@@ -145,7 +144,9 @@ impl Order {
     /// What refunds that were asked for have settled, of the carriage and of each line by its number.
     pub(super) fn settled<'a>(&self, refunds: impl Iterator<Item = &'a Refund>) -> Vec<Money> {
         let mut settled = vec![Money::ZERO; self.lines.len() + 1];
-        for (number, amount) in refunds.filter(|refund| matches!(refund.cause, RefundCause::Asked(_))).flat_map(|one| &one.lines) {
+        for (number, amount) in
+            refunds.filter(|refund| matches!(refund.cause, RefundCause::Asked(_))).flat_map(|one| &one.lines)
+        {
             settled[*number as usize].0 += amount.0;
         }
         settled
@@ -155,11 +156,17 @@ impl Order {
     /// of a line add up to its share; carriage; tax, by largest remainder over the lines that have some.
     fn settles(&self, asked: &RefundAsked) -> Result<Settles, Rejection> {
         let not_cancelled = |line: &super::Line| Quantity(line.ordered.0 - line.cancelled.0);
-        let left_of = |number, line: &super::Line| Quantity(not_cancelled(line).0.saturating_sub(self.refunded_units(number).0));
-        let named = self.named_units(&asked.lines, |number, line| {
-            if asked.amount.is_some() { not_cancelled(line) } else { left_of(number, line) }
-        })?;
-        let with_left = named.into_iter().map(|(number, units)| (number, units.min(left_of(number, &self.lines[number as usize - 1]))));
+        let left_of =
+            |number, line: &super::Line| Quantity(not_cancelled(line).0.saturating_sub(self.refunded_units(number).0));
+        let named =
+            self.named_units(
+                &asked.lines,
+                |number, line| {
+                    if asked.amount.is_some() { not_cancelled(line) } else { left_of(number, line) }
+                },
+            )?;
+        let with_left =
+            named.into_iter().map(|(number, units)| (number, units.min(left_of(number, &self.lines[number as usize - 1]))));
         let units: Vec<(u32, Quantity)> = with_left.filter(|(_, units)| *units > Quantity::ZERO).collect();
         if units.is_empty() && asked.carriage == Money::ZERO && asked.tax == Money::ZERO {
             return Ok(Settles { sum: Money::ZERO, parts: Vec::new(), units });

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::command::{Created, OrderAction, OrderRequest, PaymentTold, Purse, RefundAsked};
 use crate::ids::{
-    AttemptId, FulfilmentId, GroupId, Key, OrderId, Provider, ProviderPaymentId, RefundId, SkuId, Slot, Text, UserId, WarehouseId,
+    AttemptId, FulfilmentId, GroupId, Key, OrderId, Provider, ProviderPaymentId, RefundId, SkuId, Slot, Text, UserId,
+    WarehouseId,
 };
 use crate::money::{Currency, Money, Quantity};
 use crate::rejection::Rejection;

@@ -81,8 +81,13 @@ impl Attempt {
 
     fn is_processing(&self) -> bool {
         use PaymentState::{CaptureFailed, DisputeWon, Processing};
-        let nothing = self.captured() + self.authorized() + self.disputed() + self.sum(CaptureFailed) + self.sum(PaymentState::Voided);
-        nothing == 0 && self.told.keys().all(|state| matches!(state, Processing | DisputeWon | PaymentState::Authorized | PaymentState::Captured))
+        let nothing =
+            self.captured() + self.authorized() + self.disputed() + self.sum(CaptureFailed) + self.sum(PaymentState::Voided);
+        nothing == 0
+            && self
+                .told
+                .keys()
+                .all(|state| matches!(state, Processing | DisputeWon | PaymentState::Authorized | PaymentState::Captured))
     }
 }
 
@@ -186,7 +191,15 @@ impl Ledger {
                 mine.push((*part, cut));
             }
             let state = RefundState::Requested;
-            self.refunds.push(Refund { amount: share, state, purse: at, units: Vec::new(), parts: mine, forgiven: 0, turned: false });
+            self.refunds.push(Refund {
+                amount: share,
+                state,
+                purse: at,
+                units: Vec::new(),
+                parts: mine,
+                forgiven: 0,
+                turned: false,
+            });
         }
         assert_eq!(left, 0, "there is a purse for everything that is kept");
         first

@@ -18,9 +18,8 @@ use std::time::Duration;
 
 use super::{MissingRows, ShardConfig, ShardMachine, SlotOwners};
 use crate::command::{
-    PaymentTold, RefundAsked,
-    Command, Deliver, Entry, Hold, OrderAction, OrderCommand, OrderRequest, Outcome, Place, Position, Release, SkuAction,
-    SkuCommand,
+    Command, Deliver, Entry, Hold, OrderAction, OrderCommand, OrderRequest, Outcome, PaymentTold, Place, Position, RefundAsked,
+    Release, SkuAction, SkuCommand,
 };
 use crate::ids::{AttemptId, GroupId, Key, OrderId, ProviderPaymentId, SkuId, Text, UserId, WarehouseId};
 use crate::money::{Currency, Money, Quantity};
