@@ -163,11 +163,15 @@ fn some_order(dice: &mut Dice, record: &Record) -> Option<Order> {
 
 fn pay(dice: &mut Dice, record: &Record) -> Option<Ask> {
     let order = some_order(dice, record)?;
-    let status = match dice.below(20) {
-        0 => PaymentState::Failed,
-        1 => PaymentState::Processing,
-        2 | 3 => PaymentState::Authorized,
-        4 => PaymentState::Voided,
+    let status = match dice.below(28) {
+        0 | 1 => PaymentState::Failed,
+        2 => PaymentState::Processing,
+        3 | 4 => PaymentState::Authorized,
+        5 => PaymentState::Voided,
+        6 => PaymentState::CaptureFailed,
+        7 => PaymentState::Disputed,
+        8 => PaymentState::DisputeWon,
+        9 => PaymentState::DisputeLost,
         _ => PaymentState::Captured,
     };
     let amount = match dice.below(10) {
@@ -178,7 +182,7 @@ fn pay(dice: &mut Dice, record: &Record) -> Option<Ask> {
     // The provider tells of the same payment more than once, and of another one now and then.
     let attempt = dice.below(3);
     let provider_payment_id = ProviderPaymentId::new(format!("p{}-{attempt}", order.id)).expect("short and plain");
-    Some(Ask::Pay(record.key(), order.id, PayOrder { provider_payment_id, status, amount, currency: order.currency }))
+    Some(Ask::Pay(record.key(), order.id, PayOrder::new(provider_payment_id, status, amount, order.currency)))
 }
 
 fn cancel(dice: &mut Dice, record: &Record) -> Option<Ask> {
@@ -219,12 +223,15 @@ fn refund(dice: &mut Dice, record: &Record) -> Option<Ask> {
     if !order.refunds.is_empty() && dice.percent(60) {
         let refund = dice.pick(&order.refunds).id;
         let status = if dice.percent(80) { RefundState::Succeeded } else { RefundState::Failed };
-        return Some(Ask::RefundOutcome(key, refund, RefundOutcome { status }));
+        return Some(Ask::RefundOutcome(key, refund, RefundOutcome::new(status)));
     }
     let whole = dice.percent(40);
-    let (amount, lines) =
-        if whole { (Some((order.captured - order.refunded).max(1)), None) } else { (None, Some(part(dice, &order))) };
-    Some(Ask::Refund(key, order.id, RefundOrder { amount, lines, reason: None }))
+    let (amount, lines) = if whole {
+        (Some((order.captured - order.refunded - order.disputed).max(1)), None)
+    } else {
+        (None, Some(part(dice, &order)))
+    };
+    Some(Ask::Refund(key, order.id, RefundOrder { amount, lines, ..RefundOrder::default() }))
 }
 
 fn stock(mix: &Mix, dice: &mut Dice, record: &Record) -> Ask {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ordergrid_domain::command::{OrderAction, OrderCommand, OrderRequest, SkuAction, SkuCommand};
+use ordergrid_domain::command::{OrderAction, OrderCommand, OrderRequest, PaymentTold, RefundAsked, SkuAction, SkuCommand};
 use ordergrid_domain::order::{CancelReason, LineRequest, Operator, PaymentState, RefundState, Terms};
 use ordergrid_domain::{
     Command, Currency, FulfilmentId, Key, Law, Lookup, Money, OrderId, ProviderPaymentId, Quantity, RefundId, SkuId, Text,
@@ -14,6 +14,26 @@ use crate::dice::Dice;
 use crate::domain::Violation;
 use crate::domain::oracle::Mistake;
 use crate::domain::world::{Back, Client, Knows, Letter, World};
+
+/// What a provider tells, mostly that it has the money.
+const TOLD: [PaymentState; 16] = [
+    PaymentState::Captured,
+    PaymentState::Captured,
+    PaymentState::Captured,
+    PaymentState::Captured,
+    PaymentState::Captured,
+    PaymentState::Captured,
+    PaymentState::Processing,
+    PaymentState::Processing,
+    PaymentState::Authorized,
+    PaymentState::Authorized,
+    PaymentState::Failed,
+    PaymentState::Voided,
+    PaymentState::Expired,
+    PaymentState::CaptureFailed,
+    PaymentState::Disputed,
+    PaymentState::DisputeWon,
+];
 
 /// What was drawn for one history.
 #[derive(Clone, Debug)]
@@ -292,17 +312,12 @@ impl World {
         let fulfilment = FulfilmentId { order: id, number };
         let refund = RefundId { order: id, number: 1 + self.dice.below(order.refunds.len().max(1) as u64) as u32 };
         match self.dice.below(20) {
-            0..=4 => OrderAction::Pay {
-                provider_payment_id: ProviderPaymentId::new(format!("pi_{}", self.dice.below(3))).expect("a valid id"),
-                state: *self.dice.pick(&[
-                    PaymentState::Captured,
-                    PaymentState::Captured,
-                    PaymentState::Processing,
-                    PaymentState::Failed,
-                ]),
-                amount: Money(order.total.0.max(1)),
-                currency: currency(),
-            },
+            0..=4 => {
+                let id = ProviderPaymentId::new(format!("pi_{}", self.dice.below(3))).expect("a valid id");
+                let whole = order.total.0.max(1);
+                let amount = *self.dice.pick(&[whole, whole, whole, (whole / 2).max(1), whole + 1]);
+                OrderAction::Pay(PaymentTold::new(id, *self.dice.pick(&TOLD), Money(amount), currency()))
+            }
             5 => OrderAction::Cancel { reason: CancelReason::User, note: None, lines: Vec::new() },
             6 => {
                 let line = 1 + self.dice.below(order.lines.len() as u64) as u32;
@@ -313,10 +328,13 @@ impl World {
             13..=14 => OrderAction::Deliver { fulfilment },
             15 => OrderAction::Unpick { fulfilment },
             16 => OrderAction::Complete,
-            17 => OrderAction::Refund { amount: Some(Money(1 + self.dice.below(60) as i64)), lines: Vec::new(), reason: None },
+            17 => {
+                let amount = Some(Money(1 + self.dice.below(60) as i64));
+                OrderAction::Refund(RefundAsked { amount, ..RefundAsked::default() })
+            }
             _ => {
                 let state = *self.dice.pick(&[RefundState::Succeeded, RefundState::Succeeded, RefundState::Failed]);
-                OrderAction::RefundOutcome { refund, state }
+                OrderAction::RefundOutcome { refund, state, occurred_at: None }
             }
         }
     }

@@ -12,7 +12,9 @@ use ordergrid_api::wire::{
     InFlight, LawReport, NodeStatus, Order, PayOrder, PickOrder, PlaceLine, PlaceOrder, Problem, PutSku, ReceiveStock,
     Reconciliation, RefundOrder, RefundOutcome, ShipFulfilment, Sku, StatusHistory, UserOrders, VerifyReport, WireText,
 };
-use ordergrid_domain::command::{Created, OrderAction, OrderCommand, OrderRequest, Place, Position, SkuAction, SkuCommand};
+use ordergrid_domain::command::{
+    Created, OrderAction, OrderCommand, OrderRequest, PaymentTold, Place, Position, RefundAsked, SkuAction, SkuCommand,
+};
 use ordergrid_domain::order::{CancelReason, LineRequest, PaymentState, RefundState};
 use ordergrid_domain::{
     AttemptId, Command, Currency, Entry, FulfilmentId, GroupId, Key, Lookup, Money, OrderId, Outcome, ProviderPaymentId,
@@ -72,7 +74,7 @@ pub(crate) fn step(key: Key, order: OrderId, step: &str) -> Ask {
             let status = PaymentState::read(state).expect("a state of a payment");
             let provider_payment_id = ProviderPaymentId::new(id).expect("valid");
             let currency = Currency::new("GBP").expect("valid");
-            Ask::Pay(key, order, PayOrder { provider_payment_id, status, amount: number(amount), currency })
+            Ask::Pay(key, order, PayOrder::new(provider_payment_id, status, number(amount), currency))
         }
         ["cancel"] => {
             Ask::Cancel(key, order, CancelOrder { reason: CancelReason::User, operator: None, note: None, lines: None })
@@ -82,9 +84,9 @@ pub(crate) fn step(key: Key, order: OrderId, step: &str) -> Ask {
         ["ship", at] => Ask::Ship(key, parcel(at), ShipFulfilment::default()),
         ["unpick", at] => Ask::Unpick(key, parcel(at)),
         ["deliver", at] => Ask::Deliver(key, parcel(at)),
-        ["refund", amount] => Ask::Refund(key, order, RefundOrder { amount: Some(number(amount)), lines: None, reason: None }),
+        ["refund", amount] => Ask::Refund(key, order, RefundOrder { amount: Some(number(amount)), ..RefundOrder::default() }),
         ["refund-succeeded", at] => {
-            Ask::RefundOutcome(key, RefundId { order, number: number(at) }, RefundOutcome { status: RefundState::Succeeded })
+            Ask::RefundOutcome(key, RefundId { order, number: number(at) }, RefundOutcome::new(RefundState::Succeeded))
         }
         _ => panic!("no such step: {step}"),
     }

@@ -86,7 +86,7 @@ fn unpaid(stage: &mut Stage<'_>, user: &UserId, sku: &SkuId, window: u64) -> Pla
 /// The provider tells that an order is paid.
 fn money(stage: &Stage<'_>, order: &Order) -> Ask {
     let provider_payment_id = ProviderPaymentId::new(format!("p{}", order.id)).expect("short and plain");
-    let pay = PayOrder { provider_payment_id, status: PaymentState::Captured, amount: order.total, currency: order.currency };
+    let pay = PayOrder::new(provider_payment_id, PaymentState::Captured, order.total, order.currency);
     Ask::Pay(stage.key(), order.id, pay)
 }
 

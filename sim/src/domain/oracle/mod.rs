@@ -1,6 +1,7 @@
 //! An independent model of the grid: what every command must answer, what every order and every SKU must be. It keeps
 //! plain maps, knows nothing of rows, logs or budgets, and was written from lifecycle and protocol, not from the domain.
 
+mod attempt;
 mod orders;
 mod stock;
 
@@ -14,6 +15,7 @@ use ordergrid_domain::{
 use crate::chronicle::alone;
 use crate::domain::Violation;
 use crate::domain::report::Counts;
+pub use attempt::AttemptModel;
 pub use orders::OrderModel;
 pub use stock::SkuModel;
 

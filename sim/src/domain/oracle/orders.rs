@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use ordergrid_domain::command::{Created, OrderAction, OrderCommand, Place};
-use ordergrid_domain::order::{FulfilmentState, PaymentState, Phase, RefundState, Terms};
+use ordergrid_domain::command::{Created, OrderAction, OrderCommand, PaymentTold, Place};
+use ordergrid_domain::order::{FulfilmentState, Phase, RefundState, Terms};
 use ordergrid_domain::{AttemptId, GroupId, Key, Order, OrderId, Outcome, ProviderPaymentId, Rejection, SkuId};
 
-use super::{Applied, Effect, Mistake, Oracle, RETENTION, demand};
+use super::{Applied, AttemptModel, Effect, Mistake, Oracle, RETENTION, demand};
 use crate::domain::Violation;
 use crate::domain::report::Counts;
 
@@ -31,6 +31,15 @@ struct RefundModel {
     /// Given up by somebody who asked: it lowers what is due.
     forgiven: i64,
     state: RefundState,
+    /// The payment that it goes back to.
+    purse: usize,
+}
+
+#[derive(Clone, Debug)]
+struct PaymentModel {
+    id: ProviderPaymentId,
+    at: u64,
+    attempt: AttemptModel,
 }
 
 #[derive(Clone, Debug)]
@@ -49,9 +58,13 @@ pub struct OrderModel {
     phase: Phase,
     lines: Vec<LineModel>,
     parcels: Vec<(FulfilmentState, Vec<u64>)>,
-    payments: BTreeMap<ProviderPaymentId, (PaymentState, i64, u64)>,
+    payments: Vec<PaymentModel>,
     refunds: Vec<RefundModel>,
     pay_by: Option<u64>,
+    window: u64,
+    prepaid: bool,
+    /// Goods wait: for money (true), or for the provider to say what holds.
+    hold: Option<bool>,
     grace_used: bool,
     shipped_at: Option<u64>,
     complete_by: Option<u64>,
@@ -94,9 +107,12 @@ impl OrderModel {
             phase: if waits { Phase::PendingPayment } else { Phase::Confirmed },
             lines,
             parcels: Vec::new(),
-            payments: BTreeMap::new(),
+            payments: Vec::new(),
             refunds: Vec::new(),
             pay_by: waits.then(|| now + request.payment_window.as_millis() as u64),
+            window: request.payment_window.as_millis() as u64,
+            prepaid: request.terms == Terms::Prepaid,
+            hold: None,
             grace_used: false,
             shipped_at: None,
             complete_by: None,
@@ -135,8 +151,16 @@ impl OrderModel {
         Ok(())
     }
 
+    fn over(&self, amount: impl Fn(&AttemptModel) -> i64) -> i64 {
+        self.payments.iter().map(|payment| amount(&payment.attempt)).sum()
+    }
+
     fn captured(&self) -> i64 {
-        self.payments.values().filter(|payment| payment.0 == PaymentState::Captured).map(|payment| payment.1).sum()
+        self.over(AttemptModel::captured)
+    }
+
+    fn covered(&self) -> bool {
+        self.kept() + self.over(AttemptModel::authorized) >= self.due_now()
     }
 
     fn live(&self) -> impl Iterator<Item = &RefundModel> {
@@ -153,7 +177,7 @@ impl OrderModel {
     }
 
     fn kept(&self) -> i64 {
-        self.captured() - self.refunded()
+        self.captured() - self.over(AttemptModel::disputed) - self.refunded()
     }
 
     fn surplus(&self) -> i64 {
@@ -161,9 +185,17 @@ impl OrderModel {
         (self.kept() - due).max(0)
     }
 
-    fn give_back(&mut self, amount: i64) {
-        if amount > 0 {
-            self.refunds.push(RefundModel { amount, forgiven: 0, state: RefundState::Requested });
+    /// A refund for each payment that has some of it: the one that is named, then the last one first.
+    fn give_back(&mut self, amount: i64, first: Option<usize>) {
+        let mut left = amount.max(0);
+        for purse in first.into_iter().chain((0..self.payments.len()).rev()) {
+            let back: i64 = self.live().filter(|refund| refund.purse == purse).map(|refund| refund.amount).sum();
+            let attempt = &self.payments[purse].attempt;
+            let amount = (attempt.captured() - attempt.disputed() - back).clamp(0, left);
+            if amount > 0 {
+                left -= amount;
+                self.refunds.push(RefundModel { amount, forgiven: 0, state: RefundState::Requested, purse });
+            }
         }
     }
 
@@ -171,8 +203,20 @@ impl OrderModel {
         self.holds_anything()
     }
 
-    /// After every change: when it completes by itself.
-    fn wind(&mut self) {
+    /// After every change: whether its goods have to wait, and when it completes by itself.
+    fn wind(&mut self, now: u64) {
+        let doubt = self.payments.iter().any(|payment| payment.attempt.in_doubt());
+        let stands = self.phase == Phase::Confirmed && self.prepaid && self.is_open();
+        let hold = (stands && (!self.covered() || doubt)).then(|| !self.covered());
+        if hold != self.hold {
+            if self.hold == Some(true) {
+                self.pay_by = None;
+            }
+            if hold == Some(true) {
+                (self.pay_by, self.grace_used) = (Some(now + self.window), false);
+            }
+            self.hold = hold;
+        }
         let waits = self.phase == Phase::Confirmed && !self.is_open();
         self.complete_by = self.shipped_at.filter(|_| waits).map(|at| at + AUTO_COMPLETE);
         self.version += 1;
@@ -187,7 +231,7 @@ impl OrderModel {
     }
 
     fn confirm(&mut self, covered_before: bool, effects: &mut Vec<Effect>) {
-        if !covered_before && self.kept() >= self.due() && self.phase == Phase::PendingPayment {
+        if !covered_before && self.covered() && self.phase == Phase::PendingPayment {
             self.phase = Phase::Confirmed;
             self.pay_by = None;
             let skus = self.per_sku(|_, line| line.held).into_iter().map(|(sku, _)| sku).collect();
@@ -198,12 +242,11 @@ impl OrderModel {
     /// `None` when the command must be refused.
     fn act(&mut self, id: OrderId, now: u64, action: &OrderAction, mistake: Mistake) -> Option<Done> {
         match action {
-            OrderAction::Pay { provider_payment_id, state, amount, .. } => {
-                self.pay(provider_payment_id, *state, amount.0, now, mistake)
-            }
+            OrderAction::Pay(told) => self.pay(told, now, mistake),
             OrderAction::Cancel { lines, .. } => self.cancel(lines),
             OrderAction::Pick { .. } => {
-                (self.phase == Phase::Confirmed && self.lines.iter().any(|line| line.held > 0)).then_some(())?;
+                let may = self.phase == Phase::Confirmed && self.hold.is_none();
+                (may && self.lines.iter().any(|line| line.held > 0)).then_some(())?;
                 let units = self.lines.iter_mut().map(|line| {
                     line.picking += line.held;
                     std::mem::take(&mut line.held)
@@ -214,6 +257,7 @@ impl OrderModel {
                 Done::with(Some(Created::Fulfilment(ordergrid_domain::FulfilmentId { order: id, number })), Vec::new())
             }
             OrderAction::Ship { fulfilment, .. } => {
+                self.hold.is_none().then_some(())?;
                 let units = self.parcel(fulfilment.number, FulfilmentState::Picking, FulfilmentState::Shipped)?;
                 for (line, units) in self.lines.iter_mut().zip(&units) {
                     line.picking -= units;
@@ -244,16 +288,21 @@ impl OrderModel {
                 self.phase = Phase::Completed;
                 Done::with(None, Vec::new())
             }
-            OrderAction::Refund { amount, .. } => {
-                let amount = amount.map_or(0, |amount| amount.0);
+            OrderAction::Refund(asked) => {
+                let amount = asked.amount.map_or(0, |amount| amount.0);
                 (amount > 0 && amount <= self.kept()).then_some(())?;
                 let due = if self.phase == Phase::Cancelled { 0 } else { self.due() };
-                let forgiven = if self.kept() >= due { (amount - self.surplus()).max(0) } else { 0 };
-                self.refunds.push(RefundModel { amount, forgiven, state: RefundState::Requested });
-                let number = self.refunds.len() as u32;
+                let mut forgiven = if self.kept() >= due { (amount - self.surplus()).max(0) } else { 0 };
+                let first = self.refunds.len();
+                self.give_back(amount, None);
+                for refund in &mut self.refunds[first..] {
+                    refund.forgiven = refund.amount.min(forgiven);
+                    forgiven -= refund.forgiven;
+                }
+                let number = first as u32 + 1;
                 Done::with(Some(Created::Refund(ordergrid_domain::RefundId { order: id, number })), Vec::new())
             }
-            OrderAction::RefundOutcome { refund, state } => self.refund_outcome(refund.number, *state),
+            OrderAction::RefundOutcome { refund, state, .. } => self.refund_outcome(refund.number, *state),
         }
     }
 
@@ -263,25 +312,43 @@ impl OrderModel {
         Some(parcel.1.clone())
     }
 
-    fn pay(&mut self, id: &ProviderPaymentId, state: PaymentState, amount: i64, now: u64, mistake: Mistake) -> Option<Done> {
-        use PaymentState::{Captured, Failed, Processing};
-        let created = match self.payments.get(id) {
-            Some((known, sum, _)) if *known == state && *sum == amount => {
-                return Some(Done { created: None, effects: Vec::new(), nothing: true });
-            }
-            Some((Processing, sum, _)) if matches!(state, Captured | Failed) && *sum == amount => None,
-            Some(_) => return None,
-            None => Some(Created::Payment),
-        };
-        let covered = self.kept() >= self.due_now();
-        let at = self.payments.get(id).map_or(now, |payment| payment.2);
-        self.payments.insert(id.clone(), (state, amount, at));
+    fn pay(&mut self, told: &PaymentTold, now: u64, mistake: Mistake) -> Option<Done> {
+        let known = self.payments.iter().position(|payment| payment.id == told.provider_payment_id);
+        let mut attempt = known.map_or_else(AttemptModel::default, |at| self.payments[at].attempt.clone());
+        if !attempt.tell(told.state, told.amount.0)? {
+            return Some(Done { created: None, effects: Vec::new(), nothing: true });
+        }
+        let (covered, kept) = (self.covered(), self.kept());
+        match known {
+            Some(at) => self.payments[at].attempt = attempt,
+            None => self.payments.push(PaymentModel { id: told.provider_payment_id.clone(), at: now, attempt }),
+        }
         let mut effects = Vec::new();
         self.confirm(covered, &mut effects);
-        if state == Captured && !(self.phase == Phase::Cancelled && mistake == Mistake::LateMoneyKept) {
-            self.give_back(self.surplus().min(amount));
+        if !(self.phase == Phase::Cancelled && mistake == Mistake::LateMoneyKept) {
+            let brought = self.kept() - kept;
+            self.give_back(self.surplus().min(brought), Some(known.unwrap_or(self.payments.len() - 1)));
         }
-        Done::with(created, effects)
+        Done::with(known.is_none().then_some(Created::Payment), effects)
+    }
+
+    /// The time to pay is over: what has not left is given up. Tells what is free again.
+    fn run_out(&mut self) -> Vec<(SkuId, u64)> {
+        let (due_before, freed) = (self.due(), self.per_sku(|_, line| line.held + line.picking));
+        for parcel in self.parcels.iter_mut().filter(|parcel| parcel.0 == FulfilmentState::Picking) {
+            parcel.0 = FulfilmentState::Cancelled;
+        }
+        for line in &mut self.lines {
+            line.cancelled += std::mem::take(&mut line.held) + std::mem::take(&mut line.picking);
+        }
+        if self.lines.iter().all(|line| line.shipped == 0) {
+            self.phase = Phase::Cancelled;
+            self.pay_by = None;
+            self.give_back(self.surplus(), None);
+        } else {
+            self.give_back(self.surplus().min(due_before - self.due()), None);
+        }
+        freed
     }
 
     fn due_now(&self) -> i64 {
@@ -301,7 +368,7 @@ impl OrderModel {
         let sum: u64 = units.iter().sum();
         (fits && sum > 0).then_some(())?;
         let rest: u64 = self.lines.iter().map(|line| line.held + line.picking + line.shipped).sum();
-        let covered = self.kept() >= self.due();
+        let covered = self.covered();
         let due_before = self.due();
         let freed = self.per_sku(|n, _| units[n]);
         for (line, units) in self.lines.iter_mut().zip(&units) {
@@ -312,10 +379,10 @@ impl OrderModel {
         if sum == rest {
             self.phase = Phase::Cancelled;
             self.pay_by = None;
-            self.give_back(self.surplus());
+            self.give_back(self.surplus(), None);
         } else {
             self.confirm(covered, &mut effects);
-            self.give_back(self.surplus().min(due_before - self.due()));
+            self.give_back(self.surplus().min(due_before - self.due()), None);
         }
         Done::with(None, effects)
     }
@@ -326,8 +393,7 @@ impl OrderModel {
         if known == state {
             return Some(Done { created: None, effects: Vec::new(), nothing: true });
         }
-        (known == RefundState::Requested).then_some(())?;
-        let covered = self.kept() >= self.due_now();
+        let covered = self.covered();
         self.refunds[at].state = state;
         let mut effects = Vec::new();
         self.confirm(covered, &mut effects);
@@ -377,7 +443,7 @@ impl Oracle {
         };
         Self::same_created(done.created, *created)?;
         if !done.nothing {
-            next.wind();
+            next.wind(now);
         }
         let seen = Seen { body: command.body_hash, created: done.created, at: now };
         next.seen.insert(command.key.clone(), seen);
@@ -416,15 +482,9 @@ impl Oracle {
                 order.pay_by = Some(now + GRACE);
             } else {
                 counts.note("expired by timer");
-                effects.push(Effect::Free(order.per_sku(|_, line| line.held)));
-                for line in &mut order.lines {
-                    line.cancelled += std::mem::take(&mut line.held);
-                }
-                order.phase = Phase::Cancelled;
-                order.pay_by = None;
-                order.give_back(order.surplus());
+                effects.push(Effect::Free(order.run_out()));
             }
-            order.wind();
+            order.wind(now);
             for effect in effects {
                 self.send(shard, attempt, effect);
             }
@@ -440,6 +500,6 @@ impl Oracle {
 
 impl OrderModel {
     fn young_processing(&self, now: u64) -> bool {
-        self.payments.values().any(|(state, _, at)| *state == PaymentState::Processing && now - at < GRACE)
+        self.payments.iter().any(|payment| payment.attempt.is_processing() && now - payment.at < GRACE)
     }
 }

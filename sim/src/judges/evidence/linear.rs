@@ -8,9 +8,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ordergrid_api::wire::{Order, PayOrder};
-use ordergrid_domain::order::PaymentState;
+use ordergrid_api::wire::{Order, PayOrder, Payment};
 use ordergrid_domain::{OrderId, ProviderPaymentId, SkuId};
+
+use crate::domain::oracle::AttemptModel;
 
 use super::book::{Book, How, Sighting, ended, surely_nothing};
 use crate::history::{Ask, Ending, Operation, SimTime};
@@ -199,29 +200,22 @@ impl Model for Stock {
     }
 }
 
-/// The payments of an order.
+/// The payments of an order, with what was told of each.
 struct Ledger;
 
 impl Model for Ledger {
-    type State = Vec<(ProviderPaymentId, PaymentState, i64)>;
+    type State = Vec<(ProviderPaymentId, AttemptModel)>;
     type Change = PayOrder;
-    type View = Vec<(ProviderPaymentId, PaymentState, i64)>;
+    type View = Vec<(ProviderPaymentId, AttemptModel)>;
 
     fn change(state: &Self::State, pay: &PayOrder) -> Option<Self::State> {
-        use PaymentState::{Authorized, Captured, Failed, Processing, Voided};
         let mut after = state.clone();
-        let Some((_, status, amount)) = after.iter_mut().find(|one| one.0 == pay.provider_payment_id) else {
-            after.push((pay.provider_payment_id.clone(), pay.status, pay.amount));
-            return Some(after);
-        };
-        let forward = match (*status, pay.status) {
-            (was, is) if was == is => *amount == pay.amount,
-            (Processing, _) | (Authorized, Failed | Voided) => *amount == pay.amount,
-            (Authorized, Captured) => pay.amount <= *amount,
-            _ => false,
-        };
-        (*status, *amount) = (pay.status, pay.amount);
-        forward.then_some(after)
+        let at = after.iter().position(|one| one.0 == pay.provider_payment_id).unwrap_or_else(|| {
+            after.push((pay.provider_payment_id.clone(), AttemptModel::default()));
+            after.len() - 1
+        });
+        after[at].1.tell(pay.status, pay.amount)?;
+        Some(after)
     }
 
     fn view(state: &Self::State) -> Self::View {
@@ -230,7 +224,8 @@ impl Model for Ledger {
 }
 
 fn ledger(order: &Order) -> <Ledger as Model>::View {
-    order.payments.iter().map(|one| (one.provider_payment_id.clone(), one.status, one.amount)).collect()
+    let told = |one: &Payment| AttemptModel(one.facts.iter().map(|fact| (fact.status, fact.amount)).collect());
+    order.payments.iter().map(|one| (one.provider_payment_id.clone(), told(one))).collect()
 }
 
 /// Searches for every SKU, those without a shortfall, and for every order; with the name of each.

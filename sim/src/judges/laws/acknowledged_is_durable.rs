@@ -9,7 +9,7 @@ pub mod in_the_log;
 use std::collections::BTreeMap;
 
 use ordergrid_api::wire::{Order, Payment};
-use ordergrid_domain::order::{FulfilmentState, PaymentState, Phase};
+use ordergrid_domain::order::{FulfilmentState, Phase, RefundState};
 use ordergrid_domain::{FulfilmentId, Law, OrderId};
 
 use crate::history::{Ask, Ending, Operation, Said, SimTime};
@@ -91,11 +91,7 @@ fn has_effect(op: &Operation, answered: &Order, order: &Order) -> bool {
     };
     match &op.ask {
         Ask::Pay(_, _, pay) => {
-            let as_told = |one: &Payment| match pay.status {
-                PaymentState::Processing => true,
-                PaymentState::Authorized => one.status != PaymentState::Processing,
-                status => one.status == status && one.amount == pay.amount,
-            };
+            let as_told = |one: &Payment| one.facts.iter().any(|fact| (fact.status, fact.amount) == (pay.status, pay.amount));
             order.payments.iter().any(|one| one.provider_payment_id == pay.provider_payment_id && as_told(one))
         }
         Ask::Cancel(_, _, cancel) => match &cancel.lines {
@@ -107,9 +103,10 @@ fn has_effect(op: &Operation, answered: &Order, order: &Order) -> bool {
         },
         Ask::Complete(..) => order.phase == Phase::Completed,
         Ask::Refund(_, _, refund) => order.refunds.iter().any(|one| {
-            answered.created.as_deref() == Some(&one.id.to_string()) && refund.amount.is_none_or(|amount| amount == one.amount)
+            answered.created.as_deref() == Some(&one.id.to_string()) && refund.amount.is_none_or(|amount| amount >= one.amount)
         }),
-        Ask::RefundOutcome(_, id, told) => order.refunds.iter().any(|one| one.id == *id && one.status == told.status),
+        // What was told after it may have been the other outcome.
+        Ask::RefundOutcome(_, id, _) => order.refunds.iter().any(|one| one.id == *id && one.status != RefundState::Requested),
         Ask::Pick(..) => {
             let Ending::Done { answer, .. } = &op.ending else { return true };
             let Said::Fulfilment(changed) = &**answer else { return true };

@@ -10,6 +10,7 @@ pub mod events_gapless;
 pub mod heals;
 pub mod holds_add_up;
 pub mod money_conserved;
+pub mod money_ends_somewhere;
 pub mod no_oversell;
 pub mod one_key_one_order;
 pub mod reads_are_current;
@@ -40,13 +41,14 @@ pub enum By {
 }
 
 /// Every judge, by its property.
-pub const JUDGES: [(Property, By); 16] = [
+pub const JUDGES: [(Property, By); 17] = [
     (Property::Law(Law::AcknowledgedIsDurable), By::Evidence(in_the_log::judge)),
     (Property::Law(Law::ReplicasAgree), By::Evidence(replicas_agree::judge)),
     (Property::Law(Law::NoOversell), By::History(no_oversell::judge)),
     (Property::Law(Law::HoldsAddUp), By::History(holds_add_up::judge)),
     (Property::Law(Law::AllOrNothing), By::History(all_or_nothing::judge)),
     (Property::Law(Law::MoneyConserved), By::History(money_conserved::judge)),
+    (Property::Law(Law::MoneyEndsSomewhere), By::History(money_ends_somewhere::judge)),
     (Property::Law(Law::AcknowledgedIsDurable), By::History(acknowledged_is_durable::judge)),
     (Property::Law(Law::OneKeyOneOrder), By::History(one_key_one_order::judge)),
     (Property::Law(Law::RefusedMeansNothing), By::History(refused_means_nothing::judge)),

@@ -9,7 +9,7 @@ use ordergrid_domain::Law;
 use std::collections::BTreeSet;
 
 use ordergrid_api::wire::{Order, Payment, Refund};
-use ordergrid_domain::order::{PaymentState, Phase, RefundState};
+use ordergrid_domain::order::{Phase, RefundState};
 
 use crate::history::{Ask, SimTime};
 use crate::judges::evidence::book::{Book, Sighting};
@@ -36,7 +36,7 @@ fn uneven(order: &Order) -> Option<String> {
     if i128::from(order.total) != total {
         return Some(format!("the total is {}, its parts come to {total}", order.total));
     }
-    let captured = sum(order.payments.iter().filter(|one| one.status == PaymentState::Captured).map(|one| one.amount));
+    let captured = sum(order.payments.iter().map(|one| one.captured));
     let of_refunds =
         |state: fn(RefundState) -> bool| sum(order.refunds.iter().filter(|one| state(one.status)).map(|one| one.amount));
     let refunded = of_refunds(|state| state != RefundState::Failed);
@@ -46,10 +46,8 @@ fn uneven(order: &Order) -> Option<String> {
             order.captured, order.refunded
         ));
     }
-    if refunded > captured {
-        return Some(format!("{refunded} refunded of {captured}"));
-    }
-    if order.payments.iter().any(|one| one.amount <= 0) || order.refunds.iter().any(|one| one.amount <= 0) {
+    let facts = || order.payments.iter().flat_map(|one| &one.facts);
+    if facts().any(|fact| fact.amount <= 0) || order.refunds.iter().any(|one| one.amount <= 0) {
         return Some("a payment or a refund of nothing".to_owned());
     }
     let ids: BTreeSet<&str> = order.payments.iter().map(|one| one.provider_payment_id.as_str()).collect();
@@ -60,7 +58,8 @@ fn uneven(order: &Order) -> Option<String> {
         return Some(format!("{} is due of {}", order.due, order.total));
     }
     let failed = of_refunds(|state| state == RefundState::Failed);
-    if order.phase == Phase::Cancelled && (order.due != 0 || captured - refunded > failed) {
+    let disputed = sum(order.payments.iter().map(|one| one.disputed));
+    if order.phase == Phase::Cancelled && (order.due != 0 || captured - refunded - disputed > failed) {
         return Some(format!("cancelled, {} due, {captured} captured, {refunded} refunded", order.due));
     }
     None
@@ -70,7 +69,7 @@ fn sum(amounts: impl Iterator<Item = i64>) -> i128 {
     amounts.map(i128::from).sum()
 }
 
-/// What clients have told of money, each with the first time: `pay order id state amount currency`, `refund order amount`.
+/// What clients have told of money, each with the first time: `pay order id state amount currency`, `refund order`.
 type Told = std::collections::BTreeMap<String, SimTime>;
 
 fn told(book: &Book<'_>) -> Told {
@@ -81,11 +80,8 @@ fn told(book: &Book<'_>) -> Told {
                 let (id, status) = (&pay.provider_payment_id, pay.status);
                 format!("pay {order} {id} {status:?} {} {:?}", pay.amount, pay.currency)
             }
-            Ask::Refund(_, order, refund) => match refund.amount {
-                Some(amount) => format!("refund {order} {amount}"),
-                // The amount follows from the lines.
-                None => format!("refund {order} by lines"),
-            },
+            // The amount follows from the lines, or is split over payments.
+            Ask::Refund(_, order, _) => format!("refund {order}"),
             _ => continue,
         };
         told.entry(what).or_insert(op.began);
@@ -96,14 +92,10 @@ fn told(book: &Book<'_>) -> Told {
 fn unheard_of(order: &Order, seen: SimTime, told: &Told) -> Option<String> {
     let known = |what: String| told.get(&what).is_some_and(|first| *first <= seen);
     let paid = |one: &Payment| {
-        let (id, status) = (&one.provider_payment_id, one.status);
-        known(format!("pay {} {id} {status:?} {} {:?}", order.id, one.amount, order.currency))
+        let (id, currency) = (&one.provider_payment_id, order.currency);
+        one.facts.iter().all(|fact| known(format!("pay {} {id} {:?} {} {currency:?}", order.id, fact.status, fact.amount)))
     };
-    let refunded = |one: &Refund| {
-        one.cause != "asked"
-            || known(format!("refund {} {}", order.id, one.amount))
-            || known(format!("refund {} by lines", order.id))
-    };
+    let refunded = |one: &Refund| one.cause != "asked" || known(format!("refund {}", order.id));
     if let Some(payment) = order.payments.iter().find(|one| !paid(one)) {
         return Some(format!("nobody told of {payment:?}"));
     }
@@ -134,7 +126,7 @@ mod tests {
             |order| order.captured += 1,
             |order| order.refunded -= 1,
             |order| order.payments.push(order.payments[0].clone()),
-            |order| order.payments[0].amount += 1,
+            |order| order.payments[0].captured += 1,
             |order| order.refunds[0].amount = 2_000,
         ];
         for bend in bend {

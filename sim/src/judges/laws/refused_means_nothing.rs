@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ordergrid_api::wire::Order;
-use ordergrid_domain::order::{CancelReason, FulfilmentState, RefundState};
+use ordergrid_domain::order::{CancelReason, FulfilmentState, RefundState, Terms};
 use ordergrid_domain::{Key, Law, OrderId};
 
 use super::all_or_nothing::{asked_for, placed};
@@ -66,17 +66,19 @@ fn sourceless(order: &Order, calls: &[(&Operation, Key)]) -> Option<String> {
     let keys = |fits: &dyn Fn(&Ask) -> bool| -> usize {
         calls.iter().filter(|(op, _)| fits(&op.ask)).map(|(_, key)| key).collect::<BTreeSet<_>>().len()
     };
-    let payment = order.payments.iter().find(|one| {
+    let facts = order.payments.iter().flat_map(|one| one.facts.iter().map(move |fact| (&one.provider_payment_id, fact)));
+    let untold = facts.into_iter().find(|(id, fact)| {
         !any(&|ask| {
             matches!(ask, Ask::Pay(_, _, pay)
-                if (&pay.provider_payment_id, pay.status, pay.amount) == (&one.provider_payment_id, one.status, one.amount))
+                if (&pay.provider_payment_id, pay.status, pay.amount) == (*id, fact.status, fact.amount))
         })
     });
-    if let Some(payment) = payment {
-        return Some(format!("every call that told of it was refused: {payment:?}"));
+    if let Some(untold) = untold {
+        return Some(format!("every call that told of it was refused: {untold:?}"));
     }
+    // One for each payment that a call takes money from.
     let asked = order.refunds.iter().filter(|refund| refund.cause == "asked").count();
-    if asked > keys(&|ask| matches!(ask, Ask::Refund(..))) {
+    if asked > keys(&|ask| matches!(ask, Ask::Refund(..))) * order.payments.len() {
         return Some(format!("more refunds than calls may have asked for: {:?}", order.refunds));
     }
     if order.fulfilments.len() > keys(&|ask| matches!(ask, Ask::Pick(..))) {
@@ -105,7 +107,9 @@ fn sourceless(order: &Order, calls: &[(&Operation, Key)]) -> Option<String> {
     }
     let by_itself = matches!(order.cancel_reason, Some(CancelReason::Timeout | CancelReason::Shortfall));
     let cancelled = order.lines.iter().any(|line| line.cancelled > 0);
-    if cancelled && !by_itself && !any(&|ask| matches!(ask, Ask::Cancel(..))) {
+    // Without cover, what has not left of a prepaid order is given up.
+    let given_up = order.terms == Terms::Prepaid && order.lines.iter().any(|line| line.shipped > 0);
+    if cancelled && !by_itself && !given_up && !any(&|ask| matches!(ask, Ask::Cancel(..))) {
         return Some("units are cancelled, and every call for that was refused".to_owned());
     }
     None

@@ -8,8 +8,8 @@
 //! [`Setting::skew`]: crate::judges::evidence::book::Setting::skew
 //! [`Setting::timer_slack`]: crate::judges::evidence::book::Setting::timer_slack
 
-use ordergrid_api::wire::{Happening, Order, StatusHistory};
-use ordergrid_domain::order::{CancelReason, Operator, Phase};
+use ordergrid_api::wire::{FactTold, Happening, Order, StatusHistory};
+use ordergrid_domain::order::{CancelReason, Operator, OrderHold, PaymentState, Phase};
 use ordergrid_domain::{Law, Timestamp};
 
 use crate::history::Operation;
@@ -25,7 +25,10 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
     let counts = |op: &Operation| since.is_none_or(|since| op.began >= since);
     for (id, sightings) in &book.orders {
         let sightings: Vec<_> = sightings.iter().filter(|sighting| counts(sighting.op)).collect();
+        // With money there may be a deadline, an end of it, and an earlier one.
+        let money = |sighting: &&&Sighting<'_, Order>| sighting.what.payments.iter().any(|one| one.facts.iter().any(brings));
         let due = sightings.iter().filter_map(|sighting| sighting.what.payment_due_at).max();
+        let due = due.filter(|_| sightings.iter().filter(money).count() == 0);
         let timelines = book.timelines.get(id).into_iter().flatten().filter(|timeline| counts(timeline.op));
         let fired = timelines.into_iter().find_map(|timeline| twice_or_early(timeline.what, due));
         let early = sightings.iter().find_map(|sighting| early(book, sighting, due));
@@ -46,6 +49,11 @@ fn before_asked(book: &Book<'_>, calls: &[PlaceCall<'_>]) -> Option<String> {
     (placed < asked).then(|| format!("order {id} was placed at {placed:?}, and nobody asked for it before {asked:?}"))
 }
 
+/// Whether goods may have counted on it.
+fn brings(fact: &FactTold) -> bool {
+    matches!(fact.status, PaymentState::Authorized | PaymentState::Captured)
+}
+
 fn expiry(event: &&Happening) -> bool {
     let by_timer = event.operator == Operator::System && event.event == "order.cancelled";
     by_timer && event.reason.as_ref().is_some_and(|reason| reason.as_str() == CancelReason::Timeout.word())
@@ -54,7 +62,8 @@ fn expiry(event: &&Happening) -> bool {
 fn twice_or_early(timeline: &StatusHistory, due: Option<Timestamp>) -> Option<String> {
     let expired: Vec<_> = timeline.history.iter().filter(expiry).collect();
     let extended = timeline.history.iter().filter(|event| event.event == "order.deadline_extended").count();
-    if expired.len() > 1 || extended > 1 {
+    let waits = 1 + timeline.history.iter().filter(|event| event.event == "order.on_hold").count();
+    if expired.len() > 1 || extended > waits {
         return Some(format!("expired {} times, extended {extended} times", expired.len()));
     }
     let (at, due) = (expired.first()?.at, due?);
@@ -80,7 +89,8 @@ fn early(book: &Book<'_>, sighting: &Sighting<'_, Order>, due: Option<Timestamp>
 
 fn late(book: &Book<'_>, sighting: &Sighting<'_, Order>) -> Option<String> {
     let order = sighting.what;
-    if order.phase != Phase::PendingPayment || !sighting.is_final() {
+    let waits = order.phase == Phase::PendingPayment || order.on_hold == Some(OrderHold::NoCover);
+    if !waits || !sighting.is_final() {
         return None;
     }
     let Some(due) = order.payment_due_at else { return Some("it waits for money without a deadline".to_owned()) };

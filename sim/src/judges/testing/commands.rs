@@ -40,15 +40,16 @@ pub(super) fn command(ask: &Ask, index: u64) -> Command {
 
 fn action(ask: &Ask) -> OrderAction {
     match ask {
-        Ask::Pay(_, _, pay) => OrderAction::Pay {
-            provider_payment_id: pay.provider_payment_id.clone(),
-            state: pay.status,
-            amount: Money(pay.amount),
-            currency: pay.currency,
-        },
+        Ask::Pay(_, _, pay) => {
+            OrderAction::Pay(PaymentTold::new(pay.provider_payment_id.clone(), pay.status, Money(pay.amount), pay.currency))
+        }
         Ask::Complete(..) => OrderAction::Complete,
-        Ask::Refund(_, _, refund) => OrderAction::Refund { amount: refund.amount.map(Money), lines: Vec::new(), reason: None },
-        Ask::RefundOutcome(_, refund, outcome) => OrderAction::RefundOutcome { refund: *refund, state: outcome.status },
+        Ask::Refund(_, _, refund) => {
+            OrderAction::Refund(RefundAsked { amount: refund.amount.map(Money), ..RefundAsked::default() })
+        }
+        Ask::RefundOutcome(_, refund, outcome) => {
+            OrderAction::RefundOutcome { refund: *refund, state: outcome.status, occurred_at: None }
+        }
         Ask::Pick(..) => OrderAction::Pick { lines: Vec::new(), warehouse: WarehouseId::default() },
         Ask::Ship(_, fulfilment, _) => OrderAction::Ship { fulfilment: *fulfilment, carrier: None, tracking: None },
         Ask::Deliver(_, fulfilment) => OrderAction::Deliver { fulfilment: *fulfilment },
