@@ -14,7 +14,7 @@ use ordergrid_api::wire::{
     RefundOrder, RefundOutcome, ShipFulfilment, Unbuilt,
 };
 use ordergrid_domain::order::{CancelReason, PaymentState, RefundState, Status};
-use ordergrid_domain::{Currency, Key, ProviderPaymentId, SkuId, Text, UserId};
+use ordergrid_domain::{Currency, Key, ProviderPaymentId, Reference, SkuId, Text, UserId};
 use scripted::Scripted;
 use served::server;
 
@@ -66,6 +66,10 @@ async fn an_order_lives_through_the_typed_client() {
     assert_eq!((read.id, read.status), (id, Status::Completed));
     let page = client.user_orders(&order().user_id, 10, None).await.expect("there is one").value;
     assert_eq!((page.orders.len(), page.next_cursor), (1, None));
+    let named = Reference::new("not/its & name").expect("a reference");
+    for user in [None, Some(&order().user_id)] {
+        assert_eq!(client.orders_by_reference(&named, user).await.expect("it answers").value.total, Some(0));
+    }
     let history = client.status_history(id).await.expect("it is there").value;
     assert_eq!((history.order_id, history.status), (id, Status::Completed));
 }

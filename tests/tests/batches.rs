@@ -57,6 +57,7 @@ async fn orders_of_many_users_live_in_batches() -> Result<()> {
     for pair in paid.chunks(2) {
         assert_eq!((&pair[0]["status"], &pair[1]["status"]), (&json!(201), &json!(201)), "{pair:?}");
         assert_eq!((&pair[0]["replayed"], &pair[1]["replayed"]), (&json!(null), &json!(true)), "{pair:?}");
+        assert_eq!((&pair[0]["replayed_version"], &pair[1]["replayed_version"]), (&json!(null), &json!(2)), "{pair:?}");
         assert_eq!(pair[0]["order"], pair[1]["order"]);
     }
 
@@ -72,6 +73,14 @@ async fn orders_of_many_users_live_in_batches() -> Result<()> {
         let ends = (&steps[0]["order"]["status"], &steps[1]["order"]["status"], &steps[2]["error"]["code"]);
         assert_eq!(ends, (&json!("shipped"), &json!("delivered"), &json!("wrong_fulfilment_state")), "{steps:?}");
     }
+    // Asked again, a command says which version it made; the order is as it stands now.
+    let first = &orders[0];
+    let paid = shop.http.post(&format!("/v1/orders/{first}/payments"), "p", &captured(&format!("pi-{first}"), 100)).await?;
+    let (replayed, paid) = (paid.replayed(), paid.expect(201)?);
+    assert_eq!((replayed, &paid["replayed_version"], &paid["status"]), (true, &json!(2), &json!("delivered")), "{paid}");
+    assert!(paid["version"].as_u64() > Some(2), "{paid}");
+    let picked = shop.http.post(&format!("/v1/orders/{first}/fulfilments"), "f", &json!({})).await?.expect(201)?;
+    assert_eq!((&picked["id"], &picked["order"]["replayed_version"]), (&json!(parcels[0]), &json!(3)), "{picked}");
     // The shards of other SKUs are told a little later than the answer is given.
     until("all that was shipped is sold", async || {
         let stock = shop.sku("A").await?["stock"].clone();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
-use ordergrid_domain::{FulfilmentId, Key, OrderId, RefundId, SkuId, UserId};
+use ordergrid_domain::{FulfilmentId, Key, OrderId, Reference, RefundId, SkuId, UserId};
 
 use super::{Answer, Call, CallError, Client, path_segment};
 use crate::routes::Route;
@@ -114,6 +114,14 @@ impl Call {
     pub fn user_orders(user: &UserId, size: u32, cursor: Option<&str>) -> Self {
         let after = cursor.map(|cursor| format!("&cursor={}", path_segment(cursor))).unwrap_or_default();
         Self::asking(Route::UserOrders, &[&user.as_str()], &format!("?size={size}{after}"))
+    }
+
+    /// `GET /v1/orders?reference=`: the orders that have a reference, or had it last, of all users or of one.
+    #[must_use]
+    pub fn orders_by_reference(reference: &Reference, user: Option<&UserId>) -> Self {
+        let user = user.map(|user| format!("&user_id={}", path_segment(user.as_str()))).unwrap_or_default();
+        let reference = path_segment(reference.as_str());
+        Self::asking(Route::OrdersByReference, &[], &format!("?reference={reference}{user}"))
     }
 
     /// `PUT /v1/skus/{id}`.
@@ -256,6 +264,11 @@ impl Client {
     /// Reads a user's orders, newest first.
     pub async fn user_orders(&self, user: &UserId, size: u32, cursor: Option<&str>) -> Ended<UserOrders> {
         self.ask(&Call::user_orders(user, size, cursor)).await
+    }
+
+    /// Finds the orders that have a reference, or had it last.
+    pub async fn orders_by_reference(&self, reference: &Reference, user: Option<&UserId>) -> Ended<UserOrders> {
+        self.ask(&Call::orders_by_reference(reference, user)).await
     }
 
     /// Creates a SKU or changes its row in the catalogue.

@@ -336,6 +336,34 @@ async fn skus() {
 }
 
 #[tokio::test]
+async fn orders_are_found_by_their_reference() {
+    let site = Site::new();
+    let place = |user: &str| json!({"user_id": user, "currency": "GBP", "reference": "INV/1 a", "lines": [{"sku": "A", "quantity": 1, "unit_price": 1}]});
+    let mut ids = Vec::new();
+    for user in ["u", "v"] {
+        let told = site.post("/v1/orders", &format!("k-{user}"), &place(user).to_string()).await;
+        assert_eq!(told.status, 201, "{}", told.json());
+        ids.push(told.text("id"));
+    }
+    #[rustfmt::skip]
+    let cases = [
+        ("/v1/orders?reference=INV/1%20a",            vec![&ids[1], &ids[0]]),
+        ("/v1/orders?reference=INV%2F1+a&user_id=u",  vec![&ids[0]]),
+        ("/v1/users/v/orders?reference=INV/1%20a",    vec![&ids[1]]),
+        ("/v1/users/w/orders?reference=INV/1%20a",    vec![]),
+        ("/v1/orders?reference=other",                vec![]),
+    ];
+    for (path, expected) in cases {
+        let told = site.get(path).await;
+        let json = told.json();
+        let found: Vec<_> = json["orders"].as_array().expect("a list").iter().map(|order| order["id"].as_str()).collect();
+        let expected: Vec<_> = expected.into_iter().map(|id| Some(id.as_str())).collect();
+        assert_eq!((told.status, &found), (200, &expected), "{path}: {json}");
+        assert_eq!(json["total"], json!(expected.len()), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_sku_may_be_told_to_be_new() {
     let site = Site::new();
     let put = |header, value| request("PUT", "/v1/skus/A", &[(header, value)], r#"{"name":"a"}"#);

@@ -263,7 +263,13 @@ async fn urls_that_lead_nowhere() {
         ("GET",    "/v1/orders/1/",                       404, "no_such_route"),
         ("GET",    "/v1/skus/",                           404, "no_such_route"),
         ("DELETE", "/v1/orders/1",                        405, "method_not_allowed"),
-        ("GET",    "/v1/orders",                          405, "method_not_allowed"),
+        ("PUT",    "/v1/orders",                          405, "method_not_allowed"),
+        ("GET",    "/v1/orders",                          422, "invalid_reference"),
+        ("GET",    "/v1/orders?reference=",               422, "invalid_reference"),
+        ("GET",    "/v1/orders?reference=a%0Ab",          422, "invalid_reference"),
+        ("GET",    "/v1/orders?reference=a&user_id=",     422, "invalid_user_id"),
+        ("GET",    "/v1/orders?reference=a&page=2",       400, "unknown_parameter"),
+        ("GET",    "/v1/users/u/orders?reference=a&size=2", 422, "invalid_reference"),
         ("POST",   "/metrics",                            405, "method_not_allowed"),
         ("GET",    "/v1/orders/abc",                      404, "no_such_order"),
         ("GET",    "/v1/orders/007",                      404, "no_such_order"),
@@ -298,7 +304,7 @@ async fn urls_that_lead_nowhere() {
 async fn a_wrong_method_is_told_the_right_ones() {
     let site = Site::new();
     for (path, allow) in [
-        ("/v1/orders", "POST"),
+        ("/v1/orders", "GET,HEAD,POST"),
         ("/v1/orders/7", "GET,HEAD"),
         ("/v1/skus/a", "GET,HEAD,PUT"),
         ("/admin/v1/cluster/verify", "GET,HEAD,POST"),

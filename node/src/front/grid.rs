@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use ordergrid_api::grid::{OrderChanged, ReferenceQuery, SkuChanged, UserOrders, UserOrdersQuery};
 use ordergrid_api::wire::cluster::{Check, ClusterStatus, VerifyReport};
 use ordergrid_api::wire::{AcceptClock, AskedRepair, ClockRepair, ClusterClock, NodeClock, Reconciliation};
-use ordergrid_api::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, UnknownCause};
+use ordergrid_api::{Answer, Failure, Grid, ReadOptions, Refusal, Reply, Token, UnknownCause};
 use ordergrid_cluster::{Mesh, NodeId};
 use ordergrid_domain::command::{OrderCommand, OrderRequest, SkuCommand};
 use ordergrid_domain::placing::NotLanded;
@@ -49,6 +49,9 @@ pub(crate) const SERVICE: u8 = 2;
 const BYTES_OF_COMMAND: usize = 192;
 /// Pause before the way to a shard without a known leader is looked up again.
 pub(crate) const REROUTE: Duration = Duration::from_millis(20);
+
+/// Pause before a leader is asked again that is behind another replica; it doubles.
+const BEHIND: Duration = Duration::from_millis(10);
 
 /// Nothing happened, because nobody who leads was reached: worth another look at who does. A replica that finds its rows
 /// damaged leads no longer: another one is about to.
@@ -172,18 +175,25 @@ impl NodeGrid {
         Some(host)
     }
 
-    /// What the leader answers to a read. What it has applied is all there is: a token of a later entry was given by nobody, or the
-    /// entry was lost since.
+    /// What the leader answers to a read. Another replica may have applied an entry a moment before it, and given its token: the
+    /// leader is asked again for a while. After that, nobody has given the token, or its entry was lost.
     pub(crate) async fn current<T, R>(&self, request: R, options: &ReadOptions) -> Reply<T>
     where
         R: LeaderRequest<Response = Answer<T>>,
     {
-        let read = self.route(request).await?;
-        match options.token {
-            Some(token) if token.shard == read.token.shard && token.index > read.token.index => {
-                Err(Failure::refused(Refusal::TokenAhead))
+        let ends = Instant::now() + self.limits.leader;
+        let mut pause = BEHIND;
+        loop {
+            let read = self.route(request.clone()).await?;
+            let behind = |token: Token| token.shard == read.token.shard && token.index > read.token.index;
+            if !options.token.is_some_and(behind) {
+                return Ok(read);
             }
-            _ => Ok(read),
+            if Instant::now() + pause > ends {
+                return Err(Failure::refused(Refusal::TokenAhead));
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
         }
     }
 

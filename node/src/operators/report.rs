@@ -234,7 +234,19 @@ pub(crate) async fn clocks(grid: &NodeGrid, accept: Option<AcceptClock>) -> Repl
         clocks_once(grid, accept).await;
         return Ok(Answer::new(clocks_once(grid, None).await, Token::default()));
     }
-    Ok(Answer::new(clocks_once(grid, accept).await, Token::default()))
+    let mut clocks = clocks_once(grid, accept).await;
+    if accept.is_none() {
+        without_majority(&mut clocks);
+    }
+    Ok(Answer::new(clocks, Token::default()))
+}
+
+/// Where no majority of the nodes answers nothing is stamped, and so nothing expires, whatever their clocks allow.
+fn without_majority(clocks: &mut ClusterClock) {
+    let answering = clocks.nodes.iter().filter(|node| node.reachable).count();
+    if 2 * answering <= clocks.nodes.len() {
+        clocks.nodes.iter_mut().for_each(|node| node.expires = false);
+    }
 }
 
 async fn clocks_once(grid: &NodeGrid, accept: Option<AcceptClock>) -> ClusterClock {
@@ -418,6 +430,18 @@ fn shard_status(group: GroupId, range: Option<(u16, u16)>, voters: usize, report
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_expires_where_no_majority_of_the_nodes_answers() {
+        let member = |id| Member { id, name: String::new(), zone: String::new(), http: String::new() };
+        for (answering, expires) in [(0, 0), (1, 0), (2, 2), (3, 3)] {
+            let clock =
+                |id| NodeClock { reachable: id <= answering, expires: id <= answering, ..unreachable_clock(&member(id)) };
+            let mut clocks = ClusterClock { nodes: (1..=3).map(clock).collect() };
+            without_majority(&mut clocks);
+            assert_eq!(clocks.nodes.iter().filter(|node| node.expires).count(), expires, "{answering} answer");
+        }
+    }
 
     #[test]
     fn a_log_is_said_to_be_refilled_only_where_somebody_can() {
