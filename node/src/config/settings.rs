@@ -158,7 +158,7 @@ sections! {
         /// Most entries per shard that are proposed and not yet applied. 0 means automatic: one, and up to three large entries
         /// if the shard has one replica, so that one is synced while another is applied.
         entries_in_flight: usize = 0,
-        /// Most SKUs with traffic per shard that this node leads. Each has an account, and an actor of 6 KiB while holds wait.
+        /// Most SKUs per shard that this node leads whose holds wait for others. Each has an actor of 6 KiB.
         shard_actors: usize = 20_000,
         /// Longest time an entity actor stays without a message.
         actor_idle: Span = Span::s(10),
