@@ -11,7 +11,7 @@ use super::{Api, Ended, pages, reply};
 use crate::body;
 use crate::check;
 use crate::fault::{Fault, kinds};
-use crate::grid::{Answer, Failure, ReadOptions, ReferenceQuery, UserOrders, UserOrdersQuery};
+use crate::grid::{Answer, Failure, ReadOptions, ReferenceQuery, Token, UserOrders, UserOrdersQuery};
 use crate::routes::meters::Stage;
 use crate::wire::canonical::Canon;
 use crate::wire::{self, PlaceLine, PlaceOrder, ShortLine, WireText};
@@ -183,7 +183,11 @@ async fn found(api: &Api, mut call: Call, query: ReferenceQuery) -> Ended {
     let orders: Vec<wire::Order> = answer.value.iter().map(Into::into).collect();
     let total = Some(orders.len() as u64);
     let body = wire::UserOrders { orders, total, next_cursor: None };
-    let response = reply::json(api.account(), StatusCode::OK, &body, 4_096);
+    let mut response = reply::json(api.account(), StatusCode::OK, &body, 4_096);
+    // What several shards have answered has no token.
+    if answer.token != Token::default() {
+        reply::stamp(&mut response, &answer);
+    }
     call.ends(api, Stage::Write);
     Ok(response)
 }

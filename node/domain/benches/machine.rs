@@ -42,6 +42,20 @@ fn cross(bencher: Bencher<'_, '_>, lines: u64) {
     bencher.counter(ItemsCount::new(COMMANDS)).bench_local(|| market.cross(lines));
 }
 
+/// Orders of three lines over four shards, placed and paid.
+#[divan::bench(sample_count = 200)]
+fn cross_pay(bencher: Bencher<'_, '_>) {
+    let mut market = Market::new(4);
+    bencher.counter(ItemsCount::new(COMMANDS)).bench_local(|| market.pay(3));
+}
+
+/// A checkpoint of the four shards after a hundred orders of one line.
+#[divan::bench(sample_count = 200)]
+fn cross_freeze(bencher: Bencher<'_, '_>) {
+    let mut market = Market::new(4);
+    bencher.counter(ItemsCount::new(COMMANDS)).bench_local(|| (market.cross(1).len(), market.checkpoint()));
+}
+
 /// One SKU, held for orders of other shards.
 #[divan::bench(sample_count = 200)]
 fn hold(bencher: Bencher<'_, '_>) {

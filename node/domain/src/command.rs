@@ -434,7 +434,7 @@ pub enum Message {
         items: Vec<Claimed>,
     },
     /// Order to SKU: what the attempts that one entry has decided came to.
-    Decided(Decided),
+    Decided(KeptList),
     /// Order to SKU: [`Message::Commit`] for the orders that one entry has confirmed, by SKU.
     Commits(Vec<(SkuId, AttemptId)>),
     /// Order to SKU: [`Message::Free`] for the orders that one entry has changed, by SKU.
@@ -445,7 +445,7 @@ pub enum Message {
 
 /// Attempts that one entry has decided: orders now, or losers. One message instead of one for each attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Decided {
+pub struct KeptList {
     /// Attempts that are orders now: their holds belong to these.
     pub kept: Vec<KeptAttempt>,
     /// SKUs of the destination, with the quantity that an order counts on: those of the first attempt first.

@@ -93,7 +93,7 @@ pub(super) fn keeps(command: &Command, sku: &SkuId) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use ordergrid_domain::command::{Decided, Deliver, Hold, KeptAttempt, Release};
+    use ordergrid_domain::command::{Deliver, Hold, KeptAttempt, KeptList, Release};
     use ordergrid_domain::{OrderId, Quantity, Slot, Timestamp};
 
     use super::*;
@@ -113,7 +113,7 @@ mod tests {
         let items = vec![(sku("A"), Quantity(1))];
         let order = OrderId::new(valid_until, slot, 1);
         let kept = vec![KeptAttempt { attempt, order, committed: true, items: 1 }];
-        let keep = Message::Decided(Decided { kept, items, released: Vec::new() });
+        let keep = Message::Decided(KeptList { kept, items, released: Vec::new() });
         let deliver = Command::Deliver(Deliver { from: GroupId(1), first: 1, messages: vec![keep] });
         #[rustfmt::skip]
         let table = [

@@ -16,7 +16,7 @@ use bincode::{Decode, Encode};
 use ordergrid_rows::TableKey;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::command::{Decided, Message};
+use crate::command::{KeptList, Message};
 use crate::encoding::{BytesError, read_row};
 use crate::ids::{GroupId, OrderId, SkuId};
 use crate::law::Law;
@@ -334,7 +334,7 @@ impl Audit {
             items.iter().map(|(sku, quantity)| (sku.clone(), sign * i128::from(quantity.0))).collect()
         };
         let units = match message {
-            Message::Decided(Decided { items, .. }) | Message::Keep { items, .. } => signed(items, 1),
+            Message::Decided(KeptList { items, .. }) | Message::Keep { items, .. } => signed(items, 1),
             Message::Frees(parts) | Message::Ships(parts) => {
                 parts.iter().map(|part| (part.sku.clone(), -i128::from(part.quantity.0))).collect()
             }

@@ -3,7 +3,7 @@
 //! those of one.
 
 use super::ShardMachine;
-use crate::command::{Decided, HeldPart, KeptAttempt, Message, Release};
+use crate::command::{HeldPart, KeptAttempt, KeptList, Message, Release};
 use crate::ids::{AttemptId, GroupId, OrderId, SkuId};
 use crate::money::Quantity;
 use crate::order::StockEffect;
@@ -16,16 +16,16 @@ const ITEMS: usize = 4_096;
 /// Of one attempt, what decides it comes first, and a commit before units are freed or leave. Between units that are freed and
 /// those that leave the order does not matter: both go down by as much.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
-    decided: Decided,
+pub(super) struct EntryTells {
+    decided: KeptList,
     commits: Vec<(SkuId, AttemptId)>,
     frees: Vec<HeldPart>,
     ships: Vec<HeldPart>,
 }
 
-impl Gathered {
+impl EntryTells {
     fn keep(&mut self, attempt: AttemptId, order: OrderId, committed: bool, item: (SkuId, Quantity)) {
-        let Decided { kept, items, .. } = &mut self.decided;
+        let KeptList { kept, items, .. } = &mut self.decided;
         items.push(item);
         match kept.last_mut().filter(|last| last.attempt == attempt) {
             Some(last) => last.items += 1,
@@ -62,7 +62,7 @@ impl ShardMachine {
         for effect in effects {
             let mine = match effect {
                 StockEffect::Keep { committed, items } => {
-                    let tell = |told: &mut Gathered, item| told.keep(attempt, order, committed, item);
+                    let tell = |told: &mut EntryTells, item| told.keep(attempt, order, committed, item);
                     let items = self.gather(items, |item| &item.0, tell);
                     (!items.is_empty()).then_some(Message::Keep { attempt, order, committed, items })
                 }
@@ -97,7 +97,7 @@ impl ShardMachine {
     }
 
     /// Gathers what concerns SKUs of other shards; what concerns those of this one is left.
-    fn gather<T>(&mut self, items: Vec<T>, sku: impl Fn(&T) -> &SkuId, tell: impl Fn(&mut Gathered, T)) -> Vec<T> {
+    fn gather<T>(&mut self, items: Vec<T>, sku: impl Fn(&T) -> &SkuId, tell: impl Fn(&mut EntryTells, T)) -> Vec<T> {
         let mut mine = Vec::new();
         for item in items {
             // A slot that nobody owns has no shard to tell; the order shard's map names an owner for every slot.
@@ -113,7 +113,7 @@ impl ShardMachine {
     }
 
     fn tell_full(&mut self, to: GroupId) {
-        if self.gathered.get(&to).is_some_and(Gathered::is_full)
+        if self.gathered.get(&to).is_some_and(EntryTells::is_full)
             && let Some(gathered) = self.gathered.remove(&to)
         {
             gathered.messages().for_each(|message| self.post(to, message));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ShardMachine;
 use super::kept::KeptNow;
-use crate::command::{Decided, Deliver, HeldPart, Message, Outcome};
+use crate::command::{Deliver, HeldPart, KeptList, Message, Outcome};
 use crate::ids::{AttemptId, GroupId, OrderId, SkuId};
 use crate::money::Quantity;
 use crate::rejection::Rejection;
@@ -181,7 +181,7 @@ impl ShardMachine {
     }
 
     /// Attempts are orders now, or have lost.
-    fn decided(&mut self, decided: &Decided) {
+    fn decided(&mut self, decided: &KeptList) {
         let (mut now, mut items) = (KeptNow::default(), decided.items.iter());
         for kept in &decided.kept {
             for (sku, quantity) in items.by_ref().take(kept.items as usize) {
@@ -274,7 +274,7 @@ impl ShardMachine {
 /// Rough size of a message on the wire.
 fn weight(message: &Message) -> usize {
     48 * match message {
-        Message::Decided(Decided { kept, items, released }) => {
+        Message::Decided(KeptList { kept, items, released }) => {
             1 + kept.len() + items.len() + released.iter().map(|release| 1 + release.skus.len()).sum::<usize>()
         }
         Message::Commits(holds) => 1 + holds.len(),

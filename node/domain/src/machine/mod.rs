@@ -45,7 +45,7 @@ use crate::rows::kinds::{At, AttemptRow, KeptRow, Mark, Meta, StreamIn, StreamOu
 use crate::rows::work::Rows;
 use crate::time::Timestamp;
 
-use gathered::Gathered;
+use gathered::EntryTells;
 use kept::KeptTimes;
 use marks::MarkTimes;
 
@@ -167,7 +167,7 @@ pub struct ShardMachine {
     /// Messages to this very shard: applied before the command that sent them is over.
     local: VecDeque<Message>,
     /// What the entry has told other shards so far: a message when it is over.
-    gathered: BTreeMap<GroupId, Gathered>,
+    gathered: BTreeMap<GroupId, EntryTells>,
     /// Consents to go on with another shard's stream, since the start of this process.
     agreed: u64,
     scratch: Vec<u8>,

@@ -4,7 +4,7 @@
 use ordergrid_rows::Lookup;
 
 use super::{ShardMachine, TICK_LIMIT};
-use crate::command::{Command, Decided, Deliver, Entry, Message, Place};
+use crate::command::{Command, Deliver, Entry, KeptList, Message, Place};
 use crate::encoding::read_row;
 use crate::ids::{AttemptId, OrderId, SkuId};
 use crate::rows::keys::{self, MarkKey, TimerKey};
@@ -286,7 +286,7 @@ impl Needs<'_> {
         }
     }
 
-    fn decided(&mut self, decided: &Decided) {
+    fn decided(&mut self, decided: &KeptList) {
         let mut items = decided.items.iter();
         for kept in &decided.kept {
             items.by_ref().take(kept.items as usize).for_each(|(sku, _)| self.kept(kept.attempt, sku));

@@ -178,11 +178,11 @@ impl Sku {
 
 /// What changes of many holds of one SKU come to, so that its buckets change once for all of them.
 #[derive(Debug, Default)]
-pub(crate) struct BucketSums(Vec<(WarehouseId, Moved)>);
+pub(crate) struct BucketSums(Vec<(WarehouseId, UnitsMoved)>);
 
 /// Units in one warehouse; of two numbers the second one is of committed units.
 #[derive(Debug, Default)]
-struct Moved {
+struct UnitsMoved {
     committed: u64,
     freed: [u64; 2],
     shipped: [u64; 2],
@@ -190,9 +190,9 @@ struct Moved {
 }
 
 impl BucketSums {
-    fn at(&mut self, warehouse: &WarehouseId) -> &mut Moved {
+    fn at(&mut self, warehouse: &WarehouseId) -> &mut UnitsMoved {
         let index = self.0.iter().position(|(known, _)| known == warehouse).unwrap_or_else(|| {
-            self.0.push((warehouse.clone(), Moved::default()));
+            self.0.push((warehouse.clone(), UnitsMoved::default()));
             self.0.len() - 1
         });
         &mut self.0[index].1

@@ -117,7 +117,7 @@ fn misfit<T>(
 fn unlike_sku(a: &Sighting<'_, Sku>, b: &Sighting<'_, Sku>) -> Option<String> {
     let (a, b) = (a.what, b.what);
     if a.version == b.version {
-        let same = Sku { index: b.index, ..a.clone() } == *b;
+        let same = Sku { index: b.index, replayed_version: b.replayed_version, ..a.clone() } == *b;
         return (!same).then(|| "one version has two contents".to_owned());
     }
     let counted = |sku: &Sku| [sku.stock.received, sku.stock.sold, sku.stock.restocked];

@@ -5,7 +5,7 @@ use ordergrid_rows::TableKey;
 use ordergrid_rows::encoding::EMPTY;
 
 use super::*;
-use crate::command::{Created, Decided, HeldPart, KeptAttempt, Message, RefundAsked};
+use crate::command::{Created, HeldPart, KeptAttempt, KeptList, Message, RefundAsked};
 use crate::encoding::{BytesError, encoded, read_row};
 use crate::ids::{FulfilmentId, Reference, RefundId, Slot};
 use crate::order::{Address, RefundState, TimerKind};
@@ -102,7 +102,7 @@ fn lists() -> Vec<Command> {
     let kept = KeptAttempt { attempt: attempt(), order: order_id(), committed: true, items: 1 };
     let release = Release { attempt: attempt(), skus: vec![a_sku()], valid_until: at(10_000) };
     let part = HeldPart { sku: a_sku(), attempt: attempt(), quantity: Quantity(300) };
-    let decided = Decided { kept: vec![kept], items: vec![(a_sku(), Quantity(3))], released: vec![release] };
+    let decided = KeptList { kept: vec![kept], items: vec![(a_sku(), Quantity(3))], released: vec![release] };
     let messages = vec![
         Message::Decided(decided),
         Message::Commits(vec![(a_sku(), attempt())]),

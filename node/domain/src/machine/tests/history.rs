@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::store::Disk;
 use super::*;
-use crate::command::{Decided, HeldPart, KeptAttempt, Message};
+use crate::command::{HeldPart, KeptAttempt, KeptList, Message};
 use crate::ids::{FulfilmentId, Reference};
 use crate::reconcile::{ClaimOf, Claimed, Claims, Restart};
 use crate::repair::Repair;
@@ -332,7 +332,7 @@ impl World {
                 let kept = KeptAttempt { attempt, order, committed: c.is_multiple_of(2), items: u32::from(c % 3) };
                 let release = Release { attempt, skus: vec![sku], valid_until: self.now };
                 let released = (0..c % 2).map(|_| release.clone()).collect();
-                Message::Decided(Decided { kept: vec![kept, kept], items, released })
+                Message::Decided(KeptList { kept: vec![kept, kept], items, released })
             }
             _ => Message::Shortfall { order, sku, missing: Quantity(u64::from(1 + c % 6)) },
         };

@@ -1,7 +1,7 @@
 //! The commit point: refusals in order, idempotency, ids, holds.
 
 use super::*;
-use crate::command::{Decided, KeptAttempt, Message};
+use crate::command::{KeptAttempt, KeptList, Message};
 use crate::ids::{FulfilmentId, Reference};
 use crate::order::Phase;
 
@@ -173,7 +173,7 @@ fn a_place_tells_each_shard_to_keep_its_units() {
         let mut items: Vec<_> = items.iter().map(|(sku, units)| ((*sku).clone(), Quantity(*units))).collect();
         items.sort();
         let kept = KeptAttempt { attempt, order: order.id, committed: false, items: items.len() as u32 };
-        vec![Message::Decided(Decided { kept: vec![kept], items, released: Vec::new() })]
+        vec![Message::Decided(KeptList { kept: vec![kept], items, released: Vec::new() })]
     };
     assert_eq!(run_between(&orders, &b).unwrap().messages, keep(&[(&x, 5)]));
     assert_eq!(run_between(&orders, &c).unwrap().messages, keep(&[(&y, 3), (&z, 2)]));
