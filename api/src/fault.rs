@@ -237,7 +237,6 @@ pub(crate) fn kind_of_rejection(rejection: &Rejection) -> &'static Kind {
         Rejection::StaleVersion { .. } => &kinds::STALE_VERSION,
         Rejection::WrongPhase { .. } => &kinds::WRONG_PHASE,
         Rejection::WrongFulfilmentState { .. } => &kinds::WRONG_FULFILMENT_STATE,
-        Rejection::WrongRefundState => &kinds::WRONG_REFUND_STATE,
         Rejection::WrongPaymentState { .. } => &kinds::WRONG_PAYMENT_STATE,
         Rejection::WrongCurrency => &kinds::WRONG_CURRENCY,
         Rejection::TotalMismatch { .. } => &kinds::TOTAL_MISMATCH,

@@ -65,7 +65,6 @@ kinds! {
     WRONG_PHASE                  409 "wrong_phase"                  refused never "The order's phase does not allow it";
     ON_HOLD                      409 "on_hold"                      refused never "The order is on hold";
     WRONG_FULFILMENT_STATE       409 "wrong_fulfilment_state"       refused never "The fulfilment's state does not allow it";
-    WRONG_REFUND_STATE           409 "wrong_refund_state"           refused never "The refund cannot change to this state";
     WRONG_PAYMENT_STATE          409 "wrong_payment_state"          refused never "The provider reported another amount before";
     NOT_ENOUGH_ON_LINE           409 "not_enough_on_line"           refused never "Not enough units on the line";
     NOTHING_LEFT                 409 "nothing_left"                 refused never "Nothing is left to do this to";

@@ -205,7 +205,7 @@ routes! {
         summary: "record how a refund ended",
         at: RefundId, body: (RefundOutcome), does: order_command(check::refund_outcome),
         class: Shop, idempotency: Key, work: Command,
-        errors: [NO_SUCH_REFUND WRONG_REFUND_STATE INVALID_STATUS INVALID_OCCURRED_AT],
+        errors: [NO_SUCH_REFUND INVALID_STATUS INVALID_OCCURRED_AT],
     }
     Sku: GET "/v1/skus/{id}" {
         summary: "read a SKU and its stock",

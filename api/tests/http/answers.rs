@@ -36,8 +36,8 @@ fn line(changes: Value) -> Value {
 }
 
 fn paid_with(changes: Value) -> Value {
-    let payment =
-        json!({"provider_payment_id": "pi_1", "status": "captured", "amount": 1530, "at": AT, "void_requested": false});
+    let payment = json!({"provider": "default", "provider_payment_id": "pi_1", "status": "captured", "amount": 1530, "captured": 1530,
+            "facts": [{"status": "captured", "amount": 1530}], "at": AT, "void_requested": false});
     let mut order = order_with(json!({
         "phase": "confirmed", "status": "paid", "payment_status": "paid", "version": 2, "captured": 1530,
         "payment_due_at": null, "payments": [payment],
@@ -102,7 +102,7 @@ async fn place_with_everything() {
     let site = Site::new();
     let told = site.post("/v1/orders", "k1", &body.to_string()).await;
     let expected = order_with(json!({
-        "reference": "web-1", "discount": 30, "shipping_fee": 500, "total": 1995, "due": 1995, "terms": "invoice",
+        "reference": "web-1", "discount": 30, "shipping_fee": 500, "total": 1995, "due": 1995, "owed": 1995, "terms": "invoice",
         "payment_method": "card", "phase": "confirmed", "status": "confirmed", "payment_due_at": null,
         "lines": [line(json!({"held": 6, "discount": 10, "tax": 5}))],
         "ship_to": body["ship_to"], "metadata": body["metadata"],
@@ -271,10 +271,14 @@ async fn refund_and_its_outcome() {
     let told = site.post(&format!("/v1/orders/{id}/refunds"), "r", r#"{"amount":255,"reason":"late"}"#).await;
     let refund = |status| {
         let id = format!("{ORDER}-r1");
-        json!({"id": id, "status": status, "amount": 255, "cause": "asked", "reason": "late", "at": AT})
+        json!({"id": id, "status": status, "amount": 255, "cause": "asked", "reason": "late", "provider": "default",
+            "provider_payment_id": "pi_1", "at": AT})
     };
+    let payments = json!([{"provider": "default", "provider_payment_id": "pi_1", "status": "captured", "amount": 1530,
+        "captured": 1530, "refunded": 255, "facts": [{"status": "captured", "amount": 1530}], "at": AT, "void_requested": false}]);
     let asked = json!({
         "version": 3, "created": format!("{ORDER}-r1"), "due": 1275, "refunded": 255, "refunds": [refund("requested")],
+        "payments": payments.clone(),
     });
     check(&told, 201, &paid_with(asked));
 
@@ -282,7 +286,7 @@ async fn refund_and_its_outcome() {
     let told = site.post(&path, "r", r#"{"status":"succeeded"}"#).await;
     let ended = json!({
         "version": 4, "due": 1275, "refunded": 255, "payment_status": "partially_refunded",
-        "refunds": [refund("succeeded")],
+        "refunds": [refund("succeeded")], "payments": payments,
     });
     check(&told, 200, &paid_with(ended));
 

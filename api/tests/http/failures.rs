@@ -5,8 +5,8 @@ use std::mem::discriminant;
 use std::time::Duration;
 
 use ordergrid_api::{Failure, Refusal, UnknownCause};
-use ordergrid_domain::order::{FulfilmentState, Phase};
-use ordergrid_domain::{FulfilmentId, Money, OrderId, Quantity, RefundId, Rejection, SkuId, Timestamp};
+use ordergrid_domain::order::{FulfilmentState, OrderHold, Phase};
+use ordergrid_domain::{FulfilmentId, Money, OrderId, ProviderPaymentId, Quantity, RefundId, Rejection, SkuId, Timestamp};
 
 use crate::scripted::Script;
 use crate::site::{SMALLEST, Site, request};
@@ -28,6 +28,7 @@ async fn every_rejection() {
     use Rejection as R;
     let (order, q, m, t) = (OrderId(9), Quantity, Money, Timestamp::from_ms);
     let (fulfilment, refund) = (FulfilmentId { order, number: 1 }, RefundId { order, number: 1 });
+    let payment = ProviderPaymentId::new("pi_1").expect("a valid id");
     let (phase, state) = (Phase::Cancelled, FulfilmentState::Shipped);
     let rows: Vec<(Rejection, u16, &str, Option<&str>)> = table! { Rejection:
         R::OutOfStock { .. }             => R::OutOfStock { sku: sku(), asked: q(6), available: q(2) }, 409, "out_of_stock", Some("lines[0].quantity");
@@ -46,8 +47,9 @@ async fn every_rejection() {
         R::StaleVersion { .. }           => R::StaleVersion { expected: 1, actual: 2 }, 412, "stale_version", Some("If-Match");
         R::WrongPhase { .. }             => R::WrongPhase { phase }, 409, "wrong_phase", None;
         R::WrongFulfilmentState { .. }   => R::WrongFulfilmentState { state }, 409, "wrong_fulfilment_state", None;
-        R::WrongRefundState              => R::WrongRefundState, 409, "wrong_refund_state", None;
-        R::WrongPaymentState             => R::WrongPaymentState, 409, "wrong_payment_state", None;
+        R::WrongPaymentState { .. }      => R::WrongPaymentState { told: m(1), known: m(2) }, 409, "wrong_payment_state", Some("amount");
+        R::NoSuchPayment(_)              => R::NoSuchPayment(payment.clone()), 404, "no_such_payment", Some("provider_payment_id");
+        R::OnHold { .. }                 => R::OnHold { hold: OrderHold::NoCover }, 409, "on_hold", None;
         R::WrongCurrency                 => R::WrongCurrency, 422, "wrong_currency", Some("currency");
         R::TotalMismatch { .. }          => R::TotalMismatch { claimed: m(1), actual: m(2) }, 422, "total_mismatch", Some("total");
         R::AmountOutOfRange              => R::AmountOutOfRange, 422, "invalid_amount", None;

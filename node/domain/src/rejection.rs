@@ -86,9 +86,6 @@ pub enum Rejection {
         /// Its state.
         state: FulfilmentState,
     },
-    /// A refund is asked for, and then told to have succeeded or failed.
-    #[error("a refund is told to have succeeded or failed")]
-    WrongRefundState,
     /// What is told contradicts what the provider told before: a sum that has become smaller, a part with two amounts.
     #[error("{told} is told, and {known} was told before: a sum never becomes smaller, a part keeps its amount")]
     WrongPaymentState {

@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::front::grid::NodeGrid;
+use crate::telemetry::metrics;
 use cuts::Cut;
 use marks::Marked;
 
@@ -231,8 +232,14 @@ fn counts(counts: &AuditCounts) -> BTreeMap<String, u64> {
         ("units_sold", counts.sold),
         ("rows", counts.rows),
     ];
+    let money = counts.money.iter().flat_map(|(currency, money)| {
+        money.named().map(|(place, amount)| {
+            metrics::money(currency.as_str(), place, amount.0);
+            (format!("money.{}.{place}", currency.as_str()), amount.0.unsigned_abs())
+        })
+    });
     let by_status = counts.by_status.iter().map(|(status, count)| (status.write(|word| format!("orders.{word}")), *count));
-    plain.into_iter().map(|(name, count)| (name.to_owned(), count)).chain(by_status).collect()
+    plain.into_iter().map(|(name, count)| (name.to_owned(), count)).chain(by_status).chain(money).collect()
 }
 
 #[cfg(test)]

@@ -132,6 +132,11 @@ pub(crate) fn scrubbed(whole: bool, took: std::time::Duration) {
     counter!("ordergrid_scrub_rounds_total", "whole" => if whole { "yes" } else { "no" }).increment(1);
 }
 
+/// Shows where the captured money of all orders was when the laws were last proven here.
+pub(crate) fn money(currency: &str, place: &'static str, amount: i64) {
+    gauge!("ordergrid_money", "currency" => currency.to_owned(), "place" => place).set(amount as f64);
+}
+
 /// Counts a command that was refused because the batcher's queue was full.
 pub(crate) fn batcher_refused() {
     counter!("ordergrid_refused_total", "reason" => "batcher_full").increment(1);

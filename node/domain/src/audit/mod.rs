@@ -379,22 +379,7 @@ impl Audit {
             mine.1.extend(texts);
         }
         self.tentative += other.tentative;
-        let (mine, counts) = (&mut self.counts, other.counts);
-        for (status, count) in counts.by_status {
-            *mine.by_status.entry(status).or_default() += count;
-        }
-        for (currency, money) in &counts.money {
-            mine.money.entry(*currency).or_default().add(money);
-        }
-        mine.shards += counts.shards;
-        mine.orders += counts.orders;
-        mine.keys += counts.keys;
-        mine.skus += counts.skus;
-        mine.holds += counts.holds;
-        mine.timers += counts.timers;
-        mine.on_hand += counts.on_hand;
-        mine.sold += counts.sold;
-        mine.rows += counts.rows;
+        self.counts.add(other.counts);
     }
 
     /// Judges.

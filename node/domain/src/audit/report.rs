@@ -62,6 +62,27 @@ pub struct AuditCounts {
     pub rows: u64,
 }
 
+impl AuditCounts {
+    /// Adds what another audit has counted.
+    pub(super) fn add(&mut self, other: Self) {
+        for (status, count) in other.by_status {
+            *self.by_status.entry(status).or_default() += count;
+        }
+        for (currency, money) in &other.money {
+            self.money.entry(*currency).or_default().add(money);
+        }
+        self.shards += other.shards;
+        self.orders += other.orders;
+        self.keys += other.keys;
+        self.skus += other.skus;
+        self.holds += other.holds;
+        self.timers += other.timers;
+        self.on_hand += other.on_hand;
+        self.sold += other.sold;
+        self.rows += other.rows;
+    }
+}
+
 /// What is under way between shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InFlight {

@@ -56,8 +56,8 @@ impl Order {
         Ok((Some(created), self.finish(change)))
     }
 
-    /// Refuses, in this order: an unknown refund, `requested` as an outcome. The later outcome counts: by the provider's clock
-    /// where both have its time, else by arrival.
+    /// Refuses an unknown refund. The later outcome counts: by the provider's clock where both have its time, else by arrival.
+    /// That it was requested is known.
     pub(super) fn refund_outcome(
         &mut self,
         id: RefundId,
@@ -68,7 +68,7 @@ impl Order {
         let at = (id.number as usize).checked_sub(1).filter(|&at| id.order == self.id && at < self.refunds.len());
         let at = at.ok_or(Rejection::NoSuchRefund(id))?;
         let told = match state {
-            RefundState::Requested => return Err(Rejection::WrongRefundState),
+            RefundState::Requested => return Ok((None, Effects::default())),
             RefundState::Succeeded => EventKind::RefundSucceeded(id.number),
             RefundState::Failed => EventKind::RefundFailed(id.number),
         };
@@ -300,7 +300,6 @@ mod tests {
             (ORDER,              PAID,                                           "refund-succeeded 1",  "there is no refund #-r1"),
             (ORDER,              PAID,                                           "refund-succeeded 0",  "there is no refund #-r0"),
             (ORDER,              "pay p captured 1730; refund 1",                "refund-failed 2",     "there is no refund #-r2"),
-            (ORDER,              REFUNDED,                                       "refund-requested 1",  "a refund is told to have succeeded or failed"),
             (ORDER,              PAID,                                           "refund carriage=1",   "at most 0 can be refunded, asked 1"),
             (ORDER,              PAID,                                           "refund tax=1",        "at most 0 can be refunded, asked 1"),
             (ORDER,              PAID,                                           "refund carriage=-1",  "an amount is out of range"),
@@ -415,6 +414,7 @@ mod tests {
     fn a_refund_may_turn_back() {
         check_table(&[
             // order  given                                                                       when                       words                       events                                  effects
+            (ORDER,   REFUNDED,                                                                   "refund-requested 1",      "Paid Refunded",            "",                                     ""),
             (ORDER,   REFUNDED,                                                                   "refund-failed 1",         "Paid Paid",                "refund.failed#1",                      ""),
             (ORDER,   "pay p captured 1730; refund 1730; refund-failed 1",                        "refund-succeeded 1",      "Paid Refunded",            "refund.succeeded#1",                   ""),
             (ORDER,   "pay p captured 1730; refund 1730; refund-succeeded 1; refund-failed 1",    "refund 1730",             "Paid Paid",                "refund.requested#2",                   ""),

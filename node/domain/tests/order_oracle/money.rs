@@ -266,7 +266,7 @@ impl Ledger {
     pub(crate) fn end_refund(&mut self, number: u32, state: RefundState) -> bool {
         let Some(refund) = number.checked_sub(1).and_then(|at| self.refunds.get_mut(at as usize)) else { return false };
         if state == RefundState::Requested {
-            return false;
+            return true;
         }
         refund.turned |= refund.state != RefundState::Requested && refund.state != state;
         refund.state = state;

@@ -78,6 +78,7 @@ families! {
     Counter   "ordergrid_entity_restarts_total" => "Actors that had failed and were started anew.";
     Counter   "ordergrid_streams_stopped_total" "from" => "Times that a stream was stopped because one end has lost entries.";
     Gauge     "ordergrid_streams_stopped" "from" => "Streams of a led shard that are stopped now.";
+    Gauge     "ordergrid_money" "currency", "place" => "Minor units of captured money by where they are, when this node last proved the laws.";
     Counter   "ordergrid_orphaned_holds_freed_total" => "Holds freed because no order came of them.";
     Counter   "ordergrid_cold_rows_loaded_total" => "Rows looked up in the state database.";
     Gauge     "ordergrid_state_whole" "shard" => "1 while the stored rows of the shard are whole here.";

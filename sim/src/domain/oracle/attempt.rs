@@ -1,5 +1,6 @@
 //! The model of a payment attempt: what its provider told, and what is authorised, captured and disputed by that.
 
+use ordergrid_domain::ProviderPaymentId;
 use ordergrid_domain::order::PaymentState;
 
 use PaymentState::{
@@ -74,5 +75,20 @@ impl AttemptModel {
     pub(super) fn is_processing(&self) -> bool {
         let known = self.captured() + self.authorized() + self.disputed() + self.sum(CaptureFailed) + self.sum(Voided);
         known == 0 && self.last(&[Failed, Expired]).is_none()
+    }
+}
+
+/// A payment of an order.
+#[derive(Clone, Debug)]
+pub(super) struct PaymentModel {
+    pub(super) id: ProviderPaymentId,
+    pub(super) at: u64,
+    pub(super) attempt: AttemptModel,
+}
+
+impl PaymentModel {
+    /// It was heard of lately, and nobody knows yet what comes of it.
+    pub(super) fn is_young(&self, now: u64, grace: u64) -> bool {
+        self.attempt.is_processing() && now - self.at < grace
     }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use ordergrid_domain::command::{Created, OrderAction, OrderCommand, PaymentTold, Place};
 use ordergrid_domain::order::{FulfilmentState, Phase, RefundState, Terms};
-use ordergrid_domain::{AttemptId, GroupId, Key, Order, OrderId, Outcome, ProviderPaymentId, Rejection, SkuId};
+use ordergrid_domain::{AttemptId, GroupId, Key, Order, OrderId, Outcome, Rejection, SkuId};
 
+use super::attempt::PaymentModel;
 use super::{Applied, AttemptModel, Effect, Mistake, Oracle, RETENTION, demand};
 use crate::domain::Violation;
 use crate::domain::report::Counts;
@@ -33,13 +34,6 @@ struct RefundModel {
     state: RefundState,
     /// The payment that it goes back to.
     purse: usize,
-}
-
-#[derive(Clone, Debug)]
-struct PaymentModel {
-    id: ProviderPaymentId,
-    at: u64,
-    attempt: AttemptModel,
 }
 
 #[derive(Clone, Debug)]
@@ -476,7 +470,7 @@ impl Oracle {
             if *kind == 1 {
                 counts.note("completed by timer");
                 order.phase = Phase::Completed;
-            } else if !order.grace_used && order.young_processing(now) {
+            } else if !order.grace_used && order.payments.iter().any(|payment| payment.is_young(now, GRACE)) {
                 counts.note("grace given");
                 order.grace_used = true;
                 order.pay_by = Some(now + GRACE);
@@ -495,11 +489,5 @@ impl Oracle {
         };
         demand!(*expired as usize >= due.len(), "TimersFire: {} timers are due, {expired} fired", due.len());
         Ok(())
-    }
-}
-
-impl OrderModel {
-    fn young_processing(&self, now: u64) -> bool {
-        self.payments.iter().any(|payment| payment.attempt.is_processing() && now - payment.at < GRACE)
     }
 }

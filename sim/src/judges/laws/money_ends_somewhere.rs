@@ -10,7 +10,7 @@ use ordergrid_domain::order::{OrderHold, Phase, RefundState, Status, Terms};
 use ordergrid_domain::{Law, RefundId};
 
 use crate::domain::oracle::AttemptModel;
-use crate::history::Ask;
+use crate::history::{Ask, Ending};
 use crate::judges::evidence::book::{Book, Sighting};
 use crate::verdict::Violation;
 
@@ -20,7 +20,8 @@ pub fn judge(book: &Book<'_>) -> Vec<Violation> {
     let turned = turned(book);
     let wrong = |sighting: &Sighting<'_, Order>| {
         let order = sighting.what;
-        let wrong = unlike_its_facts(order).or_else(|| nowhere(order, &turned)).or_else(|| uncovered(order))?;
+        let money = unlike_its_facts(order).or_else(|| nowhere(order, &turned));
+        let wrong = money.or_else(|| uncovered(order)).or_else(|| left(sighting))?;
         let text = format!("operation {}: order {}: {wrong}", sighting.op.number, order.id);
         Some(Violation::new(Law::MoneyEndsSomewhere, text))
     };
@@ -98,6 +99,14 @@ fn uncovered(order: &Order) -> Option<String> {
             order.on_hold, order.payment_due_at, order.status
         )
     })
+}
+
+/// Goods that were picked or shipped just now, by an order on hold.
+fn left(sighting: &Sighting<'_, Order>) -> Option<String> {
+    let moves = matches!(sighting.op.ask, Ask::Pick(..) | Ask::Ship(..));
+    let now = matches!(sighting.op.ending, Ending::Done { replayed: false, .. });
+    let hold = sighting.what.on_hold.filter(|_| moves && now)?;
+    Some(format!("{:?} was done though it is on hold: {hold:?}", sighting.op.ask))
 }
 
 #[cfg(test)]
