@@ -36,7 +36,7 @@ async fn a_reference_is_free_again_after_the_end_and_finds_its_order() -> Result
     shop.command(&first, "cancel", &json!({"reason": "user"})).await?.expect(200)?;
     let second = id(&http.post(ORDERS, &Shop::key(), &order("user", "2024-42")).await?.expect(201)?)?;
     // Every node finds the orders that have it now.
-    for url in &urls {
+    for url in urls {
         let mut http = Http::connect(url).await?;
         finds(&mut http, "/v1/orders?reference=2024-42&user_id=user", &[&second]).await?;
         finds(&mut http, "/v1/users/other/orders?reference=2024-42", &[&other]).await?;

@@ -349,9 +349,11 @@ async fn orders_are_found_by_their_reference() {
         assert_eq!(told.status, 201, "{}", told.json());
         ids.push(told.text("id"));
     }
+    let mut newest_first: Vec<_> = ids.iter().collect();
+    newest_first.sort_by(|one, other| other.cmp(one));
     #[rustfmt::skip]
     let cases = [
-        ("/v1/orders?reference=INV/1%20a",            vec![&ids[1], &ids[0]]),
+        ("/v1/orders?reference=INV/1%20a",            newest_first),
         ("/v1/orders?reference=INV%2F1+a&user_id=u",  vec![&ids[0]]),
         ("/v1/users/v/orders?reference=INV/1%20a",    vec![&ids[1]]),
         ("/v1/users/w/orders?reference=INV/1%20a",    vec![]),

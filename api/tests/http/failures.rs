@@ -167,7 +167,7 @@ async fn a_problem_is_written_whole() {
     let expected = concat!(
         r#"{"type":"urn:ordergrid:problem:total_mismatch","title":"The total does not add up","status":422,"#,
         r#""detail":"the total is 1530, not 1","code":"total_mismatch","param":"total","retryable":false,"#,
-        r#""outcome":"refused","request_id":"r-1"}"#,
+        r#""outcome":"refused","request_id":"r-1","total":1530}"#,
     );
     assert_eq!(std::str::from_utf8(&told.bytes), Ok(expected));
 }

@@ -72,11 +72,13 @@ mod tests {
 
     const S: fn(u64) -> Duration = Duration::from_secs;
 
+    /// Real seconds and seconds on a processor at each look, and why the process hangs at the last one.
+    type Looks<'a> = (&'a [(u64, u64)], Option<&'a str>);
+
     #[test]
     fn who_waits_for_a_processor_does_not_hang_and_who_goes_round_in_a_circle_does() {
-        // Real seconds and seconds on a processor at each look, and whether it hangs at the last one.
         #[rustfmt::skip]
-        let cases: [(&[(u64, u64)], Option<&str>); 5] = [
+        let cases: [Looks; 5] = [
             (&[(60, 30), (130, 40), (250, 60), (369, 119)],    None),
             (&[(119, 10), (238, 20), (357, 30), (476, 40)],    None),
             (&[(119, 119), (121, 121)],                        Some("used a processor for 121 s")),
