@@ -18,8 +18,8 @@ use crate::telemetry::metrics;
 
 /// Most messages in one run.
 const RUN: usize = 1_024;
-/// Most bytes in one run, about.
-const RUN_BYTES: usize = 1 << 20;
+/// Most bytes in one run, about: some thousands of holds, which hold their shard for a few milliseconds when they are applied.
+const RUN_BYTES: usize = 128 << 10;
 /// How long a stream rests after a run that did not arrive.
 const REST: Duration = Duration::from_millis(100);
 /// How often the destination of a stopped stream, or one that did not answer, is asked again.
