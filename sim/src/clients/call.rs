@@ -67,7 +67,7 @@ fn end_of_one(result: Result<Answer<Batch>, CallError>) -> Ending {
     let [result] = <[BatchResult; 1]>::try_from(answer.value.results).expect("one command has one result");
     match (result.order, result.error) {
         (Some(BatchOrder::Whole(order)), None) => {
-            let order = Order { created: result.created, ..*order };
+            let order = Order { created: result.created, replayed_version: result.replayed_version, ..*order };
             let token = result.token.as_deref().and_then(seen);
             Ending::Done { answer: Box::new(Said::Order(order)), token, replayed: result.replayed }
         }
