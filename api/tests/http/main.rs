@@ -4,6 +4,7 @@
 mod answers;
 mod bad_requests;
 mod batches;
+mod by_reference;
 mod command_batches;
 mod connections;
 mod failures;

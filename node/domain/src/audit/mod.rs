@@ -417,15 +417,12 @@ impl Audit {
     }
 
     fn judge_shard(&mut self, id: GroupId, shard: &Shard) {
+        let lists = if self.lists { &shard.references.lists } else { &Sides::default() };
         let sides = [
             (Law::OneKeyOneOrder, "idempotency records", &shard.keys),
             (Law::OneKeyOneOrder, "references", &shard.references.named),
             (Law::ReadsAreCurrent, "the lists of users", if self.lists { &shard.lists } else { &Sides::default() }),
-            (
-                Law::ReadsAreCurrent,
-                "the lists of references",
-                if self.lists { &shard.references.lists } else { &Sides::default() },
-            ),
+            (Law::ReadsAreCurrent, "the lists of references", lists),
             (Law::TimersFire, "timers", if self.timers { &shard.timers } else { &Sides::default() }),
             (Law::Heals, "the index of attempts", &shard.attempts),
         ];
