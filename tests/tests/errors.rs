@@ -359,7 +359,7 @@ async fn what_is_not_possible_now() -> Result<()> {
         post(400, "invalid_if_none_match", of(pending, "cancel"), &cancel).header("If-None-Match", "*"),
         get(503, "token_ahead", format!("{ORDERS}/{pending}")).header("Grid-Token", &format!("{shard}:{}", u64::MAX)),
         get(503, "token_ahead", format!("{ORDERS}/{pending}?consistency=stale"))
-            .header("Grid-Token", &format!("{shard}:{}", 1 << 40)),
+            .header("Grid-Token", &format!("{shard}:{}", 1_u64 << 40)),
     ];
     world.refuses(rows).await
 }

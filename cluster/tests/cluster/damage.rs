@@ -36,7 +36,7 @@ async fn a_replica_alone_refuses_to_start_below_its_floor() {
     let vouched = cluster.nodes[&1].log.lose_after(kept);
     cluster.nodes[&1].log.stand_below(vouched);
     let refused = cluster.try_start_node(1).await.expect_err("what is missing was acknowledged").to_string();
-    let words = format!("the last entry found is {term}.{kept}, and it vouched for all up to {term}.{}", kept + 1);
+    let words = format!("the last entry found is {kept}, and it vouched for all up to {}", kept + 1);
     assert!(refused.contains(&words), "{refused}");
 }
 

@@ -34,7 +34,7 @@ fn can(folder: &Path) -> bool {
     };
     let opened = open();
     if let Err(reason) = &opened {
-        tracing::debug!(file = %probe.display(), error = %reason, "merges go through the page cache");
+        tracing::debug!(path = %probe.display(), error = %reason, "merges go through the page cache");
     }
     // Linux makes the file even if it then refuses the flag. If it cannot be removed, the next start tries again.
     fs::remove_file(&probe).ok();
