@@ -13,6 +13,8 @@ use crate::context::{Context, Ended};
 use crate::exit::Exit;
 use crate::units;
 
+/// Attempts at a proof: a node that cannot be reached is given up after a quarter of a minute, however long a proof may take.
+const ATTEMPTS: u32 = 12;
 /// How long a verification may take unless told otherwise; a node itself gives up after as long.
 const VERIFY_PATIENCE: Duration = Duration::from_secs(30 * 60);
 
@@ -53,7 +55,7 @@ pub(super) async fn verb(command: &ClusterCommand, context: &Context<'_>) -> End
         ClusterCommand::Verify => {
             // Every row is looked at: one attempt may take as long as the whole call.
             let patience = context.global.timeout.unwrap_or(VERIFY_PATIENCE);
-            let policy = RetryPolicy { attempt_timeout: patience, ..RetryPolicy::patient(patience) };
+            let policy = RetryPolicy { attempts: ATTEMPTS, attempt_timeout: patience, ..RetryPolicy::patient(patience) };
             let Some(answer) = context.ask_under(&Call::cluster_verify(context.global.timeout), &policy).await? else {
                 return Ok(Exit::Done);
             };

@@ -154,7 +154,7 @@ pub struct PayOrder {
     #[serde(with = "text")]
     pub currency: Currency,
     /// The provider's id of one capture or one dispute, if the provider reports each of them with its own amount.
-    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "identifier::option", skip_serializing_if = "Option::is_none")]
     pub part: Option<ProviderPaymentId>,
     /// When it happened, by the provider's clock. Decides which of two contradicting facts is the later one; without it, the
     /// order of arrival does.

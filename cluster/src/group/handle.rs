@@ -313,7 +313,7 @@ impl<RT: AsyncRuntime + Send + Sync> Group for Handle<RT> {
     }
 
     fn wait_applied(&self, index: u64) -> BoxFuture<'_, Result<(), Stopped>> {
-        self.applied_at_least(index + 1).boxed()
+        self.applied_at_least(index.saturating_add(1)).boxed()
     }
 
     fn transfer(&self, to: NodeId) -> BoxFuture<'_, Result<(), TransferError>> {

@@ -202,10 +202,10 @@ pub enum Rejection {
     /// Only the system cancels for this reason.
     #[error("this reason of cancelling is the system's own")]
     ReasonReserved,
-    /// The order's timeline is full: only what ends its open business is still done.
-    #[error("the order has {limit} events, which is the limit")]
+    /// The order's timeline is full: only what ends its open business is still done. Or so much was told of one payment.
+    #[error("the order has {limit} events, or one payment has {limit} facts, which is the limit")]
     HistoryFull {
-        /// Events allowed.
+        /// Events of an order, or facts of a payment, allowed.
         limit: usize,
     },
     /// Log time is another one than was to be set back, or is not ahead of the time.

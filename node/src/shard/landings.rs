@@ -7,11 +7,14 @@ use ractor::{ActorId, ActorRef, Message};
 use super::ShardMessage;
 use super::order_actor::OrderMessage;
 
+/// What actors are to be told, each all of its own together.
+type ToldTo<M, T> = Vec<(ActorRef<M>, Vec<T>)>;
+
 /// Collects what is to be told.
 #[derive(Default)]
 pub(crate) struct Landings {
-    held: Vec<(ActorRef<OrderMessage>, Vec<(u64, Held)>)>,
-    over: Vec<(ActorRef<ShardMessage>, Vec<AttemptOver>)>,
+    held: ToldTo<OrderMessage, (u64, Held)>,
+    over: ToldTo<ShardMessage, AttemptOver>,
 }
 
 impl Landings {
@@ -27,7 +30,7 @@ impl Landings {
 }
 
 /// What one entry or frame tells goes to few actors, most of it to the last one added.
-fn add<M: Message, T>(told: &mut Vec<(ActorRef<M>, Vec<T>)>, actor: ActorRef<M>, what: T) {
+fn add<M: Message, T>(told: &mut ToldTo<M, T>, actor: ActorRef<M>, what: T) {
     let id: ActorId = actor.get_id();
     match told.iter_mut().rev().find(|(known, _)| known.get_id() == id) {
         Some((_, whats)) => whats.push(what),

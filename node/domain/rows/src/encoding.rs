@@ -21,7 +21,10 @@ pub enum BytesError {
     #[error("no bytes")]
     Empty,
     /// Written in a version of the format that this program does not read.
-    #[error("it is written in version {0} of the format, this program reads version {VERSION} only")]
+    #[error(
+        "it is written in version {0} of the format, this program reads version {VERSION} only: go on with the release that wrote it, or \
+         begin with an empty data folder"
+    )]
     Version(u8),
     /// An entry of a version whose commands came to something else.
     #[error(

@@ -194,7 +194,7 @@ mod tests {
     #[test]
     #[rustfmt::skip]
     fn a_full_history_lets_nothing_new_begin_and_everything_end() {
-        const FULL: &str = "the order has 10000 events, which is the limit";
+        const FULL: &str = "the order has 10000 events, or one payment has 10000 facts, which is the limit";
         const PICKED: &str = "pay p captured 1730; pick; refund 5";
         let rows = [
             // given                              when                    words or refusal

@@ -12,7 +12,7 @@ pub const METADATA: usize = 50;
 pub const AMOUNT: Money = Money(100_000_000_000_000);
 /// Events after which nothing new is begun on an order; what ends its open business is still done.
 pub const EVENTS: usize = 10_000;
-/// Facts of one payment attempt that are taken though the timeline is full.
+/// Facts of one payment attempt. Providers tell some dozens at most; every look at the money goes over all of them.
 pub const FACTS: usize = 100;
 
 /// How long a buyer has to pay unless the order says otherwise.

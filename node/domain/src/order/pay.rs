@@ -25,8 +25,11 @@ impl Order {
         if !payment.tell(PaymentFact { state, part, amount: told.amount, occurred_at: told.occurred_at })? {
             return Ok((None, Effects::default()));
         }
-        if known.is_none() || payment.facts.len() > limits::FACTS {
+        if known.is_none() {
             self.refuse_full_history()?;
+        }
+        if payment.facts.len() > limits::FACTS {
+            return Err(Rejection::HistoryFull { limit: limits::FACTS });
         }
 
         let (covered_before, kept_before) = (self.covered(), self.kept());
