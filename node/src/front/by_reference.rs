@@ -9,11 +9,12 @@ use ordergrid_api::grid::ReferenceQuery;
 use ordergrid_api::{Answer, Failure, ReadOptions, Reply, Token};
 use ordergrid_cluster::StoreError;
 use ordergrid_domain::command::OrderRequest;
-use ordergrid_domain::rows::{list_of_reference, listed_order};
+use ordergrid_domain::rows::list_of_reference;
 use ordergrid_domain::{Order, OrderId, Reference, Rejection};
 
 use crate::front::grid::NodeGrid;
 use crate::front::grid::requests::FindOrders;
+use crate::front::listed;
 use crate::front::reads::unreadable;
 use crate::shard::{Lead, ShardReplica};
 
@@ -21,8 +22,6 @@ use crate::shard::{Lead, ShardReplica};
 const FOUND: usize = 100;
 /// Most ids in the list of a reference that are looked at, newest first: a shop that tries again has one for each try.
 const LOOKED: usize = 1_000;
-/// Most bytes of list rows that are read together.
-const CHUNK_BYTES: usize = 1 << 20;
 /// Bytes of orders in memory at which no more are found.
 const ORDER_BYTES: u64 = 1 << 20;
 
@@ -85,24 +84,7 @@ pub(crate) async fn find(replica: &ShardReplica, query: &ReferenceQuery) -> Resu
 
 /// Ids of the orders in the list of a reference, newest first.
 async fn ids(replica: &ShardReplica, reference: &Reference) -> Result<Vec<OrderId>, StoreError> {
-    // Memory is read first: a row that moves to the store meanwhile is then found there, perhaps twice.
-    let mut ids: Vec<OrderId> = replica.machine().unlisted_by(reference).take(LOOKED).collect();
-    let start = list_of_reference(reference);
-    let start = Bytes::copy_from_slice(start.as_bytes());
-    let row_bytes = start.len() + size_of::<OrderId>() + 1;
-    let (mut after, mut left) = (None, LOOKED);
-    while left > 0 {
-        let bytes = left.saturating_mul(row_bytes).min(CHUNK_BYTES);
-        let rows = replica.store().scan(start.clone(), after, bytes).await?;
-        let Some((last, _)) = rows.last() else { break };
-        after = Some(last.clone());
-        left = left.saturating_sub(rows.len());
-        for (key, _) in &rows {
-            ids.push(listed_order(key).map_err(|error| replica.unreadable(key, error))?);
-        }
-    }
-    ids.sort_unstable_by(|one, other| other.cmp(one));
-    ids.dedup();
-    ids.truncate(LOOKED);
-    Ok(ids)
+    let unlisted = replica.machine().unlisted_by(reference).take(LOOKED).collect();
+    let start = Bytes::copy_from_slice(list_of_reference(reference).as_bytes());
+    listed::ids(replica, unlisted, start, None, LOOKED).await
 }

@@ -5,6 +5,7 @@
 pub(crate) mod batches;
 pub(crate) mod by_reference;
 pub(crate) mod grid;
+mod listed;
 pub(crate) mod reads;
 pub(crate) mod user_orders;
 

@@ -4,17 +4,16 @@ use bytes::Bytes;
 use ordergrid_api::grid::{UserOrders, UserOrdersQuery};
 use ordergrid_cluster::StoreError;
 use ordergrid_domain::machine::Run;
-use ordergrid_domain::rows::{list_of, listed_at, listed_order};
+use ordergrid_domain::rows::{list_of, listed_at};
 use ordergrid_domain::{OrderId, UserId};
 
+use crate::front::listed;
 use crate::shard::ShardReplica;
 
 /// Most orders of a user that are counted. Above this the total is unknown.
 const COUNTED: usize = 10_000;
 /// Orders read together when a status filter is applied.
 const AT_ONCE: usize = 256;
-/// Most bytes of list rows that are read together.
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// Bytes of orders in memory at which a page is cut off. The caller continues after its last order.
 const RUN_BYTES: u64 = 256 << 10;
@@ -98,27 +97,11 @@ async fn filtered(
 
 /// Ids of a user's orders, newest first: at most `most` of those before `before`.
 async fn ids(replica: &ShardReplica, user: &UserId, before: Option<OrderId>, most: usize) -> Result<Vec<OrderId>, StoreError> {
-    // Memory is read first: a row that moves to the store meanwhile is then found there, perhaps twice.
     let is_before = |id: &OrderId| before.is_none_or(|before| *id < before);
-    let mut ids: Vec<OrderId> = replica.machine().unlisted(user).filter(is_before).take(most).collect();
-    let start = list_of(user);
-    let row_bytes = start.as_bytes().len() + size_of::<OrderId>() + 1;
-    let mut after = before.map(|before| Bytes::copy_from_slice(listed_at(user, before).as_bytes()));
-    let mut left = most;
-    while left > 0 {
-        let bytes = left.saturating_mul(row_bytes).min(CHUNK_BYTES);
-        let rows = replica.store().scan(Bytes::copy_from_slice(start.as_bytes()), after, bytes).await?;
-        let Some((last, _)) = rows.last() else { break };
-        after = Some(last.clone());
-        left = left.saturating_sub(rows.len());
-        for (key, _) in &rows {
-            ids.push(listed_order(key).map_err(|error| replica.unreadable(key, error))?);
-        }
-    }
-    ids.sort_unstable_by(|one, other| other.cmp(one));
-    ids.dedup();
-    ids.truncate(most);
-    Ok(ids)
+    let unlisted = replica.machine().unlisted(user).filter(is_before).take(most).collect();
+    let start = Bytes::copy_from_slice(list_of(user).as_bytes());
+    let after = before.map(|before| Bytes::copy_from_slice(listed_at(user, before).as_bytes()));
+    listed::ids(replica, unlisted, start, after, most).await
 }
 
 #[cfg(test)]
